@@ -1,0 +1,1 @@
+"""Networks: they know nothing of meshes, files or samplers."""

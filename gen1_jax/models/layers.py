@@ -1,0 +1,173 @@
+"""Layers shared by every network: abstract parameters, channels last, compute dtype of the activations.
+
+A layer is built without arrays: each parameter is a shape with an initialiser beside it, filled later from a
+seed or a file (`module.initialise`, `pretrained`). Parameters stay in the dtype they were given (float32 in
+training); a layer computes in the dtype of its input, norms and softmax in float32.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+Initialiser = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """All zeros: biases, and the last projection of a residual that starts as the identity."""
+    return np.zeros(shape, np.float32)
+
+
+def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """All ones: scales of norms."""
+    return np.ones(shape, np.float32)
+
+
+def fan_in_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform within ±1/sqrt(fan_in), the last axis being the output, as torch layers start."""
+    return rng.uniform(-1, 1, shape).astype(np.float32) / math.sqrt(math.prod(shape[:-1]))
+
+
+def small_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Normal with standard deviation 0.02: tables of tokens and positions."""
+    return rng.normal(0, 0.02, shape).astype(np.float32)
+
+
+ZEROS, ONES, KERNEL, EMBEDDING = zeros, ones, fan_in_uniform, small_normal
+
+
+def parameter(shape: tuple[int, ...], init: Initialiser = KERNEL) -> nnx.Param:
+    """A float32 parameter of `shape` that holds no array yet; `init(rng, shape)` can make one."""
+    return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), init=init)
+
+
+class Linear(nnx.Module):
+    """y = x W + b over the last axis. `kernel` is (in, out)."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, init=KERNEL):
+        self.kernel = parameter((in_features, out_features), init)
+        self.bias = parameter((out_features,), ZEROS) if bias else None
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class Conv(nnx.Module):
+    """2D convolution over (..., H, W, C); leading axes are batch. `kernel` is (kh, kw, in, out)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 3,
+        *,
+        stride: int = 1,
+        padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None,
+        bias: bool = True,
+        init=KERNEL,
+    ):
+        kh, kw = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        self.kernel = parameter((kh, kw, in_channels, out_channels), init)
+        self.bias = parameter((out_channels,), ZEROS) if bias else None
+        self.stride = stride
+        if padding is None:  # keeps H and W at stride 1
+            padding = ((kh // 2, kh // 2), (kw // 2, kw // 2))
+        self.padding = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+
+    def __call__(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch i j d"]:
+        y = jax.lax.conv_general_dilated(
+            x.reshape(-1, *x.shape[-3:]),
+            self.kernel[...].astype(x.dtype),
+            (self.stride, self.stride),
+            self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        y = y.reshape(*x.shape[:-3], *y.shape[1:])
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class GroupNorm(nnx.Module):
+    """Group normalisation over all axes from `first_axis` to the last but channels, in float32.
+
+    Args:
+        groups: number of channel groups.
+        channels: size of the last axis.
+        first_axis: first axis that is averaged over; axes before it are batch. -3 is one picture of
+            (..., H, W, C); 1 of (B, T, H, W, C) averages over the frames too.
+    """
+
+    def __init__(self, groups: int, channels: int, *, epsilon: float, first_axis: int = -3):
+        self.scale, self.bias = parameter((channels,), ONES), parameter((channels,), ZEROS)
+        self.groups, self.epsilon, self.first_axis = groups, epsilon, first_axis
+
+    def __call__(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch h w c"]:
+        channels = x.shape[-1]
+        y = x.reshape(*x.shape[:-1], self.groups, channels // self.groups).astype(jnp.float32)
+        first = self.first_axis % x.ndim
+        axes = (*range(first, x.ndim - 1), y.ndim - 1)
+        mean = y.mean(axes, keepdims=True)
+        variance = jnp.square(y - mean).mean(axes, keepdims=True)
+        y = ((y - mean) * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
+        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, in float32."""
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5):
+        self.scale, self.bias = parameter((features,), ONES), parameter((features,), ZEROS)
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        y = x.astype(jnp.float32)
+        mean = y.mean(-1, keepdims=True)
+        variance = jnp.square(y - mean).mean(-1, keepdims=True)
+        y = (y - mean) * jax.lax.rsqrt(variance + self.epsilon)
+        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """A table of `features`-wide rows, looked up by index."""
+
+    def __init__(self, entries: int, features: int):
+        self.embedding = parameter((entries, features), EMBEDDING)
+
+    def __call__(self, index: Int[Array, "*batch"]) -> Float[Array, "*batch d"]:
+        return self.embedding[...][index]
+
+
+class FeedForward(nnx.Module):
+    """The transformer block's GEGLU feed-forward: (x W1) * gelu(x W2) -> W3, four times as wide inside.
+
+    The exact (erf) gelu, as diffusers. GLU variants: https://arxiv.org/abs/2002.05202.
+    """
+
+    def __init__(self, features: int, *, out_init=KERNEL):
+        self.proj_in = Linear(features, 8 * features)
+        self.proj_out = Linear(4 * features, features, init=out_init)
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        value, gate = jnp.split(self.proj_in(x), 2, axis=-1)
+        return self.proj_out(value * jax.nn.gelu(gate, approximate=False))
+
+
+def timestep_embedding(timesteps: Int[Array, "*batch"], features: int) -> Float[Array, "*batch d"]:
+    """Sinusoidal embedding of integer steps, float32: cosines then sines, periods from 2π to 20000π.
+
+    Source: https://arxiv.org/abs/2006.11239 with the order of halves that Stable Diffusion uses
+    (diffusers: flip_sin_to_cos, freq_shift 0).
+    """
+    half = features // 2
+    frequencies = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=jnp.float32) / half)
+    angles = timesteps[..., None].astype(jnp.float32) * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def upsample_nearest(x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch i j c"]:
+    """Each pixel becomes 2x2."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)

@@ -1,0 +1,105 @@
+"""Networks as data: a module is a description, its parameters are a plain nested dict of arrays.
+
+module = SpaceTimeUNet(config)                 # shapes only, instant at any size
+params = initialise(module, seed=0)            # or read from a file
+unet = Bound(module, params)                   # unet(...), jitted; parameters are an argument, never baked in
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+Params = dict[str, Any]
+"""Nested dict of arrays with string keys; the flat form joins the keys by dots."""
+
+
+def flatten(params: Mapping[str | int, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"0": {"kernel": x}}} -> {"a.0.kernel": x}, in sorted order of each level."""
+    flat = {}
+    for key in params:
+        value, path = params[key], f"{prefix}{key}"
+        flat.update(flatten(value, path + ".") if isinstance(value, Mapping) else {path: value})
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> Params:
+    """The inverse of `flatten`."""
+    params: Params = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split(".")
+        node = params
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = value
+    return params
+
+
+def abstract_parameters(module: nnx.Module) -> Params:
+    """The parameters' shapes and dtypes (`jax.ShapeDtypeStruct`), nothing allocated."""
+    return unflatten(flatten(nnx.to_pure_dict(nnx.state(module, nnx.Param))))
+
+
+def parameter_count(params: Params) -> int:
+    """Number of scalars in `params`, abstract or not."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def initialise(module: nnx.Module, seed: int) -> Params:
+    """Fresh float32 parameters on the host. Each depends on the seed and its own path alone, in any order.
+
+    NumPy draws them: a jit over the draws of a full-size model takes minutes to compile, one a shape is no better.
+    """
+    flat = {}
+    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        name = ".".join(map(str, path))
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        flat[name] = variable.get_metadata()["init"](rng, variable.get_value().shape)
+    return unflatten(flat)
+
+
+def cast_kernels(params: Params, dtype: DTypeLike) -> Params:
+    """Matrices and convolution kernels in `dtype`; vectors (norm scales, biases) as they are."""
+    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
+
+
+class Bound:
+    """A module together with its parameters; calls and methods run as one jitted function each.
+
+    Arrays and None are traced; other keyword arguments (step counts, sizes) are static: they choose the computation.
+
+    Attributes:
+        module: the description, an `nnx.Module` without arrays.
+        params: nested dict of arrays.
+        config: the module's configuration.
+    """
+
+    def __init__(self, module: nnx.Module, params: Params):
+        self.module, self.params, self.config = module, params, module.config
+        self._graph = nnx.graphdef(module)
+        self._jitted: dict[tuple, Callable] = {}
+
+    def apply(self, params: Params, *args, method: str = "__call__", **kwargs):
+        """Run `method` on explicit parameters, for use inside a `jax.jit` of the caller's."""
+        return getattr(nnx.merge(self._graph, params), method)(*args, **kwargs)
+
+    def _run(self, method: str, *args, **kwargs):
+        static = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str)}
+        traced = {k: v for k, v in kwargs.items() if k not in static}
+        name = (method, *sorted(static.items()))
+        if name not in self._jitted:
+            self._jitted[name] = jax.jit(partial(self.apply, method=method, **static))
+        return self._jitted[name](self.params, *args, **traced)
+
+    def __call__(self, *args, **kwargs):
+        return self._run("__call__", *args, **kwargs)
+
+    def __getattr__(self, method: str):
+        if method.startswith("_") or not callable(getattr(type(self.module), method, None)):
+            raise AttributeError(f"{type(self.module).__name__} has no method {method!r}")
+        return partial(self._run, method)

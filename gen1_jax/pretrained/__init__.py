@@ -1,0 +1,1 @@
+"""Model folders, and importers of public checkpoints."""
