@@ -168,6 +168,8 @@ def timestep_embedding(timesteps: Int[Array, "*batch"], features: int) -> Float[
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-def upsample_nearest(x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch i j c"]:
-    """Each pixel becomes 2x2."""
-    return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
+def upsample_nearest(
+    x: Float[Array, "*batch h w c"], height: int | None = None, width: int | None = None
+) -> Float[Array, "*batch i j c"]:
+    """Each pixel becomes 2x2, cropped to `height` and `width`: an odd size was rounded up when it was halved."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)[..., :height, :width, :]

@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from gen1_jax.models.layers import Conv, GroupNorm, Linear, timestep_embedding
+from gen1_jax.models.layers import Conv, GroupNorm, Linear, timestep_embedding, upsample_nearest
 from gen1_jax.models.unet_blocks import DownBlock, MidBlock, UpBlock
 
 
@@ -60,7 +60,7 @@ class UNetConfig:
 
     @property
     def downscale(self) -> int:
-        """Latent height and width are multiples of this, so that skip connections meet."""
+        """How far the coarsest level shrinks latents; multiples of it avoid odd sizes on the way."""
         return 2 ** (len(self.block_out_channels) - 1)
 
 
@@ -127,7 +127,7 @@ class SpaceTimeUNet(nnx.Module):
             The prediction, float32.
 
         Raises:
-            ValueError: too many frames for the frame positions, or a size that the levels cannot halve.
+            ValueError: more frames than frame positions, or structure where the model has none, or none where it has.
         """
         self._check(latents, structure)
         x = self._inputs(latents, structure, structure_level).astype(self.dtype)
@@ -146,6 +146,8 @@ class SpaceTimeUNet(nnx.Module):
         for block in self.up_blocks:
             used = [skips.pop() for _ in range(len(block.resnets))]
             x = run(block, x, used, time, content)
+            if block.upsample is not None:
+                x = block.upsample(upsample_nearest(x, *skips[-1].shape[2:4]))
         x = jax.nn.silu(self.conv_norm_out(x))
         return self.conv_out(x).astype(jnp.float32)
 
@@ -158,12 +160,9 @@ class SpaceTimeUNet(nnx.Module):
         return jnp.concatenate([latents, structure.astype(latents.dtype), level.astype(latents.dtype)], axis=-1)
 
     def _check(self, latents, structure):
-        _, frames, height, width, _ = latents.shape
-        config = self.config
+        frames, config = latents.shape[1], self.config
         if frames > config.max_frames:
             raise ValueError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
-        if height % config.downscale or width % config.downscale:
-            raise ValueError(f"latents of {height}x{width}: both must be multiples of {config.downscale}")
         if (structure is None) != (config.structure_channels == 0):
             raise ValueError("this model needs structure" if structure is None else "this model takes no structure")
 

@@ -19,7 +19,6 @@ from gen1_jax.models.layers import (
     LayerNorm,
     Linear,
     parameter,
-    upsample_nearest,
 )
 
 Video = Float[Array, "b t h w c"]
@@ -165,7 +164,7 @@ class MidBlock(nnx.Module):
 
 
 class UpBlock(nnx.Module):
-    """A level on the way up; each residual block reads one skip connection."""
+    """A level on the way up; each residual block reads one skip connection. `upsample` is for the U-Net to apply."""
 
     def __init__(self, config, in_channels: int, channels: int, skips: list[int], attend: bool, *, upsample: bool):
         widths = [in_channels] + [channels] * (len(skips) - 1)
@@ -179,4 +178,4 @@ class UpBlock(nnx.Module):
         for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
             x = resnet(jax.numpy.concatenate([x, skip], axis=-1), time)
             x = self.attentions[i](x, content) if self.attentions else x
-        return x if self.upsample is None else self.upsample(upsample_nearest(x))
+        return x

@@ -1,0 +1,50 @@
+"""The mathematics of diffusion. It sees a model only as a callable.
+
+    noise ──► x_T ─┬────────────────────► step ──► x_{T-1} ──► ... ──► x_0
+                   │                       ▲  ▲
+                   ▼                       │  └── tables (schedule, sampler, prediction type)
+              denoise(x_t, t) ─► guidance ─┘      one row a step, computed once
+
+`NoiseSchedule` says how noisy each timestep is, `training_target` and `denoising_loss` what a denoiser
+learns, a `Sampler` turns schedule and prediction type into a table and steps along it, `temporal_guidance`
+combines the predictions of one step, and `run_steps` is the loop.
+"""
+
+from gen1_jax.diffusion.guidance import branch_weights, temporal_guidance
+from gen1_jax.diffusion.losses import WEIGHTINGS, denoising_loss, loss_weights
+from gen1_jax.diffusion.prediction import PREDICTION_TYPES, to_x0_and_epsilon, training_target
+from gen1_jax.diffusion.samplers import (
+    DDIM,
+    SAMPLERS,
+    Denoiser,
+    DPMSolverMultistep,
+    Sampler,
+    SamplerState,
+    SamplerTables,
+    get_sampler,
+    run_steps,
+    sample,
+)
+from gen1_jax.diffusion.schedule import NoiseSchedule
+
+__all__ = [
+    "DDIM",
+    "PREDICTION_TYPES",
+    "SAMPLERS",
+    "WEIGHTINGS",
+    "DPMSolverMultistep",
+    "Denoiser",
+    "NoiseSchedule",
+    "Sampler",
+    "SamplerState",
+    "SamplerTables",
+    "branch_weights",
+    "denoising_loss",
+    "get_sampler",
+    "loss_weights",
+    "run_steps",
+    "sample",
+    "temporal_guidance",
+    "to_x0_and_epsilon",
+    "training_target",
+]

@@ -1,0 +1,107 @@
+"""The guided sampler: noise to latents in one jitted loop."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gen1_jax.diffusion import NoiseSchedule, Sampler, SamplerState, run_steps
+from gen1_jax.diffusion.guided import guided_denoiser, per_frame
+from gen1_jax.diffusion.windows import windowed
+from gen1_jax.models.module import Bound, Params
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a sample is to follow. All of it is traced: changing a value never compiles.
+
+    Attributes:
+        content: CLIP image embedding tokens.
+        structure: encoded structure, None for a model that takes none.
+        structure_level: t_s.
+        guidance_scale: w, scalar.
+        temporal_guidance_scale: w_t, scalar.
+    """
+
+    content: Float[Array, "b n d"]
+    structure: Float[Array, "b t h w s"] | None
+    structure_level: Int[Array, " b"]
+    guidance_scale: Float[Array, ""]
+    temporal_guidance_scale: Float[Array, ""]
+
+
+jax.tree_util.register_dataclass(Conditions)
+
+
+class GuidedSampler:
+    """Samples latents under temporal-consistency guidance, with one compilation for each shape.
+
+    The step count, the sampler and the shapes are static; seed, content, structure, t_s and both scales are
+    traced. The loop's bounds are traced too: a run without progress is one call of the compiled function,
+    one with progress is a call of that same function for each step. Only the running latents are kept.
+
+    Args:
+        unet: the denoiser and its parameters.
+        schedule: the noise schedule it was trained on.
+        sampler: the solver.
+        num_inference_steps: number of steps.
+        window: longest clip of one evaluation; longer ones are blended from windows of this many frames.
+        overlap: frames that neighbouring windows share.
+    """
+
+    def __init__(
+        self,
+        unet: Bound,
+        schedule: NoiseSchedule,
+        sampler: Sampler,
+        num_inference_steps: int,
+        *,
+        window: int,
+        overlap: int,
+    ):
+        self.unet = unet
+        self.sampler = sampler
+        self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
+        self.window, self.overlap = window, overlap
+        self.advance = jax.jit(self._advance, donate_argnums=1)
+        self.start = jax.jit(self._start, static_argnums=1)
+
+    def __call__(
+        self, shape: tuple[int, ...], seed: int, conditions: Conditions, progress: Progress | None = None
+    ) -> Float[Array, "b t h w c"]:
+        """Latents of `shape` (B, T, h, w, C).
+
+        Args:
+            shape: batch, frames, latent height and width, channels.
+            seed: the same seed and conditions give the same latents.
+            conditions: what to follow.
+            progress: called after each step.
+        """
+        total = len(self.tables.timesteps)
+        state = self.start(jnp.uint32(seed % 2**32), shape)
+        if progress is None:
+            return self.advance(self.unet.params, state, conditions, 0, total).latents
+        for step in range(total):
+            state = self.advance(self.unet.params, state, conditions, step, step + 1)
+            state.latents.block_until_ready()
+            progress(step + 1, total)
+        return state.latents
+
+    def _start(self, seed, shape: tuple[int, ...]) -> SamplerState:
+        noise_key, step_key = jax.random.split(jax.random.key(seed))
+        return self.sampler.init(jax.random.normal(noise_key, shape), step_key)
+
+    def _advance(self, params: Params, state: SamplerState, conditions: Conditions, start, stop) -> SamplerState:
+        model = partial(self.unet.apply, params)
+        denoise = guided_denoiser(
+            windowed(model, self.window, self.overlap),
+            windowed(per_frame(model), self.window, 0),
+            **{field.name: getattr(conditions, field.name) for field in dataclasses.fields(conditions)},
+        )
+        return run_steps(denoise, self.sampler, self.tables, state, start=start, stop=stop)
