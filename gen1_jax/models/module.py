@@ -50,16 +50,21 @@ def parameter_count(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def initialise(module: nnx.Module, seed: int) -> Params:
+def initialise(module: nnx.Module, seed: int, only: Callable[[str], bool] = lambda path: True) -> Params:
     """Fresh float32 parameters on the host. Each depends on the seed and its own path alone, in any order.
 
     NumPy draws them: a jit over the draws of a full-size model takes minutes to compile, one a shape is no better.
+
+    Args:
+        module: the network.
+        seed: a non-negative number.
+        only: which paths to draw; the others stay abstract.
     """
     flat = {}
     for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        name = ".".join(map(str, path))
+        name, abstract = ".".join(map(str, path)), variable.get_value()
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        flat[name] = variable.get_metadata()["init"](rng, variable.get_value().shape)
+        flat[name] = variable.get_metadata()["init"](rng, abstract.shape) if only(name) else abstract
     return unflatten(flat)
 
 
@@ -68,10 +73,19 @@ def cast_kernels(params: Params, dtype: DTypeLike) -> Params:
     return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
 
 
+def _with_indices(params: Mapping[str, Any]) -> dict[str | int, Any]:
+    """Whole numbers for the keys of lists: nnx matches in sorted order, and as text 10 comes before 2."""
+    return {
+        int(key) if key.isdigit() else key: _with_indices(value) if isinstance(value, Mapping) else value
+        for key, value in params.items()
+    }
+
+
 class Bound:
     """A module together with its parameters; calls and methods run as one jitted function each.
 
-    Arrays and None are traced; other keyword arguments (step counts, sizes) are static: they choose the computation.
+    Arrays, floats and None are traced; other keyword arguments (step counts, sizes) are static: they choose the
+    computation.
 
     Attributes:
         module: the description, an `nnx.Module` without arrays.
@@ -86,10 +100,10 @@ class Bound:
 
     def apply(self, params: Params, *args, method: str = "__call__", **kwargs):
         """Run `method` on explicit parameters, for use inside a `jax.jit` of the caller's."""
-        return getattr(nnx.merge(self._graph, params), method)(*args, **kwargs)
+        return getattr(nnx.merge(self._graph, _with_indices(params)), method)(*args, **kwargs)
 
     def _run(self, method: str, *args, **kwargs):
-        static = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str)}
+        static = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | str)}
         traced = {k: v for k, v in kwargs.items() if k not in static}
         name = (method, *sorted(static.items()))
         if name not in self._jitted:

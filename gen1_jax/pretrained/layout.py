@@ -93,7 +93,7 @@ class Layout:
             ("has tensors of another shape", wrong),
         ):
             if names:
-                raise LayoutError(f"{source} {problem}: {_listed(names)}")
+                raise LayoutError(f"{source} {problem}: {listed(names)}")
         return unflatten(filled)
 
     def to_theirs(self, params: Params) -> dict[str, np.ndarray]:
@@ -137,6 +137,7 @@ def _substitute(rules: Iterable[tuple[str, str]], name: str) -> str:
     return name
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

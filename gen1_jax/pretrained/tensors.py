@@ -1,5 +1,6 @@
 """Reading the tensors of a Hugging Face folder: safetensors files, whole or in shards. Nothing is ever unpickled."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -54,10 +55,9 @@ def tensor_files(folder: Path) -> list[Path]:
         if len(files) > 1:
             raise FolderError(f"{folder} has several safetensors files and no index: keep the one that is meant")
     if not files:
-        pickles = [p.name for pattern in _PICKLES for p in folder.glob(pattern)]
-        if pickles:
+        if pickles := pickles_in(folder):
             raise FolderError(
-                f"{folder / pickles[0]} is a pickle, which could run any code when opened: convert it first, for "
+                f"{pickles[0]} is a pickle, which could run any code when opened: convert it first, for "
                 f"example with save_pretrained(..., safe_serialization=True) in the library that wrote it"
             )
         raise FolderError(f"{folder} has no .safetensors file")
@@ -84,9 +84,30 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
     Raises:
         FolderError: the file is damaged, truncated or not of this format.
     """
+    with _opened(file) as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, not a dict
+
+
+def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of one safetensors file, from its header.
+
+    Raises:
+        FolderError: see `read_safetensors`.
+    """
+    with _opened(file) as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
+def pickles_in(folder: Path, stem: str = "") -> list[Path]:
+    """Files whose suffix says that opening them would run code."""
+    return sorted(path for pattern in _PICKLES for path in folder.glob(f"{stem}{pattern}"))
+
+
+@contextlib.contextmanager
+def _opened(file: Path):
     try:
         with safe_open(file, framework="numpy") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, not a dict
+            yield opened
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise FolderError(f"{file} is not a readable safetensors file: {error}") from None
 

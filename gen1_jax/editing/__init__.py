@@ -1,0 +1,1 @@
+"""Editing: what `gen1 edit` does."""

@@ -1,0 +1,320 @@
+"""From frames and a prompt (or a picture) to edited frames.
+
+    frames ──depth──► normalise ──► blur t_s ──encode──► structure ─┐
+    prompt ──text tower──► prior ─┐                                 ├─► guided sampler ─► latents ──decode──► frames
+    picture ──image tower─────────┴──► content ─────────────────────┘
+
+All networks see pictures of about the model's own size; the result has the size and number of frames of the input.
+Frames go through depth, encoder and decoder in chunks of one shape, so neither memory nor compilations grow with T.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, UInt8
+from PIL import Image
+
+from gen1_jax.diffusion import get_sampler
+from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.models.module import Bound, cast_kernels
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
+from gen1_jax.pretrained.folder import ModelSource, open_model
+
+Frames = UInt8[np.ndarray, "t h w 3"]
+Progress = Callable[[str, int, int], None]
+"""Called with the stage ("depth", "structure", "sampling", "decoding"), units done and units in all."""
+
+_CHUNK = 8  # frames that depth, encoder and decoder see at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """The numbers of an edit.
+
+    Attributes:
+        structure_blur: t_s, 0 to 7: how much detail of the structure is given up.
+        guidance_scale: w, how strongly the content is followed.
+        temporal_guidance_scale: w_t; above 1 smoother in time, below 1 more hand-drawn.
+        num_inference_steps: steps of the sampler.
+        seed: of all randomness.
+        sampler: "ddim" or "dpm++".
+    """
+
+    structure_blur: int = 0
+    guidance_scale: float = 7.5
+    temporal_guidance_scale: float = 1.0
+    num_inference_steps: int = 50
+    seed: int = 0
+    sampler: str = "ddim"
+
+    def __post_init__(self):
+        if not 0 <= self.structure_blur <= MAX_STRUCTURE_LEVEL:
+            raise ValueError(f"structure_blur must be 0 to {MAX_STRUCTURE_LEVEL}, got {self.structure_blur}")
+        for name in ("guidance_scale", "temporal_guidance_scale"):
+            if not np.isfinite(getattr(self, name)) or abs(getattr(self, name)) > 1000:
+                raise ValueError(f"{name} must be a number from -1000 to 1000, got {getattr(self, name)}")
+        if not 1 <= self.num_inference_steps <= 1000:
+            raise ValueError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        get_sampler(self.sampler)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditResult:
+    """An edited clip.
+
+    Attributes:
+        frames: the edit, of the size and number of the input.
+        structure: what the model saw of the input: blurred depth, near is bright, at the model's size.
+    """
+
+    frames: Frames
+    structure: UInt8[np.ndarray, "t i j"]
+
+
+class Gen1Pipeline:
+    """A model ready to edit. Networks are loaded when they are first needed.
+
+    Args:
+        source: configuration, weights and tokenizer.
+        dtype: of the computation; by default bfloat16 on accelerators, float32 on CPUs. Matrices are kept in it.
+
+    Attributes:
+        config: the family's configuration.
+        unet, vae, clip, depth, prior: the networks; `prior` is None if the model has none.
+    """
+
+    def __init__(self, source: ModelSource, dtype: DTypeLike | None = None):
+        self.source, self.config = source, source.config
+        self.dtype = jnp.dtype(dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16))
+        self._samplers: dict[tuple[str, int], GuidedSampler] = {}
+        if source.warning:
+            warnings.warn(source.warning, stacklevel=3)
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, dtype: DTypeLike | None = None) -> "Gen1Pipeline":
+        """The model that ships ("nano") or a model folder.
+
+        Raises:
+            FolderError, LayoutError: see `pretrained.folder.ModelFolder`.
+        """
+        return cls(open_model(name_or_folder), dtype)
+
+    @cached_property
+    def unet(self) -> Bound:
+        """`SpaceTimeUNet`: (latents, timesteps, content, structure, structure_level) -> prediction."""
+        return self._load("unet")
+
+    @cached_property
+    def vae(self) -> Bound:
+        """`AutoencoderKL`."""
+        return self._load("vae")
+
+    @cached_property
+    def clip(self) -> Bound:
+        """`CLIPModel`."""
+        return self._load("clip")
+
+    @cached_property
+    def depth(self) -> Bound:
+        """`DPTDepth`."""
+        return self._load("depth")
+
+    @cached_property
+    def prior(self) -> Bound | None:
+        """`PriorTransformer`, or None."""
+        return self._load("prior") if self.config.prior is not None else None
+
+    def _load(self, component: str) -> Bound:
+        module = self.config.build(component, self.dtype)
+        return Bound(module, jax.device_put(cast_kernels(self.source.parameters(component), self.dtype)))
+
+    @cached_property
+    def tokenizer(self):
+        """The tokenizer of the text tower."""
+        return self.source.tokenizer()
+
+    def edit(
+        self,
+        frames: Frames,
+        prompt: str | None = None,
+        image: UInt8[np.ndarray, "h w 3"] | None = None,
+        structure_blur: int = 0,
+        guidance_scale: float = 7.5,
+        temporal_guidance_scale: float = 1.0,
+        num_inference_steps: int = 50,
+        seed: int = 0,
+        sampler: str = "ddim",
+        progress: Progress | None = None,
+    ) -> EditResult:
+        """Keep the structure of a clip and give it the content of a prompt or of a picture.
+
+        Args:
+            frames: uint8 RGB (T, H, W, 3), any size and number; one frame is an image.
+            prompt: what the result should look like; needs a model with a prior.
+            image: a picture (H, W, 3) instead of a prompt.
+            structure_blur: t_s, 0 to 7.
+            guidance_scale: w.
+            temporal_guidance_scale: w_t.
+            num_inference_steps: steps of the sampler.
+            seed: of all randomness.
+            sampler: "ddim" or "dpm++".
+            progress: called with (stage, done, total).
+
+        Returns:
+            The edited frames, of the shape of the input, and the structure that was seen.
+
+        Raises:
+            ValueError: not exactly one of prompt and image, no frames, or a setting out of range.
+        """
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+            raise ValueError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
+        settings = EditSettings(
+            structure_blur=structure_blur,
+            guidance_scale=guidance_scale,
+            temporal_guidance_scale=temporal_guidance_scale,
+            num_inference_steps=num_inference_steps,
+            seed=seed,
+            sampler=sampler,
+        )
+        size = frames.shape[1:3]
+        small = np.stack([resize(frame, self.working_size(*size)) for frame in frames])
+        content = self.encode_content(prompt, image, seed)
+        structure = self.structure(small, structure_blur, progress)
+        latents = self.sample(content, structure, settings, progress)
+        edited = [resize(frame, size) for frame in self.decode(latents, progress)]
+        return EditResult(frames=np.stack(edited), structure=to_uint8(structure))
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which clips of height x width are edited: their shape, the model's number of pixels."""
+        multiple = self.config.vae.downscale * self.config.unet.downscale
+        scale = (self.config.height * self.config.width / (height * width)) ** 0.5
+        return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+
+    def encode_content(
+        self, prompt: str | None, image: UInt8[np.ndarray, "h w 3"] | None, seed: int
+    ) -> Float[Array, "1 1 d"]:
+        """Content tokens of a prompt (through the prior) or of a picture.
+
+        Raises:
+            ValueError: not exactly one of the two, or a prompt for a model without a prior.
+        """
+        if (prompt is None) == (image is None):
+            raise ValueError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
+        if image is not None:
+            return self._encode_picture(image)[:, None]
+        if self.prior is None:
+            raise ValueError(f"{self.source.name} has no prior, so it cannot take a prompt: give an image")
+        if (count := self.tokenizer.token_count(prompt)) > self.tokenizer.length:
+            warnings.warn(f"the prompt has {count} tokens, the last of {self.tokenizer.length} are cut", stacklevel=3)
+        ids, mask = self.tokenizer([prompt, ""])
+        embeddings, hidden_states = self.clip.encode_text_tokens(ids)
+        text, empty = ([x[i : i + 1] for x in (embeddings, hidden_states, mask)] for i in (0, 1))
+        return self.prior.sample(*text, jax.random.key(seed % 2**32), jnp.float32(4.0), *empty)[:, None]
+
+    def _encode_picture(self, image: np.ndarray) -> Float[Array, "1 d"]:
+        """CLIP embedding of one picture, brought near the size that CLIP sees so that one compilation serves most."""
+        size = self.config.clip.vision.image_size
+        scale = size / min(image.shape[:2])
+        height, width = (max(size, round(side * scale)) for side in image.shape[:2])
+        pixels = self.clip.preprocess(resize(image, (height, width))[None])
+        return self.clip.encode_image(pixels)
+
+    def structure(
+        self, frames: Frames, structure_blur: int, progress: Progress | None = None
+    ) -> Float[np.ndarray, "t h w"]:
+        """The structure of frames of the model's size: blurred depth in [-1, 1], near is 1."""
+        images = lambda chunk: jnp.asarray(chunk, jnp.float32) / 127.5 - 1
+        chunks = _in_chunks(lambda x: self.depth.estimate(images(x)), frames, _reporter(progress, "depth"))
+        depth = np.asarray(normalise_depth(np.concatenate(list(chunks))))
+        blur = lambda chunk: structure_images(jnp.asarray(chunk)[None], jnp.array([structure_blur]))[0, ..., 0]
+        return np.concatenate(list(_in_chunks(jax.jit(blur), depth, None)))
+
+    def encode_structure(
+        self, structure: Float[np.ndarray, "t h w"], progress: Progress | None = None
+    ) -> Float[Array, "1 t i j c"]:
+        """Latents of a structure, which the autoencoder sees as pictures of three equal channels."""
+        encode = lambda chunk: self.vae.images_to_latents(np.repeat(chunk[..., None], 3, axis=-1))
+        latents = _in_chunks(encode, structure, _reporter(progress, "structure"))
+        return jnp.asarray(np.concatenate(list(latents))[None])
+
+    def sample(
+        self,
+        content: Float[Array, "1 n d"],
+        structure: Float[np.ndarray, "t h w"],
+        settings: EditSettings,
+        progress: Progress | None = None,
+    ) -> Float[Array, "1 t i j c"]:
+        """Latents of the edit."""
+        frames, height, width = structure.shape
+        scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
+        has_structure = self.config.unet.structure_channels > 0
+        conditions = Conditions(
+            content=content,
+            structure=self.encode_structure(structure, progress) if has_structure else None,
+            structure_level=jnp.array([settings.structure_blur]),
+            guidance_scale=jnp.float32(settings.guidance_scale),
+            temporal_guidance_scale=jnp.float32(settings.temporal_guidance_scale),
+        )
+        sampler = self.sampler(settings.sampler, settings.num_inference_steps)
+        shape = (1, frames, height // scale, width // scale, channels)
+        return sampler(shape, settings.seed, conditions, _reporter(progress, "sampling"))
+
+    def sampler(self, name: str, num_inference_steps: int) -> GuidedSampler:
+        """The compiled sampler of that name and number of steps, made once."""
+        key = (name, num_inference_steps)
+        if key not in self._samplers:
+            self._samplers[key] = GuidedSampler(
+                self.unet,
+                self.config.schedule,
+                get_sampler(name),
+                num_inference_steps,
+                window=self.config.num_frames,
+                overlap=self.config.window_overlap,
+            )
+        return self._samplers[key]
+
+    def decode(
+        self, latents: Float[Array, "1 t h w c"], progress: Progress | None = None
+    ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The frames of latents, one by one."""
+        chunks = _in_chunks(self.vae.latents_to_images, latents[0], _reporter(progress, "decoding"))
+        for chunk in chunks:
+            yield from to_uint8(chunk)
+
+
+def to_uint8(images: Float[Array, "*shape"] | Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """[-1, 1] to 0 ... 255, rounded and clipped."""
+    return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def resize(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "i j 3"]:
+    """A picture at (height, width), antialiased."""
+    if picture.shape[:2] == tuple(size):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+
+
+def _reporter(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, stage)
+
+
+def _in_chunks(function, array, report: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
+    """function over chunks of the first axis, all of one shape so that it compiles once; results on the host."""
+    total = len(array)
+    size = min(total, _CHUNK)
+    for start in range(0, total, size):
+        chunk = array[start : start + size]
+        missing = size - len(chunk)
+        padded = np.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1), mode="edge") if missing else chunk
+        yield np.asarray(function(padded))[: len(chunk)]
+        if report is not None:
+            report(min(start + size, total), total)

@@ -1,0 +1,158 @@
+"""Parts of DPT: patch tokens, reassembly of tokens into feature maps, fusion of the maps, the depth head.
+
+Architecture: "Vision Transformers for Dense Prediction", https://arxiv.org/abs/2103.13413.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, Conv, Linear, parameter
+
+_HEAD_CHANNELS = 32
+
+
+def bilinear_matrix(source: int, target: int, *, align_corners: bool) -> Float[np.ndarray, "target source"]:
+    """The matrix that resamples `source` values along an axis to `target`; each row sums to one.
+
+    Torch's convention: with `align_corners` the first and last samples coincide, without it the borders of the
+    pixels do. Never antialiased.
+    """
+    index = np.arange(target)
+    if align_corners:
+        position = index * ((source - 1) / max(target - 1, 1))
+    else:
+        position = np.clip((index + 0.5) * (source / target) - 0.5, 0, source - 1)
+    low = np.minimum(position.astype(int), source - 1)
+    fraction = position - low
+    matrix = np.zeros((target, source), np.float32)
+    matrix[index, low] = 1 - fraction
+    matrix[index, np.minimum(low + 1, source - 1)] += fraction
+    return matrix
+
+
+def resize_bilinear(
+    x: Float[Array, "b h w c"], height: int, width: int, *, align_corners: bool
+) -> Float[Array, "b i j c"]:
+    """Bilinear resampling as two products with small constant matrices."""
+    rows = jnp.asarray(bilinear_matrix(x.shape[1], height, align_corners=align_corners), x.dtype)
+    columns = jnp.asarray(bilinear_matrix(x.shape[2], width, align_corners=align_corners), x.dtype)
+    return jnp.einsum("jw,bhwc->bhjc", columns, jnp.einsum("ih,bhwc->biwc", rows, x))
+
+
+def upsample_bilinear(x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
+    """Twice the height and width, corners aligned."""
+    return resize_bilinear(x, 2 * x.shape[1], 2 * x.shape[2], align_corners=True)
+
+
+class PatchTokens(nnx.Module):
+    """A class token, then a token for each patch, with learnt positions resampled to the image's grid."""
+
+    def __init__(self, config):
+        width, patch = config.hidden_size, config.patch_size
+        self.side = config.image_size // patch
+        self.projection = Conv(3, width, patch, stride=patch, padding=0)
+        self.cls_token = parameter((1, 1, width), EMBEDDING)
+        self.position_embeddings = parameter((1, 1 + self.side**2, width), EMBEDDING)
+
+    def __call__(self, pixels: Float[Array, "b h w 3"]) -> Float[Array, "b n c"]:
+        patches = self.projection(pixels)
+        batch, height, width, channels = patches.shape
+        positions = self.position_embeddings[...]
+        grid = positions[:, 1:].reshape(1, self.side, self.side, channels)
+        if (height, width) != (self.side, self.side):
+            grid = resize_bilinear(grid, height, width, align_corners=False)
+        patches = rearrange(patches + grid.astype(patches.dtype), "b h w c -> b (h w) c")
+        cls_token = (self.cls_token[...] + positions[:, :1]).astype(patches.dtype)
+        return jnp.concatenate([jnp.broadcast_to(cls_token, (batch, 1, channels)), patches], axis=1)
+
+
+class PatchUpsample(nnx.Module):
+    """A transposed convolution whose stride is its kernel size: every pixel becomes its own factor x factor patch.
+
+    `kernel` is (kh, kw, in, out).
+    """
+
+    def __init__(self, channels: int, factor: int):
+        self.kernel = parameter((factor, factor, channels, channels))
+        self.bias = parameter((channels,), ZEROS)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
+        y = jnp.einsum("bhwc,ijcd->bhiwjd", x, self.kernel[...].astype(x.dtype))
+        return rearrange(y, "b h i w j d -> b (h i) (w j) d") + self.bias[...].astype(x.dtype)
+
+
+class Reassemble(nnx.Module):
+    """Tokens of one backbone layer -> a feature map at `factor` times the patch grid's resolution.
+
+    Each patch token reads the class token ("project" readout); then a 1x1 projection, a resize, and the
+    convolution that brings every map to the fusion width.
+    """
+
+    def __init__(self, config, channels: int, factor: int | float):
+        width = config.hidden_size
+        self.readout = Linear(2 * width, width)
+        self.projection = Conv(width, channels, 1)
+        self.upsample = PatchUpsample(channels, int(factor)) if factor > 1 else None
+        self.downsample = Conv(channels, channels, stride=round(1 / factor), padding=1) if factor < 1 else None
+        self.conv = Conv(channels, config.fusion_hidden_size, bias=False)
+
+    def __call__(self, tokens: Float[Array, "b n c"], grid: tuple[int, int]) -> Float[Array, "b i j d"]:
+        cls_token, patches = tokens[:, :1], tokens[:, 1:]
+        readout = jnp.broadcast_to(cls_token, patches.shape)
+        patches = self.readout(jnp.concatenate([patches, readout], axis=-1))
+        patches = jax.nn.gelu(patches, approximate=False)
+        x = self.projection(rearrange(patches, "b (h w) c -> b h w c", h=grid[0], w=grid[1]))
+        for resize in (self.upsample, self.downsample):
+            x = x if resize is None else resize(x)
+        return self.conv(x)
+
+
+class ResidualConvUnit(nnx.Module):
+    """x + conv(relu(conv(relu(x))))."""
+
+    def __init__(self, channels: int):
+        self.convolution1, self.convolution2 = Conv(channels, channels), Conv(channels, channels)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        return x + self.convolution2(jax.nn.relu(self.convolution1(jax.nn.relu(x))))
+
+
+class Fusion(nnx.Module):
+    """Adds a feature map to the coarser ones' fusion and doubles the resolution.
+
+    Args:
+        channels: the fusion width.
+        coarsest: this is the first fusion, with nothing coarser to add to.
+    """
+
+    def __init__(self, channels: int, *, coarsest: bool):
+        self.residual_layer1 = None if coarsest else ResidualConvUnit(channels)
+        self.residual_layer2 = ResidualConvUnit(channels)
+        self.projection = Conv(channels, channels, 1)
+
+    def __call__(
+        self, features: Float[Array, "b h w c"], coarser: Float[Array, "b h w c"] | None
+    ) -> Float[Array, "b i j c"]:
+        x = features if self.residual_layer1 is None else coarser + self.residual_layer1(features)
+        # Rows of the resampling sum to one, so it commutes with a 1x1 convolution: project the few pixels first.
+        return upsample_bilinear(self.projection(self.residual_layer2(x)))
+
+
+class DepthHead(nnx.Module):
+    """Three convolutions and an upsampling to the image's resolution; inverse depth is not negative."""
+
+    def __init__(self, channels: int):
+        self.conv1 = Conv(channels, channels // 2)
+        self.conv2 = Conv(channels // 2, _HEAD_CHANNELS)
+        self.conv3 = Conv(_HEAD_CHANNELS, 1, 1)
+        # Start above zero: where the last relu is off everywhere, nothing would ever be learnt.
+        self.conv3.bias = parameter((1,), ONES)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j"]:
+        x = jax.nn.relu(self.conv2(upsample_bilinear(self.conv1(x))))
+        # float32: in bfloat16 a smooth ramp of depth would come out as 256 steps
+        return jax.nn.relu(self.conv3(x.astype(jnp.float32)))[..., 0]

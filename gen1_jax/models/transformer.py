@@ -1,0 +1,39 @@
+"""The pre-norm transformer layer of the vision backbone of the depth network and of the prior."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from gen1_jax.models.attention import Attention
+from gen1_jax.models.layers import LayerNorm, Linear
+
+
+class TransformerLayer(nnx.Module):
+    """x + self-attention(norm x), then x + MLP(norm x) with the exact (erf) gelu.
+
+    Args:
+        features: width of the tokens.
+        heads: number of attention heads.
+        hidden_features: width inside the MLP.
+        epsilon: of both layer norms.
+        qkv_bias: biases on the query, key and value projections.
+    """
+
+    def __init__(
+        self, features: int, heads: int, hidden_features: int, *, epsilon: float = 1e-5, qkv_bias: bool = True
+    ):
+        self.norm1 = LayerNorm(features, epsilon=epsilon)
+        self.attention = Attention(features, heads, bias=qkv_bias)
+        self.norm2 = LayerNorm(features, epsilon=epsilon)
+        self.fc1 = Linear(features, hidden_features)
+        self.fc2 = Linear(hidden_features, features)
+
+    def __call__(
+        self,
+        x: Float[Array, "b s c"],
+        *,
+        mask: Bool[Array, "#b #heads #s s"] | None = None,
+        is_causal: bool = False,
+    ) -> Float[Array, "b s c"]:
+        x = x + self.attention(self.norm1(x), mask=mask, is_causal=is_causal)
+        return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=False))

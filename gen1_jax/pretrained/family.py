@@ -1,0 +1,149 @@
+"""The family of networks that makes one model: its configuration, its two sizes, and how to build each member."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import dacite
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.depth import DPTConfig, DPTDepth
+from gen1_jax.models.prior import PriorConfig, PriorTransformer
+from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
+from gen1_jax.models.vae import AutoencoderKL, VAEConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gen1Config:
+    """Everything that describes a model but its weights. The defaults are the full size.
+
+    Attributes:
+        unet: the denoiser.
+        vae: the autoencoder of frames and structure.
+        clip: gives content from a picture and features of a prompt.
+        depth: estimates structure.
+        prior: turns a prompt into content; None if the model has none, so that it edits from pictures alone.
+        schedule: the noise schedule of training.
+        height: of the pictures of training, in pixels; edits have about height * width pixels.
+        width: see height.
+        num_frames: frames of a training clip, the window of longer edits.
+        window_overlap: frames that neighbouring windows of a longer edit share.
+    """
+
+    unet: UNetConfig = UNetConfig()
+    vae: VAEConfig = VAEConfig()
+    clip: CLIPConfig = CLIPConfig()
+    depth: DPTConfig = DPTConfig()
+    prior: PriorConfig | None = PriorConfig()
+    schedule: NoiseSchedule = NoiseSchedule()
+    height: int = 256
+    width: int = 448
+    num_frames: int = 8
+    window_overlap: int = 4
+
+    def __post_init__(self):
+        content = self.clip.projection_dim
+        checks = {
+            "unet.cross_attention_dim is not clip.projection_dim": self.unet.cross_attention_dim == content,
+            "unet.latent_channels is not vae.latent_channels": self.unet.latent_channels == self.vae.latent_channels,
+            "unet.structure_channels is neither 0 nor vae.latent_channels": self.unet.structure_channels
+            in (0, self.vae.latent_channels),
+            "prior.embedding_dim is not clip.projection_dim": self.prior is None or self.prior.embedding_dim == content,
+            "prior.text_hidden_size is not clip.text.hidden_size": self.prior is None
+            or self.prior.text_hidden_size == self.clip.text.hidden_size,
+            "prior.num_embeddings is not the text length of clip": self.prior is None
+            or self.prior.num_embeddings == self.clip.text.max_position_embeddings,
+            "num_frames is not in 1 ... unet.max_frames": 1 <= self.num_frames <= self.unet.max_frames,
+            "window_overlap is not in 0 ... num_frames - 1": 0 <= self.window_overlap < self.num_frames,
+            "height and width are not positive": self.height > 0 and self.width > 0,
+        }
+        for problem, holds in checks.items():
+            if not holds:
+                raise ValueError(problem)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the networks, as attributes of this and as files of a model folder."""
+        return ("unet", "vae", "clip", "depth") + (("prior",) if self.prior is not None else ())
+
+    def build(self, component: str, dtype: DTypeLike) -> nnx.Module:
+        """One network without arrays, computing in `dtype`."""
+        return _MODULES[component](getattr(self, component), dtype=dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts of plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Gen1Config":
+        """The inverse of `to_dict`; absent fields keep their defaults.
+
+        Raises:
+            ValueError: an unknown field, or a value of the wrong type or out of range, by name.
+        """
+        try:
+            return dacite.from_dict(cls, values, dacite.Config(strict=True, cast=[tuple]))
+        except (dacite.DaciteError, TypeError) as error:
+            raise ValueError(str(error)) from None
+
+
+_MODULES = {
+    "unet": SpaceTimeUNet,
+    "vae": AutoencoderKL,
+    "clip": CLIPModel,
+    "depth": DPTDepth,
+    "prior": PriorTransformer,
+}
+
+FULL = Gen1Config()
+"""Stable Diffusion 1.5's U-Net and autoencoder, CLIP ViT-L/14, DPT-Large, Karlo's prior, at 448x256."""
+
+NANO = Gen1Config(
+    unet=UNetConfig(
+        block_out_channels=(64, 96, 128),
+        attention_levels=(False, True, True),
+        layers_per_block=1,
+        num_attention_heads=4,
+        norm_num_groups=16,
+        max_frames=16,
+    ),
+    vae=VAEConfig(block_out_channels=(32, 64, 96), layers_per_block=1, norm_num_groups=16),
+    clip=CLIPConfig(
+        text=CLIPTextConfig(
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            vocab_size=1280,
+            eos_token_id=1279,
+        ),
+        vision=CLIPVisionConfig(
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=5,
+            num_attention_heads=4,
+            image_size=128,
+            patch_size=16,
+        ),
+    ),
+    depth=DPTConfig(
+        image_size=128,
+        patch_size=8,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=384,
+        backbone_out_indices=(0, 1, 2, 3),
+        reassemble_factors=(2, 1, 0.5, 0.25),
+        neck_hidden_sizes=(32, 48, 64, 64),
+        fusion_hidden_size=40,
+    ),
+    prior=PriorConfig(num_attention_heads=4, attention_head_dim=32, num_layers=4, text_hidden_size=128),
+    schedule=NoiseSchedule(rescale_zero_terminal_snr=True),
+    height=128,
+    width=128,
+)
+"""The same code at 128x128, small enough for a laptop: the whole family has fewer than 16 M parameters."""

@@ -1,0 +1,229 @@
+"""A model folder: config.json, one safetensors file (or several shards) a network, tokenizer.json. Nothing is pickled.
+
+config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from gen1_jax.models.module import Params, abstract_parameters, flatten, initialise, unflatten
+from gen1_jax.pretrained.family import NANO, Gen1Config
+from gen1_jax.pretrained.layout import LayoutError, listed
+from gen1_jax.pretrained.tensors import FolderError, pickles_in, read_json, read_safetensors, shapes_in
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+
+FORMAT = "gen1_jax"
+VERSION = 1
+_TOKENIZER = "tokenizer.json"
+_NANO = Path(__file__).parent / "nano"
+
+
+class ModelSource(Protocol):
+    """Where a pipeline gets its configuration, weights and tokenizer from.
+
+    Attributes:
+        config: the family's configuration.
+        name: what to call the model in messages.
+        warning: one line that every user of the model should see, or None.
+    """
+
+    config: Gen1Config
+    name: str
+    warning: str | None
+
+    def parameters(self, component: str) -> Params:
+        """The weights of one network, on the host."""
+        ...
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the text tower."""
+        ...
+
+
+class ModelFolder:
+    """A model folder on disk, checked as a whole before anything is computed.
+
+    Raises:
+        FolderError: no such folder, not a model folder, a pickle instead of safetensors, a damaged file.
+        LayoutError: tensors that are missing, too many or of another shape than the configuration says.
+    """
+
+    warning = None
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.name = self.path.name
+        self.config = _read_config(self.path)
+        for component in self.config.components:
+            self._check(component)
+        self.tokenizer()
+
+    def parameters(self, component: str) -> Params:
+        """The weights of one network as they are stored."""
+        tensors: dict[str, np.ndarray] = {}
+        for file in self._files(component):
+            tensors |= read_safetensors(file)
+        return unflatten(tensors)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the text tower."""
+        return _tokenizer(self.path, self.config)
+
+    def _files(self, component: str) -> list[Path]:
+        files = sorted(self.path.glob(f"{component}.safetensors")) or sorted(
+            self.path.glob(f"{component}-*.safetensors")
+        )
+        if not files:
+            refused = pickles_in(self.path, component)
+            if refused:
+                raise FolderError(f"{refused[0]} is a pickle, which could run any code when opened: import it anew")
+            raise FolderError(f"{self.path} has no {component}.safetensors")
+        return files
+
+    def _check(self, component: str) -> None:
+        """Compare the headers of the files with the shapes that the configuration asks for."""
+        found: dict[str, tuple[int, ...]] = {}
+        for file in self._files(component):
+            found |= shapes_in(file)
+        expected = {
+            path: leaf.shape
+            for path, leaf in flatten(abstract_parameters(self.config.build(component, np.float32))).items()
+        }
+        for problem, names in (
+            ("lacks", sorted(expected.keys() - found.keys())),
+            ("has tensors that the network does not:", sorted(found.keys() - expected.keys())),
+            (
+                "has tensors of another shape:",
+                [f"{n} {found[n]}, not {s}" for n, s in expected.items() if n in found and found[n] != s],
+            ),
+        ):
+            if names:
+                raise LayoutError(f"{self.path}: {component} {problem} {listed(names)}")
+
+
+class SeededModel:
+    """A model of freshly initialised weights: it runs everything and has learned nothing."""
+
+    def __init__(self, config: Gen1Config, seed: int, name: str, tokenizer_folder: Path):
+        self.config, self.name = config, name
+        self.warning = (
+            f"{name} has no trained weights yet: its networks are initialised from seed {seed}, edits are noise"
+        )
+        self._seed, self._tokenizer_folder = seed, tokenizer_folder
+
+    def parameters(self, component: str) -> Params:
+        """Fresh weights of one network."""
+        return initialise(self.config.build(component, np.float32), self._seed)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the text tower."""
+        return _tokenizer(self._tokenizer_folder, self.config)
+
+
+def open_model(name_or_folder: str | Path) -> ModelSource:
+    """The model that ships ("nano") or the one in a folder.
+
+    Raises:
+        FolderError, LayoutError: see `ModelFolder`.
+    """
+    if str(name_or_folder) == "nano":
+        return SeededModel(NANO, 0, "nano", _NANO)
+    if not Path(name_or_folder).is_dir():
+        raise FolderError(f"{name_or_folder} is neither a model folder nor the name of a model that ships (nano)")
+    return ModelFolder(name_or_folder)
+
+
+def save_model(
+    folder: str | Path,
+    config: Gen1Config,
+    params: Mapping[str, Params],
+    tokenizer_json: str,
+    *,
+    shard_bytes: int | None = None,
+) -> None:
+    """Write a model folder beside its place and rename it there, so that it is never half a model.
+
+    Args:
+        folder: must not exist yet.
+        config: the family's configuration.
+        params: the parameters of each of `config.components`, or a function's worth of them: a mapping is read once
+            a network, so that a lazy one holds a single network at a time.
+        tokenizer_json: contents of tokenizer.json.
+        shard_bytes: start another file of a network beyond this size.
+
+    Raises:
+        FolderError: the folder exists or cannot be written.
+    """
+    with new_folder(Path(folder)) as partial:
+        text = json.dumps({"format": FORMAT, "version": VERSION, **config.to_dict()}, indent=2)
+        (partial / "config.json").write_text(text + "\n", encoding="utf-8")
+        (partial / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+        for component in config.components:
+            tensors = {name: np.ascontiguousarray(jax.device_get(x)) for name, x in flatten(params[component]).items()}
+            shards = _shards(tensors, shard_bytes)
+            for i, shard in enumerate(shards):
+                number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
+                save_file(shard, partial / f"{component}{number}.safetensors", metadata={"format": "gen1_jax"})
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name when all went well and disappears otherwise.
+
+    Raises:
+        FolderError: the folder exists or cannot be written.
+    """
+    if folder.exists():
+        raise FolderError(f"{folder} exists already: choose another name")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written: {error.strerror}") from None
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, folder)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise FolderError(f"{folder} cannot be written: {error.strerror}") from None
+        raise
+
+
+def _shards(tensors: dict[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:
+    shards, size = [{}], 0
+    for name, value in tensors.items():
+        if shard_bytes is not None and size + value.nbytes > shard_bytes and shards[-1]:
+            shards.append({})
+            size = 0
+        shards[-1][name] = value
+        size += value.nbytes
+    return shards
+
+
+def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
+    text = config.clip.text
+    return CLIPTokenizer(folder / _TOKENIZER, text.max_position_embeddings, text.eos_token_id)
+
+
+def _read_config(folder: Path) -> Gen1Config:
+    values = read_json(folder / "config.json")
+    if values.pop("format", None) != FORMAT:
+        raise FolderError(f"{folder}/config.json is not of a gen1_jax model: make one with gen1 import")
+    if (version := values.pop("version", None)) != VERSION:
+        raise FolderError(f"{folder} has format version {version}, this program reads {VERSION}")
+    try:
+        return Gen1Config.from_dict(values)
+    except ValueError as error:
+        raise FolderError(f"{folder}/config.json: {error}") from None

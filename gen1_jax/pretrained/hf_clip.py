@@ -1,0 +1,102 @@
+"""CLIP in transformers' layout: CLIPModel in one folder, or its two towers in folders of their own."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gen1_jax.models.clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
+from gen1_jax.pretrained.layout import Layout, LayoutError
+
+CLIP = Layout(
+    renames=(
+        (r"^(text|vision)\.", r"\1_model."),
+        (r"_model\.(\w+_embedding)\b", r"_model.embeddings.\1"),
+        (r"_model\.layers\.", "_model.encoder.layers."),
+        (r"\.norm([12])\.", r".layer_norm\1."),
+        (r"\.attention\.to_([qkv])\.", r".self_attn.\1_proj."),
+        (r"\.attention\.to_out\.", ".self_attn.out_proj."),
+        (r"\.(fc[12])\.", r".mlp.\1."),
+        (r"\.final_norm\.", ".final_layer_norm."),
+        (r"\.pre_norm\.", ".pre_layrnorm."),  # their spelling
+        (r"\.post_norm\.", ".post_layernorm."),
+    ),
+    ignored=(r"\.embeddings\.position_ids$",),  # 0, 1, 2, …, stored by transformers before 4.31
+)
+
+CLIP_TOWERS = dataclasses.replace(CLIP, new=(r"^logit_scale$",))
+"""What `merge_towers` returns: no tower has the temperature, which keeps its initial value, log(1 / 0.07)."""
+
+# What transformers assumes of keys that a file leaves out: ViT-B/32, not our own defaults.
+_TEXT = CLIPTextConfig(hidden_size=512, intermediate_size=2048, num_attention_heads=8)
+_VISION = CLIPVisionConfig(
+    hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, patch_size=32
+)
+_PROJECTION_DIM = 512
+
+
+def clip_config(config: Mapping) -> CLIPConfig:
+    """The `CLIPConfig` of a CLIPModel's config.json; absent keys have transformers' defaults.
+
+    Raises:
+        ConfigError: a variant that we do not implement, or a value of the wrong type, by key.
+    """
+    require(config, "CLIP config", model_type="clip")
+    text, vision = _section(config, "text_config"), _section(config, "vision_config")
+    return _clip_config(text, vision, config.get("projection_dim", _PROJECTION_DIM))
+
+
+def clip_towers_config(text: Mapping, vision: Mapping) -> CLIPConfig:
+    """The `CLIPConfig` of the config.json of a CLIPTextModelWithProjection and of a CLIPVisionModelWithProjection.
+
+    Raises:
+        ConfigError: see `clip_config`; also towers that project into spaces of different widths.
+    """
+    text = _section(text, "text_config") if text.get("model_type") == "clip" else text
+    vision = _section(vision, "vision_config") if vision.get("model_type") == "clip" else vision
+    width = text.get("projection_dim", _PROJECTION_DIM)
+    vision = {"projection_dim": _PROJECTION_DIM} | dict(vision)
+    require(vision, "CLIP vision config", model_type="clip_vision_model", projection_dim=width)
+    require(text, "CLIP text config", model_type="clip_text_model")
+    return _clip_config(text, vision, width)
+
+
+def merge_towers(text: Mapping[str, np.ndarray], vision: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of a text and a vision folder under the one set of names that `CLIP_TOWERS` fills from.
+
+    Raises:
+        LayoutError: both folders hold a tensor of the same name, so one is not a tower.
+    """
+    if shared := sorted(text.keys() & vision.keys()):
+        raise LayoutError(f"the CLIP text and vision folders both hold {shared[0]}")
+    return {**text, **vision}
+
+
+def _section(config: Mapping, key: str) -> Mapping:
+    """A tower's own object. transformers lets text_config_dict, of its oldest files, replace text_config."""
+    section = config.get(f"{key}_dict")
+    section = config.get(key) if section is None else section
+    if section is not None and not isinstance(section, Mapping):
+        raise ConfigError(f"CLIP config: {key} is {section!r}, not an object")
+    return section or {}
+
+
+def _clip_config(text: Mapping, vision: Mapping, projection_dim: Any) -> CLIPConfig:
+    require(vision, "CLIP vision config", num_channels=3)
+    if type(projection_dim) is not int or projection_dim < 1:
+        raise ConfigError(f"CLIP config: projection_dim is {projection_dim!r}, not a positive whole number")
+    return CLIPConfig(
+        text=_tower(_TEXT, text, "CLIP text config"),
+        vision=_tower(_VISION, vision, "CLIP vision config"),
+        projection_dim=projection_dim,
+    )
+
+
+def _tower(defaults, config: Mapping, source: str):
+    values = typed_fields(defaults, config, source)
+    try:
+        return type(defaults)(**values)
+    except ValueError as error:  # the tower's own checks
+        raise ConfigError(f"{source}: {error}") from None

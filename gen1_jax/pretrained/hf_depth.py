@@ -1,0 +1,85 @@
+"""transformers' DPTForDepthEstimation (Intel/dpt-large): its configuration and the names of its tensors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gen1_jax.models.depth import DPTConfig
+from gen1_jax.pretrained.huggingface import ConfigError, require, typed_fields
+from gen1_jax.pretrained.layout import Layout
+
+_SOURCE = "DPT config"
+# What transformers assumes of keys that a file leaves out: not DPT-Large.
+_DEFAULTS = DPTConfig(
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    backbone_out_indices=(2, 5, 8, 11),
+    neck_hidden_sizes=(96, 192, 384, 768),
+)
+
+DEPTH = Layout(
+    renames=(
+        (r"^embeddings\.projection\.", "dpt.embeddings.patch_embeddings.projection."),
+        (r"^embeddings\.", "dpt.embeddings."),
+        (r"^layers\.", "dpt.encoder.layer."),
+        (r"\.norm1\.", ".layernorm_before."),
+        (r"\.norm2\.", ".layernorm_after."),
+        (r"\.attention\.to_q\.", ".attention.attention.query."),
+        (r"\.attention\.to_k\.", ".attention.attention.key."),
+        (r"\.attention\.to_v\.", ".attention.attention.value."),
+        (r"\.attention\.to_out\.", ".attention.output.dense."),
+        (r"\.fc1\.", ".intermediate.dense."),
+        (r"\.fc2\.", ".output.dense."),
+        (r"^reassemble\.(\d+)\.readout\.", r"neck.reassemble_stage.readout_projects.\1.0."),
+        (r"^reassemble\.(\d+)\.conv\.", r"neck.convs.\1."),
+        (r"^reassemble\.(\d+)\.(up|down)sample\.", r"reassemble.\1.resize."),
+        (r"^reassemble\.", "neck.reassemble_stage.layers."),
+        (r"^fusion\.", "neck.fusion_stage.layers."),
+        (r"^head\.conv1\.", "head.head.0."),
+        (r"^head\.conv2\.", "head.head.2."),
+        (r"^head\.conv3\.", "head.head.4."),
+    ),
+    transposed=(r"^reassemble\.\d+\.upsample\.kernel$",),
+    # Tensors that depth never reads: transformers makes them for every layer or task.
+    ignored=(
+        r"^dpt\.layernorm\.",
+        r"^dpt\.pooler\.",
+        r"^neck\.fusion_stage\.layers\.0\.residual_layer1\.",
+    ),
+)
+
+
+def depth_config(config: Mapping) -> DPTConfig:
+    """The `DPTConfig` of a DPTForDepthEstimation's config.json.
+
+    Raises:
+        ConfigError: a variant that we do not implement, by key.
+    """
+    config = {key: value for key, value in config.items() if value is not None}
+    require(
+        config,
+        _SOURCE,
+        model_type="dpt",
+        is_hybrid=False,
+        backbone_config=None,
+        backbone=None,
+        readout_type="project",
+        hidden_act="gelu",
+        num_channels=3,
+        head_in_index=-1,
+        add_projection=False,
+        use_batch_norm_in_fusion_residual=False,
+        use_bias_in_fusion_residual=True,
+    )
+    squares = {key: _side(config[key]) for key in ("image_size", "patch_size") if key in config}
+    values = typed_fields(_DEFAULTS, {**config, **squares}, _SOURCE)
+    try:
+        return DPTConfig(**values)
+    except ValueError as error:
+        raise ConfigError(f"{_SOURCE}: {error}") from None
+
+
+def _side(size: Any) -> Any:
+    """The one side of a square given as a pair; anything else as it is."""
+    return size[0] if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1] else size
