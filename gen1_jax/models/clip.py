@@ -6,6 +6,7 @@ token ids (b s) ─► embeddings + positions ─► causal transformer ─► t
 
 import dataclasses
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from gen1_jax.models.attention import Attention
 from gen1_jax.models.layers import EMBEDDING, Conv, Embedding, LayerNorm, Linear, parameter
+from gen1_jax.models.transformer import ACTIVATIONS, TransformerLayer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """Mean and standard deviation of CLIP's training pictures, per channel in [0, 1]."""
-
-ACTIVATIONS = {
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-}
 
 
 def _logit_scale(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -177,7 +173,7 @@ class TextTower(nnx.Module):
     def __init__(self, config: CLIPTextConfig):
         self.token_embedding = Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = Embedding(config.max_position_embeddings, config.hidden_size)
-        self.layers = nnx.List([Block(config) for _ in range(config.num_hidden_layers)])
+        self.layers = _layers(config)
         self.final_norm = LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
 
     def __call__(self, token_ids: Int[Array, "b s"], dtype: DTypeLike) -> Float[Array, "b s c"]:
@@ -197,7 +193,7 @@ class VisionTower(nnx.Module):
         self.patch_embedding = Conv(3, width, patch, stride=patch, padding=0, bias=False)
         self.position_embedding = Embedding((config.image_size // patch) ** 2 + 1, width)
         self.pre_norm = LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.layers = nnx.List([Block(config) for _ in range(config.num_hidden_layers)])
+        self.layers = _layers(config)
         self.post_norm = LayerNorm(width, epsilon=config.layer_norm_eps)
 
     def __call__(self, pixels: Float[Array, "b s s 3"]) -> Float[Array, "b c"]:
@@ -211,21 +207,16 @@ class VisionTower(nnx.Module):
         return self.post_norm(x[:, 0])
 
 
-class Block(nnx.Module):
-    """Self-attention and feed-forward, each a pre-norm residual."""
-
-    def __init__(self, config: TowerConfig):
-        width = config.hidden_size
-        self.activation = config.hidden_act
-        self.norm1 = LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.attention = Attention(width, config.num_attention_heads, bias=True)
-        self.norm2 = LayerNorm(width, epsilon=config.layer_norm_eps)
-        self.fc1 = Linear(width, config.intermediate_size)
-        self.fc2 = Linear(config.intermediate_size, width)
-
-    def __call__(self, x: Float[Array, "b s c"], *, is_causal: bool = False) -> Float[Array, "b s c"]:
-        x = x + self.attention(self.norm1(x), is_causal=is_causal)
-        return x + self.fc2(ACTIVATIONS[self.activation](self.fc1(self.norm2(x))))
+def _layers(config: TowerConfig) -> nnx.List:
+    layer = partial(
+        TransformerLayer,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size,
+        epsilon=config.layer_norm_eps,
+        activation=config.hidden_act,
+    )
+    return nnx.List([layer() for _ in range(config.num_hidden_layers)])
 
 
 def preprocess(images: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"], image_size: int) -> Float[Array, "b s s 3"]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 Initialiser = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -166,6 +167,19 @@ def timestep_embedding(timesteps: Int[Array, "*batch"], features: int) -> Float[
     frequencies = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = timesteps[..., None].astype(jnp.float32) * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimestepMLP(nnx.Module):
+    """Sinusoidal embedding of the diffusion step through two linear layers."""
+
+    def __init__(self, features: int, out_features: int):
+        self.linear_1 = Linear(features, out_features)
+        self.linear_2 = Linear(out_features, out_features)
+
+    def __call__(self, timesteps: Int[Array, " b"], dtype: DTypeLike) -> Float[Array, "b e"]:
+        features = self.linear_1.kernel.shape[0]
+        embedding = timestep_embedding(timesteps, features).astype(dtype)
+        return self.linear_2(jax.nn.silu(self.linear_1(embedding)))
 
 
 def upsample_nearest(

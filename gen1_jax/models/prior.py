@@ -21,9 +21,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
-from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, LayerNorm, Linear, parameter
+from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, LayerNorm, Linear, TimestepMLP, parameter
 from gen1_jax.models.transformer import TransformerLayer
-from gen1_jax.models.unet import TimestepMLP
 
 _ADDED_TOKENS = 4  # text embedding, timestep, noisy image embedding, query
 _TRAINING_STEPS = 1000

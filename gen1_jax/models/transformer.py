@@ -1,4 +1,6 @@
-"""The pre-norm transformer layer of the vision backbone of the depth network and of the prior."""
+"""The pre-norm transformer layer of CLIP's towers, of the depth network's backbone and of the prior."""
+
+from functools import partial
 
 import jax
 from flax import nnx
@@ -7,9 +9,15 @@ from jaxtyping import Array, Bool, Float
 from gen1_jax.models.attention import Attention
 from gen1_jax.models.layers import LayerNorm, Linear
 
+ACTIVATIONS = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
+"""By transformers' names: the exact (erf) gelu, and OpenAI CLIP's approximation of it."""
+
 
 class TransformerLayer(nnx.Module):
-    """x + self-attention(norm x), then x + MLP(norm x) with the exact (erf) gelu.
+    """x + self-attention(norm x), then x + MLP(norm x).
 
     Args:
         features: width of the tokens.
@@ -17,11 +25,20 @@ class TransformerLayer(nnx.Module):
         hidden_features: width inside the MLP.
         epsilon: of both layer norms.
         qkv_bias: biases on the query, key and value projections.
+        activation: of the MLP, one of `ACTIVATIONS`.
     """
 
     def __init__(
-        self, features: int, heads: int, hidden_features: int, *, epsilon: float = 1e-5, qkv_bias: bool = True
+        self,
+        features: int,
+        heads: int,
+        hidden_features: int,
+        *,
+        epsilon: float = 1e-5,
+        qkv_bias: bool = True,
+        activation: str = "gelu",
     ):
+        self.activation = activation
         self.norm1 = LayerNorm(features, epsilon=epsilon)
         self.attention = Attention(features, heads, bias=qkv_bias)
         self.norm2 = LayerNorm(features, epsilon=epsilon)
@@ -36,4 +53,4 @@ class TransformerLayer(nnx.Module):
         is_causal: bool = False,
     ) -> Float[Array, "b s c"]:
         x = x + self.attention(self.norm1(x), mask=mask, is_causal=is_causal)
-        return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=False))
+        return x + self.fc2(ACTIVATIONS[self.activation](self.fc1(self.norm2(x))))

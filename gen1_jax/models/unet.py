@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from gen1_jax.models.layers import Conv, GroupNorm, Linear, timestep_embedding, upsample_nearest
+from gen1_jax.models.layers import Conv, GroupNorm, TimestepMLP, timestep_embedding, upsample_nearest
 from gen1_jax.models.unet_blocks import DownBlock, MidBlock, UpBlock
 
 
@@ -165,16 +165,3 @@ class SpaceTimeUNet(nnx.Module):
             raise ValueError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
         if (structure is None) != (config.structure_channels == 0):
             raise ValueError("this model needs structure" if structure is None else "this model takes no structure")
-
-
-class TimestepMLP(nnx.Module):
-    """Sinusoidal embedding of the diffusion step through two linear layers."""
-
-    def __init__(self, features: int, out_features: int):
-        self.linear_1 = Linear(features, out_features)
-        self.linear_2 = Linear(out_features, out_features)
-
-    def __call__(self, timesteps: Int[Array, " b"], dtype: DTypeLike) -> Float[Array, "b e"]:
-        features = self.linear_1.kernel.shape[0]
-        embedding = timestep_embedding(timesteps, features).astype(dtype)
-        return self.linear_2(jax.nn.silu(self.linear_1(embedding)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen1_jax.models.depth import DPTConfig
-from gen1_jax.pretrained.huggingface import ConfigError, require, typed_fields
+from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout
 
 _SOURCE = "DPT config"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from gen1_jax.models.prior import PriorConfig
-from gen1_jax.pretrained.huggingface import require, typed_fields
+from gen1_jax.pretrained.hf_config import require, typed_fields
 from gen1_jax.pretrained.layout import Layout
 
 _SOURCE = "prior config"

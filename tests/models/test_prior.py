@@ -6,8 +6,8 @@ from oracle import randomise, relative_error
 
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
 from gen1_jax.models.prior import PriorConfig, PriorTransformer, unclip_schedule, unclip_step
+from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_prior import PRIOR, prior_config
-from gen1_jax.pretrained.huggingface import ConfigError
 from gen1_jax.pretrained.layout import LayoutError
 from gen1_jax.pretrained.tensors import read_json, read_tensors
 
@@ -30,10 +30,10 @@ def randomise_prior(model):
 def texts(config, *lengths, seed=0):
     """Embedding, states and mask of texts of some numbers of tokens."""
     rng = np.random.default_rng(seed)
-    batch, tokens, width = len(lengths), config.num_embeddings, config.embedding_dim
+    batch, tokens = len(lengths), config.num_embeddings
     return (
-        jnp.asarray(rng.normal(size=(batch, width)), jnp.float32),
-        jnp.asarray(rng.normal(size=(batch, tokens, width)), jnp.float32),
+        jnp.asarray(rng.normal(size=(batch, config.embedding_dim)), jnp.float32),
+        jnp.asarray(rng.normal(size=(batch, tokens, config.text_hidden_size)), jnp.float32),
         jnp.arange(tokens) < jnp.array(lengths)[:, None],
     )
 
@@ -188,7 +188,7 @@ def test_layout_is_strict_and_invertible(tiny):
 
     empty = abstract_parameters(bound.module)
     PRIOR.fill(empty, tensors | {"causal_attention_mask": np.zeros((1, 11, 11))}, "prior")  # a constant
-    with pytest.raises(LayoutError, match="lacks.*clip_mean"):
+    with pytest.raises(LayoutError, match=r"lacks.*clip_mean"):
         PRIOR.fill(empty, {k: v for k, v in tensors.items() if k != "clip_mean"}, "prior")
     with pytest.raises(LayoutError, match=r"does not: norm_in\.weight"):
         PRIOR.fill(empty, tensors | {"norm_in.weight": np.ones(32)}, "prior")
@@ -201,7 +201,7 @@ def test_configurations():
 
     assert prior_config({}) == PriorConfig()
     config = TheirPrior(**TINY, clip_embed_dim=24, time_embed_dim=32).config
-    assert prior_config(dict(config)) == PriorConfig(**TINY)
+    assert prior_config(dict(config)) == PriorConfig(**TINY, text_hidden_size=24)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_unsupported_configurations_are_refused(key, value):
 
 
 def test_fresh_model_samples_finite_embeddings():
-    module = PriorTransformer(PriorConfig(**TINY), dtype=jnp.bfloat16)
+    module = PriorTransformer(PriorConfig(**TINY, text_hidden_size=20), dtype=jnp.bfloat16)
     bound = Bound(module, initialise(module, 0))
     assert bound.params["clip_std"].min() == 1
     x = bound.sample(*texts(bound.config, 3), jax.random.key(0), num_inference_steps=3)

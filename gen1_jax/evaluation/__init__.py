@@ -1,0 +1,1 @@
+"""Measuring: speed, memory, and how good edits are."""

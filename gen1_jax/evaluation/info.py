@@ -1,0 +1,56 @@
+"""`gen1 info`: what runs here, and what a model consists of."""
+
+import platform
+from importlib import metadata
+
+import jax
+import numpy as np
+
+from gen1_jax.models.module import abstract_parameters, parameter_count
+from gen1_jax.pretrained.folder import open_model
+
+_PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "transformers", "safetensors")
+
+
+def describe(model: str) -> dict:
+    """Versions, devices and the parts of a model, as plain values.
+
+    Raises:
+        FolderError, LayoutError: there is no such model, or it is damaged.
+    """
+    source = open_model(model)
+    config = source.config
+    sizes = {
+        component: parameter_count(abstract_parameters(config.build(component, np.float32)))
+        for component in config.components
+    }
+    return {
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "devices": [f"{device.platform} {device.id}: {device.device_kind}" for device in jax.devices()],
+        "model": {
+            "name": source.name,
+            "trained": source.warning is None,
+            "parameters": sizes,
+            "total_parameters": sum(sizes.values()),
+            "config": config.to_dict(),
+        },
+        "warning": source.warning,
+    }
+
+
+def render(description: dict) -> str:
+    """The description as a person reads it."""
+    model = description["model"]
+    config = model["config"]
+    lines = [
+        f"Python {description['python']}, " + ", ".join(f"{n} {v}" for n, v in description["packages"].items()),
+        *(f"device {device}" for device in description["devices"]),
+        "",
+        f"model {model['name']}: {model['total_parameters']:,} parameters, clips of {config['num_frames']} frames, "
+        f"pictures of about {config['width']}x{config['height']}, predicts {config['unet']['prediction_type']}",
+        *(f"  {name:6} {count:15,}" for name, count in model["parameters"].items()),
+    ]
+    if description["warning"]:
+        lines.append(description["warning"])
+    return "\n".join(lines)
