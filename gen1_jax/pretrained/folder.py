@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ _TOKENIZER = "tokenizer.json"
 _NANO = Path(__file__).parent / "nano"
 
 
+@runtime_checkable
 class ModelSource(Protocol):
     """Where a pipeline gets its configuration, weights and tokenizer from.
 

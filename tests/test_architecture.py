@@ -1,0 +1,97 @@
+"""The rules of the package's shape: who may import whom, and that nothing is configured in vain."""
+
+import ast
+import dataclasses
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gen1_jax
+
+ROOT = Path(gen1_jax.__file__).parent
+
+LEAVES = {"models", "diffusion", "synthetic", "parallel", "media"}
+MIDDLE = LEAVES | {"data", "pretrained"}
+MAY_IMPORT = {
+    **{leaf: {leaf} for leaf in LEAVES},
+    **{name: MIDDLE for name in ("data", "pretrained")},
+    **{name: MIDDLE | {"training", "editing", "evaluation"} for name in ("training", "editing", "evaluation")},
+}
+ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set()}
+
+
+def modules():
+    return sorted(ROOT.rglob("*.py"))
+
+
+def imports(path: Path):
+    """Names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_packages_import_only_what_they_may():
+    for path in modules():
+        relative = path.relative_to(ROOT)
+        if len(relative.parts) == 1:  # cli.py and __init__.py stand above all
+            continue
+        package = relative.parts[0]
+        for name in imports(path):
+            top, *rest = name.split(".")
+            if top == "gen1_jax" and rest and (ROOT / rest[0]).is_dir():
+                assert rest[0] in MAY_IMPORT[package], f"{relative} imports {name}"
+            if top in ONLY_IN:
+                assert package in ONLY_IN[top], f"{relative} imports {name}"
+
+
+def test_files_stay_readable():
+    for path in modules():
+        assert len(path.read_text().splitlines()) <= 420, f"{path} is long: look for the missing concept"
+        assert path.name != "utils.py"
+
+
+def config_classes():
+    for info in pkgutil.walk_packages([str(ROOT)], "gen1_jax."):
+        if info.name == "gen1_jax.cli":
+            continue
+        module = importlib.import_module(info.name)
+        for value in vars(module).values():
+            if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == info.name:
+                yield value
+
+
+def test_every_field_is_read_somewhere():
+    read = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                read.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                read.add(node.value)  # getattr by name
+    unread = {
+        f"{cls.__name__}.{field.name}"
+        for cls in config_classes()
+        for field in dataclasses.fields(cls)
+        if field.name not in read
+    }
+    assert not unread
+
+
+def test_imports_and_help_are_fast():
+    """Measured by what is imported rather than by a clock: none of the heavy packages."""
+    code = (
+        "import sys, gen1_jax, gen1_jax.cli\n"
+        "try: gen1_jax.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'flax', 'numpy', 'av', 'transformers', 'PIL', 'rich', 'tensorflow_datasets', 'grain'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
