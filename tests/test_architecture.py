@@ -16,7 +16,7 @@ LEAVES = {"models", "diffusion", "synthetic", "parallel", "media"}
 MIDDLE = LEAVES | {"data", "pretrained"}
 MAY_IMPORT = {
     **{leaf: {leaf} for leaf in LEAVES},
-    **{name: MIDDLE for name in ("data", "pretrained")},
+    **dict.fromkeys(("data", "pretrained"), MIDDLE),
     **{name: MIDDLE | {"training", "editing", "evaluation"} for name in ("training", "editing", "evaluation")},
 }
 ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set()}

@@ -50,16 +50,16 @@ class EditRequest:
         limits: refuses larger files.
     """
 
-    video: Path
-    output: Path | str
+    video: str | Path
+    output: str | Path
     prompt: str | None = None
-    image: Path | None = None
-    model: str = "nano"
+    image: str | Path | None = None
+    model: str | Path = "nano"
     settings: EditSettings = EditSettings()
     start: int = 0
     frames: int | None = None
     stride: int = 1
-    save_structure: Path | str | None = None
+    save_structure: str | Path | None = None
     compare: bool = False
     limits: Limits = Limits()
 
@@ -131,11 +131,11 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     }
 
 
-def _outputs(request: EditRequest) -> list[Path | str]:
+def _outputs(request: EditRequest) -> list[str | Path]:
     return [path for path in (request.output, request.save_structure) if path is not None]
 
 
-def _is_picture(path: Path | str) -> bool:
+def _is_picture(path: str | Path) -> bool:
     return str(path).lower().endswith(tuple(IMAGE_SUFFIXES))
 
 
@@ -158,7 +158,7 @@ def _read(request: EditRequest, pipeline: Gen1Pipeline, progress: Progress) -> _
     return _Source(info, np.stack(small), times)
 
 
-def _write(path: Path | str, frames: Iterator[np.ndarray], source: _Source, request: EditRequest, *, audio: bool):
+def _write(path: str | Path, frames: Iterator[np.ndarray], source: _Source, request: EditRequest, *, audio: bool):
     """Frames to a file of the input's size and times (or of their own size, side by side)."""
     scale = (lambda frame: frame) if request.compare else lambda f: resize(f, (source.info.height, source.info.width))
     frames = map(scale, frames)

@@ -24,13 +24,14 @@ from PIL import Image
 from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
 from gen1_jax.models.module import Bound, cast_kernels
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
 from gen1_jax.pretrained.folder import ModelSource, open_model
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("depth", "structure", "sampling", "decoding"), units done and units in all."""
 
+_blur = jax.jit(blur_depth)
 _CHUNK = 8  # frames that depth, encoder and decoder see at once
 
 
@@ -144,9 +145,9 @@ class Gen1Pipeline:
 
     def edit(
         self,
-        frames: Frames,
+        frames: np.ndarray,
         prompt: str | None = None,
-        image: UInt8[np.ndarray, "h w 3"] | None = None,
+        image: np.ndarray | None = None,
         structure_blur: int = 0,
         guidance_scale: float = 7.5,
         temporal_guidance_scale: float = 1.0,
@@ -185,6 +186,8 @@ class Gen1Pipeline:
             seed=seed,
             sampler=sampler,
         )
+        if image is not None and (image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8):
+            raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         size = frames.shape[1:3]
         small = np.stack([resize(frame, self.working_size(*size)) for frame in frames])
         content = self.encode_content(prompt, image, seed)
@@ -234,9 +237,9 @@ class Gen1Pipeline:
         """The structure of frames of the model's size: blurred depth in [-1, 1], near is 1."""
         images = lambda chunk: jnp.asarray(chunk, jnp.float32) / 127.5 - 1
         chunks = _in_chunks(lambda x: self.depth.estimate(images(x)), frames, _reporter(progress, "depth"))
-        depth = np.asarray(normalise_depth(np.concatenate(list(chunks))))
-        blur = lambda chunk: structure_images(jnp.asarray(chunk)[None], jnp.array([structure_blur]))[0, ..., 0]
-        return np.concatenate(list(_in_chunks(jax.jit(blur), depth, None)))
+        depth = np.asarray(normalise_depth(jnp.asarray(np.concatenate(list(chunks)))))
+        blur = lambda chunk: _blur(jnp.asarray(chunk)[None], jnp.array([structure_blur]))[0]
+        return np.concatenate(list(_in_chunks(blur, depth, None)))
 
     def encode_structure(
         self, structure: Float[np.ndarray, "t h w"], progress: Progress | None = None

@@ -4,14 +4,16 @@ arXiv 2302.03011, section 3.2. Where the paper is silent: depth is normalised ov
 blur is binomial with sigma 1, a round halves the size, and the way back up is bilinear.
 """
 
-import jax
+import functools
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 MAX_STRUCTURE_LEVEL = 7
 """Largest t_s; the paper draws it from 0 to 7."""
 
-_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+_BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16
 
 
 def normalise_depth(depth: Float[Array, "*batch t h w"]) -> Float[Array, "*batch t h w"]:
@@ -21,18 +23,17 @@ def normalise_depth(depth: Float[Array, "*batch t h w"]) -> Float[Array, "*batch
     return jnp.where(span > 0, (depth - low) / jnp.where(span > 0, span, 1) * 2 - 1, 0)
 
 
-def blur_depth(depth: Float[Array, "t h w"], level: Int[Array, ""]) -> Float[Array, "t h w"]:
-    """`level` rounds (t_s, 0 to 7, may be traced) of blur and halving, then bilinear back to the size."""
+def blur_depth(depth: Float[Array, "b t h w"], structure_level: Int[Array, " b"]) -> Float[Array, "b t h w"]:
+    """t_s rounds of blur and halving, then bilinear back to the size.
 
-    def rounds(count: int):
-        def apply(x):
-            for _ in range(count):
-                x = _halve(_blur(_blur(x, 1), 2))
-            return jax.image.resize(x, depth.shape, "linear")
+    Every round is linear and separable, so that all of them are one matrix along each axis, picked by t_s.
 
-        return apply
-
-    return jax.lax.switch(level, [rounds(count) for count in range(MAX_STRUCTURE_LEVEL + 1)], depth)
+    Args:
+        depth: of each clip.
+        structure_level: t_s of each clip, 0 to 7; it may be traced.
+    """
+    rows, columns = (jnp.asarray(_blur_matrices(n))[structure_level] for n in depth.shape[-2:])
+    return jnp.einsum("bih,bthw,bjw->btij", rows, depth.astype(jnp.float32), columns, precision="highest")
 
 
 def structure_images(depth: Float[Array, "b t h w"], structure_level: Int[Array, " b"]) -> Float[Array, "b t h w 3"]:
@@ -42,22 +43,34 @@ def structure_images(depth: Float[Array, "b t h w"], structure_level: Int[Array,
         depth: from `normalise_depth`.
         structure_level: t_s of each clip, 0 to 7.
     """
-    blurred = (
-        jax.vmap(blur_depth)(depth, structure_level)
-        if len(depth) > 1
-        else blur_depth(depth[0], structure_level[0])[None]
-    )
-    return jnp.repeat(blurred[..., None], 3, axis=-1)
+    return jnp.repeat(blur_depth(depth, structure_level)[..., None], 3, axis=-1)
 
 
-def _blur(x: Float[Array, "t h w"], axis: int) -> Float[Array, "t h w"]:
-    padding = [(2, 2) if i == axis else (0, 0) for i in range(3)]
-    padded = jnp.pad(x, padding, mode="edge")
-    size = x.shape[axis]
-    return sum(weight * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, weight in enumerate(_BINOMIAL))
+@functools.cache
+def _blur_matrices(size: int) -> Float[np.ndarray, "levels n n"]:
+    """For each t_s the matrix that blurs, halves and restores an axis of `size` pixels."""
+    matrices, down = [np.eye(size)], np.eye(size)
+    for _ in range(MAX_STRUCTURE_LEVEL):
+        n = len(down)
+        down = _resize_matrix(n, -(-n // 2)) @ _binomial_matrix(n) @ down
+        matrices.append(_resize_matrix(len(down), size) @ down)
+    return np.stack(matrices).astype(np.float32)
 
 
-def _halve(x: Float[Array, "t h w"]) -> Float[Array, "t h w"]:
-    """Half the size, rounded up; pixel centres stay where they are."""
-    frames, height, width = x.shape
-    return jax.image.resize(x, (frames, -(-height // 2), -(-width // 2)), "linear", antialias=False)
+def _binomial_matrix(n: int) -> Float[np.ndarray, "n n"]:
+    """Convolution with the binomial of five, the border pixel repeated beyond the border."""
+    matrix = np.zeros((n, n))
+    for offset, weight in zip(range(-2, 3), _BINOMIAL, strict=True):
+        np.add.at(matrix, (np.arange(n), np.clip(np.arange(n) + offset, 0, n - 1)), weight)
+    return matrix
+
+
+def _resize_matrix(n: int, m: int) -> Float[np.ndarray, "m n"]:
+    """Linear interpolation from n to m pixels that leaves the centre of the picture where it is."""
+    position = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
+    left = np.floor(position).astype(int)
+    right, fraction = np.minimum(left + 1, n - 1), position - left
+    matrix = np.zeros((m, n))
+    np.add.at(matrix, (np.arange(m), left), 1 - fraction)
+    np.add.at(matrix, (np.arange(m), right), fraction)
+    return matrix

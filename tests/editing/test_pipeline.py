@@ -1,0 +1,193 @@
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import TINY
+
+from gen1_jax import Gen1Pipeline
+from gen1_jax.editing.pipeline import EditSettings, resize, to_uint8
+from gen1_jax.models.structure import normalise_depth, structure_images
+
+
+def clip(frames=3, height=20, width=28, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_model):
+    return Gen1Pipeline.from_pretrained(tiny_model)
+
+
+def edit(pipeline, frames, **settings):
+    return pipeline.edit(frames, **({"prompt": "a golden car", "num_inference_steps": 2} | settings))
+
+
+def test_out_has_the_size_and_frames_of_in(pipeline):
+    for frames, height, width in [(3, 20, 28), (1, 33, 17)]:
+        out = edit(pipeline, clip(frames, height, width))
+        assert out.frames.shape == (frames, height, width, 3) and out.frames.dtype == np.uint8
+        assert out.structure.shape == (frames, *pipeline.working_size(height, width))
+
+
+def test_the_seed_decides_and_nothing_else(pipeline):
+    frames = clip()
+    first = edit(pipeline, frames, seed=1).frames
+    np.testing.assert_array_equal(edit(pipeline, frames, seed=1).frames, first)
+    assert (edit(pipeline, frames, seed=2).frames != first).any()
+
+
+def test_each_setting_matters(pipeline):
+    frames, picture = clip(), clip(1, 40, 30, seed=5)[0]
+    base = edit(pipeline, frames).frames
+    for change in (
+        {"prompt": "a marble dog"},
+        {"prompt": None, "image": picture},
+        {"structure_blur": 7},
+        {"guidance_scale": 2.0},
+        {"sampler": "dpm++"},
+    ):
+        assert (edit(pipeline, frames, **change).frames != base).any(), change
+
+
+def test_a_second_edit_compiles_nothing(pipeline):
+    frames = clip()
+    edit(pipeline, frames)
+    sampler = pipeline.sampler("ddim", 2)
+    before = sampler.advance._cache_size()
+    edit(
+        pipeline,
+        clip(seed=9),
+        prompt="another",
+        seed=5,
+        guidance_scale=3.0,
+        temporal_guidance_scale=1.5,
+        structure_blur=3,
+    )
+    assert sampler.advance._cache_size() == before
+
+
+def test_longer_clips_than_the_window_run(pipeline):
+    out = edit(pipeline, clip(frames=TINY.num_frames + 3))
+    assert out.frames.shape[0] == TINY.num_frames + 3
+
+
+def test_progress_reaches_the_end_of_every_stage(pipeline):
+    seen = {}
+    edit(pipeline, clip(), progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)))
+    assert list(seen) == ["depth", "structure", "sampling", "decoding"]
+    assert all(steps[-1][0] == steps[-1][1] for steps in seen.values())
+    assert seen["sampling"] == [(1, 2), (2, 2)]
+
+
+def test_chunks_of_frames_do_not_show(pipeline, monkeypatch):
+    frames = clip(frames=5, height=16, width=16)
+    structure = pipeline.structure(frames, 1)
+    latents = pipeline.encode_structure(structure)
+    monkeypatch.setattr("gen1_jax.editing.pipeline._CHUNK", 2)
+    np.testing.assert_allclose(pipeline.structure(frames, 1), structure, atol=1e-4)
+    np.testing.assert_allclose(pipeline.encode_structure(structure), latents, atol=1e-4)
+
+
+def test_contract_calls(pipeline):
+    """The calls that DESIGN's contract fixes, by position and by name."""
+    b, t, h, w = 2, 3, 4, 4
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(b, t, h, w, 4)).astype(np.float32)
+    timesteps, levels = np.array([1, 999]), np.array([0, 7])
+    content = np.zeros((b, 1, 16), np.float32)
+    out = pipeline.unet(latents, timesteps, content, latents, levels)
+    named = pipeline.unet(latents, timesteps, content=content, structure=latents, structure_level=levels)
+    assert out.shape == latents.shape
+    np.testing.assert_array_equal(out, named)
+    images = rng.uniform(-1, 1, (b, 8, 8, 3)).astype(np.float32)
+    mean = pipeline.vae.encode(images).mean
+    assert mean.shape == (b, 4, 4, 4) and pipeline.vae.decode(mean).shape == images.shape
+    assert pipeline.clip.encode_image(rng.normal(size=(b, 16, 16, 3)).astype(np.float32)).shape == (b, 16)
+    ids, mask = pipeline.tokenizer(["a cat", "two dogs"])
+    assert pipeline.clip.encode_text(ids).shape == (b, 16)
+    assert pipeline.depth(rng.normal(size=(b, 32, 32, 3)).astype(np.float32)).shape == (b, 32, 32)
+    import jax
+
+    text, states = pipeline.clip.encode_text_tokens(ids)
+    assert pipeline.prior.sample(text, states, mask, jax.random.key(0)).shape == (b, 16)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prompt": None}, "either a prompt or an image"),
+        ({"image": clip(1)[0]}, "not both"),
+        ({"structure_blur": 8}, "structure_blur must be 0 to 7"),
+        ({"structure_blur": -1}, "structure_blur"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"temporal_guidance_scale": float("inf")}, "temporal_guidance_scale"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"seed": -1}, "seed"),
+        ({"sampler": "euler"}, "ddim, dpm"),
+    ],
+)
+def test_wrong_settings_are_named(pipeline, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        edit(pipeline, clip(), **wrong)
+
+
+def test_wrong_frames_are_named(pipeline):
+    for frames in (clip()[0], clip().astype(np.int32), clip()[:0], clip()[..., :1]):
+        with pytest.raises(ValueError, match="uint8"):
+            edit(pipeline, frames)
+
+
+def test_working_size_keeps_shape_and_area(pipeline):
+    multiple = TINY.vae.downscale * TINY.unet.downscale
+    for height, width in [(16, 16), (1080, 1920), (1920, 1080), (480, 480), (10, 4000)]:
+        h, w = pipeline.working_size(height, width)
+        assert h % multiple == w % multiple == 0 and h >= multiple and w >= multiple
+        if max(height, width) < 3 * min(height, width):
+            assert 0.5 < h * w / (16 * 16) < 2
+
+
+def test_structure_is_normalised_over_the_clip_and_blurred_by_level():
+    rng = np.random.default_rng(0)
+    depth = jnp.asarray(rng.uniform(3, 9, (1, 2, 40, 24)), jnp.float32)
+    normal = normalise_depth(depth)
+    assert normal.min() == -1 and normal.max() == 1
+    np.testing.assert_allclose(normalise_depth(depth * 5 - 2), normal, atol=1e-5)  # scale, shift
+    assert (normalise_depth(jnp.ones((1, 2, 4, 4))) == 0).all()
+
+    detail = []
+    for level in range(8):
+        image = np.asarray(structure_images(normal, jnp.array([level])))
+        assert image.shape == (1, 2, 40, 24, 3) and (image[..., 0] == image[..., 1]).all()
+        detail.append(np.abs(np.diff(image[..., 0], axis=-1)).mean())
+    np.testing.assert_array_equal(structure_images(normal, jnp.array([0]))[..., 0], normal)
+    assert all(a > b or b == 0 for a, b in itertools.pairwise(detail)) and detail[4] > 0, detail
+
+    both = structure_images(jnp.concatenate([normal, normal]), jnp.array([0, 3]))  # a level for each clip
+    np.testing.assert_allclose(both[1], structure_images(normal, jnp.array([3]))[0], atol=1e-6)
+
+
+def test_blur_does_not_move_pictures():
+    ramp = jnp.broadcast_to(jnp.linspace(-1, 1, 64), (1, 1, 64, 64))
+    blurred = structure_images(ramp, jnp.array([3]))[0, 0, 32, :, 0]
+    np.testing.assert_allclose(blurred[20:-20], ramp[0, 0, 0, 20:-20], atol=1e-3)
+
+
+def test_to_uint8_and_resize_are_exact_where_nothing_changes():
+    values = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(to_uint8(values.astype(np.float32) / 127.5 - 1), values)
+    np.testing.assert_array_equal(to_uint8(np.array([-5.0, 5.0])), [0, 255])
+    frame = clip(1)[0]
+    assert resize(frame, frame.shape[:2]) is frame
+    assert resize(frame, (7, 9)).shape == (7, 9, 3)
+
+
+def test_settings_defaults_are_the_contract():
+    assert EditSettings() == EditSettings(
+        structure_blur=0,
+        guidance_scale=7.5,
+        temporal_guidance_scale=1.0,
+        num_inference_steps=50,
+        seed=0,
+        sampler="ddim",
+    )
