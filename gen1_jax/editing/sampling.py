@@ -1,8 +1,8 @@
 """The guided sampler: noise to latents in one jitted loop."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,7 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Conditions:
+class Conditions(NamedTuple):
     """What a sample is to follow. All of it is traced: changing a value never compiles.
 
     Attributes:
@@ -34,9 +33,6 @@ class Conditions:
     structure_level: Int[Array, " b"]
     guidance_scale: Float[Array, ""]
     temporal_guidance_scale: Float[Array, ""]
-
-
-jax.tree_util.register_dataclass(Conditions)
 
 
 class GuidedSampler:
@@ -102,6 +98,6 @@ class GuidedSampler:
         denoise = guided_denoiser(
             windowed(model, self.window, self.overlap),
             windowed(per_frame(model), self.window, 0),
-            **{field.name: getattr(conditions, field.name) for field in dataclasses.fields(conditions)},
+            **conditions._asdict(),
         )
         return run_steps(denoise, self.sampler, self.tables, state, start=start, stop=stop)

@@ -122,7 +122,7 @@ def test_no_guidance_at_all_is_frame_by_frame_image_sampling():
         one = sampler_of(model)
         cut = lambda x, f=frame: x[:, f : f + 1]
         state = one.sampler.init(cut(start))
-        c = dataclasses.replace(c, structure=cut(c.structure))
+        c = c._replace(structure=cut(c.structure))
         theirs = one.advance(model.params, state, c, 0, 5).latents
         assert relative_error(cut(ours), theirs) < 1e-6
 
@@ -210,7 +210,7 @@ def test_guided_denoiser_of_one_frame_is_guidance_of_the_image_model():
     model = COUPLED
     shape = (1, 1, 2, 3, 4)
     apply = lambda *a: model.apply(model.params, *a)
-    c = dataclasses.asdict(conditions(3.0, 1.7, shape))
+    c = conditions(3.0, 1.7, shape)._asdict()
     out = guided_denoiser(apply, per_frame(apply), **c)(jnp.ones(shape), jnp.array([10]))
     plain = guided_denoiser(apply, per_frame(apply), **(c | {"temporal_guidance_scale": jnp.float32(1)}))
     np.testing.assert_array_equal(out, plain(jnp.ones(shape), jnp.array([10])))
@@ -220,3 +220,15 @@ def test_eta_needs_no_more_than_the_seed():
     model = COUPLED
     noisy = GuidedSampler(model, NoiseSchedule(), DDIM(eta=1.0), 5, window=8, overlap=2)
     np.testing.assert_array_equal(noisy(SHAPE, 0, conditions()), noisy(SHAPE, 0, conditions()))
+
+
+def test_memory_does_not_depend_on_the_number_of_steps():
+    shape = (1, 8, 32, 32, 4)
+
+    def temporaries(steps):
+        sampler, model = sampler_of(COUPLED, steps), COUPLED
+        state = sampler.start(jnp.uint32(0), shape)
+        compiled = sampler.advance.lower(model.params, state, conditions(7, 1.5, shape), 0, steps).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(100) - temporaries(5) < 4 * np.prod(shape)  # not even one more set of latents

@@ -1,0 +1,24 @@
+import pytest
+from tiny import TINY
+
+from gen1_jax.cli import main
+from gen1_jax.evaluation import bench
+
+
+def test_bench_times_and_counts(monkeypatch, capsys):
+    monkeypatch.setitem(bench.SIZES, "nano", TINY)
+    both = bench.bench_sample(frames=2, steps=2, repeats=1, temporal_guidance_scale=1.5)
+    assert both["finite"] and both["seconds"] > 0 and both["tflop_per_second"] > 0
+    assert both["step_milliseconds"] == pytest.approx(1000 * both["seconds"] / 2)
+    text = bench.render_sample(both)
+    assert "ms" in text and "TFLOP" in text
+
+    plain = bench.bench_sample(frames=2, steps=2, repeats=1, temporal_guidance_scale=1.0)
+    assert plain["step_tflop"] < both["step_tflop"]  # no image branch
+
+
+def test_wrong_numbers_are_named(capsys):
+    assert main(["bench", "sample", "--size", "huge"]) == 2
+    assert "huge" in capsys.readouterr().err
+    assert main(["bench", "sample", "--steps", "0"]) == 2
+    assert "steps" in capsys.readouterr().err
