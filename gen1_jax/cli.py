@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(prog="gen1", description="Structure- and content-guided video editing in JAX.")
     parser.add_argument("--version", action="version", version=f"gen1_jax {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_OneLineParser)
-    for add in (_add_edit, _add_demo, _add_import, _add_info, _add_bench):
+    for add in (_add_edit, _add_demo, _add_import, _add_info, _add_bench, _add_prepare, _add_render, _add_data):
         add(commands)
     return parser
 
@@ -253,6 +253,16 @@ def _add_bench(commands) -> None:
     parser.add_argument("--temporal-guidance-scale", type=float, default=1.5, metavar="WT")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs; the median counts (3)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = _command(
+        subjects,
+        "render",
+        _bench_render,
+        "time the renderer of synthetic clips, with and without encoding",
+        "gen1 bench render --clips 64 --size 128",
+    )
+    parser.add_argument("--clips", type=int, default=16, metavar="N", help="to render (16)")
+    _add_clip_size(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _bench_sample(args) -> None:
@@ -269,6 +279,231 @@ def _bench_sample(args) -> None:
         repeats=args.repeats,
     )
     _report(result, args.json, None if args.json else render_sample(result))
+
+
+def _add_prepare(commands) -> None:
+    parser = _command(
+        commands,
+        "prepare",
+        _prepare,
+        "cut videos into a data set of training clips",
+        "gen1 prepare --videos footage --captions captions.csv --out clips",
+    )
+    parser.add_argument(
+        "--videos",
+        required=True,
+        metavar="DIR|GLOB|CSV",
+        help="a folder, a pattern in quotes, or a CSV file with a column 'file'",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the data set; run again to go on with it")
+    parser.add_argument(
+        "--captions",
+        metavar="CSV",
+        help="columns 'file' and 'caption' (those of --videos CSV, else VIDEO.txt beside VIDEO.mp4)",
+    )
+    parser.add_argument("--split", default="train", metavar="NAME", help="of the data set (train)")
+    parser.add_argument("--shards", type=int, metavar="N", help="files of the split (one in 256 MiB)")
+    clips = parser.add_argument_group("clips")
+    clips.add_argument("--frames", type=int, metavar="N", help="of a clip (8)")
+    clips.add_argument("--stride", type=int, metavar="N", help="every how many-th frame is taken (4)")
+    clips.add_argument("--buckets", metavar="WxH,...", help="sizes of clips (448x256,384x320,320x320,320x384,256x448)")
+    clips.add_argument("--max-upscale", type=float, metavar="X", help="magnified more, a picture is too small (2)")
+    clips.add_argument("--black-level", type=float, metavar="0..255", help="frames below it are black (12)")
+    clips.add_argument("--static-level", type=float, metavar="0..255", help="clips that change less are static (0.3)")
+    clips.add_argument("--crf", type=int, metavar="0..51", help="H.264 quality, 0 is lossless (17)")
+    how = parser.add_argument_group("running")
+    how.add_argument("--runner", default="local", help="local processes, or an Apache Beam pipeline: beam (local)")
+    how.add_argument("--workers", type=int, metavar="N", help="local processes (one a core)")
+    how.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds until a video hangs (1800)")
+    how.add_argument("--beam-options", default="", metavar="TEXT", help='such as "--runner=FlinkRunner"')
+    how.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    limits = parser.add_argument_group("limits on each video")
+    for name, what in (("pixels", "pixels of a frame"), ("frames", "frames read"), ("bytes", "size of the file")):
+        limits.add_argument(f"--max-{name}", type=int, metavar="N", help=what)
+
+
+def _prepare(args) -> None:
+    import dataclasses
+    import shlex
+
+    from gen1_jax.data.prepare import PrepareOptions
+    from gen1_jax.data.prepare_geometry import parse_bucket
+    from gen1_jax.data.prepare_run import PrepareRequest, prepare_dataset
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.media import Limits
+
+    def given(*names: str) -> dict:
+        return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+    options = given("frames", "stride", "max_upscale", "black_level", "static_level", "crf")
+    if args.buckets:
+        options["buckets"] = tuple(parse_bucket(text.strip()) for text in args.buckets.split(","))
+    options["limits"] = Limits(**given("max_pixels", "max_frames", "max_bytes"))
+    request = PrepareRequest(
+        options=PrepareOptions(**options),
+        beam_options=tuple(shlex.split(args.beam_options)),
+        **given("videos", "out", "captions", "split", "shards", "runner", "workers", "timeout"),
+    )
+    with ProgressLine("prepare", "videos", enabled=not args.json) as progress:
+        summary = prepare_dataset(request, progress)
+    _report(dataclasses.asdict(summary) if args.json else {"text": summary.render()}, args.json, "{text}")
+
+
+def _add_clip_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=int, default=8, metavar="N", help="of a clip (8)")
+    parser.add_argument("--size", default="128", metavar="S|WxH", help="of a frame, pixels (128)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="clips at once on a device (1 on a CPU)")
+
+
+def _add_render(commands) -> None:
+    parser = _command(
+        commands,
+        "render",
+        _render,
+        "render synthetic clips, whose structure and content are known, into a data set",
+        "gen1 render --clips 200 --frames 8 --size 128 --out worlds",
+    )
+    parser.add_argument("--out", metavar="DIR", help="the data set; run again to go on with it")
+    parser.add_argument("--clips", type=int, metavar="N", help="how many")
+    _add_clip_size(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="K", help="sets of different seeds share no clip (0)")
+    parser.add_argument("--split", default="train", metavar="NAME", help="train, validation or test (train)")
+    parser.add_argument("--flow", action="store_true", help="store optical flow too")
+    sheet = parser.add_argument_group("instead of a data set, or beside it")
+    sheet.add_argument("--sheet", metavar="FILE.png", help="a picture: a structure a row, a content a column")
+    sheet.add_argument("--rows", type=int, default=6, metavar="N", help="(6)")
+    sheet.add_argument("--columns", type=int, default=6, metavar="N", help="(6)")
+    how = parser.add_argument_group("running")
+    how.add_argument("--processes", type=int, default=1, metavar="P", help="of this machine (1)")
+    how.add_argument("--process-index", type=int, default=0, metavar="I", help="number of this machine (0)")
+    how.add_argument("--process-count", type=int, default=1, metavar="N", help="machines that share the work (1)")
+    how.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+
+
+def _render(args) -> None:
+    from gen1_jax.media import check_writable, write_image
+
+    if not (args.sheet or args.out):
+        raise ValueError("name --out DIR for a data set, or --sheet FILE.png for a picture")
+    if args.out and not args.clips:
+        raise ValueError("name how many clips: --clips N")
+    if args.sheet:
+        check_writable(args.sheet, (".png",))
+    _use_compilation_cache()
+    if args.out:
+        _render_dataset(args)
+    if args.sheet:
+        from gen1_jax.data.render import render_sheet
+
+        size = _render_recipe(args, clips=1).height
+        picture = render_sheet(rows=args.rows, columns=args.columns, size=size, seed=args.seed, split=args.split)
+        write_image(args.sheet, picture)
+        print(f"{args.sheet}: {args.rows} structures, {args.columns} contents", file=sys.stderr)
+
+
+def _render_recipe(args, **settings):
+    from gen1_jax.data.prepare_geometry import parse_bucket
+    from gen1_jax.data.render import RenderRecipe
+
+    height, width = parse_bucket(args.size if "x" in args.size else f"{args.size}x{args.size}")
+    return RenderRecipe(frames=args.frames, height=height, width=width, **settings)
+
+
+def _render_dataset(args) -> None:
+    import dataclasses
+    from functools import partial
+
+    from gen1_jax.data.processes import ProgressLine, run_job
+    from gen1_jax.data.render import render_dataset
+
+    recipe = _render_recipe(args, clips=args.clips, seed=args.seed, split=args.split, flow=args.flow)
+    with ProgressLine("render", "frames", recipe.frames, enabled=not args.json) as progress:
+        summary = run_job(
+            partial(render_dataset, args.out, recipe, batch_size=args.batch_size),
+            processes=args.processes,
+            process_index=args.process_index,
+            process_count=args.process_count,
+            progress=progress,
+        )
+    text = "{directory}: {written} shards of split {split} rendered ({examples} clips), {kept} were there" + (
+        "" if summary.complete else "; the split is not whole yet"
+    )
+    _report(dataclasses.asdict(summary), args.json, text)
+
+
+def _bench_render(args) -> None:
+    from gen1_jax.data.render import bench_render
+
+    result = bench_render(_render_recipe(args, clips=args.clips), batch_size=args.batch_size)
+    text = (
+        "{device}: {render_frames_per_second:.1f} frames/s of {size} rendered, {record_frames_per_second:.1f} with"
+        " encoding; {clips} clips of {frames} frames in batches of {batch_size}, {bytes_per_clip:.0f} bytes a clip;"
+        " the first batch took {first_batch_seconds:.1f} s"
+    )
+    _report(result, args.json, text)
+
+
+def _add_data(commands) -> None:
+    parser = _command(
+        commands,
+        "data",
+        _data,
+        "draw batches from the data pipeline alone, and show its speed and a picture of a batch",
+        "gen1 data --video clips --image tfds:coco_captions --batches 50 --picture batch.png",
+    )
+    parser.add_argument("--config", metavar="FILE", help="a training configuration; its `data` is used")
+    parser.add_argument("--video", nargs="+", default=[], metavar="DIR", help="sources of clips, see SourceConfig")
+    parser.add_argument("--image", nargs="+", default=[], metavar="DIR", help="sources of pictures")
+    parser.add_argument("--split", default="train", metavar="NAME", help="(train)")
+    parser.add_argument("--frames", type=int, default=8, metavar="N", help="of a clip (8)")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="every how many-th frame of a video (1)")
+    parser.add_argument("--buckets", default="448x256", metavar="WxH,...", help="sizes of batches (448x256)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="clips (8); images are 8 times as many")
+    parser.add_argument("--image-probability", type=float, metavar="P", help="of a batch of images (0.125)")
+    parser.add_argument("--inputs", default="pixels", help="pixels, depth (and pixels) or latents (pixels)")
+    parser.add_argument("--on-error", default="raise", help="raise or skip (raise)")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="loading processes (0)")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="of each process (2)")
+    parser.add_argument("--batches", type=int, default=20, metavar="N", help="to draw (20)")
+    parser.add_argument("--picture", metavar="FILE.png", help="write the last batch as a picture")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+
+
+def _data(args) -> None:
+    from gen1_jax.data.mixture import Mixture
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.data.walk import batch_picture, render_walk, walk
+    from gen1_jax.media import check_writable, write_image
+
+    if args.picture:
+        check_writable(args.picture, (".png",))
+    mixture = Mixture(_data_config(args))
+    with ProgressLine("draw", "batches", enabled=not args.json) as progress:
+        summary, batch = walk(mixture, args.batches, progress)
+    if args.picture:
+        write_image(args.picture, batch_picture(batch))
+    _report(summary if args.json else {"text": render_walk(summary)}, args.json, "{text}")
+
+
+def _data_config(args):
+    from gen1_jax.data.config import DataConfig, load_config
+    from gen1_jax.data.prepare_geometry import parse_bucket
+
+    if args.config:
+        return load_config(args.config)
+    if not (args.video or args.image):
+        raise ValueError("name sources: --video DIR, --image DIR, or a --config FILE")
+    probability = 0.125 if args.video and args.image else float(bool(args.image))
+    common = {"buckets": [parse_bucket(text.strip()) for text in args.buckets.split(",")]}
+    sources = lambda paths: [{"path": path, "split": args.split, "stride": args.stride} for path in paths]
+    return DataConfig.from_dict(
+        {
+            "video": {"sources": sources(args.video), "batch_size": args.batch_size, "frames": args.frames, **common},
+            "image": {"sources": sources(args.image), "batch_size": args.batch_size * 8, **common},
+            "image_probability": probability if args.image_probability is None else args.image_probability,
+            **{name: getattr(args, name) for name in ("inputs", "on_error", "workers", "threads")},
+        }
+    )
 
 
 def _use_compilation_cache() -> None:

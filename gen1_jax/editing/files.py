@@ -143,7 +143,7 @@ def _read(request: EditRequest, pipeline: Gen1Pipeline, progress: Progress) -> _
     part = dict(start=request.start, frames=request.frames, stride=request.stride)
     with open_video(request.video, limits=request.limits, **part) as reader:
         info = reader.info
-        size = pipeline.working_size(info.height, info.width)
+        size = pipeline.config.working_size(info.height, info.width)
         small, times = [], []
         for frame in reader:
             small.append(resize(frame.rgb, size))

@@ -189,18 +189,12 @@ class Gen1Pipeline:
         if image is not None and (image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8):
             raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         size = frames.shape[1:3]
-        small = np.stack([resize(frame, self.working_size(*size)) for frame in frames])
+        small = np.stack([resize(frame, self.config.working_size(*size)) for frame in frames])
         content = self.encode_content(prompt, image, seed)
         structure = self.structure(small, structure_blur, progress)
         latents = self.sample(content, structure, settings, progress)
         edited = [resize(frame, size) for frame in self.decode(latents, progress)]
         return EditResult(frames=np.stack(edited), structure=to_uint8(structure))
-
-    def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which clips of height x width are edited: their shape, the model's number of pixels."""
-        multiple = self.config.vae.downscale * self.config.unet.downscale
-        scale = (self.config.height * self.config.width / (height * width)) ** 0.5
-        return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
 
     def encode_content(
         self, prompt: str | None, image: UInt8[np.ndarray, "h w 3"] | None, seed: int

@@ -45,24 +45,35 @@ class Gen1Config:
     window_overlap: int = 4
 
     def __post_init__(self):
-        content = self.clip.projection_dim
-        checks = {
-            "unet.cross_attention_dim is not clip.projection_dim": self.unet.cross_attention_dim == content,
-            "unet.latent_channels is not vae.latent_channels": self.unet.latent_channels == self.vae.latent_channels,
-            "unet.structure_channels is neither 0 nor vae.latent_channels": self.unet.structure_channels
-            in (0, self.vae.latent_channels),
-            "prior.embedding_dim is not clip.projection_dim": self.prior is None or self.prior.embedding_dim == content,
-            "prior.text_hidden_size is not clip.text.hidden_size": self.prior is None
-            or self.prior.text_hidden_size == self.clip.text.hidden_size,
-            "prior.num_embeddings is not the text length of clip": self.prior is None
-            or self.prior.num_embeddings == self.clip.text.max_position_embeddings,
-            "num_frames is not in 1 ... unet.max_frames": 1 <= self.num_frames <= self.unet.max_frames,
-            "window_overlap is not in 0 ... num_frames - 1": 0 <= self.window_overlap < self.num_frames,
-            "height and width are not positive": self.height > 0 and self.width > 0,
-        }
-        for problem, holds in checks.items():
-            if not holds:
-                raise ValueError(problem)
+        unet, vae, clip, prior = self.unet, self.vae, self.clip, self.prior
+        pairs = [
+            ("unet.cross_attention_dim", unet.cross_attention_dim, "clip.projection_dim", clip.projection_dim),
+            ("unet.latent_channels", unet.latent_channels, "vae.latent_channels", vae.latent_channels),
+        ]
+        if unet.structure_channels:
+            pairs += [("unet.structure_channels", unet.structure_channels, "vae.latent_channels", vae.latent_channels)]
+        if prior is not None:
+            pairs += [
+                ("prior.embedding_dim", prior.embedding_dim, "clip.projection_dim", clip.projection_dim),
+                ("prior.text_hidden_size", prior.text_hidden_size, "clip.text.hidden_size", clip.text.hidden_size),
+                (
+                    "prior.num_embeddings",
+                    prior.num_embeddings,
+                    "clip.text.max_position_embeddings",
+                    clip.text.max_position_embeddings,
+                ),
+            ]
+        for name, value, other, expected in pairs:
+            if value != expected:
+                raise ValueError(f"{name} is {value}, but {other} is {expected}")
+        if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
+            raise ValueError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
+        if not 1 <= self.num_frames <= unet.max_frames:
+            raise ValueError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
+        if not 0 <= self.window_overlap < self.num_frames:
+            raise ValueError(f"window_overlap is {self.window_overlap}, not in 0 ... num_frames - 1")
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"height and width are {self.height} and {self.width}, not positive")
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -72,6 +83,12 @@ class Gen1Config:
     def build(self, component: str, dtype: DTypeLike) -> nnx.Module:
         """One network without arrays, computing in `dtype`."""
         return _MODULES[component](getattr(self, component), dtype=dtype)
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which clips of height x width are seen: their shape, about the model's number of pixels."""
+        multiple = self.vae.downscale * self.unet.downscale
+        scale = (self.height * self.width / (height * width)) ** 0.5
+        return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON."""
@@ -85,9 +102,18 @@ class Gen1Config:
             ValueError: an unknown field, or a value of the wrong type or out of range, by name.
         """
         try:
-            return dacite.from_dict(cls, values, dacite.Config(strict=True, cast=[tuple]))
+            return dacite.from_dict(cls, _with_tuples(values), dacite.Config(strict=True))
         except (dacite.DaciteError, TypeError) as error:
             raise ValueError(str(error)) from None
+        except ZeroDivisionError:
+            raise ValueError("a number of heads or groups, or the size of a patch, is 0") from None
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that configurations hold."""
+    if isinstance(value, list):
+        return tuple(map(_with_tuples, value))
+    return {key: _with_tuples(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 _MODULES = {

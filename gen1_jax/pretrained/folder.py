@@ -10,16 +10,26 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initialise, unflatten
 from gen1_jax.pretrained.family import NANO, Gen1Config
-from gen1_jax.pretrained.layout import LayoutError, listed
-from gen1_jax.pretrained.tensors import FolderError, pickles_in, read_json, read_safetensors, shapes_in
+from gen1_jax.pretrained.layout import refuse
+from gen1_jax.pretrained.tensors import (
+    FolderError,
+    StoredTensor,
+    is_floating,
+    one_line,
+    pickles_in,
+    read_json,
+    read_text,
+    stored_tensors,
+)
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 FORMAT = "gen1_jax"
@@ -63,7 +73,7 @@ class ModelFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.name = self.path.name
+        self.name = self.path.resolve().name
         self.config = _read_config(self.path)
         for component in self.config.components:
             self._check(component)
@@ -71,45 +81,40 @@ class ModelFolder:
 
     def parameters(self, component: str) -> Params:
         """The weights of one network as they are stored."""
-        tensors: dict[str, np.ndarray] = {}
-        for file in self._files(component):
-            tensors |= read_safetensors(file)
-        return unflatten(tensors)
+        return unflatten({name: np.asarray(tensor) for name, tensor in self._tensors(component).items()})
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
         return _tokenizer(self.path, self.config)
 
-    def _files(self, component: str) -> list[Path]:
+    def _tensors(self, component: str) -> dict[str, StoredTensor]:
         files = sorted(self.path.glob(f"{component}.safetensors")) or sorted(
             self.path.glob(f"{component}-*.safetensors")
         )
-        if not files:
-            refused = pickles_in(self.path, component)
-            if refused:
-                raise FolderError(f"{refused[0]} is a pickle, which could run any code when opened: import it anew")
-            raise FolderError(f"{self.path} has no {component}.safetensors")
-        return files
+        if files:
+            return stored_tensors(files)
+        if refused := pickles_in(self.path, component):
+            raise FolderError(f"{refused[0]} is a pickle, which could run any code when opened: import it anew")
+        raise FolderError(f"{self.path} has no {component}.safetensors")
 
     def _check(self, component: str) -> None:
         """Compare the headers of the files with the shapes that the configuration asks for."""
-        found: dict[str, tuple[int, ...]] = {}
-        for file in self._files(component):
-            found |= shapes_in(file)
-        expected = {
-            path: leaf.shape
-            for path, leaf in flatten(abstract_parameters(self.config.build(component, np.float32))).items()
-        }
-        for problem, names in (
-            ("lacks", sorted(expected.keys() - found.keys())),
-            ("has tensors that the network does not:", sorted(found.keys() - expected.keys())),
-            (
-                "has tensors of another shape:",
-                [f"{n} {found[n]}, not {s}" for n, s in expected.items() if n in found and found[n] != s],
-            ),
-        ):
-            if names:
-                raise LayoutError(f"{self.path}: {component} {problem} {listed(names)}")
+        found = self._tensors(component)
+        expected = flatten(abstract_parameters(self.config.build(component, np.float32)))
+        both = [(name, found[name], leaf) for name, leaf in expected.items() if name in found]
+        refuse(
+            f"{self.path / component}.safetensors",
+            {
+                "lacks tensors": sorted(expected.keys() - found.keys()),
+                "has tensors that the network does not": sorted(found.keys() - expected.keys()),
+                "has tensors of another shape": [
+                    f"{n} is {x.shape}, not {y.shape}" for n, x, y in both if x.shape != y.shape
+                ],
+                "has tensors that are not floating point": [
+                    f"{n} is {x.dtype}" for n, x, _ in both if not is_floating(x)
+                ],
+            },
+        )
 
 
 class SeededModel:
@@ -147,7 +152,7 @@ def open_model(name_or_folder: str | Path) -> ModelSource:
 def save_model(
     folder: str | Path,
     config: Gen1Config,
-    params: Mapping[str, Params],
+    params: Mapping[str, Any],
     tokenizer_json: str,
     *,
     shard_bytes: int | None = None,
@@ -157,8 +162,8 @@ def save_model(
     Args:
         folder: must not exist yet.
         config: the family's configuration.
-        params: the parameters of each of `config.components`, or a function's worth of them: a mapping is read once
-            a network, so that a lazy one holds a single network at a time.
+        params: the parameters of each of `config.components`. The mapping is asked once a network, so that a lazy one
+            holds a single network at a time.
         tokenizer_json: contents of tokenizer.json.
         shard_bytes: start another file of a network beyond this size.
 
@@ -170,11 +175,7 @@ def save_model(
         (partial / "config.json").write_text(text + "\n", encoding="utf-8")
         (partial / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
         for component in config.components:
-            tensors = {name: np.ascontiguousarray(jax.device_get(x)) for name, x in flatten(params[component]).items()}
-            shards = _shards(tensors, shard_bytes)
-            for i, shard in enumerate(shards):
-                number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
-                save_file(shard, partial / f"{component}{number}.safetensors", metadata={"format": "gen1_jax"})
+            _save_network(partial, component, params[component], shard_bytes)
 
 
 @contextlib.contextmanager
@@ -184,22 +185,34 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         FolderError: the folder exists or cannot be written.
     """
-    if folder.exists():
-        raise FolderError(f"{folder} exists already: choose another name")
+    made, partial = [], None
     try:
+        if folder.exists():
+            raise FolderError(f"{folder} exists already: choose another name")
+        made = [parent for parent in folder.parents if not parent.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise FolderError(f"{folder} cannot be written: {error.strerror}") from None
-    try:
         yield partial
         partial.chmod(0o755)
         os.replace(partial, folder)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise FolderError(f"{folder} cannot be written: {error.strerror}") from None
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:  # the innermost first
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError | SafetensorError):
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise FolderError(f"{folder} cannot be written: {reason}") from None
         raise
+
+
+def _save_network(folder: Path, component: str, params: Params, shard_bytes: int | None) -> None:
+    tensors = {name: np.asarray(jax.device_get(x), order="C") for name, x in flatten(params).items()}
+    shards = _shards(tensors, shard_bytes)
+    for i, shard in enumerate(shards):
+        number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
+        save_file(shard, folder / f"{component}{number}.safetensors", metadata={"format": FORMAT})
 
 
 def _shards(tensors: dict[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:
@@ -214,8 +227,7 @@ def _shards(tensors: dict[str, np.ndarray], shard_bytes: int | None) -> list[dic
 
 
 def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
-    text = config.clip.text
-    return CLIPTokenizer(folder / _TOKENIZER, text.max_position_embeddings, text.eos_token_id)
+    return CLIPTokenizer(read_text(folder / _TOKENIZER), config.clip.text, str(folder / _TOKENIZER))
 
 
 def _read_config(folder: Path) -> Gen1Config:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from gen1_jax.models.clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout, LayoutError
@@ -63,7 +61,7 @@ def clip_towers_config(text: Mapping, vision: Mapping) -> CLIPConfig:
     return _clip_config(text, vision, width)
 
 
-def merge_towers(text: Mapping[str, np.ndarray], vision: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def merge_towers(text: Mapping[str, Any], vision: Mapping[str, Any]) -> dict[str, Any]:
     """The tensors of a text and a vision folder under the one set of names that `CLIP_TOWERS` fills from.
 
     Raises:

@@ -39,8 +39,9 @@ def typed_fields(defaults: Any, config: Mapping, source: str) -> dict[str, Any]:
 
 
 def _is_like(example: Any, value: Any) -> bool:
-    if isinstance(example, tuple):  # of numbers, their sum is a float if one of them is; an index may be 0
-        return isinstance(value, tuple) and all(v == 0 or _is_like(sum(example), v) for v in value)
+    if isinstance(example, tuple):  # a float allows whole numbers too; an index may be 0
+        widest = max(example, key=lambda v: isinstance(v, float))
+        return isinstance(value, tuple) and all(v == 0 or _is_like(widest, v) for v in value)
     if isinstance(example, bool | str):
         return isinstance(value, type(example))
     kinds = int if isinstance(example, int) else int | float

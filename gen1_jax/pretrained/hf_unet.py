@@ -1,10 +1,11 @@
 """Stable Diffusion 1.x's U-Net and scheduler in diffusers' layout (UNet2DConditionModel)."""
 
+import dataclasses
 from collections.abc import Mapping
 
-from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.diffusion import PREDICTION_TYPES, NoiseSchedule
 from gen1_jax.models.unet import UNetConfig
-from gen1_jax.pretrained.hf_config import ConfigError, require
+from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout
 
 _ATTENTION = (
@@ -22,10 +23,24 @@ UNET = Layout(
         *_ATTENTION,
     ),
     new=(r"\.temporal", r"\.temporal_conv\d"),
-    zero_rows=(r"^conv_in\.kernel$",),
+    zero_rows=((r"^conv_in\.kernel$", 4),),  # structure and t_s are new
 )
 
+_UNET, _SCHEDULER = "UNet config", "scheduler config"
+_DDPM = NoiseSchedule(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
 _DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Theirs:
+    """The keys that vary between U-Nets that we have, with diffusers' defaults."""
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    layers_per_block: int = 2
+    attention_head_dim: int = 8  # the number of heads, in spite of its name
+    cross_attention_dim: int = 1280
+    norm_num_groups: int = 32
 
 
 def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) -> UNetConfig:
@@ -37,22 +52,23 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         ours: further fields of `UNetConfig`.
 
     Raises:
-        ConfigError: a variant that we do not implement, by key.
+        ConfigError: a variant that we do not implement, or a value of the wrong type, by key.
     """
-    down = config.get("down_block_types", ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"])
-    if unknown := [name for name in down if name not in _DOWN]:
-        raise ConfigError(f"UNet config: down_block_types has {unknown[0]!r}, only {list(_DOWN)} are supported")
-    widths = tuple(config.get("block_out_channels", (320, 640, 1280, 1280)))
-    groups = config.get("norm_num_groups", 32)
-    attend = tuple(_DOWN[name] for name in down)
+    require(config, _UNET, _class_name="UNet2DConditionModel")
+    heads = config.get("num_attention_heads") or config.get("attention_head_dim")
+    theirs = _Theirs(**typed_fields(_Theirs(), {**config, "attention_head_dim": heads}, _UNET))
+    if unknown := [name for name in theirs.down_block_types if name not in _DOWN]:
+        raise ConfigError(f"{_UNET}: down_block_types has {unknown[0]!r}, only {list(_DOWN)} are supported")
+    attend = tuple(_DOWN[name] for name in theirs.down_block_types)
     require(
         config,
-        "UNet config",
+        _UNET,
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
         mid_block_type="UNetMidBlock2DCrossAttn",
         in_channels=4,
         out_channels=4,
         act_fn="silu",
+        attention_type="default",
         center_input_sample=False,
         flip_sin_to_cos=True,
         freq_shift=0,
@@ -61,46 +77,51 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         norm_eps=1e-5,
         only_cross_attention=False,
         dual_cross_attention=False,
+        cross_attention_norm=None,
         transformer_layers_per_block=1,
         class_embed_type=None,
         addition_embed_type=None,
         num_class_embeds=None,
         encoder_hid_dim=None,
         resnet_time_scale_shift="default",
+        resnet_skip_time_act=False,
+        resnet_out_scale_factor=1,
         time_embedding_type="positional",
+        time_embedding_act_fn=None,
+        timestep_post_act=None,
         conv_in_kernel=3,
         conv_out_kernel=3,
     )
-    heads = config.get("num_attention_heads") or config.get("attention_head_dim", 8)  # head_dim there means heads
-    layers = config.get("layers_per_block", 2)
-    for key, value in (("attention_head_dim", heads), ("layers_per_block", layers)):
-        if not isinstance(value, int):
-            raise ConfigError(f"UNet config: {key} is {value!r}, only one number for all levels is supported")
-    return UNetConfig(
-        block_out_channels=widths,
-        attention_levels=attend,
-        layers_per_block=layers,
-        num_attention_heads=heads,
-        cross_attention_dim=config.get("cross_attention_dim", 1280),
-        norm_num_groups=groups,
-        prediction_type=prediction_type,
-        **ours,
-    )
+    try:
+        return UNetConfig(
+            block_out_channels=theirs.block_out_channels,
+            attention_levels=attend,
+            layers_per_block=theirs.layers_per_block,
+            num_attention_heads=theirs.attention_head_dim,
+            cross_attention_dim=theirs.cross_attention_dim,
+            norm_num_groups=theirs.norm_num_groups,
+            prediction_type=prediction_type,
+            **ours,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{_UNET}: {error}") from None
 
 
 def noise_schedule(config: Mapping) -> tuple[NoiseSchedule, str]:
     """The noise schedule of a scheduler_config.json, and the prediction type of the U-Net beside it.
 
+    Absent keys have diffusers' defaults, which are not Stable Diffusion's.
+
     Raises:
-        ConfigError: betas that we do not implement, by key.
+        ConfigError: betas that we do not implement, or a value of the wrong type, by key.
     """
-    require(config, "scheduler config", trained_betas=None)
-    fields = {name: config[name] for name in _SCHEDULE_FIELDS if name in config}
-    fields["rescale_zero_terminal_snr"] = config.get("rescale_betas_zero_snr", False)
+    require(config, _SCHEDULER, trained_betas=None)
+    prediction_type = config.get("prediction_type") or "epsilon"
+    if prediction_type not in PREDICTION_TYPES:
+        raise ConfigError(f"{_SCHEDULER}: prediction_type is {prediction_type!r}, not one of {PREDICTION_TYPES}")
+    rescale = config.get("rescale_betas_zero_snr")
+    fields = typed_fields(_DDPM, {**config, "rescale_zero_terminal_snr": rescale}, _SCHEDULER)
     try:
-        return NoiseSchedule(**fields), config.get("prediction_type", "epsilon")
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"scheduler config: {error}") from None
-
-
-_SCHEDULE_FIELDS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+        return NoiseSchedule(**fields), prediction_type
+    except ValueError as error:
+        raise ConfigError(f"{_SCHEDULER}: {error}") from None

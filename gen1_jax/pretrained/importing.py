@@ -1,14 +1,16 @@
 """`gen1 import`: Hugging Face folders to one model folder."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from flax import nnx
 
 from gen1_jax.diffusion import NoiseSchedule
-from gen1_jax.models.module import Params, initialise
+from gen1_jax.models.module import Params, abstract_parameters, initialise
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
 from gen1_jax.pretrained.hf_clip import CLIP, CLIP_TOWERS, clip_config, clip_towers_config, merge_towers
@@ -18,8 +20,18 @@ from gen1_jax.pretrained.hf_prior import PRIOR, prior_config
 from gen1_jax.pretrained.hf_unet import UNET, noise_schedule, unet_config
 from gen1_jax.pretrained.hf_vae import VAE, vae_config
 from gen1_jax.pretrained.layout import Layout
-from gen1_jax.pretrained.tensors import FolderError, read_json, read_tensors, tensor_files
+from gen1_jax.pretrained.tensors import (
+    FolderError,
+    StoredTensor,
+    read_json,
+    read_text,
+    stored_tensors,
+    tensor_files,
+)
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer, read_vocabulary
 
+_SCHEDULER, _MERGES, _TOKENIZER = "scheduler_config.json", "merges.txt", "tokenizer.json"
+_LAYOUTS = {"unet": UNET, "vae": VAE, "clip": CLIP, "depth": DEPTH, "prior": PRIOR}
 _NEW_LAYERS_SEED = 0
 
 
@@ -55,22 +67,6 @@ class HuggingFaceFolders:
             raise ValueError("give either clip (one folder) or both of clip_text and clip_image")
 
 
-class _Import(Mapping):
-    """Parameters of each network, read when asked for, so that one network at a time is in memory."""
-
-    def __init__(self, readers: Mapping[str, Callable[[], Params]]):
-        self._readers = readers
-
-    def __getitem__(self, component: str) -> Params:
-        return self._readers[component]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
-
-
 def import_huggingface(
     folders: HuggingFaceFolders, output: str | Path, progress: Callable[[str], None] = lambda component: None
 ) -> Gen1Config:
@@ -90,83 +86,103 @@ def import_huggingface(
     Raises:
         FolderError, ConfigError, LayoutError: a part is missing, is a variant that we do not have, or does not fit.
     """
-    schedule, prediction_type = _schedule(folders)
-    config = _config(folders, prediction_type, schedule)
-    towers = folders.clip is None
-    layouts = {"unet": UNET, "vae": VAE, "clip": CLIP_TOWERS if towers else CLIP, "depth": DEPTH, "prior": PRIOR}
-    clip_folders = [folders.clip_text, folders.clip_image] if towers else [folders.clip]
-    sources = {c: clip_folders if c == "clip" else [getattr(folders, c)] for c in config.components}
-    for folder in itertools.chain.from_iterable(sources.values()):
-        tensor_files(folder)  # refuses pickles and missing files before any work
-    tokenizer = tokenizer_json(_tokenizer_folder(folders))
+    config = _config(folders)
+    tokenizer = _tokenizer_json(_tokenizer_folder(folders))
+    CLIPTokenizer(tokenizer, config.clip.text, str(_tokenizer_folder(folders)))  # refuses one of another model
+    parts = {component: _part(component, folders, config) for component in config.components}
 
-    def reader(component: str, layout: Layout) -> Callable[[], Params]:
-        def read() -> Params:
-            progress(component)
-            initial = initialise(config.build(component, np.float32), _NEW_LAYERS_SEED, only=layout.is_new)
-            tensors = [read_tensors(source) for source in sources[component]]
-            merged = merge_towers(*tensors) if len(tensors) == 2 else tensors[0]
-            return layout.fill(initial, merged, str(sources[component][0]))
+    def read(component: str) -> Params:
+        progress(component)
+        return parts[component].parameters()
 
-        return read
-
-    save_model(output, config, _Import({c: reader(c, layouts[c]) for c in config.components}), tokenizer)
+    save_model(output, config, _Lazy({component: partial(read, component) for component in parts}), tokenizer)
     return config
 
 
-def tokenizer_json(folder: Path) -> str:
-    """The contents of a `tokenizer.json` for CLIP's vocabulary in `folder` (vocab.json and merges.txt).
+class _Lazy(Mapping):
+    """Parameters of each network, read when asked for, so that one network at a time is in memory."""
 
-    Raises:
-        FolderError: there is none.
-    """
-    from transformers import CLIPTokenizer
+    def __init__(self, readers: Mapping[str, Callable[[], Params]]):
+        self._readers = readers
 
-    try:
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            tokenizer = CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
-        elif (folder / "tokenizer.json").is_file():
-            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        else:
-            raise FolderError(f"{folder} has no vocab.json and merges.txt: name CLIP's folder of them with --tokenizer")
-        return tokenizer.backend_tokenizer.to_str()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, FolderError):
-            raise
-        raise FolderError(f"{folder} holds no CLIP tokenizer that can be read: {error}") from None
+    def __getitem__(self, component: str) -> Params:
+        return self._readers[component]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
 
 
-def _config(folders: HuggingFaceFolders, prediction_type: str, schedule: NoiseSchedule) -> Gen1Config:
-    read = lambda folder: read_json(folder / "config.json") if folder.is_dir() else _no_folder(folder)
-    clip = (
-        clip_config(read(folders.clip))
-        if folders.clip is not None
-        else clip_towers_config(read(folders.clip_text), read(folders.clip_image))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A network's checkpoint. Making one compares the headers of its files with the network."""
+
+    module: nnx.Module
+    layout: Layout
+    tensors: Mapping[str, StoredTensor]
+    source: str
+
+    def __post_init__(self):
+        self.layout.match(abstract_parameters(self.module), self.tensors, self.source)
+
+    def parameters(self) -> Params:
+        initial = initialise(self.module, _NEW_LAYERS_SEED, only=self.layout.is_new)
+        return self.layout.fill(initial, self.tensors, self.source)
+
+
+def _part(component: str, folders: HuggingFaceFolders, config: Gen1Config) -> _Part:
+    towers = component == "clip" and folders.clip is None
+    sources = [folders.clip_text, folders.clip_image] if towers else [getattr(folders, component)]
+    tensors = [stored_tensors(tensor_files(folder)) for folder in sources]
+    return _Part(
+        module=config.build(component, np.float32),
+        layout=CLIP_TOWERS if towers else _LAYOUTS[component],
+        tensors=merge_towers(*tensors) if towers else tensors[0],
+        source=" and ".join(map(str, sources)),
+    )
+
+
+def _config(folders: HuggingFaceFolders) -> Gen1Config:
+    schedule, prediction_type = _schedule(folders)
+    if folders.clip is not None:
+        clip = _read(folders.clip, clip_config)
+    else:
+        text, vision = _read(folders.clip_text), _read(folders.clip_image)
+        clip = _named(f"{folders.clip_text} and {folders.clip_image}", clip_towers_config, text, vision)
+    parts = dict(
+        unet=_read(folders.unet, partial(unet_config, prediction_type=prediction_type)),
+        vae=_read(folders.vae, vae_config),
+        clip=clip,
+        depth=_read(folders.depth, depth_config),
+        prior=None if folders.prior is None else _read(folders.prior, prior_config),
     )
     try:
-        return Gen1Config(
-            unet=unet_config(read(folders.unet), prediction_type=prediction_type),
-            vae=vae_config(read(folders.vae)),
-            clip=clip,
-            depth=depth_config(read(folders.depth)),
-            prior=None if folders.prior is None else prior_config(read(folders.prior)),
-            schedule=schedule,
-        )
-    except ConfigError:
-        raise
+        return Gen1Config(**parts, schedule=schedule)
     except ValueError as error:
         raise ConfigError(f"these parts do not fit together: {error}") from None
 
 
-def _no_folder(folder: Path):
-    raise FolderError(f"{folder} is not a folder")
+def _read(folder: Path, parse: Callable[[Mapping], Any] = lambda config: config, name: str = "config.json") -> Any:
+    """What `parse` makes of a folder's configuration; its errors name the file."""
+    if not folder.is_dir():
+        raise FolderError(f"{folder} is not a folder")
+    return _named(folder / name, parse, read_json(folder / name))
+
+
+def _named(source: Path | str, parse: Callable, *configs: Mapping) -> Any:
+    try:
+        return parse(*configs)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _schedule(folders: HuggingFaceFolders) -> tuple[NoiseSchedule, str]:
-    folder = folders.scheduler or folders.unet.parent / "scheduler"
-    if folders.scheduler is None and not folder.is_dir():
+    beside = folders.unet.parent / "scheduler"
+    if folders.scheduler is None and not (beside / _SCHEDULER).is_file():
         return NoiseSchedule(), "epsilon"  # Stable Diffusion 1.x
-    return noise_schedule(read_json(folder / "scheduler_config.json"))
+    return _read(folders.scheduler or beside, noise_schedule, _SCHEDULER)
 
 
 def _tokenizer_folder(folders: HuggingFaceFolders) -> Path:
@@ -174,4 +190,13 @@ def _tokenizer_folder(folders: HuggingFaceFolders) -> Path:
         return folders.tokenizer
     clip = folders.clip or folders.clip_text
     beside = clip.parent / "tokenizer"
-    return beside if not (clip / "merges.txt").is_file() and beside.is_dir() else clip
+    return beside if beside.is_dir() and not any((clip / name).is_file() for name in (_MERGES, _TOKENIZER)) else clip
+
+
+def _tokenizer_json(folder: Path) -> str:
+    """The contents of a `tokenizer.json` for CLIP's vocabulary in `folder`."""
+    if (folder / _MERGES).is_file():
+        return read_vocabulary(folder / "vocab.json", folder / _MERGES).to_str()
+    if (folder / _TOKENIZER).is_file():
+        return read_text(folder / _TOKENIZER)
+    raise FolderError(f"{folder} has no vocab.json and merges.txt: name CLIP's folder of them with --tokenizer")

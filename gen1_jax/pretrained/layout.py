@@ -7,7 +7,7 @@ A `Layout` renames our dotted paths into theirs, rule after rule; the leaf's own
     scale       weight       as it is
     embedding   weight       as it is
     bias        bias         as it is
-    others      same name    reshaped, if the sizes agree (a class token of (1, 1, c))
+    others      same name    with or without axes of size 1 (a class token of (1, 1, c))
 
 The same table serves both directions: importing fills our parameters, exporting writes theirs.
 """
@@ -15,10 +15,12 @@ The same table serves both directions: importing fills our parameters, exporting
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from gen1_jax.models.module import Params, flatten, unflatten
+from gen1_jax.pretrained.tensors import is_floating
 
 _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 _SHOWN = 8
@@ -35,7 +37,8 @@ class Layout:
     Attributes:
         renames: (regular expression on our path, replacement), applied in order.
         new: expressions of our parameters that such a checkpoint does not have; they keep their initial value.
-        zero_rows: our kernels whose further input channels are new and start at zero.
+        zero_rows: (expression, input channels of the checkpoint) of our kernels that have further input channels,
+            which are new and start at zero.
         transposed: our kernels of transposed convolutions, stored as (in, out, kh, kw).
         aliases: (expression, replacement) on their names: older spellings of the same tensor.
         ignored: expressions of their tensors that hold no parameter (buffers of constants).
@@ -43,7 +46,7 @@ class Layout:
 
     renames: tuple[tuple[str, str], ...] = ()
     new: tuple[str, ...] = ()
-    zero_rows: tuple[str, ...] = ()
+    zero_rows: tuple[tuple[str, int], ...] = ()
     transposed: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
@@ -60,40 +63,68 @@ class Layout:
         """Whether our parameter `path` is one that such a checkpoint does not have."""
         return _matches(self.new, path)
 
-    def fill(self, initial: Params, tensors: Mapping[str, np.ndarray], source: str) -> Params:
-        """Our parameters with every tensor of a checkpoint in its place.
+    def match(self, parameters: Params, tensors: Mapping[str, Any], source: str) -> dict[str, str]:
+        """Which tensor of a checkpoint fills each of our parameters: {our path: their name}. No tensor is read.
 
         Args:
-            initial: our parameters; only those that are `new` (and zero rows) survive. Arrays or abstract shapes
-                for the rest.
-            tensors: the checkpoint's arrays by name.
+            parameters: ours, abstract or not; those that are `new` have no counterpart.
+            tensors: whatever has a shape and a dtype, by the checkpoint's names.
             source: what the checkpoint is called in an error.
 
         Raises:
-            LayoutError: a tensor is unused, a parameter unfilled, or a shape differs; the names are listed.
+            LayoutError: a tensor is unused, a parameter unfilled, or a shape or dtype does not fit; names are listed.
         """
-        named = {_substitute(self.aliases, name): name for name in tensors if not _matches(self.ignored, name)}
-        filled, missing, wrong = {}, [], []
-        for path, value in flatten(initial).items():
-            if self.is_new(path):
-                filled[path] = value
-                continue
+        unused, twice = {}, []
+        for name in tensors:
+            if not _matches(self.ignored, name):
+                current = _substitute(self.aliases, name)
+                twice += [name] if current in unused else []
+                unused[current] = name
+        matched, missing, wrong = {}, [], []
+        for path, parameter in flatten(parameters).items():
             name = self.their_name(path)
-            if name not in named:
+            if self.is_new(path):
+                continue
+            if name not in unused:
                 missing.append(f"{name} (for {path})")
                 continue
-            tensor = tensors[named.pop(name)]
+            matched[path] = unused.pop(name)
+            tensor = tensors[matched[path]]
             try:
-                filled[path] = self._to_ours(path, np.asarray(tensor), value.shape)
+                self._to_ours(path, np.broadcast_to(np.float32(0), tensor.shape), parameter.shape)
             except ValueError:
-                wrong.append(f"{name} is {tuple(tensor.shape)}, but {path} is {value.shape}")
-        for problem, names in (
-            ("lacks tensors", missing),
-            ("has tensors that the network does not", sorted(named.values())),
-            ("has tensors of another shape", wrong),
-        ):
-            if names:
-                raise LayoutError(f"{source} {problem}: {listed(names)}")
+                wrong.append(f"{name} is {tuple(tensor.shape)}, but {path} is {parameter.shape}")
+        unfit = [f"{name} is {tensors[name].dtype}" for name in matched.values() if not is_floating(tensors[name])]
+        refuse(
+            source,
+            {
+                "lacks tensors": missing,
+                "has tensors that the network does not": sorted(unused.values()),
+                "has tensors in an old and a new spelling": twice,
+                "has tensors of another shape": wrong,
+                "has tensors that are not floating point": unfit,
+            },
+        )
+        return matched
+
+    def fill(self, initial: Params, tensors: Mapping[str, Any], source: str) -> Params:
+        """Our parameters with every tensor of a checkpoint in its place, float32.
+
+        Args:
+            initial: our parameters; only those that are `new` survive. Arrays or abstract shapes for the rest.
+            tensors: the checkpoint's arrays, or what `np.asarray` makes arrays of, by name.
+            source: what the checkpoint is called in an error.
+
+        Raises:
+            LayoutError: see `match`.
+        """
+        names = self.match(initial, tensors, source)
+        filled = {}
+        for path, value in flatten(initial).items():
+            if path in names:
+                tensor = np.asarray(tensors[names[path]])
+                value = np.asarray(self._to_ours(path, tensor, value.shape), np.float32, order="C")
+            filled[path] = value
         return unflatten(filled)
 
     def to_theirs(self, params: Params) -> dict[str, np.ndarray]:
@@ -105,19 +136,23 @@ class Layout:
         }
 
     def _to_ours(self, path: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A view of the tensor as our parameter of that shape. ValueError if it has another."""
         leaf = path.rsplit(".", 1)[-1]
         if leaf == "kernel":
-            if tensor.ndim == 4 and len(shape) == 2:  # a 1x1 convolution
-                tensor = tensor.reshape(tensor.shape[:2]) if tensor.shape[2:] == (1, 1) else tensor
-            if _matches(self.transposed, path):
-                tensor = tensor.transpose(2, 3, 0, 1)
+            if tensor.ndim == 4 and len(shape) == 2 and tensor.shape[2:] == (1, 1):
+                tensor = tensor.reshape(tensor.shape[:2])
+            if tensor.ndim == 4:
+                tensor = tensor.transpose((2, 3, 0, 1) if _matches(self.transposed, path) else (2, 3, 1, 0))
             else:
-                tensor = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
-            if _matches(self.zero_rows, path) and tensor.ndim == 4 and tensor.shape[2] < shape[2]:
-                tensor = np.pad(tensor, ((0, 0), (0, 0), (0, shape[2] - tensor.shape[2]), (0, 0)))
-        if leaf in ("kernel", "scale", "embedding", "bias") and tensor.shape != shape:
+                tensor = tensor.T
+            for pattern, rows in self.zero_rows:
+                if re.search(pattern, path) and tensor.shape == (*shape[:2], rows, shape[3]):
+                    tensor = np.pad(tensor, ((0, 0), (0, 0), (0, shape[2] - rows), (0, 0)))
+        elif leaf not in ("scale", "embedding", "bias") and _without_ones(tensor.shape) == _without_ones(shape):
+            tensor = tensor.reshape(shape)
+        if tensor.shape != shape:
             raise ValueError(f"{tensor.shape} is not {shape}")
-        return np.ascontiguousarray(tensor).reshape(shape)  # in this order: it makes a scalar 1-D
+        return tensor
 
     def _from_ours(self, path: str, value: np.ndarray) -> np.ndarray:
         if path.rsplit(".", 1)[-1] != "kernel":
@@ -131,13 +166,19 @@ def _matches(patterns: Iterable[str], name: str) -> bool:
     return any(re.search(pattern, name) for pattern in patterns)
 
 
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
 def _substitute(rules: Iterable[tuple[str, str]], name: str) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def listed(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def refuse(source: str, problems: Mapping[str, list[str]]) -> None:
+    """Raise a `LayoutError` about the first problem that has names: a few of them, and how many more there are."""
+    for problem, names in problems.items():
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            raise LayoutError(f"{source} {problem}: {', '.join(names[:_SHOWN])}{more}")

@@ -1,18 +1,49 @@
 """Reading the tensors of a Hugging Face folder: safetensors files, whole or in shards. Nothing is ever unpickled."""
 
 import contextlib
+import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 _PREFERRED = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack")
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class FolderError(ValueError):
     """A model folder lacks a file, or holds one that is damaged or refused. One line that names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that stays in its file until `np.asarray` reads it, so that a network is in memory once, not twice.
+
+    Attributes:
+        file: where it is.
+        name: what it is called there.
+        shape: from the file's header.
+        dtype: NumPy's name of a floating point type; other types as the file spells them ("I64").
+    """
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    opened: Any = dataclasses.field(repr=False)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        with _as_folder_error(self.file):
+            return np.asarray(self.opened.get_tensor(self.name), dtype)
+
+
+def is_floating(tensor: Any) -> bool:
+    """Whether an array or a `StoredTensor` can hold a parameter; the integers of a quantised one cannot."""
+    return str(tensor.dtype) in _FLOATS.values()
 
 
 def read_json(path: Path) -> dict:
@@ -21,81 +52,99 @@ def read_json(path: Path) -> dict:
     Raises:
         FolderError: the file is missing or is not a JSON object.
     """
+    text = read_text(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FolderError(f"{path.parent} has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise FolderError(f"{path} cannot be read as JSON: {error}") from None
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FolderError(f"{path} is not JSON: {one_line(error)}") from None
     if not isinstance(value, dict):
         raise FolderError(f"{path} does not hold a JSON object")
     return value
 
 
+def read_text(path: Path) -> str:
+    """What a text file holds.
+
+    Raises:
+        FolderError: the file is missing or is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FolderError(f"{path.parent} has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} cannot be read: {one_line(error)}") from None
+
+
 def tensor_files(folder: Path) -> list[Path]:
-    """The safetensors files of one checkpoint: the shards that an index names, or the single file.
+    """The safetensors files of one checkpoint: the single file, or the shards that an index names.
+
+    Where a folder holds several variants, the one of the standard name counts, not "fp16" or "non_ema".
 
     Raises:
         FolderError: no folder, no safetensors (pickles are refused), several checkpoints, or a missing shard.
     """
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder")
-    indices = sorted(folder.glob("*.safetensors.index.json"), key=lambda p: len(p.name))
-    if indices:
-        weight_map = read_json(indices[0]).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise FolderError(f"{indices[0]} has no weight_map")
-        names = sorted(set(map(str, weight_map.values())))
-        if any(Path(name).name != name for name in names):
-            raise FolderError(f"{indices[0]} names files outside its folder")
-        files = [folder / name for name in names]
-    else:
-        files = [folder / name for name in _PREFERRED if (folder / name).is_file()][:1]
-        files = files or sorted(folder.glob("*.safetensors"))
-        if len(files) > 1:
-            raise FolderError(f"{folder} has several safetensors files and no index: keep the one that is meant")
-    if not files:
-        if pickles := pickles_in(folder):
-            raise FolderError(
-                f"{pickles[0]} is a pickle, which could run any code when opened: convert it first, for "
-                f"example with save_pretrained(..., safe_serialization=True) in the library that wrote it"
-            )
-        raise FolderError(f"{folder} has no .safetensors file")
-    if missing := [f.name for f in files if not f.is_file()]:
-        raise FolderError(f"{folder} lacks {missing[0]}, a shard that its index names")
-    return files
+    for standard in _PREFERRED:
+        if (folder / standard).is_file():
+            return [folder / standard]
+        if (folder / f"{standard}.index.json").is_file():
+            return _shards(folder / f"{standard}.index.json")
+    indices, files = (sorted(folder.glob(f"*.safetensors{suffix}")) for suffix in (".index*.json", ""))
+    if len(indices) == 1:
+        return _shards(indices[0])
+    if len(files) == 1:
+        return files
+    if files:
+        raise FolderError(f"{folder} has several safetensors files and no index: keep the one that is meant")
+    if pickles := pickles_in(folder):
+        raise FolderError(
+            f"{pickles[0]} is a pickle, which could run any code when opened: convert it first, for "
+            f"example with save_pretrained(..., safe_serialization=True) in the library that wrote it"
+        )
+    raise FolderError(f"{folder} has no .safetensors file")
 
 
-def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Every tensor of the checkpoint in `folder`, by name, floating point ones as float32.
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FolderError(f"{index} has no weight_map")
+    names = sorted(set(map(str, weight_map.values())))
+    if any(name == ".." or Path(name).name != name for name in names):
+        raise FolderError(f"{index} names files outside its folder")
+    if missing := [name for name in names if not (index.parent / name).is_file()]:
+        raise FolderError(f"{index.parent} lacks {missing[0]}, a shard that {index.name} names")
+    return [index.parent / name for name in names]
+
+
+def stored_tensors(files: Iterable[Path]) -> dict[str, StoredTensor]:
+    """The tensors of all shards of one checkpoint, by name. Only headers are read.
 
     Raises:
-        FolderError: see `tensor_files`; also a damaged file.
+        FolderError: a file is damaged, truncated or not of this format, or two hold the same tensor.
     """
-    tensors: dict[str, np.ndarray] = {}
-    for file in tensor_files(folder):
-        tensors |= {name: _float32(value) for name, value in read_safetensors(file).items()}
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        with _as_folder_error(file):
+            opened = safe_open(file, framework="numpy")
+            for name in opened.keys():  # noqa: SIM118, not a dict
+                header = opened.get_slice(name)
+                dtype = header.get_dtype()
+                if name in tensors:
+                    raise FolderError(f"{file} and {tensors[name].file.name} both hold {name}")
+                shape = tuple(header.get_shape())
+                tensors[name] = StoredTensor(file, name, shape, _FLOATS.get(dtype, dtype), opened)
     return tensors
 
 
-def read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """Every tensor of one safetensors file, as stored.
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Every tensor of the checkpoint in `folder`, by name, as stored.
 
     Raises:
-        FolderError: the file is damaged, truncated or not of this format.
+        FolderError: see `tensor_files` and `stored_tensors`.
     """
-    with _opened(file) as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, not a dict
-
-
-def shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of one safetensors file, from its header.
-
-    Raises:
-        FolderError: see `read_safetensors`.
-    """
-    with _opened(file) as opened:
-        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    return {name: np.asarray(tensor) for name, tensor in stored_tensors(tensor_files(folder)).items()}
 
 
 def pickles_in(folder: Path, stem: str = "") -> list[Path]:
@@ -103,14 +152,16 @@ def pickles_in(folder: Path, stem: str = "") -> list[Path]:
     return sorted(path for pattern in _PICKLES for path in folder.glob(f"{stem}{pattern}"))
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return " ".join(str(error).split())
+
+
 @contextlib.contextmanager
-def _opened(file: Path):
+def _as_folder_error(file: Path):
     try:
-        with safe_open(file, framework="numpy") as opened:
-            yield opened
+        yield
+    except FolderError:
+        raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise FolderError(f"{file} is not a readable safetensors file: {error}") from None
-
-
-def _float32(value: np.ndarray) -> np.ndarray:
-    return value if np.issubdtype(value.dtype, np.integer) or value.dtype == bool else value.astype(np.float32)
+        raise FolderError(f"{file} is not a readable safetensors file: {one_line(error)}") from None

@@ -27,7 +27,7 @@ def test_out_has_the_size_and_frames_of_in(pipeline):
     for frames, height, width in [(3, 20, 28), (1, 33, 17)]:
         out = edit(pipeline, clip(frames, height, width))
         assert out.frames.shape == (frames, height, width, 3) and out.frames.dtype == np.uint8
-        assert out.structure.shape == (frames, *pipeline.working_size(height, width))
+        assert out.structure.shape == (frames, *pipeline.config.working_size(height, width))
 
 
 def test_the_seed_decides_and_nothing_else(pipeline):
@@ -141,7 +141,7 @@ def test_wrong_frames_are_named(pipeline):
 def test_working_size_keeps_shape_and_area(pipeline):
     multiple = TINY.vae.downscale * TINY.unet.downscale
     for height, width in [(16, 16), (1080, 1920), (1920, 1080), (480, 480), (10, 4000)]:
-        h, w = pipeline.working_size(height, width)
+        h, w = pipeline.config.working_size(height, width)
         assert h % multiple == w % multiple == 0 and h >= multiple and w >= multiple
         if max(height, width) < 3 * min(height, width):
             assert 0.5 < h * w / (16 * 16) < 2

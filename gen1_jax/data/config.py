@@ -1,0 +1,158 @@
+"""What a stream of batches is made of: plain frozen dataclasses, so that a config file can name every part."""
+
+import dataclasses
+import os
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import dacite
+
+Kind = Literal["image", "video"]
+KINDS: tuple[Kind, Kind] = ("image", "video")
+Bucket = tuple[int, int]
+"""Height and width of the pictures of a batch, in pixels."""
+
+Inputs = Literal["pixels", "depth", "latents"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One set of clips or pictures.
+
+    Attributes:
+        path: the folder of a TFDS data set; "tfds:NAME" for one in TFDS's own place; a folder, a file or a pattern
+            of videos or pictures; or of array_record files whose records are such files. See `open_source`.
+        split: for TFDS data sets, parts such as "train[:10%]" included.
+        weight: its share of the examples, relative to the other sources; None for all of them: by their sizes.
+        stride: every how many-th frame of a video is taken; prepared and rendered clips have been thinned out.
+    """
+
+    path: str
+    split: str = "train"
+    weight: float | None = None
+    stride: int = 1
+
+    def __post_init__(self):
+        if self.stride < 1 or (self.weight is not None and self.weight <= 0):
+            raise ValueError(f"{self.path}: stride {self.stride} and weight {self.weight} must be positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """The batches of one kind.
+
+    Attributes:
+        sources: where examples come from; videos may be sources of images, a frame at random of each.
+        buckets: the sizes of batches; an example goes to the one nearest to its shape, scaled and cropped.
+        batch_size: examples of a batch, over all processes.
+        frames: of an example; 1 for images.
+    """
+
+    sources: tuple[SourceConfig, ...] = ()
+    buckets: tuple[Bucket, ...] = ((256, 448),)
+    batch_size: int = 8
+    frames: int = 1
+
+    def __post_init__(self):
+        if self.frames < 1 or self.batch_size < 1 or not self.buckets or min(map(min, self.buckets)) < 1:
+            raise ValueError(
+                f"{self.frames} frames, batches of {self.batch_size}, buckets {self.buckets}: out of range"
+            )
+        weighted = {source.weight is None for source in self.sources}
+        if len(weighted) > 1:
+            raise ValueError("either all sources of a stream have a weight, or none")
+
+
+# Height, width: 320x320, 384x320, 448x256 and the flipped shapes (arXiv 2302.03011 as recalled).
+IMAGE_BUCKETS: tuple[Bucket, ...] = ((320, 320), (320, 384), (384, 320), (256, 448), (448, 256))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """A joint stream of images and videos. The defaults are the paper's sizes.
+
+    Attributes:
+        image: batches of pictures, T = 1.
+        video: batches of clips.
+        image_probability: that a batch is one of images.
+        seed: of everything random.
+        inputs: what batches hold: "pixels"; "depth", pixels and the depth that every record must have (synthetic
+            clips do); "latents", what `gen1 precompute` wrote.
+        flip_probability: that an example is mirrored, its structure with it; latents never are.
+        random_crop: whether the part of a picture outside the bucket is cut off at random or evenly.
+        caption_bytes: room for a caption, in bytes of UTF-8; longer ones are cut.
+        on_error: what a damaged record does: "raise" stops, "skip" takes the next one instead and counts it.
+        workers: processes that load batches; 0 for threads of this one.
+        threads: batches loaded at once by each process.
+        prefetch: batches that each process keeps ready.
+    """
+
+    image: StreamConfig = StreamConfig(buckets=IMAGE_BUCKETS, batch_size=9216)
+    video: StreamConfig = StreamConfig(buckets=((256, 448),), batch_size=1152, frames=8)
+    image_probability: float = 0.125
+    seed: int = 0
+    inputs: Inputs = "pixels"
+    flip_probability: float = 0.5
+    random_crop: bool = True
+    caption_bytes: int = 256
+    on_error: Literal["raise", "skip"] = "raise"
+    workers: int = 0
+    threads: int = 2
+    prefetch: int = 2
+
+    def __post_init__(self):
+        checks = {
+            "image.frames is not 1": self.image.frames == 1,
+            "image_probability and flip_probability are not in [0, 1]": 0 <= self.image_probability <= 1
+            and 0 <= self.flip_probability <= 1,
+            "image_probability is not 0, and image has no sources": self.image_probability == 0 or self.image.sources,
+            "image_probability is not 1, and video has no sources": self.image_probability == 1 or self.video.sources,
+            "seed is not in [0, 2^32)": 0 <= self.seed < 2**32,
+            "workers is negative": self.workers >= 0,
+            "threads, prefetch and caption_bytes are not positive": min(self.threads, self.prefetch, self.caption_bytes)
+            > 0,
+        }
+        for problem, holds in checks.items():
+            if not holds:
+                raise ValueError(problem)
+
+    @property
+    def streams(self) -> dict[Kind, StreamConfig]:
+        """The streams that batches are drawn from, by kind."""
+        probabilities = {"image": self.image_probability, "video": 1 - self.image_probability}
+        return {kind: getattr(self, kind) for kind in KINDS if probabilities[kind] > 0}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts of plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataConfig":
+        """The inverse of `to_dict`, also for what a ConfigDict's `to_dict` gives; absent fields keep their defaults.
+
+        Raises:
+            ValueError: an unknown field, or a value of the wrong type or out of range, by name.
+        """
+        try:
+            return dacite.from_dict(cls, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: float}))
+        except (dacite.DaciteError, TypeError) as error:
+            raise ValueError(str(error)) from None
+
+
+def load_config(path: str | os.PathLike[str]) -> DataConfig:
+    """The data of a configuration file: `get_config().data` of the Python file at `path`, run as it is.
+
+    Raises:
+        ValueError: no such file, no `get_config`, or values that are not of a `DataConfig`.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    config = runpy.run_path(os.fspath(path))
+    if "get_config" not in config:
+        raise ValueError(f"{path}: has no function get_config")
+    made = config["get_config"]()
+    if "data" not in made:
+        raise ValueError(f"{path}: its configuration has no `data`")
+    return DataConfig.from_dict(made["data"].to_dict())

@@ -1,0 +1,198 @@
+"""One example, from a source's record to the arrays of a batch: read, decode a window, scale, crop, mirror."""
+
+import dataclasses
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+from PIL import Image
+
+from gen1_jax.data.batch import encode_caption
+from gen1_jax.data.codec import VideoFile, cover_size, inverse_depth
+from gen1_jax.data.config import Bucket, Inputs
+from gen1_jax.data.dataset import Example, RecordError
+from gen1_jax.data.sources import Source
+from gen1_jax.media.errors import DEFAULT_LIMITS
+from gen1_jax.media.images import decode as decode_image
+from gen1_jax.media.images import read_image
+
+STEPS = ("read", "decode", "transform")
+"""What the seconds of an example are spent on, in the order of its "seconds"."""
+
+_TRIES = 20  # records in a row that may be damaged before skipping gives up
+
+
+class Window(NamedTuple):
+    """Which frames of a clip, and which part of each."""
+
+    start: int
+    frames: int
+    stride: int
+    size: tuple[int, int]  # height and width to scale to, covering the bucket
+    crop: tuple[slice, slice]
+    mirrored: bool
+
+    def fit(self, frames: np.ndarray) -> np.ndarray:
+        """Frames (T, H, W, ...) of the whole clip to those of the window, of `size`, mirrored if the window is."""
+        chosen = _scale(frames[self.start :: self.stride][: self.frames], self.size)
+        return chosen[:, :, ::-1] if self.mirrored else chosen
+
+    def cut(self, frames: np.ndarray) -> np.ndarray:
+        """What is left of fitting frames in the bucket."""
+        rows, columns = self.crop
+        return frames[:, rows, columns]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadExample(grain.transforms.RandomMap):
+    """Position in `indices` ──► arrays; everything random is drawn from the generator that Grain gives.
+
+    Attributes:
+        source: of the examples.
+        number: of the source in its stream.
+        indices: the examples of this bucket.
+        bucket: height and width.
+        frames: of an example.
+        stride: from frame to frame.
+        inputs: see `DataConfig`, and so the rest.
+        flip_probability: of mirroring.
+        random_crop: or central.
+        caption_bytes: length of the caption.
+        skip_errors: whether a damaged record is replaced by the next one.
+    """
+
+    source: Source
+    number: int
+    indices: Int64[np.ndarray, " n"]
+    bucket: Bucket
+    frames: int
+    stride: int
+    inputs: Inputs
+    flip_probability: float
+    random_crop: bool
+    caption_bytes: int
+    skip_errors: bool
+
+    def random_map(self, element: int, rng: np.random.Generator) -> dict[str, Any]:
+        """The example, with "seconds" for each of `STEPS` and "skipped", messages of damaged records.
+
+        Raises:
+            RecordError: the record is damaged; names its file and index.
+        """
+        skipped = []
+        for attempt in range(_TRIES):
+            index = int(self.indices[(element + attempt) % len(self.indices)])
+            try:
+                return {**self._load(index, rng), "skipped": skipped}
+            except Exception as error:  # decoders meet damaged bytes with any exception there is
+                told = error if isinstance(error, RecordError) else RecordError(self._blame(index, error))
+                if not self.skip_errors or attempt == _TRIES - 1:
+                    raise told from error
+                skipped.append(str(told))
+        raise AssertionError
+
+    def _blame(self, index: int, error: Exception) -> str:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"{self.source.locate(index)} cannot be used ({reason})"
+
+    def _load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        times = [time.perf_counter()]
+        record = self.source[index]
+        times.append(time.perf_counter())
+        if self.inputs == "latents":
+            arrays, content = self._latents(record, rng)
+            times.append(time.perf_counter())
+        else:
+            frames, window = self._pictures(record, rng)
+            times.append(time.perf_counter())
+            arrays = {"pixels": window.cut(frames)}
+            if self.inputs == "depth":
+                arrays["depth"] = window.cut(window.fit(_depth(record)))
+            content = int(rng.integers(self.frames))
+        arrays |= {
+            "content_index": np.int32(content),
+            "caption": encode_caption(record.get("caption", ""), self.caption_bytes),
+            "record": np.array([self.number, index], np.int32),
+        }
+        times.append(time.perf_counter())
+        return {**arrays, "seconds": np.diff(times)}
+
+    def _pictures(self, record: Example, rng: np.random.Generator) -> tuple[UInt8[np.ndarray, "t h w 3"], Window]:
+        """The frames of a window drawn at random, as its `fit` leaves them, and the window."""
+        if "image" in record:
+            if self.frames > 1:
+                raise ValueError("it is a picture, not a video")
+            image = _image(record["image"])
+            window = self._window(1, *image.shape[:2], rng)
+            return window.fit(image[None]), window
+        video = record["video"]
+        if isinstance(video, np.ndarray):
+            window = self._window(len(video), *video.shape[1:3], rng)
+            return window.fit(video), window
+        with VideoFile(video) as file:
+            window = self._window(record.get("frames") or file.frames, file.height, file.width, rng)
+            return file.window(window.start, window.frames, window.stride, window.size, window.mirrored), window
+
+    def _window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
+        span = (self.frames - 1) * self.stride + 1
+        if frames < span:
+            raise ValueError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+        size = cover_size(height, width, self.bucket)
+        rest = [outer - inner for outer, inner in zip(size, self.bucket, strict=True)]
+        at = [int(rng.integers(r + 1)) if self.random_crop else r // 2 for r in rest]
+        return Window(
+            start=int(rng.integers(frames - span + 1)),
+            frames=self.frames,
+            stride=self.stride,
+            size=size,
+            crop=(slice(at[0], at[0] + self.bucket[0]), slice(at[1], at[1] + self.bucket[1])),
+            mirrored=bool(rng.random() < self.flip_probability),
+        )
+
+    def _latents(self, record: Example, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], int]:
+        """A window of what was precomputed; what is frozen in latents cannot be cropped or mirrored."""
+        if "moments" not in record:
+            raise ValueError("it has no precomputed latents")
+        frames, span = len(record["moments"]), (self.frames - 1) * self.stride + 1
+        if frames < span:
+            raise ValueError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+        start = int(rng.integers(frames - span + 1))
+        chosen = slice(start, start + span, self.stride)
+        content = int(rng.integers(self.frames))
+        return {
+            "moments": record["moments"][chosen],
+            "structure": record["structure"][:, chosen],
+            "content": record["content"][chosen][content],
+        }, content
+
+
+def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(image, Path):
+        return read_image(image)
+    if isinstance(image, bytes):
+        with Image.open(io.BytesIO(image)) as opened:
+            return decode_image("it", opened, DEFAULT_LIMITS)
+    if image.ndim == 3 and image.shape[2] == 3:
+        return image
+    with Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) as opened:
+        return decode_image("it", opened, DEFAULT_LIMITS)
+
+
+def _depth(record: Example) -> Float32[np.ndarray, "t h w"]:
+    if "depth" not in record:
+        raise ValueError("it has no depth, which inputs='depth' asks for")
+    shape = record["frames"], record["height"], record["width"]
+    return inverse_depth(record["depth"], shape, record["depth_range"])
+
+
+def _scale(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(T, H, W) or (T, H, W, 3) to `size`; smoothed where it becomes smaller."""
+    if frames.shape[1:3] == tuple(size):
+        return frames
+    resample = Image.Resampling.BICUBIC if frames.dtype == np.uint8 else Image.Resampling.BILINEAR
+    return np.stack([np.asarray(Image.fromarray(frame).resize((size[1], size[0]), resample)) for frame in frames])

@@ -1,0 +1,263 @@
+"""`gen1 precompute`: clips to what training needs of them, once: latents, structure at every t_s, CLIP embeddings.
+
+record ──► frames ──┬─► autoencoder ──────────────────────────────► moments    (T, h, w, 2 c)
+                    ├─► depth ──► normalise ──► blur t_s ──► encode ► structure  (8, T, h, w, c)
+                    └─► CLIP ─────────────────────────────────────► content    (T, d)
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import tensorflow_datasets as tfds
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, UInt8
+
+from gen1_jax.data.codec import VideoFile, cover_size, inverse_depth
+from gen1_jax.data.dataset import (
+    CLIP_FEATURES,
+    Example,
+    Features,
+    RecordSource,
+    WriteSummary,
+    open_dataset,
+    read_recipe,
+    write_dataset,
+)
+from gen1_jax.models.module import Bound, cast_kernels, flatten
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
+from gen1_jax.pretrained.folder import ModelSource
+
+DATASET_NAME = "latent_clips"
+_ENCODERS = ("vae", "clip", "depth")
+_LEVELS = MAX_STRUCTURE_LEVEL + 1
+
+
+def _latents(*shape: int | None, doc: str) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=shape, dtype=ml_dtypes.bfloat16, encoding="bytes", doc=doc)
+
+
+LATENT_FEATURES: Features = {
+    **{name: feature for name, feature in CLIP_FEATURES.items() if name != "video"},
+    "moments": _latents(None, None, None, None, doc="mean and log variance of the autoencoder, unscaled: T h w 2c"),
+    "structure": _latents(_LEVELS, None, None, None, None, doc="scaled latents of the depth at each t_s: 8 T h w c"),
+    "content": _latents(None, None, doc="CLIP image embedding of each frame, not normalised: T d"),
+}
+"""What a record of precomputed latents has; `height` and `width` are those of the pictures that were encoded."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrecomputeRecipe:
+    """What is precomputed.
+
+    Attributes:
+        data: folder of a data set of clips.
+        split: of it.
+        height: of the pictures that are encoded, scaled and cropped; None for the clip's own shape at about the
+            model's number of pixels.
+        width: see height; both or neither.
+        depth: "model", the model's own depth network, as an edit sees it; or "record", the depth that synthetic
+            clips carry.
+        clips_per_shard: clips in one file, the grain of resuming.
+    """
+
+    data: str
+    split: str = "train"
+    height: int | None = None
+    width: int | None = None
+    depth: Literal["model", "record"] = "model"
+    clips_per_shard: int = 64
+
+    def __post_init__(self):
+        if (self.height is None) != (self.width is None):
+            raise ValueError("give both of height and width, or neither")
+        if self.clips_per_shard < 1 or (self.height is not None and min(self.height, self.width) < 8):
+            raise ValueError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
+
+    def info(self, source: RecordSource, model: ModelSource) -> dict[str, Any]:
+        """What the data set's recipe says: where the latents come from, and the contract of their depth."""
+        return {
+            "description": "latents of clips, precomputed by gen1 precompute",
+            "data": {"recipe": _recipe_of(self.data, self.split), "clips": len(source), "split": self.split},
+            "size": [self.height, self.width],
+            "model": {component: fingerprint(model, component) for component in _ENCODERS},
+            "depth": depth_contract(self.depth),
+        }
+
+
+def depth_contract(source: str = "model") -> dict[str, str]:
+    """How depth became structure: data made in one way does not fit a model trained in another."""
+    return {"source": source, "polarity": "near is large", "normalisation": "clip minimum and maximum to [-1, 1]"}
+
+
+def fingerprint(model: ModelSource, component: str) -> str:
+    """A hash of a network's configuration and weights."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(getattr(model.config, component)), sort_keys=True).encode())
+    for name, value in sorted(flatten(model.parameters(component)).items()):
+        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSource) -> None:
+    """Refuse latents that another model or another depth contract made.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    info = read_recipe(directory, split)
+    made, ours = info.get("model", {}), {component: fingerprint(model, component) for component in _ENCODERS}
+    for component in _ENCODERS:
+        if made.get(component) != ours[component]:
+            raise ValueError(
+                f"{directory}: its latents were made by another {component} ({made.get(component)}) than that of"
+                f" {model.name} ({ours[component]}); run gen1 precompute with this model"
+            )
+    expected = depth_contract(info.get("depth", {}).get("source", "model"))
+    if info.get("depth") != expected:
+        raise ValueError(f"{directory}: its depth is {info.get('depth')}, not {expected}; run gen1 precompute again")
+
+
+def precompute_dataset(
+    directory: str | os.PathLike[str],
+    recipe: PrecomputeRecipe,
+    model: ModelSource,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    process_index: int = 0,
+    process_count: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> WriteSummary:
+    """Encode this process's share of a data set, on all of its devices, leaving out the shards that are there.
+
+    Args:
+        directory: of the new data set; see `write_dataset`.
+        recipe: what to precompute.
+        model: its autoencoder, depth network and CLIP do it.
+        dtype: of the computation; results are stored in bfloat16.
+        process_index: which of the processes that write into this directory this one is.
+        process_count: how many there are.
+        progress: called with (frames encoded, frames of this process, as far as is known).
+
+    Raises:
+        ValueError: no such clips, records without pictures or depth, or a directory made by another recipe.
+    """
+    source = open_dataset(recipe.data, recipe.split)
+    if "video" not in source.features:
+        raise ValueError(f"{recipe.data}: its records have no video; name a data set of gen1 prepare or gen1 render")
+    if recipe.depth == "record" and "depth" not in source.features:
+        raise ValueError(f"{recipe.data}: its records have no depth; use --depth model")
+    encoder = _Encoder(model, recipe, dtype)
+    shards = -(-len(source) // recipe.clips_per_shard)
+    done = 0
+
+    def examples(shard: int) -> Iterator[Example]:
+        nonlocal done
+        first = shard * recipe.clips_per_shard
+        records = (source[i] for i in range(first, min(first + recipe.clips_per_shard, len(source))))
+        for example in encoder.encode_all(records):
+            yield example
+            done += example["frames"]
+            if progress is not None:
+                progress(done, len(source) // process_count * example["frames"])
+
+    return write_dataset(
+        directory,
+        name=DATASET_NAME,
+        split=recipe.split,
+        features=LATENT_FEATURES,
+        num_shards=max(shards, 1),
+        examples=examples,
+        process_index=process_index,
+        process_count=process_count,
+        info=recipe.info(source, model),
+    )
+
+
+class _Encoder:
+    """The three networks on every device of this process; clips go to the devices in turn."""
+
+    def __init__(self, model: ModelSource, recipe: PrecomputeRecipe, dtype: DTypeLike):
+        self._config, self._recipe, self._dtype = model.config, recipe, dtype
+        self._networks = {c: model.config.build(c, dtype) for c in _ENCODERS}
+        self._weights = {c: cast_kernels(model.parameters(c), dtype) for c in _ENCODERS}
+        self._jitted = jax.jit(self._encode)
+
+    @cached_property
+    def _replicas(self) -> list[tuple[jax.Device, dict]]:
+        return [(device, jax.device_put(self._weights, device)) for device in jax.local_devices()]
+
+    def encode_all(self, records: Iterator[Example]) -> Iterator[Example]:
+        """Examples of `LATENT_FEATURES`, in order; as many clips as there are devices are under way at once."""
+        pending: collections.deque = collections.deque()
+        for turn, record in enumerate(records):
+            device, weights = self._replicas[turn % len(self._replicas)]
+            frames, depth = self._prepare(record)
+            arrays = self._jitted(weights, *jax.device_put((frames, depth), device))
+            pending.append(({**_common(record), "height": frames.shape[1], "width": frames.shape[2]}, arrays))
+            if len(pending) > len(self._replicas):
+                yield _finish(*pending.popleft())
+        while pending:
+            yield _finish(*pending.popleft())
+
+    def _prepare(self, record: Example) -> tuple[UInt8[np.ndarray, "t h w 3"], np.ndarray | None]:
+        """Frames and, if the record's own is wanted, depth, scaled to cover the size and cut evenly."""
+        with VideoFile(record["video"]) as video:
+            count = int(record["frames"])
+            size = (self._recipe.height, self._recipe.width)
+            if size[0] is None:
+                size = self._config.working_size(video.height, video.width)
+            cover = cover_size(video.height, video.width, size)
+            frames = _centre(video.window(0, count, 1, cover), size)
+        if self._recipe.depth == "model":
+            return frames, None
+        depth = inverse_depth(record["depth"], (count, record["height"], record["width"]), record["depth_range"])
+        depth = np.asarray(jax.image.resize(depth, (count, *cover), "linear"))
+        return frames, _centre(depth, size)
+
+    def _encode(self, weights, frames, depth) -> dict[str, Array]:
+        """(T, h, w, 3) uint8 to the three arrays; one jitted function a shape."""
+        vae, clip, estimator = (Bound(self._networks[c], weights[c]) for c in _ENCODERS)
+        images = frames.astype(jnp.float32) / 127.5 - 1
+        posterior = vae.apply(weights["vae"], images, method="encode")
+        if depth is None:
+            depth = estimator.apply(weights["depth"], images, method="estimate")
+        return {
+            "moments": jnp.concatenate([posterior.mean, posterior.log_variance], axis=-1),
+            "structure": vae.apply(weights["vae"], self._structure(depth), method="images_to_latents"),
+            "content": clip.apply(weights["clip"], clip.module.preprocess(frames), method="encode_image"),
+        }
+
+    def _structure(self, depth: Float[Array, "t h w"]) -> Float[Array, "8 t h w 3"]:
+        normal = jnp.broadcast_to(normalise_depth(depth), (_LEVELS, *depth.shape))
+        return structure_images(normal, jnp.arange(_LEVELS))
+
+
+def _common(record: Example) -> Example:
+    return {name: record[name] for name in ("id", "caption", "frame_rate", "source", "frames")}
+
+
+def _finish(common: Example, arrays: dict[str, Array]) -> Example:
+    return {**common, **{name: np.asarray(value).astype(ml_dtypes.bfloat16) for name, value in arrays.items()}}
+
+
+def _centre(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    top, left = ((outer - inner) // 2 for outer, inner in zip(frames.shape[1:3], size, strict=True))
+    return frames[:, top : top + size[0], left : left + size[1]]
+
+
+def _recipe_of(directory: str, split: str) -> str:
+    """A hash of what made a split; of its name where nothing is known."""
+    try:
+        made = json.dumps(read_recipe(directory, split.split("[")[0]), sort_keys=True)
+    except ValueError:
+        made = os.path.basename(os.path.normpath(directory))
+    return hashlib.sha256(made.encode()).hexdigest()[:16]

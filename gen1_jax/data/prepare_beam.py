@@ -1,0 +1,55 @@
+"""`gen1 prepare --runner beam`: the same work on each video, spread by Apache Beam over any cluster.
+
+ list of (index, path) ──► Create ──► Reshuffle ──► ParDo(prepare in a child process) ──► spool
+
+Videos and output must lie at the same paths on all machines, on a file system that they share. The data set is then
+made from the spool by the process that started the pipeline, as the local runner does.
+"""
+
+from collections.abc import Sequence
+
+from gen1_jax.data.prepare_pool import Lost, Worker
+from gen1_jax.data.prepare_spool import SpoolTask, Task, save_error
+
+
+def run_beam(task: SpoolTask, missing: Sequence[Task], *, timeout: float, arguments: Sequence[str] = ()) -> None:
+    """Prepares videos into the spool; a bundle that is tried again does its videos again, with the same result.
+
+    Args:
+        task: what is done.
+        missing: the videos.
+        timeout: seconds for a video.
+        arguments: of the pipeline: its runner, workers, and so on.
+
+    Raises:
+        ValueError: Apache Beam is not installed.
+        Exception: whatever Beam raises when the pipeline fails, or cannot be built from these arguments.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise ValueError(f"--runner beam needs Apache Beam ({error}); pip install 'gen1-jax[beam]'.") from None
+
+    class PrepareVideo(beam.DoFn):
+        """One child process for each thread of a Beam worker: a crash harms neither."""
+
+        def setup(self) -> None:
+            self._worker = Worker(task, timeout)
+
+        def process(self, element: Task):
+            result = self._worker.call(element)
+            if isinstance(result, Lost):
+                save_error(task.folder, element[0], result)
+            return ()
+
+        def teardown(self) -> None:
+            self._worker.close()
+
+    with beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:
+        _ = (
+            pipeline
+            | "List" >> beam.Create(list(missing), reshuffle=False)
+            | "Spread" >> beam.Reshuffle()
+            | "Prepare" >> beam.ParDo(PrepareVideo())
+        )

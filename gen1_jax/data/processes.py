@@ -1,0 +1,140 @@
+"""One job divided among processes of this machine, with one progress."""
+
+import dataclasses
+import functools
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import jax
+
+from gen1_jax.data.dataset import WriteSummary
+
+Job = Callable[..., WriteSummary]
+"""Called with `process_index`, `process_count` and `progress`, as `write_dataset` is."""
+
+_POLL_SECONDS = 0.2
+
+
+def run_job(
+    job: Job,
+    *,
+    processes: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> WriteSummary:
+    """Runs this machine's share of `job`, itself divided among `processes` processes.
+
+    Args:
+        job: must be picklable if `processes` is more than 1.
+        processes: of this machine; 1 runs the job in this process.
+        process_index: of this machine, among all machines that run the job.
+        process_count: how many machines there are; each has the same number of processes.
+        progress: called with the sums of what the processes report.
+
+    Raises:
+        RuntimeError: a process was killed; running again continues.
+        ValueError: numbers out of range, or from the job.
+    """
+    if processes < 1 or not 0 <= process_index < process_count:
+        raise ValueError(f"{processes} processes, process {process_index} of {process_count}: out of range")
+    if processes == 1:
+        return job(process_index=process_index, process_count=process_count, progress=progress)
+    context = multiprocessing.get_context("spawn")  # forking a process that has threads, as JAX has, hangs
+    counters = context.Array("q", 2 * processes)
+    settings = {name: getattr(jax.config, name) for name in _INHERITED}
+    with ProcessPoolExecutor(processes, context, _start, (counters, settings)) as pool:
+        futures = {
+            pool.submit(_run, job, local, process_index * processes + local, process_count * processes)
+            for local in range(processes)
+        }
+        try:
+            while (states := wait(futures, _POLL_SECONDS, "FIRST_EXCEPTION")).not_done:
+                if progress and all(counters[1::2]):  # each knows its share
+                    progress(sum(counters[::2]), sum(counters[1::2]))
+                for future in states.done:
+                    future.result()
+            return functools.reduce(_sum, [future.result() for future in futures])
+        except BrokenProcessPool:
+            raise RuntimeError("a worker process was killed, perhaps for want of memory; run again to go on") from None
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+_INHERITED = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+_counters: Any = None
+
+
+def _start(counters: Any, settings: dict[str, Any]) -> None:
+    global _counters
+    _counters = counters
+    for name, value in settings.items():
+        jax.config.update(name, value)
+
+
+def _run(job: Job, local: int, process_index: int, process_count: int) -> WriteSummary:
+    def progress(done: int, total: int) -> None:
+        _counters[2 * local], _counters[2 * local + 1] = done, total
+
+    return job(process_index=process_index, process_count=process_count, progress=progress)
+
+
+def _sum(one: WriteSummary, other: WriteSummary) -> WriteSummary:
+    return dataclasses.replace(
+        one,
+        written=one.written + other.written,
+        kept=one.kept + other.kept,
+        examples=one.examples + other.examples,
+        complete=one.complete or other.complete,
+    )
+
+
+class ProgressLine:
+    """Draws a bar where a person looks, and a line every half minute where nobody does; a context manager.
+
+    Args:
+        label: what is done.
+        unit: of the pace.
+        units: how many of these one step is, say frames of a clip.
+    """
+
+    def __init__(self, label: str, unit: str, units: float = 1, *, enabled: bool = True) -> None:
+        self._label, self._unit, self._units, self._enabled = label, unit, units, enabled
+        self._start: tuple[float, int] | None = None  # when work began, after what had been done before
+        self._told = time.monotonic()
+        self._bar = self._task = None
+
+    def __enter__(self) -> "ProgressLine":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        if self._enabled and self._console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+            text = TextColumn("{task.description}")
+            self._bar = Progress(text, *columns, TextColumn("{task.fields[pace]}"), console=self._console)
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=None, pace="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._start is None:
+            self._start = (now, done)
+        seconds, steps = now - self._start[0], done - self._start[1]
+        pace = f"{steps * self._units / seconds:,.1f} {self._unit}/s" if steps and seconds else ""
+        if self._bar:
+            self._bar.update(self._task, completed=done, total=total, pace=pace)
+        elif self._enabled and now - self._told > 30:
+            self._told = now
+            self._console.print(f"{self._label}: {done} of {total} {pace}", highlight=False)

@@ -1,0 +1,116 @@
+"""`gen1 data`: the pipeline alone, how fast it is and where its time goes; and a picture of a batch."""
+
+import textwrap
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from gen1_jax.data.batch import Batch
+from gen1_jax.data.loading import STEPS
+from gen1_jax.data.mixture import LoadStats, Mixture
+
+_GAP, _LINE_HEIGHT, _LETTER_WIDTH = 4, 12, 6
+
+
+def walk(
+    mixture: Mixture, batches: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[dict[str, Any], Batch]:
+    """Draws batches and does nothing with them.
+
+    Args:
+        mixture: the stream.
+        batches: how many, at least 1; one more comes first, to start the workers.
+        progress: called with (batches drawn, `batches`).
+
+    Returns:
+        A summary: batches, examples, frames and MiB a second; the seconds of the loading threads or processes spent on
+        reading, decoding, transforming, per example; the share of the time spent waiting; batches of each kind and
+        bucket; records skipped. And the last batch.
+    """
+    if batches < 1:
+        raise ValueError(f"{batches} batches: need at least 1")
+    iterator = mixture.iterate()
+    try:
+        next(iterator)
+        iterator.stats = stats = LoadStats()
+        start, frames = time.perf_counter(), 0
+        for done in range(batches):
+            batch = next(iterator)
+            frames += len(batch) * getattr(mixture.config, batch.kind).frames
+            if progress:
+                progress(done + 1, batches)
+        seconds = time.perf_counter() - start
+    finally:
+        iterator.close()
+    summary = {
+        "batches_per_second": batches / seconds,
+        "examples_per_second": stats.examples / seconds,
+        "frames_per_second": frames / seconds,
+        "MiB_per_second": stats.nbytes / 2**20 / seconds,
+        **{f"{step}_ms_per_example": 1000 * stats.seconds[step] / stats.examples for step in STEPS},
+        "waiting": stats.seconds["wait"] / seconds,
+        "skipped": stats.skipped,
+        "drawn": {f"{kind} {w}x{h}": n for (kind, (h, w)), n in sorted(stats.drawn.items())},
+    }
+    return summary, batch
+
+
+def render_walk(summary: dict[str, Any]) -> str:
+    """The summary of `walk` as text."""
+    lines = [
+        "{batches_per_second:.2f} batches/s, {examples_per_second:.1f} examples/s,"
+        " {frames_per_second:.1f} frames/s, {MiB_per_second:.1f} MiB/s",
+        "an example takes "
+        + ", ".join(f"{step} {{{step}_ms_per_example:.1f}} ms" for step in STEPS)
+        + "; {waiting:.0%} of the time was spent waiting",
+        "batches: " + ", ".join(f"{count} of {name}" for name, count in summary["drawn"].items()),
+    ]
+    if summary["skipped"]:
+        lines.append("{skipped} damaged records skipped")
+    return "\n".join(lines).format(**summary)
+
+
+def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:
+    """A batch to look at: an example a row, its frames, its depth if it has one, and its caption; content is framed.
+
+    Raises:
+        ValueError: the batch has latents, no pixels.
+    """
+    if batch.pixels is None:
+        raise ValueError("a batch of latents has no picture")
+    strips = []
+    for row in range(min(rows, len(batch))):
+        frames = [np.array(frame) for frame in batch.pixels[row]]
+        frames[batch.content_index[row]] = _framed(frames[batch.content_index[row]])
+        strips.append(_strip(frames))
+        if batch.depth is not None:
+            strips.append(_strip([np.repeat(grey[..., None], 3, -1) for grey in _greys(batch.depth[row])]))
+        strips.append(_text(batch.captions[row] or "(no caption)", strips[-1].shape[1]))
+    return np.concatenate(strips)
+
+
+def _framed(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    inner = frame[3:-3, 3:-3]
+    framed = np.broadcast_to(np.uint8([255, 160, 0]), frame.shape).copy()
+    framed[3:-3, 3:-3] = inner
+    return framed
+
+
+def _greys(depth: np.ndarray) -> UInt8[np.ndarray, "t h w"]:
+    low, high = depth.min(), depth.max()
+    return ((depth - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+
+def _strip(frames: list[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
+    return np.concatenate([np.pad(f, ((_GAP, 0), (_GAP, 0), (0, 0)), constant_values=255) for f in frames], 1)
+
+
+def _text(text: str, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    lines = textwrap.wrap(text.encode("latin-1", "replace").decode("latin-1"), max(8, width // _LETTER_WIDTH))
+    image = Image.new("RGB", (width, _LINE_HEIGHT * len(lines) + _GAP), "white")
+    ImageDraw.Draw(image).multiline_text((_GAP, 0), "\n".join(lines), fill="black", spacing=1)
+    return np.asarray(image)

@@ -1,0 +1,27 @@
+"""Video and picture files, in and out: local files only, every hostile one refused with one clear line."""
+
+from gen1_jax.media.errors import Limits, MediaError
+from gen1_jax.media.files import check_output, check_suffix, check_writable
+from gen1_jax.media.images import IMAGE_SUFFIXES, read_image, side_by_side, write_image
+from gen1_jax.media.info import Frame, VideoInfo
+from gen1_jax.media.reader import VideoReader, open_video
+from gen1_jax.media.recipes import VIDEO_SUFFIXES
+from gen1_jax.media.writer import VideoWriter
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Frame",
+    "Limits",
+    "MediaError",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_output",
+    "check_suffix",
+    "check_writable",
+    "open_video",
+    "read_image",
+    "side_by_side",
+    "write_image",
+]

@@ -1,0 +1,70 @@
+"""Opening a file with FFmpeg so that it can reach nothing but itself, and telling whether its end is missing."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
+from gen1_jax.media.truncation import is_cut
+
+# Demuxers that read one file and nothing else: no playlists (hls, dash, concat), image patterns or devices.
+_DEMUXERS = (
+    "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,nut,ivf,mxf,rm,dv,yuv4mpegpipe,"
+    "h264,hevc,obu,m4v,mpegvideo,mjpeg,"
+    "wav,w64,aiff,caf,mp3,flac,aac,ac3,eac3"
+)
+
+
+def open_container(path: AnyPath, local: Path) -> InputContainer:
+    """Opens `local` for reading; `path` is the name for messages.
+
+    Raises:
+        MediaError: not a media file, cut off, or of a kind that refers to other files.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+    with blaming(path, "not a video or picture that can be read, or truncated; export it again"):
+        try:
+            container = av.open(str(local.absolute()), options=options, metadata_errors="replace")
+        except av.ArgumentError:  # what FFmpeg says of a demuxer that is not on the list
+            raise MediaError(
+                f"{shown(path)}: playlists, scripts and other files of this kind are not read; name the video itself."
+            ) from None
+    try:
+        check_complete(path, local, container)
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The stream of moving pictures; cover art does not count."""
+    streams = container.streams.video
+    return next((s for s in streams if not s.disposition & av.stream.Disposition.attached_pic), None)
+
+
+def origin(container: InputContainer) -> Fraction:
+    """Seconds on the file's clock that are our time 0: where its pictures start, or else its first stream."""
+    stream = picture_stream(container) or next(iter(container.streams), None)
+    if stream is None or stream.start_time is None or stream.time_base is None:
+        return Fraction(0)
+    return stream.start_time * stream.time_base
+
+
+def check_complete(path: AnyPath, local: Path, container: InputContainer) -> None:
+    """Raises MediaError when the end of the file is missing, by its header or by its index of samples."""
+    with blaming(path, "cannot be read"), local.open("rb") as file:
+        cut = is_cut(file, container.format.name)
+    # The samples of each track lie in file order, so the last one is the last in the file.
+    indexes = [stream.index_entries for stream in container.streams if stream.type in ("video", "audio")]
+    last = max((index[-1].pos + index[-1].size for index in indexes if len(index)), default=0)
+    if cut or (container.format.name.startswith("mov,") and last > local.stat().st_size):
+        raise truncated(path)
+
+
+def truncated(path: AnyPath) -> MediaError:
+    """The error for a file whose end is missing."""
+    return MediaError(f"{shown(path)}: the file is truncated (its end is missing); copy or download it again.")

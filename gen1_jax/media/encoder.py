@@ -1,0 +1,146 @@
+"""One output file under way: frames in, packets of pictures and sound out."""
+
+from contextlib import suppress
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.filter import Graph
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from gen1_jax.media.audio import SoundTrack
+from gen1_jax.media.errors import AnyPath
+from gen1_jax.media.frames import encode_frame
+from gen1_jax.media.recipes import Recipe
+
+
+class Encoder:
+    """Encodes and muxes to `path`. Each frame waits for the next one, which tells how long it is shown.
+
+    Args:
+        path: the file to write.
+        recipe: the kind of file.
+        width: of the frames, pixels.
+        height: of the frames, pixels.
+        frame_rate: frames a second.
+        sample_aspect_ratio: width over height of a pixel; None for square.
+        audio_from: see `SoundTrack`; None for silence.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        width: int,
+        height: int,
+        frame_rate: Fraction,
+        sample_aspect_ratio: Fraction | None,
+        audio_from: AnyPath | None,
+    ) -> None:
+        self._recipe = recipe
+        self._time_base = Fraction(1, recipe.ticks or _ticks(frame_rate))
+        self._pad = (height % 2, width % 2) if recipe.even else (0, 0)
+        self._held: av.VideoFrame | None = None
+        self._start = Fraction(0)
+        self._sound: SoundTrack | None = None
+        self._palette: _Palette | None = None
+        self._container = av.open(str(path), "w", format=recipe.container, container_options=recipe.container_options)
+        try:
+            self._open_stream(width + self._pad[1], height + self._pad[0], frame_rate, sample_aspect_ratio)
+            if audio_from is not None and recipe.sound is not None:
+                self._sound = SoundTrack(
+                    audio_from, self._container, recipe.sound, recipe.sound_encoder, recipe.edit_list
+                )
+            self._container.start_encoding()  # what the encoder refuses, it refuses before any work
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _open_stream(self, width: int, height: int, rate: Fraction, aspect: Fraction | None) -> None:
+        stream = self._container.add_stream(self._recipe.codec, rate=rate, options=dict(self._recipe.options))
+        stream.width, stream.height = width, height
+        stream.pix_fmt = self._recipe.pixel_format
+        stream.time_base = self._time_base
+        context = stream.codec_context
+        context.time_base = self._time_base
+        context.flags |= Flags.frame_duration
+        if aspect:
+            context.sample_aspect_ratio = aspect
+        if self._recipe.pixel_format == "pal8":
+            self._palette = _Palette(width, height, self._time_base)
+        else:
+            context.color_range = ColorRange.MPEG
+            context.colorspace = Colorspace.ITU709
+            context.color_primaries = ColorPrimaries.BT709
+            context.color_trc = ColorTrc.BT709
+        self._stream = stream
+
+    def add(self, rgb: np.ndarray, time: Fraction) -> None:
+        """Takes the frame, uint8 (H, W, 3), that is shown from `time`, seconds; the first one is time 0."""
+        rows, columns = self._pad
+        if rows or columns:
+            rgb = np.pad(rgb, ((0, rows), (0, columns), (0, 0)), mode="edge")
+        frame = encode_frame(rgb, "rgb24" if self._palette else self._recipe.pixel_format)
+        frame.time_base = self._time_base
+        if self._held is None:
+            self._start, frame.pts = time, 0
+        else:
+            earliest = self._held.pts + self._recipe.least_ticks
+            frame.pts = max(round((time - self._start) / self._time_base), earliest)
+            self._encode(self._held, frame.pts - self._held.pts)
+        self._held = frame
+
+    def finish(self, last_duration: Fraction) -> None:
+        """Writes the rest and closes the file; the last frame is shown for `last_duration` seconds."""
+        if self._held is not None:
+            self._encode(self._held, max(1, round(last_duration / self._time_base)))
+        self._container.mux(self._stream.encode(None))
+        if self._sound is not None:
+            self._sound.finish()
+            self._sound.close()
+        self._container.close()
+
+    def abandon(self) -> None:
+        """Lets go of all files, finished or not; never raises."""
+        if self._sound is not None:
+            self._sound.close()
+        with suppress(Exception):
+            self._container.close()
+
+    def _encode(self, frame: av.VideoFrame, ticks: int) -> None:
+        frame.duration = ticks
+        end = self._start + (frame.pts + ticks) * self._time_base
+        self._container.mux(self._stream.encode(self._palette.reduce(frame) if self._palette else frame))
+        if self._sound is not None:
+            self._sound.carry(self._start, end)
+
+
+class _Palette:
+    """Reduces frames to 256 colours each by FFmpeg's palette filters, one in, one out; the dither is steady in time."""
+
+    def __init__(self, width: int, height: int, time_base: Fraction) -> None:
+        self._graph = graph = Graph()
+        self._source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=time_base)
+        self._sink = graph.add("buffersink")
+        split, generate = graph.add("split"), graph.add("palettegen", "stats_mode=single")
+        use = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4")
+        self._source.link_to(split)
+        split.link_to(generate, 0, 0)
+        split.link_to(use, 1, 0)
+        generate.link_to(use, 0, 1)
+        use.link_to(self._sink)
+        graph.configure()
+
+    def reduce(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame in pal8."""
+        self._source.push(frame)
+        return self._sink.pull()
+
+
+def _ticks(frame_rate: Fraction) -> int:
+    """Ticks a second that place evenly spaced frames exactly, and any others to 1/90000 s."""
+    exact = lcm(90_000, frame_rate.numerator)
+    return exact if exact <= 1_000_000 else 90_000

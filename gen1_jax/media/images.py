@@ -1,0 +1,110 @@
+"""Pictures: read with every hostile case refused, written whole or not at all."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
+from gen1_jax.media.files import PendingOutput, check_suffix, regular_file
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""What `write_image` writes."""
+
+READABLE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+"""What counts as a picture in a folder of frames."""
+
+# Not Pillow's whole list: some of its plugins start programs (EPS) or read other files.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
+
+
+def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a picture as sRGB: EXIF rotation applied, alpha over white, 16 bits to 8, the first page or frame.
+
+    Args:
+        path: a local file: PNG, JPEG, WebP, AVIF, BMP, TIFF, PPM or GIF.
+        limits: refuses larger ones.
+
+    Raises:
+        MediaError: not a readable picture, too large, truncated, or no regular file.
+    """
+    local = regular_file(path, limits)
+    with blaming(path, "not a picture that can be read"), open_image(local, (*FORMATS, "GIF")) as image:
+        return decode(path, image, limits)
+
+
+def open_image(local: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Opens a picture without decoding it; raises whatever Pillow does, but never warns."""
+    with _without_warnings():  # of sizes, say: `Limits` is the judge of those
+        return Image.open(local, formats=formats)
+
+
+def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
+    """The current frame of an opened picture, as `read_image` gives it."""
+    check_size(path, image.width, image.height, limits)  # before a pixel is decoded
+    with _without_warnings():
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        return _eight_bits(path, np.asarray(upright))
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.array(upright.convert("RGB"))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _eight_bits(path: AnyPath, grey: np.ndarray) -> np.ndarray:
+    """Pillow's own conversion of 16-bit grey clips at 255 instead of scaling."""
+    if not np.issubdtype(grey.dtype, np.integer):
+        raise MediaError(f"{shown(path)}: a picture of floats has no known white; save it with 8 or 16 bits.")
+    scaled = np.clip(grey.astype(np.int64), 0, 65535) / 257
+    return np.repeat(np.rint(scaled).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def write_image(path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool = True) -> None:
+    """Writes a PNG, JPEG (quality 95) or WebP (lossless) by suffix, beside the target and then renamed.
+
+    Raises:
+        ValueError: another suffix.
+        MediaError: it cannot be written there.
+    """
+    suffix = check_suffix(path, IMAGE_SUFFIXES)
+    with PendingOutput(path, overwrite) as output, blaming(path, "cannot be written"):
+        save(output.path, rgb, suffix)
+
+
+def save(path: Path, rgb: np.ndarray, suffix: str) -> None:
+    """Writes straight to `path`, in the format of `suffix`."""
+    options = {".png": {"format": "PNG"}, ".webp": {"format": "WEBP", "lossless": True}}
+    Image.fromarray(rgb).save(path, **options.get(suffix, {"format": "JPEG", "quality": 95}))
+
+
+def side_by_side(frames_list: Sequence[UInt8[np.ndarray, "_ _ 3"]], gap: int = 4) -> UInt8[np.ndarray, "h w 3"]:
+    """Puts pictures in one row, all as high as the first (Lanczos), white strips of `gap` pixels between.
+
+    Raises:
+        ValueError: no picture given.
+    """
+    if not frames_list:
+        raise ValueError("side_by_side needs at least one picture.")
+    height = frames_list[0].shape[0]
+    strip = np.full((height, gap, 3), 255, np.uint8)
+    row = [piece for rgb in frames_list for piece in (strip, _to_height(rgb, height))]
+    return np.concatenate(row[1:], axis=1)
+
+
+def _to_height(rgb: np.ndarray, height: int) -> np.ndarray:
+    if rgb.shape[0] == height:
+        return rgb
+    width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))

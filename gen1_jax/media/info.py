@@ -1,0 +1,45 @@
+"""What is known of a video before its frames are read."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import UInt8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame.
+
+    Args:
+        rgb: the pixels, upright.
+        time: seconds since the video's pictures start; strictly increasing from frame to frame.
+    """
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    time: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """The whole video, whatever part of it is read.
+
+    Args:
+        width: pixels of a frame after rotation.
+        height: pixels of a frame after rotation.
+        frame_rate: frames a second, on average where they are unevenly spaced.
+        frame_count: how many frames there are, as the header states or lets estimate; None if it does not.
+        duration: seconds, None if the header does not state it.
+        has_audio: whether there is a sound track.
+        sample_aspect_ratio: width over height of a pixel, after rotation.
+        is_image: a single still picture.
+    """
+
+    width: int
+    height: int
+    frame_rate: Fraction
+    frame_count: int | None
+    duration: Fraction | None
+    has_audio: bool
+    sample_aspect_ratio: Fraction
+    is_image: bool

@@ -1,0 +1,142 @@
+"""The frames of a file that FFmpeg decodes, and the proof that they are all of them."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from gen1_jax.media.container import check_complete, open_container, origin, picture_stream, truncated
+from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
+from gen1_jax.media.frames import RgbDecoder, pixel_aspect
+from gen1_jax.media.info import VideoInfo
+
+_STATED_DURATION = ("flv", "asf")  # the only promise in the header of these containers
+
+
+class MovieSource:
+    """An open video file; iterating it decodes it once, front to back, a few frames ahead at most.
+
+    Args:
+        path: the file, as the user named it.
+        local: the same, checked.
+        limits: refuses larger frames.
+        threads: for decoding; 0 for as many as FFmpeg sees fit.
+
+    Raises:
+        MediaError: not a video, no pictures in it, damaged, cut off, too large.
+    """
+
+    def __init__(self, path: AnyPath, local: Path, limits: Limits, threads: int) -> None:
+        self._path, self._local, self._limits = path, local, limits
+        self._container = open_container(path, local)
+        try:
+            self._start(threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, threads: int) -> None:
+        stream = picture_stream(self._container)
+        if stream is None:
+            kind = "only sound" if self._container.streams.audio else "no pictures"
+            raise MediaError(f"{shown(self._path)}: has {kind} in it; name a video.")
+        if stream.codec_context is None:
+            raise MediaError(
+                f"{shown(self._path)}: its codec is unknown or the file is truncated; convert it to H.264."
+            )
+        check_size(self._path, stream.width, stream.height, self._limits)
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
+        # The decoder's own guard; twice, because it counts whole macroblocks.
+        stream.codec_context.options = {"max_pixels": str(2 * self._limits.max_pixels + 2**16)}
+        self._stream = stream
+        self._packets = self._count = 0  # read, and frames decoded from them
+        self._end = Fraction(0)  # of the latest packet of any stream, on the file's clock
+        self._decoded = self._decode()
+        self._first = next(self._decoded, None)
+        if self._first is None:
+            raise MediaError(f"{shown(self._path)}: no frame in it can be decoded; convert it to H.264.")
+        self._rgb = RgbDecoder(self._first)
+        self.info = self._describe()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._container.close()
+
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """Yields (frame, time): `pixels` turns the frame into an array, so skipped ones cost less."""
+        start, step = origin(self._container), 1 / self.info.frame_rate
+        frame, last = self._first, -step
+        self._first = None
+        while frame is not None:
+            time = last + step if frame.pts is None else frame.pts * frame.time_base - start
+            # Broken files repeat or turn back their clock, or start before zero.
+            last = time if time > last and time >= 0 else last + step
+            yield frame, last
+            frame = next(self._decoded, None)
+
+    def pixels(self, frame: av.VideoFrame) -> np.ndarray:
+        """The frame as upright RGB, uint8 (H, W, 3)."""
+        check_size(self._path, frame.width, frame.height, self._limits)
+        with blaming(self._path, "a frame cannot be converted"):
+            return self._rgb.decode(frame)
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """All frames, checked: damage or a missing end raises instead of giving fewer or invented pictures."""
+        with blaming(self._path, "damaged; repair or re-encode it"):
+            for packet in self._container.demux():
+                if packet.pts is not None and packet.time_base:
+                    self._end = max(self._end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                if packet.stream.index != self._stream.index:
+                    continue
+                self._packets += packet.size > 0  # the last ones are empty and flush the decoder
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        raise MediaError(
+                            f"{shown(self._path)}: damaged or truncated near frame {self._count};"
+                            " re-encode it, or stop before that with --frames."
+                        )
+                    self._count += 1
+                    yield frame
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """At the end of the file: were these all the frames the header promised?"""
+        kind, stated = self._container.format.name, Fraction(self._container.duration or 0, av.time_base)
+        check_complete(self._path, self._local, self._container)  # a fragmented mp4 has its whole index only now
+        if kind.startswith("mov,"):
+            promised = len(self._stream.index_entries)  # an edit list leaves some of stream.frames out
+        else:
+            promised = 0 if kind == "avi" else self._stream.frames  # avi counts frames that were never stored
+        slack = max(2 / _frame_rate(self._stream), stated / 50)
+        if self._packets < promised or (kind in _STATED_DURATION and self._end < stated - slack):
+            raise truncated(self._path)
+
+    def _describe(self) -> VideoInfo:
+        stream, container = self._stream, self._container
+        width, height = self._rgb.size
+        rate = _frame_rate(stream)
+        duration = None
+        if stream.duration and stream.time_base:
+            duration = stream.duration * stream.time_base
+        elif container.duration:
+            duration = Fraction(container.duration, av.time_base)
+        count = stream.frames or (round(duration * rate) if duration else 0)
+        return VideoInfo(
+            width=width,
+            height=height,
+            frame_rate=rate,
+            frame_count=count if count > 0 else None,
+            duration=duration,
+            has_audio=bool(container.streams.audio),
+            sample_aspect_ratio=pixel_aspect(stream.sample_aspect_ratio, self._rgb.turned),
+            is_image=False,
+        )
+
+
+def _frame_rate(stream: av.VideoStream) -> Fraction:
+    """The average rate; a header without a believable one counts as 25."""
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return next((rate for rate in rates if rate and 0 < rate <= 1000), Fraction(25))

@@ -1,0 +1,57 @@
+"""What each suffix of a video means: container, codec, settings."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one kind of file is written.
+
+    Args:
+        container: FFmpeg's name of the muxer.
+        codec: FFmpeg's name of the encoder.
+        pixel_format: what the encoder is given.
+        options: for the encoder.
+        container_options: for the muxer.
+        even: the encoder takes even sizes only.
+        ticks: of its clock a second, where the container fixes them.
+        least_ticks: between two frames.
+        sound: codecs of sound copied as they are; None for a silent format.
+        sound_encoder: for any other codec.
+        edit_list: whether what lies before time 0 can be hidden.
+    """
+
+    container: str
+    codec: str
+    pixel_format: str = "yuv420p"
+    options: dict[str, str] = field(default_factory=dict)
+    container_options: dict[str, str] = field(default_factory=dict)
+    even: bool = False
+    ticks: int | None = None
+    least_ticks: int = 1
+    sound: frozenset[str] | None = None
+    sound_encoder: str = "aac"
+    edit_list: bool = False
+
+
+# No B-frames: decoding order is then display order, and mp4 states uneven durations exactly.
+_H264 = {"codec": "libx264", "options": {"crf": "16", "preset": "medium", "bf": "0"}, "even": True}
+_QUICKTIME = {**_H264, "container_options": {"movflags": "+faststart"}, "edit_list": True}
+_MPEG4_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
+
+RECIPES = {
+    ".mp4": Recipe(container="mp4", sound=_MPEG4_SOUND | {"opus", "flac"}, **_QUICKTIME),
+    ".mov": Recipe(container="mov", sound=_MPEG4_SOUND | {"pcm_s16le", "pcm_s24le"}, **_QUICKTIME),
+    ".mkv": Recipe(container="matroska", sound=_MPEG4_SOUND | {"opus", "vorbis", "flac"}, **_H264),
+    ".webm": Recipe(
+        container="webm",
+        codec="libvpx-vp9",
+        options={"crf": "20", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
+        sound=frozenset({"opus", "vorbis"}),
+        sound_encoder="libopus",
+    ),
+    ".gif": Recipe(container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2),
+}
+
+VIDEO_SUFFIXES = (*RECIPES, "/")
+"""What `VideoWriter` writes; "/" is a folder of PNG files."""

@@ -1,0 +1,140 @@
+"""Writing video: RGB frames and their times into a file or folder that appears whole or not at all.
+
+write(rgb, time) ──► Encoder (.mp4 .mov .mkv .webm .gif) ─┐
+                 └─► PNG files (NAME/) ───────────────────┴─► .NAME.part ──close──► NAME
+"""
+
+from fractions import Fraction
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gen1_jax.media.encoder import Encoder
+from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
+from gen1_jax.media.files import PendingOutput, check_suffix
+from gen1_jax.media.images import save
+from gen1_jax.media.recipes import RECIPES, VIDEO_SUFFIXES
+
+
+class VideoWriter:
+    """Writes frames to `path` by its suffix: .mp4 .mov .mkv (H.264), .webm (VP9), .gif, or "NAME/" (PNG files).
+
+    H.264 and VP9 are 4:2:0, limited-range BT.709, and tagged so. H.264 needs even sizes: an odd last row or
+    column is repeated once. Times are exact in mp4 and mov (to 1/90000 s where the frame rate does not divide
+    them), to 1/1000 s in mkv and webm, to 1/100 s in gif; a folder has none. Use it as a context manager: the
+    file is written beside its target and renamed at the end; after any exception nothing is left of it.
+
+    Args:
+        path: the output.
+        width: of the frames, pixels.
+        height: of the frames, pixels.
+        frame_rate: frames a second: the spacing of frames without a time, and how long the last one is shown.
+        audio_from: a file whose sound track is carried over, cut to the times of the frames: copied where the
+            container takes its codec, else as AAC (Opus in webm). GIF and folders are silent.
+        sample_aspect_ratio: width over height of a pixel; None for square.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ValueError: an unknown suffix, a size or rate that is not positive.
+        MediaError: the output cannot be written, or `audio_from` cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: AnyPath,
+        *,
+        width: int,
+        height: int,
+        frame_rate: Fraction | int | float,
+        audio_from: AnyPath | None = None,
+        sample_aspect_ratio: Fraction | None = None,
+        overwrite: bool = True,
+    ) -> None:
+        suffix = check_suffix(path, VIDEO_SUFFIXES)
+        if width < 1 or height < 1:
+            raise ValueError(f"{shown(path)}: frames of {width}x{height} cannot be written.")
+        if not 0 < frame_rate <= 1000:
+            raise ValueError(f"{shown(path)}: {frame_rate} frames a second cannot be written; at most 1000.")
+        rate = Fraction(frame_rate)
+        self._step = 1 / (rate.limit_denominator(1001) if isinstance(frame_rate, float) else rate)
+        self._path, self._shape = path, (height, width, 3)
+        self._time: Fraction | None = None  # of the latest frame
+        self._encoder: Encoder | None = None
+        self._count = 0
+        self._open = True
+        self._output = PendingOutput(path, overwrite)
+        if suffix == "/":
+            return
+        try:
+            with blaming(path, "cannot be written"):
+                self._encoder = Encoder(
+                    self._output.path, RECIPES[suffix], width, height, 1 / self._step, sample_aspect_ratio, audio_from
+                )
+        except BaseException:
+            self._output.discard()
+            raise
+
+    def write(self, rgb: UInt8[np.ndarray, "h w 3"], time: Fraction | None = None) -> None:
+        """Adds a frame.
+
+        Args:
+            rgb: of the size given at the start.
+            time: when it is shown, seconds, on the clock of `Frame.time`; the first frame becomes the start of
+                the output. None: one step of the frame rate after the frame before it.
+
+        Raises:
+            ValueError: another size or dtype, a time not after the last one, or the writer is closed.
+            MediaError: the frame cannot be written, say for want of space.
+        """
+        if not self._open:
+            raise ValueError(f"{shown(self._path)}: is closed already.")
+        if rgb.shape != self._shape or rgb.dtype != np.uint8:
+            wanted = "x".join(map(str, self._shape))
+            raise ValueError(f"{shown(self._path)}: frames must be uint8 {wanted}, not {rgb.dtype} {rgb.shape}.")
+        if time is None:
+            time = Fraction(0) if self._time is None else self._time + self._step
+        elif self._time is not None and time <= self._time:
+            raise ValueError(f"{shown(self._path)}: time {time} is not after {self._time}.")
+        with blaming(self._path, "cannot be written"):
+            if self._encoder is None:
+                save(self._output.path / f"{self._count:05d}.png", rgb, ".png")
+            else:
+                self._encoder.add(rgb, time)
+        self._time = time
+        self._count += 1
+
+    def close(self) -> None:
+        """Finishes the file and puts it in its place; calling it again does nothing.
+
+        Raises:
+            MediaError: no frame was written, or the file cannot be finished. Nothing is left of it then.
+        """
+        if not self._open:
+            return
+        try:
+            if not self._count:
+                raise MediaError(f"{shown(self._path)}: no frames to write.")
+            if self._encoder is not None:
+                with blaming(self._path, "cannot be written"):
+                    self._encoder.finish(self._step)
+            self._output.commit()
+        finally:
+            self._abandon()  # nothing to do after success
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._open = False
+        if self._encoder is not None:
+            self._encoder.abandon()
+        self._output.discard()

@@ -1,0 +1,115 @@
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import relative_error
+from tiny import TINY
+
+from gen1_jax import Gen1Pipeline
+from gen1_jax.data.codec import encode_video
+from gen1_jax.data.dataset import CLIP_FEATURES, open_dataset, write_dataset
+from gen1_jax.data.precompute import PrecomputeRecipe, check_latents, fingerprint, precompute_dataset
+from gen1_jax.models.module import initialise
+from gen1_jax.pretrained.folder import ModelFolder
+
+FRAMES, CLIPS = 3, 5
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A data set of five clips of 24x16."""
+    rng = np.random.default_rng(0)
+
+    def record(i):
+        video = encode_video(rng.integers(0, 256, (FRAMES, 16, 24, 3), np.uint8), 8.0)
+        sizes = {"frames": FRAMES, "height": 16, "width": 24}
+        return {"id": f"c{i}", "video": video, "caption": f"clip {i}", "frame_rate": 8.0, "source": "noise", **sizes}
+
+    directory = tmp_path_factory.mktemp("clips")
+    examples = lambda shard: [record(i) for i in range(CLIPS)]
+    write_dataset(
+        directory, name="clips", split="train", features=CLIP_FEATURES, num_shards=1, examples=examples, info={"n": 1}
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return ModelFolder(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def latents(clips, model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("latents")
+    recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
+    seen = []
+    summary = precompute_dataset(directory, recipe, model, progress=lambda done, total: seen.append((done, total)))
+    assert summary.complete and summary.examples == CLIPS and summary.written == 3
+    assert seen[-1] == (CLIPS * FRAMES, CLIPS * FRAMES)
+    return directory
+
+
+def test_records_hold_what_an_edit_would_compute(clips, latents, model, tiny_model):
+    records, sources = open_dataset(latents, "train"), open_dataset(clips, "train")
+    pipeline = Gen1Pipeline.from_pretrained(tiny_model)
+    height, width = TINY.working_size(16, 24)
+    assert len(records) == CLIPS
+    record = records[3]
+    assert (record["id"], record["caption"]) == (sources[3]["id"], "clip 3")
+    assert (record["height"], record["width"]) == (height, width)
+    h, w = height // TINY.vae.downscale, width // TINY.vae.downscale
+    assert record["moments"].shape == (FRAMES, h, w, 8)
+    assert record["structure"].shape == (8, FRAMES, h, w, 4)
+    assert record["content"].shape == (FRAMES, 16)
+
+    from gen1_jax.data.codec import VideoFile, cover_size
+
+    with VideoFile(sources[3]["video"]) as video:
+        frames = video.window(0, FRAMES, 1, cover_size(16, 24, (height, width)))[:, :height, :width]
+    for level in (0, 5):
+        structure = pipeline.encode_structure(pipeline.structure(frames, level))[0]
+        assert relative_error(np.asarray(record["structure"][level], np.float32), structure) < 0.02  # bfloat16
+    images = jnp.asarray(frames, jnp.float32) / 127.5 - 1
+    mean = np.asarray(record["moments"], np.float32)[..., :4]
+    assert relative_error(mean, pipeline.vae.encode(images).mean) < 0.02
+    content = pipeline.clip.encode_image(pipeline.clip.preprocess(jnp.asarray(frames)))
+    assert relative_error(np.asarray(record["content"], np.float32), content) < 0.02
+
+
+def test_a_rerun_adds_nothing_and_another_recipe_is_refused(clips, latents, model):
+    recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
+    assert precompute_dataset(latents, recipe, model).written == 0
+    with pytest.raises(ValueError, match="size"):
+        precompute_dataset(latents, dataclasses.replace(recipe, height=16, width=16), model)
+
+
+def test_shards_of_two_processes_make_the_same_set(clips, latents, model, tmp_path):
+    recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
+    for index in (1, 0):
+        precompute_dataset(tmp_path, recipe, model, process_index=index, process_count=2)
+    ours, theirs = open_dataset(tmp_path, "train"), open_dataset(latents, "train")
+    for i in range(CLIPS):
+        np.testing.assert_array_equal(ours[i]["moments"], theirs[i]["moments"])
+
+
+def test_latents_of_another_model_are_refused(latents, model):
+    check_latents(latents, "train", model)
+
+    class Other(ModelFolder):
+        def parameters(self, component):
+            return initialise(self.config.build(component, np.float32), 1)
+
+    other = Other(model.path)
+    assert fingerprint(other, "vae") != fingerprint(model, "vae")
+    with pytest.raises(ValueError, match="another vae"):
+        check_latents(latents, "train", other)
+
+
+def test_wrong_requests_are_named(clips, latents, model, tmp_path):
+    with pytest.raises(ValueError, match="no depth"):
+        precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), depth="record"), model)
+    with pytest.raises(ValueError, match="no video"):
+        precompute_dataset(tmp_path, PrecomputeRecipe(data=str(latents)), model)
+    with pytest.raises(ValueError, match="both of height and width"):
+        PrecomputeRecipe(data=str(clips), height=16)

@@ -1,0 +1,93 @@
+"""Tiny media made with PyAV: every frame shows its own index and which way is up."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+WIDTH, HEIGHT, COUNT, RATE = 64, 48, 10, 10
+RED, GREEN, BLUE = (200, 30, 30), (30, 180, 40), (40, 40, 210)
+
+
+def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Red, green / blue, grey: the level of the grey is the index."""
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rows, columns = height // 2, width // 2
+    rgb[:rows, :columns], rgb[:rows, columns:], rgb[rows:, :columns] = RED, GREEN, BLUE
+    rgb[rows:, columns:] = 40 + 20 * index
+    return rgb
+
+
+def index_of(rgb: np.ndarray) -> int:
+    """The index of an upright `picture`."""
+    return round((float(rgb[rgb.shape[0] * 3 // 4, rgb.shape[1] * 3 // 4].mean()) - 40) / 20)
+
+
+def make_video(
+    path: Path,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    *,
+    container: str | None = None,
+    options: dict[str, str] | None = None,
+    muxer: dict[str, str] | None = None,
+    frames: list[np.ndarray] | None = None,
+    rate: int = RATE,
+    times: list[Fraction] | None = None,
+    sound: str | None = None,
+) -> Path:
+    """Encodes `frames` (default: ten) at `times` (default: `rate` a second), with a sine where `sound` is a codec."""
+    frames = [picture(i) for i in range(COUNT)] if frames is None else frames
+    if path.suffix == ".gif":  # by Pillow, whose palettes hold our few colours exactly
+        first, *rest = [Image.fromarray(rgb) for rgb in frames]
+        first.save(path, save_all=True, append_images=rest, duration=1000 // rate)
+        return path
+    with av.open(str(path), "w", format=container, container_options=muxer or {}) as output:
+        stream = output.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixel_format
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 90_000)
+        track = output.add_stream(sound, rate=48_000, layout="mono") if sound else None
+        for index, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=pixel_format)
+            if times is not None:
+                frame.pts, frame.time_base = round(times[index] * 90_000), Fraction(1, 90_000)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        if track is not None:
+            for chunk in tones(len(frames) / rate):
+                output.mux(track.encode(chunk))
+            output.mux(track.encode(None))
+    return path
+
+
+def tones(seconds: float) -> list[av.AudioFrame]:
+    """A new pitch every tenth of a second: 200 Hz, 400 Hz, 600 Hz ..., so that a cut can be located."""
+    t = np.arange(int(48_000 * seconds)) / 48_000
+    wave = (0.4 * np.sin(2 * np.pi * 200 * (1 + np.floor(t * 10)) * t)).astype(np.float32)
+    frames = []
+    for at in range(0, len(wave), 1024):
+        frame = av.AudioFrame.from_ndarray(wave[None, at : at + 1024], "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, at, Fraction(1, 48_000)
+        frames.append(frame)
+    return frames
+
+
+def heard(path: Path) -> tuple[Fraction, np.ndarray]:
+    """The start of a file's sound, seconds, and its samples at 48 kHz, mono."""
+    with av.open(str(path)) as file:
+        stream = file.streams.audio[0]
+        resampler = av.AudioResampler("fltp", "mono", 48_000)
+        frames = list(file.decode(stream))
+        start = frames[0].pts * frames[0].time_base
+        samples = [out.to_ndarray()[0] for frame in [*frames, None] for out in resampler.resample(frame)]
+    return start, np.concatenate(samples)
+
+
+def pitch(samples: np.ndarray) -> float:
+    """The loudest frequency, Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(spectrum.argmax() * 48_000 / len(samples))

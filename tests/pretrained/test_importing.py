@@ -1,0 +1,430 @@
+import dataclasses
+import errno
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import CAPTIONS, SCHEDULER, TEXT, VISION, arguments, edit_json, write_json
+from oracle import randomise, relative_error
+
+from gen1_jax import Gen1Pipeline, cli
+from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.models.module import flatten
+from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.pretrained.importing import import_huggingface
+from gen1_jax.pretrained.tensors import FolderError
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def to_torch(array, channels_first=False):
+    import torch
+
+    tensor = torch.tensor(np.asarray(array))
+    return tensor.movedim(-1, -3) if channels_first else tensor
+
+
+def from_torch(tensor):
+    return tensor.detach().movedim(-3, -1).numpy()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Nothing here runs for long, but much is compiled once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def model(hub, tmp_path_factory):
+    """The imported family. Its networks are for pictures too small for the default size."""
+    folder = tmp_path_factory.mktemp("imported") / "model"
+    import_huggingface(hub, folder)
+    edit_json(folder / "config.json", height=16, width=24)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(model):
+    return Gen1Pipeline.from_pretrained(model)
+
+
+@pytest.mark.parametrize("frames", [1, 8])
+def test_unet_equals_diffusers_frame_by_frame(pipeline, torch_family, frames):
+    latents, content = normal(1, frames, 6, 8, 4), normal(1, 1, 16, seed=1)
+    structure, level = normal(1, frames, 6, 8, 4, seed=2), jnp.array([3])
+    ours = pipeline.unet(latents, jnp.array([417]), content, structure, level)
+    tokens = to_torch(content).expand(frames, -1, -1)
+    theirs = torch_family["unet"](to_torch(latents[0], channels_first=True), 417, tokens).sample
+    assert relative_error(ours[0], from_torch(theirs)) <= 1e-4
+
+
+def test_vae_equals_diffusers(pipeline, torch_family):
+    images, latents = normal(2, 12, 16, 3), normal(2, 6, 8, 4)
+    encoded = torch_family["vae"].encode(to_torch(images, channels_first=True)).latent_dist
+    decoded = torch_family["vae"].decode(to_torch(latents, channels_first=True)).sample
+    ours = pipeline.vae.encode(images)
+    assert relative_error(ours.mean, from_torch(encoded.mean)) <= 1e-4
+    assert relative_error(ours.log_variance, from_torch(encoded.logvar)) <= 1e-4
+    assert relative_error(pipeline.vae.decode(latents), from_torch(decoded)) <= 1e-4
+
+
+def test_clip_equals_transformers_from_the_prompt_on(pipeline, torch_family, hub):
+    import transformers
+
+    pixels = normal(2, 16, 16, 3)
+    clip = torch_family["clip"]
+    summary = clip.vision_model(to_torch(pixels, channels_first=True)).pooler_output
+    theirs = clip.visual_projection(summary).detach().numpy()
+    assert relative_error(pipeline.clip.encode_image(pixels), theirs) <= 1e-4
+
+    tokenizer = transformers.CLIPTokenizer(vocab=str(hub.clip / "vocab.json"), merges=str(hub.clip / "merges.txt"))
+    tokens = tokenizer(CAPTIONS, padding="max_length", max_length=77, return_tensors="pt")
+    summary = clip.text_model(tokens.input_ids).pooler_output
+    ids, _ = pipeline.tokenizer(CAPTIONS)
+    theirs = clip.text_projection(summary).detach().numpy()
+    assert relative_error(pipeline.clip.encode_text(ids), theirs) <= 1e-4
+
+
+def test_depth_equals_transformers(pipeline, torch_family):
+    pixels = normal(2, 32, 32, 3)
+    theirs = torch_family["depth"](to_torch(pixels, channels_first=True)).predicted_depth.detach().numpy()
+    assert (theirs > 0).mean() > 0.3
+    assert relative_error(pipeline.depth(pixels), theirs) <= 1e-4
+
+
+def test_prior_equals_diffusers(pipeline, torch_family):
+    text = normal(2, 16), normal(2, 77, 16, seed=1), np.arange(77) < np.array([[9], [77]])
+    noisy, timesteps = normal(2, 16, seed=2), np.array([20, 800])
+    theirs = torch_family["prior"](*map(to_torch, (noisy, timesteps, *text))).predicted_image_embedding
+    assert relative_error(pipeline.prior(noisy, timesteps, *text), theirs.detach().numpy()) <= 1e-4
+
+
+def test_imported_model_edits_from_a_prompt_and_from_a_picture(pipeline):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 18, 30, 3), np.uint8)
+    by_prompt, again, by_image = (
+        pipeline.edit(frames, **content, num_inference_steps=2).frames
+        for content in ({"prompt": CAPTIONS[0]}, {"prompt": CAPTIONS[0]}, {"image": frames[0]})
+    )
+    assert by_prompt.shape == by_image.shape == frames.shape
+    np.testing.assert_array_equal(by_prompt, again)
+    assert (by_prompt != by_image).any()
+
+
+def test_command_line_writes_the_same_folder(hub, tmp_path, capsys):
+    import_huggingface(hub, tmp_path / "a")
+    assert cli.main(arguments(hub, tmp_path / "b")) == 0
+    assert "a model folder" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    components = ("clip", "depth", "prior", "unet", "vae")
+    assert names == sorted(["config.json", "tokenizer.json", *(f"{c}.safetensors" for c in components)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def parameters(folder):
+    source = ModelFolder(folder)
+    return {c: flatten(source.parameters(c)) for c in source.config.components}
+
+
+def assert_same(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_shards_are_read_as_one_file(hub, model, torch_family, tmp_path):
+    shards = {}
+    for component in ("unet", "clip"):
+        shards[component] = tmp_path / component
+        torch_family[component].save_pretrained(shards[component], max_shard_size="20KB")
+        assert len(list(shards[component].glob("*.safetensors"))) > 2
+    tokenizer = hub.clip
+    import_huggingface(dataclasses.replace(hub, **shards, tokenizer=tokenizer), tmp_path / "model")
+    assert_same(parameters(tmp_path / "model"), parameters(model))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_widened_exactly(folders, model, torch_family, tmp_path, dtype):
+    import copy
+
+    import torch
+
+    half = copy.deepcopy(torch_family["vae"]).to(getattr(torch, dtype))
+    half.save_pretrained(folders.vae)
+    import_huggingface(folders, tmp_path / "model")
+    halved, full = parameters(tmp_path / "model")["vae"], parameters(model)["vae"]
+    for name, value in full.items():
+        assert halved[name].dtype == np.float32
+        expected = torch.tensor(value).to(getattr(torch, dtype)).float().numpy()
+        np.testing.assert_array_equal(halved[name], expected, err_msg=name)
+
+
+def test_variants_beside_the_standard_file_do_not_count(folders, model, tmp_path):
+    standard = folders.vae / "diffusion_pytorch_model.safetensors"
+    for variant in ("fp16", "non_ema"):
+        standard.with_suffix(f".{variant}.safetensors").write_bytes(b"not read")
+    standard.with_suffix(".bin").write_bytes(b"not read")
+    write_json(folders.vae / "diffusion_pytorch_model.fp16.safetensors.index.json", {})
+    import_huggingface(folders, tmp_path / "model")
+    assert_same(parameters(tmp_path / "model")["vae"], parameters(model)["vae"])
+
+
+def test_towers_of_clip_in_folders_of_their_own(hub, tmp_path):
+    import transformers
+
+    root = tmp_path / "pipeline"
+    text = randomise(transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig(**TEXT)))
+    image = randomise(transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**VISION)))
+    text.save_pretrained(root / "text_encoder")
+    image.save_pretrained(root / "image_encoder")
+    (root / "tokenizer").mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(hub.clip / name, root / "tokenizer")
+    towers = dict(clip=None, clip_text=root / "text_encoder", clip_image=root / "image_encoder")
+    folders = dataclasses.replace(hub, **towers)
+    assert cli.main(arguments(folders, tmp_path / "model")) == 0
+    clip = parameters(tmp_path / "model")["clip"]
+    np.testing.assert_array_equal(clip["text_projection.kernel"], text.text_projection.weight.detach().numpy().T)
+    np.testing.assert_array_equal(clip["visual_projection.kernel"], image.visual_projection.weight.detach().numpy().T)
+    with pytest.raises(ValueError, match="both of clip_text and clip_image"):
+        dataclasses.replace(folders, clip_image=None)
+
+
+def test_without_a_prior_a_picture_is_needed(hub, tmp_path):
+    import_huggingface(dataclasses.replace(hub, prior=None), tmp_path / "model")
+    pipeline = Gen1Pipeline.from_pretrained(tmp_path / "model")
+    assert pipeline.prior is None
+    picture = np.zeros((16, 16, 3), np.uint8)
+    assert pipeline.encode_content(None, picture, 0).shape == (1, 1, 16)
+    with pytest.raises(ValueError, match=r"^model has no prior, so it cannot take a prompt: give an image$"):
+        pipeline.encode_content("a cube", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "schedule", "prediction_type"),
+    [
+        ({}, NoiseSchedule(), "epsilon"),
+        (
+            {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+            NoiseSchedule(rescale_zero_terminal_snr=True),
+            "v_prediction",
+        ),
+        (
+            {"prediction_type": "sample", "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+            NoiseSchedule(beta_schedule="linear", beta_start=1e-4, beta_end=0.02),
+            "sample",
+        ),
+    ],
+)
+def test_scheduler_beside_the_unet_tells_what_it_predicts(folders, tmp_path, changes, schedule, prediction_type):
+    write_json(folders.unet.parent / "scheduler" / "scheduler_config.json", SCHEDULER | changes)
+    config = import_huggingface(folders, tmp_path / "model")
+    assert config.schedule == schedule
+    assert config.unet.prediction_type == prediction_type
+    assert ModelFolder(tmp_path / "model").config == config
+
+
+def test_absent_keys_of_a_scheduler_are_diffusers(folders, tmp_path):
+    import diffusers
+
+    write_json(tmp_path / "scheduler" / "scheduler_config.json", {})
+    folders = dataclasses.replace(folders, scheduler=tmp_path / "scheduler")
+    schedule = import_huggingface(folders, tmp_path / "model").schedule
+    theirs = diffusers.DDIMScheduler().alphas_cumprod.numpy()
+    np.testing.assert_allclose(schedule.alphas_cumprod, theirs, rtol=1e-4)
+
+
+def test_old_attention_names_of_stable_diffusions_vae(folders, model, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    file = folders.vae / "diffusion_pytorch_model.safetensors"
+    spelling = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    old = {}
+    for name, value in load_file(file).items():
+        for new, before in spelling.items():
+            name = name.replace(f"attentions.0.{new}.", f"attentions.0.{before}.")
+        old[name] = value
+    assert sum(".query." in name for name in old) == 4
+    save_file(old, file)
+    import_huggingface(folders, tmp_path / "model")
+    assert_same(parameters(tmp_path / "model")["vae"], parameters(model)["vae"])
+
+
+def test_tokenizer_json_serves_without_vocabulary_files(folders, model, tmp_path):
+    from transformers import CLIPTokenizer
+
+    names = folders.clip / "vocab.json", folders.clip / "merges.txt"
+    CLIPTokenizer(vocab=str(names[0]), merges=str(names[1])).save_pretrained(folders.clip)
+    for name in names:
+        name.unlink()
+    import_huggingface(folders, tmp_path / "model")
+    for ours, theirs in zip(*(ModelFolder(f).tokenizer()(CAPTIONS) for f in (tmp_path / "model", model)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def weights(folder):
+    return next(folder.glob("*.safetensors"))
+
+
+def only_a_pickle(folder, suffix):
+    weights(folder).rename(folder / f"pytorch_model.{suffix}")
+
+
+def pickle_renamed(folder):
+    import torch
+
+    torch.save({"a": torch.zeros(3)}, weights(folder))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def index(folder, **weight_map):
+    weights(folder).unlink()
+    write_json(folder / "diffusion_pytorch_model.safetensors.index.json", {"weight_map": weight_map})
+
+
+def rewrite(folder, change):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(weights(folder))
+    change(tensors)
+    save_file(tensors, weights(folder))
+
+
+def other_vocabulary(folder):
+    from gen1_jax.pretrained.tokenizer import train_tokenizer
+
+    train_tokenizer(CAPTIONS, 540).model.save(str(folder))
+
+
+REFUSALS = {
+    "bin": (lambda f: only_a_pickle(f.unet, "bin"), "unet/pytorch_model.bin is a pickle", "safe_serialization=True"),
+    "pt": (lambda f: only_a_pickle(f.depth, "pt"), "dpt/pytorch_model.pt is a pickle"),
+    "ckpt": (lambda f: only_a_pickle(f.vae, "ckpt"), "vae/pytorch_model.ckpt is a pickle"),
+    "pickle renamed": (lambda f: pickle_renamed(f.clip), "clip/model.safetensors is not a readable"),
+    "truncated": (lambda f: truncate(weights(f.prior)), "prior/diffusion_pytorch_model.safetensors is not a readable"),
+    "empty": (lambda f: weights(f.prior).write_bytes(b""), "diffusion_pytorch_model.safetensors is not a readable"),
+    "no tensors": (lambda f: weights(f.prior).unlink(), "karlo/prior has no .safetensors file"),
+    "two candidates": (
+        lambda f: [weights(f.vae).rename(f.vae / "a.safetensors"), (f.vae / "b.safetensors").touch()],
+        "vae has several safetensors files",
+    ),
+    "index outside": (lambda f: index(f.unet, a="../vae/diffusion_pytorch_model.safetensors"), "unet", "outside"),
+    "index to a shard that is not there": (lambda f: index(f.unet, a="x.safetensors"), "unet lacks x.safetensors"),
+    "index of nothing": (lambda f: index(f.unet), "unet/diffusion_pytorch_model.safetensors.index.json has no weight"),
+    "no config": (lambda f: (f.vae / "config.json").unlink(), "vae has no config.json"),
+    "config not JSON": (lambda f: truncate(f.vae / "config.json"), "vae/config.json is not JSON"),
+    "config a list": (lambda f: write_json(f.vae / "config.json", []), "vae/config.json does not hold a JSON object"),
+    "config too deep": (lambda f: (f.vae / "config.json").write_text("[" * 10**5), "vae/config.json is not JSON"),
+    "config not text": (lambda f: (f.vae / "config.json").write_bytes(b"\xff\xfe"), "vae/config.json cannot be read"),
+    "another unet": (lambda f: edit_json(f.unet / "config.json", _class_name="FluxModel"), "unet/config.json", "Flux"),
+    "another clip": (lambda f: edit_json(f.clip / "config.json", model_type="siglip"), "clip/config.json", "siglip"),
+    "another depth": (lambda f: edit_json(f.depth / "config.json", model_type="glpn"), "dpt/config.json", "glpn"),
+    "ill-typed": (lambda f: edit_json(f.unet / "config.json", layers_per_block="2"), "unet/config.json", "layers_per"),
+    "null levels": (lambda f: edit_json(f.unet / "config.json", down_block_types=["DownBlock2D"]), "up_block_types"),
+    "schedule": (
+        lambda f: edit_json(f.unet.parent / "scheduler" / "scheduler_config.json", beta_start="small"),
+        "scheduler/scheduler_config.json",
+        "beta_start",
+    ),
+    "prediction": (
+        lambda f: edit_json(f.unet.parent / "scheduler" / "scheduler_config.json", prediction_type="flow"),
+        "scheduler/scheduler_config.json",
+        "prediction_type",
+    ),
+    "epsilon of pure noise": (
+        lambda f: edit_json(f.unet.parent / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True),
+        "prediction_type is epsilon",
+    ),
+    "parts that do not fit": (
+        lambda f: edit_json(f.unet / "config.json", cross_attention_dim=24),
+        "do not fit together: unet.cross_attention_dim is 24, but clip.projection_dim is 16",
+    ),
+    "missing tensor": (
+        lambda f: rewrite(f.depth, lambda tensors: tensors.pop("head.head.0.bias")),
+        "dpt lacks tensors: head.head.0.bias",
+    ),
+    "extra tensor": (
+        lambda f: rewrite(f.unet, lambda tensors: tensors.update(lora=np.zeros(3))),
+        "unet has tensors that the network does not: lora",
+    ),
+    "wrong shape": (
+        lambda f: rewrite(f.unet, lambda tensors: tensors.update({"conv_in.weight": np.zeros((8, 3, 3, 3))})),
+        "unet has tensors of another shape: conv_in.weight is (8, 3, 3, 3)",
+    ),
+    "quantised": (
+        lambda f: rewrite(f.vae, lambda t: t.update({"quant_conv.weight": np.zeros((8, 8, 1, 1), np.int8)})),
+        "vae has tensors that are not floating point: quant_conv.weight is I8",
+    ),
+    "no tokenizer": (
+        lambda f: (f.clip / "merges.txt").unlink(),
+        "clip has no vocab.json and merges.txt",
+        "--tokenizer",
+    ),
+    "no vocabulary": (lambda f: (f.clip / "vocab.json").unlink(), "clip/vocab.json"),
+    "damaged vocabulary": (lambda f: truncate(f.clip / "vocab.json"), "clip/vocab.json"),
+    "damaged merges": (lambda f: (f.clip / "merges.txt").write_text("nothing to merge here"), "clip/vocab.json with"),
+    "vocabulary of another model": (
+        lambda f: other_vocabulary(f.clip),
+        "clip ends texts with token 539",
+        "expects 549",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_damaged_folders_are_refused_and_leave_nothing(folders, tmp_path, check_refusal, case):
+    damage, *named = REFUSALS[case]
+    damage(folders)
+    output = tmp_path / "new" / "model"
+    check_refusal(lambda: import_huggingface(folders, output), arguments(folders, output), *named)
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+def test_a_folder_that_is_none_is_named(hub, tmp_path, check_refusal):
+    for component in ("unet", "clip", "prior"):
+        folders = dataclasses.replace(hub, **{component: tmp_path / "nowhere"})
+        command = arguments(folders, tmp_path / "model")
+        check_refusal(lambda f=folders: import_huggingface(f, tmp_path / "model"), command, "nowhere is not a folder")
+
+
+def test_outputs_that_cannot_be_made(hub, tmp_path, check_refusal):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    for output, named in (
+        (tmp_path / "there", "there exists already: choose another name"),
+        (tmp_path / "file", "file exists already"),
+        (tmp_path / "file" / "model", "file/model cannot be written"),
+        (tmp_path / "new" / ("x" * 300), "cannot be written: File name too long"),
+    ):
+        check_refusal(lambda o=output: import_huggingface(hub, o), arguments(hub, output), named)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_an_interrupted_import_leaves_nothing(hub, tmp_path, error):
+    def interrupt(component):
+        if component == "depth":
+            assert list((tmp_path / "new").glob(".model.*/clip.safetensors"))  # it was under way
+            raise error
+
+    with pytest.raises(type(error)):
+        import_huggingface(hub, tmp_path / "new" / "model", interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_reported_and_leaves_nothing(hub, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gen1_jax.pretrained.folder.save_file", full)
+    with pytest.raises(FolderError, match="model cannot be written: No space left on device"):
+        import_huggingface(hub, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
