@@ -19,6 +19,7 @@ MAY_IMPORT = {
     **dict.fromkeys(("data", "pretrained"), MIDDLE),
     **{name: MIDDLE | {"training", "editing", "evaluation"} for name in ("training", "editing", "evaluation")},
 }
+MAY_IMPORT["commands"] = set(MAY_IMPORT) | {"commands"}
 ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set()}
 
 

@@ -80,6 +80,8 @@ class PrecomputeRecipe:
     def __post_init__(self):
         if (self.height is None) != (self.width is None):
             raise ValueError("give both of height and width, or neither")
+        if self.depth not in ("model", "record"):
+            raise ValueError(f"depth is {self.depth!r}, not model or record")
         if self.clips_per_shard < 1 or (self.height is not None and min(self.height, self.width) < 8):
             raise ValueError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
 

@@ -61,7 +61,7 @@ class RenderRecipe:
     height: int = 128
     width: int = 128
     seed: int = 0
-    split: synthetic.content.Split = "train"
+    split: str = "train"
     frame_rate: float = 12.0
     supersample: int = 2
     clips_per_shard: int = 32
@@ -242,7 +242,7 @@ class _Scene:
 
 
 def render_sheet(
-    *, rows: int = 6, columns: int = 6, size: int = 128, seed: int = 0, split: synthetic.content.Split = "train"
+    *, rows: int = 6, columns: int = 6, size: int = 128, seed: int = 0, split: str = "train"
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A picture to judge the worlds by: a structure a row, a place, light and style a column, depth first."""
     structures = [synthetic.sample_structure(synthetic.clip_seed(split, row, seed)) for row in range(rows)]

@@ -9,7 +9,7 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -27,6 +27,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 _NO_DATA_SOURCE = "cannot be read without TensorFlow; prepare it with: tfds build {name} --file_format=array_record"
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to examples; picklable, and its repr is the same in every process.
 
@@ -154,9 +155,8 @@ class TfdsSource:
             raise ValueError(f"{path}: no such TFDS data set ({_first_line(error)})") from None
         self._features: Mapping[str, Any] = builder.info.features or {}
         self._key, self._what = self._find_pictures()
-        decoders = {self._key: tfds.decode.SkipDecoding()} if self._what == "image" else None
         try:
-            self._records = builder.as_data_source(split, decoders=decoders)
+            self._records = builder.as_data_source(split)
         except NotImplementedError:
             raise ValueError(f"{path}: {_NO_DATA_SOURCE.format(name=name)}") from None
         except (AssertionError, KeyError, ValueError, OSError) as error:
@@ -166,10 +166,10 @@ class TfdsSource:
 
     def _find_pictures(self) -> tuple[str, str]:
         for kind, what in ((tfds.features.Image, "image"), (tfds.features.Video, "video")):
-            for key, feature in self._features.items():
-                if isinstance(feature, kind):
-                    return key, what
-        raise ValueError(f"{self._path}: has no image or video feature, only {', '.join(self._features)}")
+            keys = [key for key, feature in self._features.items() if isinstance(feature, kind)]
+            if keys:  # of several, say with masks, the one that has the usual name
+                return what if what in keys else min(keys), what
+        raise ValueError(f"{self._path}: has no image or video feature, only {', '.join(sorted(self._features))}")
 
     def __len__(self) -> int:
         return len(self._records)

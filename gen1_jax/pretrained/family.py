@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from gen1_jax.models.depth import DPTConfig, DPTDepth
+from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
@@ -101,12 +102,23 @@ class Gen1Config:
         Raises:
             ValueError: an unknown field, or a value of the wrong type or out of range, by name.
         """
+        _check_numbers(values)
         try:
             return dacite.from_dict(cls, _with_tuples(values), dacite.Config(strict=True))
         except (dacite.DaciteError, TypeError) as error:
             raise ValueError(str(error)) from None
-        except ZeroDivisionError:
-            raise ValueError("a number of heads or groups, or the size of a patch, is 0") from None
+
+
+_MAY_BE_ZERO = ("structure_channels", "structure_level_channels", "backbone_out_indices", "window_overlap")
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    """Refuse what no size, count or scale can be: negative numbers, NaN, and most zeros."""
+    for path, value in flatten(values).items():
+        numbers = value if isinstance(value, list | tuple) else (value,)
+        numbers = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+        if not all(n > 0 or (n == 0 and path.endswith(_MAY_BE_ZERO)) for n in numbers):
+            raise ValueError(f"{path} is {value!r}, which is out of range")
 
 
 def _with_tuples(value: Any) -> Any:

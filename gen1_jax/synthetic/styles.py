@@ -76,8 +76,11 @@ def _edges(picture: Picture, width: float = 1.0) -> jax.Array:
 
 def _box(image: jax.Array, length: int) -> jax.Array:
     """Mean over `length` x `length` pixels to the lower right."""
-    rows = sum(_shift(image, -k, 0) for k in range(length)) / length
-    return sum(_shift(rows, 0, -k) for k in range(length)) / length
+    pad = ((0, length - 1), (0, length - 1), *((0, 0),) * (image.ndim - 2))
+    window = (length, length, *(1,) * (image.ndim - 2))
+    padded = jnp.pad(image, pad, mode="edge")
+    total = jax.lax.reduce_window(padded, 0.0, jax.lax.add, window, (1,) * image.ndim, "valid")
+    return total / length**2
 
 
 def _smooth(image: jax.Array, radius: int) -> jax.Array:
@@ -191,7 +194,7 @@ def _oil(picture: Picture) -> jax.Array:
 def _low_poly(picture: Picture) -> jax.Array:
     """Each pixel takes the colour at the centre of its triangle in a bent grid, if that is on the same object."""
     rows, columns = _grid(picture)
-    side = 9.0
+    side = 8.0
     bent_r = rows + 5.0 * (value_noise([rows * 0.07, columns * 0.07], 23) - 0.5)
     bent_c = columns + 5.0 * (value_noise([rows * 0.07, columns * 0.07], 25) - 0.5)
     v = bent_r / (0.866 * side)
@@ -203,7 +206,7 @@ def _low_poly(picture: Picture) -> jax.Array:
     unit = _unit(picture)
     i = jnp.clip(jnp.round(middle_v * 0.866 * side * unit), 0, height - 1).astype(jnp.int32)
     j = jnp.clip(jnp.round((middle_u + 0.5 * middle_v) * side * unit), 0, width - 1).astype(jnp.int32)
-    flat = _smooth(_smooth(_saturate(picture.colour, 1.2), _radius(picture, 4)), _radius(picture, 4))
+    flat = _smooth(_saturate(picture.colour, 1.2), _radius(picture, 3))
     same = picture.ids[i, j] == picture.ids
     facet = uniform(hash_bits(a.astype(jnp.int32), b.astype(jnp.int32), upper.astype(jnp.int32)))
     return jnp.where(same[..., None], flat[i, j], flat) * (0.92 + 0.16 * facet)[..., None]

@@ -170,7 +170,15 @@ REFUSALS = {
     "ill-typed section": (lambda f: damage_json(f, schedule=[]), "model/config.json", "schedule"),
     "no section": (lambda f: damage_json(f, vae=None), "model/config.json", "vae"),
     "out of range": (lambda f: damage_json(f, num_frames=99), "num_frames is 99, not in 1 ... unet.max_frames, 4"),
-    "no heads": (lambda f: damage_json(f, "clip", "text", num_attention_heads=0), "model/config.json", "heads"),
+    "no heads": (
+        lambda f: damage_json(f, "unet", num_attention_heads=0),
+        "unet.num_attention_heads is 0, which is out",
+    ),
+    "not a number": (lambda f: damage_json(f, "vae", scaling_factor=float("nan")), "vae.scaling_factor is nan"),
+    "negative index": (
+        lambda f: damage_json(f, "depth", backbone_out_indices=[-1, 0, 1, 2]),
+        "indices is [-1, 0, 1, 2]",
+    ),
     "parts that do not fit": (
         lambda f: damage_json(f, "unet", cross_attention_dim=17),
         "unet.cross_attention_dim is 17, but clip.projection_dim is 16",

@@ -1,0 +1,51 @@
+"""`gen1 bench`."""
+
+from gen1_jax.commands.common import OneLineParser, command, report, reporting
+from gen1_jax.data.commands import add_bench_render_arguments, run_bench_render
+
+
+def add_bench(commands) -> None:
+    """Declare `gen1 bench`."""
+    bench = commands.add_parser("bench", help="measure speed and memory", description="Measure speed and memory.")
+    subjects = bench.add_subparsers(title="what to measure", metavar="WHAT", required=True, parser_class=OneLineParser)
+    parser = command(
+        subjects,
+        "sample",
+        _bench_sample,
+        "time the guided sampler on random weights",
+        "gen1 bench sample --size full --frames 8 --steps 50 --temporal-guidance-scale 1.5",
+    )
+    parser.add_argument("--size", default="nano", help="nano or full (nano)")
+    parser.add_argument("--frames", type=int, default=8, metavar="N")
+    parser.add_argument("--height", type=int, metavar="PIXELS", help="(that of the model)")
+    parser.add_argument("--width", type=int, metavar="PIXELS", help="(that of the model)")
+    parser.add_argument("--steps", type=int, default=50, metavar="N")
+    parser.add_argument("--guidance-scale", type=float, default=7.5, metavar="W")
+    parser.add_argument("--temporal-guidance-scale", type=float, default=1.5, metavar="WT")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs; the median counts (3)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+    parser = command(
+        subjects,
+        "render",
+        reporting(run_bench_render),
+        "time the renderer of synthetic clips, with and without encoding",
+        "gen1 bench render --clips 64 --size 128",
+    )
+    add_bench_render_arguments(parser)
+
+
+def _bench_sample(args) -> None:
+    from gen1_jax.evaluation.bench import bench_sample, render_sample
+
+    result = bench_sample(
+        size=args.size,
+        frames=args.frames,
+        height=args.height,
+        width=args.width,
+        steps=args.steps,
+        guidance_scale=args.guidance_scale,
+        temporal_guidance_scale=args.temporal_guidance_scale,
+        repeats=args.repeats,
+    )
+    report(result, args.json, None if args.json else render_sample(result))

@@ -1,0 +1,58 @@
+"""What commands share: how one is declared, how it reports. Nothing heavy is imported here."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+USAGE = 2
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Errors in one line, without the usage."""
+
+    def error(self, message: str):
+        """Print the line and exit with 2."""
+        self.exit(USAGE, f"gen1: {message} (see {self.prog} --help)\n")
+
+
+def command(commands, name: str, function, summary: str, example: str) -> argparse.ArgumentParser:
+    """Add a subcommand: its name, the function that runs it, a line of help and one example."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=function)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache folder, so that a second run starts at once."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gen1_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def report(summary: dict, as_json: bool, text: str | None) -> None:
+    """Print a summary: as JSON, or as the text with its fields filled in."""
+    print(json.dumps(summary, indent=2) if as_json or text is None else text.format(**summary))
+
+
+def reporting(action: Callable[[argparse.Namespace], tuple[dict, str]]) -> Callable[[argparse.Namespace], None]:
+    """A command that reports what `action` returns: a summary, and a text with the summary's names in braces."""
+
+    def run(args: argparse.Namespace) -> None:
+        use_compilation_cache()
+        summary, text = action(args)
+        report(summary, args.json, text)
+
+    return run

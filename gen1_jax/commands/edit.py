@@ -1,0 +1,128 @@
+"""`gen1 edit` and `gen1 demo`."""
+
+import argparse
+from pathlib import Path
+
+from gen1_jax.commands.common import command, report, use_compilation_cache
+
+
+def add_edit(commands) -> None:
+    """Declare `gen1 edit`."""
+    parser = command(
+        commands,
+        "edit",
+        _edit,
+        "keep a video's structure and give it the content of a prompt or a picture",
+        'gen1 edit car.mp4 -o snow.mp4 --prompt "a pencil sketch of a car in the snow"',
+    )
+    parser.add_argument("video", metavar="IN", help="a video, a folder of pictures, or a picture")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="mp4, mov, mkv, webm, gif, or a folder NAME/"
+    )
+    parser.add_argument("--prompt", metavar="TEXT", help="the content in words")
+    parser.add_argument("--image", metavar="FILE", help="the content as a picture")
+    _add_settings(parser)
+    part = parser.add_argument_group("the part of the video")
+    part.add_argument("--start", type=int, default=0, metavar="N", help="index of the first frame (0)")
+    part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
+    part.add_argument("--stride", type=int, default=1, metavar="N", help="every how many-th frame (1)")
+    out = parser.add_argument_group("output")
+    out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
+    out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
+    out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    limits = parser.add_argument_group("limits on the input")
+    limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
+    limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")
+    limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
+
+
+def _edit(args) -> None:
+    from gen1_jax.editing.files import EditRequest
+    from gen1_jax.media import Limits
+
+    limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
+    request = EditRequest(
+        video=args.video,
+        output=args.output,
+        prompt=args.prompt,
+        image=args.image,
+        model=args.model,
+        settings=_settings(args),
+        start=args.start,
+        frames=args.frames,
+        stride=args.stride,
+        save_structure=args.save_structure,
+        compare=args.compare,
+        limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+    )
+    _run_edit(request, as_json=args.json)
+
+
+def add_demo(commands) -> None:
+    """Declare `gen1 demo`."""
+    parser = command(
+        commands,
+        "demo",
+        _demo,
+        "edit the clip that ships with the package: input, structure and edit side by side",
+        'gen1 demo --prompt "an ink comic of a golden car at night"',
+    )
+    parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
+    parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
+    _add_settings(parser)
+    parser.set_defaults(steps=20)
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+
+
+def _demo(args) -> None:
+    from gen1_jax.editing.files import EditRequest
+
+    clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
+    request = EditRequest(
+        video=clip, output=args.output, prompt=args.prompt, model=args.model, settings=_settings(args), compare=True
+    )
+    _run_edit(request, as_json=args.json)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the edit")
+    group.add_argument(
+        "--structure-blur", type=int, default=0, metavar="0..7", help="t_s: detail of the structure given up (0)"
+    )
+    group.add_argument(
+        "--guidance-scale", type=float, default=7.5, metavar="W", help="how strictly the content is followed (7.5)"
+    )
+    group.add_argument(
+        "--temporal-guidance-scale",
+        type=float,
+        default=1.0,
+        metavar="WT",
+        help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument("--steps", type=int, default=50, metavar="N", help="steps of the sampler (50)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same edit (0)")
+    group.add_argument("--sampler", default="ddim", help="ddim or dpm++ (ddim)")
+    group.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, or a model folder (nano)")
+
+
+def _settings(args):
+    from gen1_jax.editing.pipeline import EditSettings
+
+    return EditSettings(
+        structure_blur=args.structure_blur,
+        guidance_scale=args.guidance_scale,
+        temporal_guidance_scale=args.temporal_guidance_scale,
+        num_inference_steps=args.steps,
+        seed=args.seed,
+        sampler=args.sampler,
+    )
+
+
+def _run_edit(request, *, as_json: bool) -> None:
+    from gen1_jax.editing.files import edit_file
+    from gen1_jax.editing.progress import progress_bars
+
+    use_compilation_cache()
+    with progress_bars(enabled=not as_json) as progress:
+        summary = edit_file(request, progress)
+    report(summary, as_json, "{output}: {frames} frames of {width}x{height} in {seconds:.1f} s")

@@ -1,0 +1,57 @@
+"""`gen1 import` and `gen1 info`."""
+
+import sys
+from pathlib import Path
+
+from gen1_jax.commands.common import command, report
+
+
+def add_import(commands) -> None:
+    """Declare `gen1 import`."""
+    parser = command(
+        commands,
+        "import",
+        _import,
+        "make a model folder from public checkpoints in Hugging Face folders",
+        "gen1 import --unet sd15/unet --vae sd15/vae --clip clip-l14 --depth dpt-large --prior karlo/prior -o model",
+    )
+    for name, what, required in (
+        ("unet", "UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations", True),
+        ("vae", "AutoencoderKL", True),
+        ("depth", "DPTForDepthEstimation", True),
+        ("clip", "CLIPModel", False),
+        ("clip-text", "instead of --clip: CLIPTextModelWithProjection", False),
+        ("clip-image", "instead of --clip: CLIPVisionModelWithProjection", False),
+        ("prior", "PriorTransformer; without it the model edits from pictures only", False),
+        ("tokenizer", "CLIP's vocab.json and merges.txt (by default beside CLIP)", False),
+        ("scheduler", "scheduler_config.json (by default beside the U-Net)", False),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=required, metavar="DIR", help=what)
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the model folder to make")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+
+
+def _import(args) -> None:
+    from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
+
+    names = ("unet", "vae", "depth", "clip", "clip_text", "clip_image", "prior", "tokenizer", "scheduler")
+    folders = HuggingFaceFolders(**{name: getattr(args, name) for name in names})
+    progress = lambda component: None if args.json else print(f"reading {component}", file=sys.stderr)
+    config = import_huggingface(folders, args.output, progress)
+    report({"output": args.output, **config.to_dict()}, args.json, "{output}: a model folder for gen1 edit --model")
+
+
+def add_info(commands) -> None:
+    """Declare `gen1 info`."""
+    parser = command(
+        commands, "info", _info, "show versions, devices, and what a model consists of", "gen1 info --model nano"
+    )
+    parser.add_argument("--model", default="nano", metavar="NAME|DIR")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _info(args) -> None:
+    from gen1_jax.evaluation.info import describe, render
+
+    description = describe(args.model)
+    report(description, args.json, None if args.json else render(description))
