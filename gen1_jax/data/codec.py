@@ -71,6 +71,7 @@ class VideoFile:
             self._container.close()
             raise ValueError("it has no pictures") from None
         self._stream.thread_type = "NONE"
+        self._untouched = True
         self.height, self.width = self._stream.height, self._stream.width
 
     def __enter__(self) -> "VideoFile":
@@ -122,6 +123,9 @@ class VideoFile:
     def _from(self, start: int) -> Iterator[av.VideoFrame]:
         """Frames from `start` on; in a long file from the key frame before it, counted by their times."""
         if start / self.frame_rate < _SEEK_SECONDS or not self._stream.time_base:
+            if not self._untouched:
+                self._container.seek(0)
+            self._untouched = False
             for index, frame in enumerate(self._container.decode(self._stream)):
                 if index >= start:
                     yield frame
@@ -130,6 +134,7 @@ class VideoFile:
         wanted = first + round(start / self.frame_rate / self._stream.time_base)
         slack = round(0.5 / self.frame_rate / self._stream.time_base)
         self._container.seek(wanted, stream=self._stream)
+        self._untouched = False
         for frame in self._container.decode(self._stream):
             if frame.pts is not None and frame.pts >= wanted - slack:
                 yield frame

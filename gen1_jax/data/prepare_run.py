@@ -69,7 +69,7 @@ class PrepareRequest:
     shards: int | None = None
     runner: str = "local"
     workers: int | None = None
-    timeout: float = 1800.0
+    timeout: float | int = 1800
     beam_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -187,13 +187,13 @@ def _fill(task: SpoolTask, entries: Sequence[VideoEntry], request: PrepareReques
     if request.runner == "beam":
         from gen1_jax.data.prepare_beam import run_beam
 
-        run_beam(task, missing, timeout=request.timeout, arguments=request.beam_options)
+        run_beam(task, missing, timeout=float(request.timeout), arguments=request.beam_options)
         return len(missing)
     done = len(entries) - len(missing)
     if progress:
         progress(done, len(entries))
     workers = request.workers or os.cpu_count() or 1
-    for (index, _), result in run_isolated(task, missing, workers=workers, timeout=request.timeout):
+    for (index, _), result in run_isolated(task, missing, workers=workers, timeout=float(request.timeout)):
         if isinstance(result, Lost):
             save_error(task.folder, index, result)
         done += 1

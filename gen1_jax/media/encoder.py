@@ -7,7 +7,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.codec.context import Flags
 from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -18,7 +17,7 @@ from gen1_jax.media.recipes import Recipe
 
 
 class Encoder:
-    """Encodes and muxes to `path`. Each frame waits for the next one, which tells how long it is shown.
+    """Encodes and muxes to `path`; what the encoder or the container refuses, it refuses before any work.
 
     Args:
         path: the file to write.
@@ -43,7 +42,7 @@ class Encoder:
         self._recipe = recipe
         self._time_base = Fraction(1, recipe.ticks or _ticks(frame_rate))
         self._pad = (height % 2, width % 2) if recipe.even else (0, 0)
-        self._held: av.VideoFrame | None = None
+        self._ticks: int | None = None  # when the latest frame is shown
         self._start = Fraction(0)
         self._sound: SoundTrack | None = None
         self._palette: _Palette | None = None
@@ -54,7 +53,7 @@ class Encoder:
                 self._sound = SoundTrack(
                     audio_from, self._container, recipe.sound, recipe.sound_encoder, recipe.edit_list
                 )
-            self._container.start_encoding()  # what the encoder refuses, it refuses before any work
+            self._container.start_encoding()
         except BaseException:
             self.abandon()
             raise
@@ -66,7 +65,6 @@ class Encoder:
         stream.time_base = self._time_base
         context = stream.codec_context
         context.time_base = self._time_base
-        context.flags |= Flags.frame_duration
         if aspect:
             context.sample_aspect_ratio = aspect
         if self._recipe.pixel_format == "pal8":
@@ -85,20 +83,20 @@ class Encoder:
             rgb = np.pad(rgb, ((0, rows), (0, columns), (0, 0)), mode="edge")
         frame = encode_frame(rgb, "rgb24" if self._palette else self._recipe.pixel_format)
         frame.time_base = self._time_base
-        if self._held is None:
+        if self._ticks is None:
             self._start, frame.pts = time, 0
         else:
-            earliest = self._held.pts + self._recipe.least_ticks
-            frame.pts = max(round((time - self._start) / self._time_base), earliest)
-            self._encode(self._held, frame.pts - self._held.pts)
-        self._held = frame
+            frame.pts = max(round((time - self._start) / self._time_base), self._ticks + self._recipe.least_ticks)
+        self._ticks = frame.pts
+        self._container.mux(self._stream.encode(self._palette.reduce(frame) if self._palette else frame))
+        if self._sound is not None:
+            self._sound.carry(self._start, time)
 
-    def finish(self, last_duration: Fraction) -> None:
-        """Writes the rest and closes the file; the last frame is shown for `last_duration` seconds."""
-        if self._held is not None:
-            self._encode(self._held, max(1, round(last_duration / self._time_base)))
+    def finish(self, end: Fraction) -> None:
+        """Writes the rest, sound up to `end` seconds, and closes the file. The last frame lasts 1 / frame rate."""
         self._container.mux(self._stream.encode(None))
         if self._sound is not None:
+            self._sound.carry(self._start, end)
             self._sound.finish()
             self._sound.close()
         self._container.close()
@@ -109,13 +107,6 @@ class Encoder:
             self._sound.close()
         with suppress(Exception):
             self._container.close()
-
-    def _encode(self, frame: av.VideoFrame, ticks: int) -> None:
-        frame.duration = ticks
-        end = self._start + (frame.pts + ticks) * self._time_base
-        self._container.mux(self._stream.encode(self._palette.reduce(frame) if self._palette else frame))
-        if self._sound is not None:
-            self._sound.carry(self._start, end)
 
 
 class _Palette:

@@ -117,7 +117,7 @@ class VideoWriter:
                 raise MediaError(f"{shown(self._path)}: no frames to write.")
             if self._encoder is not None:
                 with blaming(self._path, "cannot be written"):
-                    self._encoder.finish(self._step)
+                    self._encoder.finish(self._time + self._step)
             self._output.commit()
         finally:
             self._abandon()  # nothing to do after success

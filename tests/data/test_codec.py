@@ -21,7 +21,7 @@ def close(a, b, tolerance=4):
 @settings(max_examples=40, deadline=None)
 @given(
     arrays.arrays(
-        np.float32, arrays.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.floats(0.1, 100, width=32)
+        np.float32, arrays.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.floats(0.125, 100, width=32)
     )
 )
 def test_depth_comes_back_to_16_bits(depth):

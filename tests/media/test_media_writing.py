@@ -9,6 +9,7 @@ from media_files import COUNT, HEIGHT, RATE, WIDTH, heard, index_of, make_video,
 from PIL import Image
 
 from gen1_jax.media import VIDEO_SUFFIXES, MediaError, VideoWriter, check_output, check_writable, open_video
+from gen1_jax.media.files import PendingOutput
 
 SUFFIXES = [suffix for suffix in VIDEO_SUFFIXES if suffix != "/"]
 
@@ -235,6 +236,13 @@ def test_frames_closer_than_the_clock_are_all_kept(tmp_path, suffix):
 def test_what_the_encoder_refuses_it_refuses_before_any_work(tmp_path):
     with pytest.raises(MediaError, match=r"a\.mp4.*cannot be written"):
         VideoWriter(tmp_path / "a.mp4", width=100_000, height=2, frame_rate=10)
+    assert listing(tmp_path) == []
+
+
+def test_an_unfinished_output_is_removed(tmp_path):
+    with pytest.raises(KeyboardInterrupt), PendingOutput(tmp_path / "a.png") as output:
+        output.path.write_text("half")
+        raise KeyboardInterrupt
     assert listing(tmp_path) == []
 
 
