@@ -193,7 +193,9 @@ def decode_depth(data: bytes, shape: Sequence[int]) -> UInt16[np.ndarray, "t h w
     return np.cumsum(np.cumsum(rough, axis=2, dtype=np.uint16), axis=1, dtype=np.uint16)
 
 
-def inverse_depth(data: bytes, shape: Sequence[int], limits: Sequence[float]) -> Float32[np.ndarray, "t h w"]:
+def inverse_depth(
+    data: bytes, shape: Sequence[int], limits: tuple[float, float] | Float32[np.ndarray, "2"]
+) -> Float32[np.ndarray, "t h w"]:
     """Inverse depth in 1/metre from what `encode_depth` returned."""
     low, high = limits
     return (low + decode_depth(data, shape) * ((high - low) / _TOP)).astype(np.float32)

@@ -8,6 +8,7 @@ hosts never disagree, and resuming is exact: with other workers, and on another 
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -29,6 +30,7 @@ from gen1_jax.data.loading import STEPS, LoadExample
 from gen1_jax.data.sources import Source, open_source
 
 _LAST_STEP = 2**60
+_GRAIN_SHUFFLES = 2**16
 _log = logging.getLogger(__name__)
 
 
@@ -272,8 +274,33 @@ def _pipeline(config: DataConfig, kind: Kind, bucket: Bucket, members: Sequence[
         # Grain shuffles epoch e by seed + e: the seeds of pipelines must lie far apart.
         name = f"{config.seed} {kind} {bucket} {share.number}"
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-        parts.append(grain.MapDataset.range(len(share.indices)).seed(seed).shuffle().repeat().random_map(load))
+        parts.append(_shuffled(len(share.indices), seed).random_map(load))
     return parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, [share.weight for share in members])
+
+
+def _shuffled(count: int, seed: int) -> grain.MapDataset:
+    """0 ... count - 1 in another order each epoch, without end."""
+    if count >= _GRAIN_SHUFFLES:
+        return grain.MapDataset.range(count).seed(seed).shuffle().repeat()
+    return grain.MapDataset.range(_LAST_STEP).seed(seed).map(_SmallShuffle(count=count, seed=seed))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _SmallShuffle(grain.transforms.Map):
+    """Position ──► index. Grain's own shuffle takes milliseconds an example where there are few: it walks through a
+    cycle of 65536 until it meets one of them."""
+
+    count: int
+    seed: int
+
+    def map(self, element: int) -> int:
+        epoch, position = divmod(element, self.count)
+        return int(_permutation(self.count, self.seed, epoch)[position])
+
+
+@functools.lru_cache(maxsize=64)
+def _permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
 def _shares(stream: StreamConfig) -> dict[Bucket, list[_Share]]:

@@ -6,10 +6,43 @@ Videos and output must lie at the same paths on all machines, on a file system t
 made from the spool by the process that started the pipeline, as the local runner does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gen1_jax.data.prepare_pool import Lost, Worker
 from gen1_jax.data.prepare_spool import SpoolTask, Task, save_error
+
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError:  # an extra; and a class has to be there when a machine of the cluster looks for it by name
+    beam = None
+
+
+class PrepareVideo(beam.DoFn if beam else object):
+    """One child process for each thread of a Beam worker, so that a crash harms neither.
+
+    Args:
+        task: what is done.
+        timeout: seconds for a video.
+    """
+
+    def __init__(self, task: SpoolTask, timeout: float) -> None:
+        self._task, self._timeout = task, timeout
+
+    def setup(self) -> None:
+        """Called by Beam once for each thread."""
+        self._worker = Worker(self._task, self._timeout)
+
+    def process(self, element: Task) -> Iterable[None]:
+        """Prepares a video into the spool; hands on nothing."""
+        result = self._worker.call(element)
+        if isinstance(result, Lost):
+            save_error(self._task.folder, element[0], result)
+        return ()
+
+    def teardown(self) -> None:
+        """Called by Beam at the end."""
+        self._worker.close()
 
 
 def run_beam(task: SpoolTask, missing: Sequence[Task], *, timeout: float, arguments: Sequence[str] = ()) -> None:
@@ -25,31 +58,14 @@ def run_beam(task: SpoolTask, missing: Sequence[Task], *, timeout: float, argume
         ValueError: Apache Beam is not installed.
         Exception: whatever Beam raises when the pipeline fails, or cannot be built from these arguments.
     """
-    try:
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise ValueError(f"--runner beam needs Apache Beam ({error}); pip install 'gen1-jax[beam]'.") from None
-
-    class PrepareVideo(beam.DoFn):
-        """One child process for each thread of a Beam worker: a crash harms neither."""
-
-        def setup(self) -> None:
-            self._worker = Worker(task, timeout)
-
-        def process(self, element: Task):
-            result = self._worker.call(element)
-            if isinstance(result, Lost):
-                save_error(task.folder, element[0], result)
-            return ()
-
-        def teardown(self) -> None:
-            self._worker.close()
-
+    if beam is None:
+        raise ValueError("--runner beam needs Apache Beam; install it with: pip install 'gen1-jax[beam]'.")
+    if not missing:
+        return
     with beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:
         _ = (
             pipeline
             | "List" >> beam.Create(list(missing), reshuffle=False)
             | "Spread" >> beam.Reshuffle()
-            | "Prepare" >> beam.ParDo(PrepareVideo())
+            | "Prepare" >> beam.ParDo(PrepareVideo(task, timeout))
         )

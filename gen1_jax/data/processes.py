@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -47,6 +48,7 @@ def run_job(
     context = multiprocessing.get_context("spawn")  # forking a process that has threads, as JAX has, hangs
     counters = context.Array("q", 2 * processes)
     settings = {name: getattr(jax.config, name) for name in _INHERITED}
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, context, _start, (counters, settings)) as pool:
         futures = {
             pool.submit(_run, job, local, process_index * processes + local, process_count * processes)
@@ -62,7 +64,7 @@ def run_job(
         except BrokenProcessPool:
             raise RuntimeError("a worker process was killed, perhaps for want of memory; run again to go on") from None
         except BaseException:
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
 
@@ -74,6 +76,7 @@ _counters: Any = None
 def _start(counters: Any, settings: dict[str, Any]) -> None:
     global _counters
     _counters = counters
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     for name, value in settings.items():
         jax.config.update(name, value)
 
@@ -104,7 +107,7 @@ class ProgressLine:
         units: how many of these one step is, say frames of a clip.
     """
 
-    def __init__(self, label: str, unit: str, units: float = 1, *, enabled: bool = True) -> None:
+    def __init__(self, label: str, unit: str, units: int = 1, *, enabled: bool = True) -> None:
         self._label, self._unit, self._units, self._enabled = label, unit, units, enabled
         self._start: tuple[float, int] | None = None  # when work began, after what had been done before
         self._told = time.monotonic()

@@ -75,7 +75,10 @@ class SoundTrack:
                     shift = round((start + self._origin) / self._next.time_base)
                     packets = self._track.convert(self._next, shift)
                 self._next = next(self._items, None)
-            self._output.mux(packets)
+            try:
+                self._output.mux(packets)
+            except (av.InvalidDataError, av.ArgumentError) as error:  # any other is the output's own fault
+                raise MediaError(f"{shown(self._path)}: its sound does not fit; convert that to AAC.") from error
 
     def finish(self) -> None:
         """Writes what the encoder still holds."""

@@ -89,8 +89,10 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
     Source: libavutil/display.h, AV_FRAME_DATA_DISPLAYMATRIX, 3x3 of 16.16 fixed point.
     """
     data = frame.side_data.get("DISPLAYMATRIX")
-    matrix = np.eye(2) if data is None else np.frombuffer(bytes(data), np.int32)[:9].reshape(3, 3)[:2, :2]
-    return matrix if np.any(matrix) else np.eye(2)
+    if data is None:
+        return np.eye(2)
+    matrix = np.frombuffer(bytes(data), np.int32)[:9].reshape(3, 3)[:2, :2].astype(float)
+    return matrix if matrix.any() else np.eye(2)
 
 
 def _upright(rgb: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -96,11 +96,15 @@ class VideoWriter:
             time = Fraction(0) if self._time is None else self._time + self._step
         elif self._time is not None and time <= self._time:
             raise ValueError(f"{shown(self._path)}: time {time} is not after {self._time}.")
-        with blaming(self._path, "cannot be written"):
-            if self._encoder is None:
-                save(self._output.path / f"{self._count:05d}.png", rgb, ".png")
-            else:
-                self._encoder.add(rgb, time)
+        try:
+            with blaming(self._path, "cannot be written"):
+                if self._encoder is None:
+                    save(self._output.path / f"{self._count:05d}.png", rgb, ".png")
+                else:
+                    self._encoder.add(rgb, time)
+        except BaseException:
+            self._abandon()  # a file that lacks a frame must not be finished
+            raise
         self._time = time
         self._count += 1
 

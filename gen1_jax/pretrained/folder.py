@@ -212,7 +212,9 @@ def _save_network(folder: Path, component: str, params: Params, shard_bytes: int
     shards = _shards(tensors, shard_bytes)
     for i, shard in enumerate(shards):
         number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
-        save_file(shard, folder / f"{component}{number}.safetensors", metadata={"format": FORMAT})
+        file = folder / f"{component}{number}.safetensors"
+        save_file(shard, file, metadata={"format": FORMAT})
+        file.chmod(0o644)  # the library keeps files to their owner
 
 
 def _shards(tensors: dict[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:

@@ -93,26 +93,26 @@ def import_huggingface(
 
     def read(component: str) -> Params:
         progress(component)
-        return parts[component].parameters()
+        return parts.pop(component).parameters()  # closes its files, whose pages count as memory
 
-    save_model(output, config, _Lazy({component: partial(read, component) for component in parts}), tokenizer)
+    save_model(output, config, _Lazy(config.components, read), tokenizer)
     return config
 
 
 class _Lazy(Mapping):
     """Parameters of each network, read when asked for, so that one network at a time is in memory."""
 
-    def __init__(self, readers: Mapping[str, Callable[[], Params]]):
-        self._readers = readers
+    def __init__(self, components: tuple[str, ...], read: Callable[[str], Params]):
+        self._components, self._read = components, read
 
     def __getitem__(self, component: str) -> Params:
-        return self._readers[component]()
+        return self._read(component)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
+        return iter(self._components)
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self._components)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

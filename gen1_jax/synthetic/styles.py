@@ -188,7 +188,7 @@ def _oil(picture: Picture) -> jax.Array:
     j = jnp.clip(jnp.round(jnp.arange(width) + reach * across), 0, width - 1).astype(jnp.int32)
     strokes = _smooth(_saturate(picture.colour, 1.45)[i, j], _radius(picture, 2))
     relief = bristle - _shift(bristle, 1, 1)
-    return strokes * (0.97 + 0.16 * (bristle - 0.5) + 0.55 * relief)[..., None]
+    return strokes * (0.97 + 0.16 * (bristle - 0.5) + 0.35 * relief)[..., None]
 
 
 def _low_poly(picture: Picture) -> jax.Array:

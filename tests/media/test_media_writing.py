@@ -246,6 +246,17 @@ def test_an_unfinished_output_is_removed(tmp_path):
     assert listing(tmp_path) == []
 
 
+def test_a_frame_that_failed_is_not_left_out(tmp_path, monkeypatch):
+    writer = VideoWriter(tmp_path / "a.mp4", width=64, height=48, frame_rate=10)
+    writer.write(picture(0))
+    monkeypatch.setattr(type(writer._encoder), "add", lambda *_: 1 / 0)
+    with pytest.raises(MediaError, match=r"a\.mp4.*division"):
+        writer.write(picture(1))
+    assert listing(tmp_path) == []
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(picture(2))
+
+
 def test_wrong_frames_are_refused(tmp_path):
     with pytest.raises(ValueError, match="48x64x3"):
         write(tmp_path / "a.mp4", [picture(0), picture(0, 32, 32)])

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,8 @@ from gen1_jax.synthetic import (
     trace_clip,
 )
 from gen1_jax.synthetic.benchmark import measure_throughput
-from gen1_jax.synthetic.renderer import shade_frames, trace_frames
+from gen1_jax.synthetic.grid import Grid
+from gen1_jax.synthetic.renderer import _downsample, shade_frames, trace_frames
 
 
 def test_a_clip_has_the_documented_shapes_and_ranges(tiny):
@@ -58,19 +60,30 @@ def _two():
 
 
 def test_vmapped_clips_of_any_size_and_supersampling_keep_the_geometry(tiny):
-    structures, contents, stacked = _two()
+    structures, contents, (stacked, _) = _two()
     wide = {"frames": 1, "size": (32, 48), "supersample": 2, "one_by_one": False}
-    clips = jax.device_get(jax.jit(jax.vmap(lambda s, c: render(s, c, **wide)))(*stacked))
-    assert clips.rgb.shape == (2, 1, 32, 48, 3) and clips.flow.shape == (2, 1, 32, 48, 2)
-    for index in range(2):
+    clips = jax.device_get(jax.jit(jax.vmap(lambda s: trace_clip(s, **wide)[2:]))(stacked))
+    for index, (depths, ids, flows) in enumerate(zip(*clips, strict=True)):
+        assert ids.shape == (1, 32, 48) and flows.shape == (1, 32, 48, 2)
         square = tiny(structure=structures[index], content=contents[index])
         # The shorter side carries the field of view: the middle of the wide frame is the square one.
-        same = clips.ids[index, 0, :, 8:40] == square.ids[0]
+        same = ids[0, :, 8:40] == square.ids[0]
         assert np.mean(same) > 0.995
-        depth, flow = clips.depth[index, 0, :, 8:40][same], clips.flow[index, 0, :, 8:40][same]
+        depth, flow = depths[0, :, 8:40][same], flows[0, :, 8:40][same]
         assert np.mean(np.isclose(depth, square.depth[0][same], rtol=1e-3)) > 0.995
         assert np.mean(np.isclose(flow, square.flow[0][same], rtol=1e-2, atol=1e-3)) > 0.995
-        assert clips.rgb[index].std() > 10.0
+
+
+@pytest.mark.parametrize("supersample", [1, 2, 3])
+def test_downsampling_keeps_planes_where_they_are(supersample):
+    grid = Grid(6, 9, supersample)
+    rows, columns = (np.arange(n * supersample, dtype=np.float32) / supersample for n in (6, 9))
+    slope = jnp.asarray(rows[:, None] + 2.0 * columns)
+    image = np.asarray(_downsample([slope, jnp.ones_like(slope), -slope], grid))
+    expected = np.arange(6.0)[:, None] + 2.0 * np.arange(9.0)
+    assert image.shape == (6, 9, 3)
+    np.testing.assert_allclose(image[1:-1, 1:-1, 0], expected[1:-1, 1:-1], atol=1e-5)
+    np.testing.assert_allclose(image[..., 1], 1.0, atol=1e-6)
 
 
 @pytest.mark.slow
