@@ -18,6 +18,7 @@ Job = Callable[..., WriteSummary]
 """Called with `process_index`, `process_count` and `progress`, as `write_dataset` is."""
 
 _POLL_SECONDS = 0.2
+_UNKNOWN = -1
 
 
 def run_job(
@@ -46,7 +47,7 @@ def run_job(
     if processes == 1:
         return job(process_index=process_index, process_count=process_count, progress=progress)
     context = multiprocessing.get_context("spawn")  # forking a process that has threads, as JAX has, hangs
-    counters = context.Array("q", 2 * processes)
+    counters = context.Array("q", [0, _UNKNOWN] * processes)  # done and total of each process
     settings = {name: getattr(jax.config, name) for name in _INHERITED}
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, context, _start, (counters, settings)) as pool:
@@ -56,11 +57,14 @@ def run_job(
         }
         try:
             while (states := wait(futures, _POLL_SECONDS, "FIRST_EXCEPTION")).not_done:
-                if progress and all(counters[1::2]):  # each knows its share
+                if progress and _UNKNOWN not in counters[1::2]:
                     progress(sum(counters[::2]), sum(counters[1::2]))
                 for future in states.done:
                     future.result()
-            return functools.reduce(_sum, [future.result() for future in futures])
+            summaries = [future.result() for future in futures]
+            if progress:
+                progress(sum(counters[::2]), sum(counters[1::2]))
+            return functools.reduce(_sum, summaries)
         except BrokenProcessPool:
             raise RuntimeError("a worker process was killed, perhaps for want of memory; run again to go on") from None
         except BaseException:

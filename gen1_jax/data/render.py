@@ -64,7 +64,7 @@ class RenderRecipe:
     split: str = "train"
     frame_rate: float = 12.0
     supersample: int = 2
-    clips_per_shard: int = 32
+    clips_per_shard: int = 16
     flow: bool = False
 
     def __post_init__(self):

@@ -75,7 +75,7 @@ def test_bytes_and_files_give_the_same(tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 def test_a_late_window_is_found_by_seeking(tmp_path, suffix):
     path = tmp_path / f"long{suffix}"
-    frames = [np.full((32, 32, 3), 2 * index, np.uint8) for index in range(120)]
+    frames = [np.full((32, 32, 3), 20 + 37 * index % 200, np.uint8) for index in range(120)]
     with VideoWriter(path, width=32, height=32, frame_rate=10) as writer:
         for frame in frames:
             writer.write(frame)
@@ -84,7 +84,7 @@ def test_a_late_window_is_found_by_seeking(tmp_path, suffix):
     assert abs(count - 120) <= 1
     for start in (30, 63, 111):
         shown = window(path, start, 4, 2)
-        assert close(shown, np.stack(frames[start : start + 8 : 2]), 3)
+        assert close(shown, np.stack(frames[start : start + 8 : 2]), 9)
 
 
 def test_a_file_without_pictures_is_an_error(tmp_path):

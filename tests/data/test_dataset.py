@@ -14,13 +14,19 @@ from small_sets import clip, damage, make_set
 
 from gen1_jax.data.dataset import CLIP_FEATURES, RecordError, open_dataset, read_recipe, write_dataset
 
-FEATURES = {"index": np.int64, "data": tfds.features.Tensor(shape=(), dtype=np.bytes_), "text": tfds.features.Text()}
+LETTERS = dict.fromkeys("abcdefgh", np.int64)  # enough for protobuf to mix up, if it may
+FEATURES = {
+    "index": np.int64,
+    "data": tfds.features.Tensor(shape=(), dtype=np.bytes_),
+    "text": tfds.features.Text(),
+    **LETTERS,
+}
 
 
 def numbers(shard, per_shard=4):
     """Records that end in zero bytes, as an mp4 may."""
     for index in range(shard * per_shard, (shard + 1) * per_shard):
-        yield {"index": index, "data": bytes([index]) * 50 + b"\0\0", "text": f"nº {index}"}
+        yield {"index": index, "data": bytes([index]) * 50 + b"\0\0", "text": f"nº {index}"} | dict.fromkeys(LETTERS, 5)
 
 
 write = functools.partial(
@@ -37,7 +43,7 @@ def test_what_is_written_is_read_by_us_and_by_tfds(tmp_path):
     assert (summary.written, summary.kept, summary.examples, summary.complete) == (5, 0, 20, True)
     records = open_dataset(tmp_path, "train")
     assert len(records) == 20
-    assert records[7] == {"index": 7, "data": b"\7" * 50 + b"\0\0", "text": "nº 7"}
+    assert records[7] == {"index": 7, "data": b"\7" * 50 + b"\0\0", "text": "nº 7"} | dict.fromkeys(LETTERS, 5)
     assert [records[i]["index"] for i in range(20)] == list(range(20))
     source = tfds.builder_from_directory(str(tmp_path)).as_data_source("train")
     assert len(source) == 20 and source[7]["data"] == records[7]["data"] and source[7]["text"] == "nº 7".encode()

@@ -107,5 +107,5 @@ def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(ValueError, match="no such TFDS data set"):
         open_source("tfds:no_such_thing")
     write(tmp_path / "numbers")
-    with pytest.raises(ValueError, match="no image or video feature, only data, index, text"):
+    with pytest.raises(ValueError, match="no image or video feature, only a, b, c, d, data"):
         open_source(str(tmp_path / "numbers"))

@@ -27,18 +27,20 @@ PARAMETERS = {
     "norm.bias": (5,),
     "token.embedding": (9, 4),
     "class_token": (1, 1, 4),
+    "positions": (1, 3, 4),
     "temperature": (),
     "temporal.kernel": (3, 3),
 }
 TENSORS = {
     "inputs.weight": (5, 4, 3, 3),
-    "up.weight": (5, 7, 2, 2)[::1],
+    "up.weight": (5, 7, 2, 2),
     "h.0.weight": (6, 5),
     "h.10.weight": (5, 6, 1, 1),
     "layer_norm.weight": (5,),
     "layer_norm.bias": (5,),
     "token.weight": (9, 4),
     "class_token": (4,),
+    "positions": (3, 4),
     "temperature": (),
 }
 
@@ -85,7 +87,7 @@ def test_any_other_shape_is_refused_before_anything_is_read(name, shape):
     allowed = {TENSORS[name], (5, 12, 3, 3) if name == "inputs.weight" else TENSORS[name]}
     allowed |= {(5, 6)} if name == "h.10.weight" else set()
     allowed |= {(6, 5, 1, 1)} if name == "h.0.weight" else set()
-    ones = name in ("class_token", "temperature")
+    ones = name in ("class_token", "positions", "temperature")
     fits = tuple(shape) in allowed or (ones and [n for n in shape if n != 1] == list(TENSORS[name]))
     tensors = {n: Header(s) for n, s in TENSORS.items()} | {name: Header(tuple(shape))}
     if fits:
@@ -108,6 +110,7 @@ class Header:
         ({"h.0.weight": None}, r"^checkpoint lacks tensors: h\.0\.weight \(for blocks\.0\.kernel\)$"),
         ({"h.1.weight": Header((5, 6))}, r"^checkpoint has tensors that the network does not: h\.1\.weight$"),
         ({"old_norm.bias": Header((5,))}, r"an old and a new spelling: old_norm\.bias"),
+        ({"positions": Header((4, 3))}, r"another shape: positions is \(4, 3\), but positions is \(1, 3, 4\)$"),
         ({"temperature": Header((), "I64")}, r"not floating point: temperature is I64"),
         ({"temperature": Header((), "float8_e4m3fn")}, r"not floating point: temperature is float8"),
     ],
