@@ -158,6 +158,11 @@ class LoadExample(grain.transforms.RandomMap):
         """A window of what was precomputed; what is frozen in latents cannot be cropped or mirrored."""
         if "moments" not in record:
             raise ValueError("it has no precomputed latents")
+        if (record["height"], record["width"]) != self.bucket:
+            height, width = self.bucket
+            raise ValueError(
+                f"its latents are of {record['width']}x{record['height']}, those wanted of {width}x{height}"
+            )
         frames, span = len(record["moments"]), (self.frames - 1) * self.stride + 1
         if frames < span:
             raise ValueError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")

@@ -323,7 +323,8 @@ def _nearest(source: Source, buckets: Sequence[Bucket]) -> Int[np.ndarray, " n"]
     if sizes is None:
         return np.arange(len(source)) % len(buckets)
     shapes = np.log(np.maximum(sizes[:, 0], 1) / np.maximum(sizes[:, 1], 1))
-    return np.abs(shapes[:, None] - [math.log(height / width) for height, width in buckets]).argmin(1)
+    of_buckets, first = np.unique([math.log(height / width) for height, width in buckets], return_index=True)
+    return first[np.searchsorted((of_buckets[1:] + of_buckets[:-1]) / 2, shapes)]
 
 
 def _probabilities(

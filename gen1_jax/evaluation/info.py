@@ -9,7 +9,7 @@ import numpy as np
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.pretrained.folder import open_model
 
-_PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "transformers", "safetensors")
+_PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "tokenizers", "safetensors")
 
 
 def describe(model: str) -> dict:

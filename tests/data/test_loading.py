@@ -130,7 +130,8 @@ def test_precomputed_latents(tmp_path):
     moments = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones((6, 4, 6, 8), np.float32)
     structure = np.broadcast_to(moments[None, ..., :4], (8, 6, 4, 6, 4)) + 100
     content = np.arange(6, dtype=np.float32)[:, None] * np.ones((6, 5), np.float32)
-    source = Records([{"moments": moments, "structure": structure, "content": content, "caption": "x"}])
+    latents = {"moments": moments, "structure": structure, "content": content}
+    source = Records([{**latents, "caption": "x", "height": 32, "width": 48}])
     starts = set()
     for seed in range(20):
         example = load(source, seed, inputs="latents", flip_probability=1.0)
@@ -142,6 +143,8 @@ def test_precomputed_latents(tmp_path):
     assert starts == {0, 1, 2, 3}
     with pytest.raises(RecordError, match="no precomputed latents"):
         load(Records([clip(0)]), inputs="latents")
+    with pytest.raises(RecordError, match="its latents are of 48x32, those wanted of 32x32"):
+        load(source, inputs="latents", bucket=(32, 32))
 
 
 @pytest.mark.parametrize(

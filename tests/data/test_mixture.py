@@ -5,15 +5,17 @@ from collections import Counter
 
 import grain
 import jax
+import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from small_sets import damage, make_set
+from small_sets import clip, damage, make_set
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig, load_config
-from gen1_jax.data.dataset import RecordError
+from gen1_jax.data.dataset import RecordError, write_dataset
 from gen1_jax.data.mixture import Mixture, Schedule
+from gen1_jax.data.precompute import LATENT_FEATURES
 
 COUNT = 16
 BUCKETS = ((32, 48), (48, 32))
@@ -223,6 +225,26 @@ def test_batches_are_pytrees_for_jit(clips):
     assert total == sum(batch.pixels[i, batch.content_index[i]].astype(int).sum() for i in range(8))
     assert back.captions == batch.captions and batch.captions[0].endswith("naïve") and back.depth is None
     assert batch.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
+
+
+def test_precomputed_latents_come_in_batches(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def examples(shard):
+        for index in range(4):
+            arrays = {"moments": (3, 4, 6, 8), "structure": (8, 3, 4, 6, 4), "content": (3, 5)}
+            latents = {key: rng.normal(size=shape).astype(ml_dtypes.bfloat16) for key, shape in arrays.items()}
+            record = {key: value for key, value in clip(index, frames=3).items() if key != "video"}
+            yield {**record, **latents}
+
+    what = {"name": "latents", "split": "train", "features": LATENT_FEATURES, "info": {}}
+    write_dataset(tmp_path, num_shards=1, examples=examples, **what)
+    batch = next(mixture(video(str(tmp_path), batch_size=2, inputs="latents")).iterate())
+    shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in vars(batch).items() if hasattr(leaf, "dtype")}
+    assert shapes["moments"] == ((2, 2, 4, 6, 8), "bfloat16")
+    assert shapes["structure"] == ((2, 8, 2, 4, 6, 4), "bfloat16")
+    assert shapes["content"] == ((2, 5), "bfloat16")
+    assert batch.pixels is None and "naïve" in batch.captions[0]
 
 
 def test_what_does_not_fit_is_said(clips):

@@ -95,7 +95,7 @@ def test_a_prepared_tfds_set_is_read_by_its_folder(tmp_path):
 
     builder = Pictures(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
-    source = open_source(str(builder.data_path), "train")
+    source = pickle.loads(pickle.dumps(open_source(str(builder.data_path), "train")))
     assert isinstance(source, TfdsSource) and len(source) == 4
     assert {source[i]["caption"] for i in range(4)} == {f"picture {i}" for i in range(4)}
     assert {tuple(source[i]["image"][0, 0]) for i in range(4)} == {tuple(frames_of(i)[0, 0, 0]) for i in range(4)}
