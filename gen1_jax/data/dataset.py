@@ -328,7 +328,7 @@ def _dataset_info(
         splits.append(
             tfds.core.SplitInfo(
                 name=recipe["split"],
-                shard_lengths=[_count(path) for path in paths],
+                shard_lengths=[count_records(path) for path in paths],
                 num_bytes=sum(path.stat().st_size for path in paths),
                 filename_template=template.replace(split=recipe["split"]),
             )
@@ -337,12 +337,13 @@ def _dataset_info(
     return info
 
 
-def _count(path: Path) -> int:
+def count_records(path: Path) -> int:
+    """How many records an array_record file has; ValueError, naming it, if it is damaged."""
     try:
         with contextlib.closing(ArrayRecordReader(str(path))) as reader:
             return reader.num_records()
     except RuntimeError as error:
-        raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); remove it and run again") from None
+        raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); remove it and make it again") from None
 
 
 def _is_complete(directory: Path, recipe: dict[str, Any]) -> bool:

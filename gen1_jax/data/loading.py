@@ -21,8 +21,8 @@ from gen1_jax.media.errors import DEFAULT_LIMITS
 from gen1_jax.media.images import decode as decode_image
 from gen1_jax.media.images import read_image
 
-STEPS = ("read", "decode", "transform")
-"""What the seconds of an example are spent on, in the order of its "seconds"."""
+STEPS = ("read", "decode", "transform", "collate")
+"""What the seconds of loading are spent on. An example has those of all but the last, which belongs to its batch."""
 
 _TRIES = 20  # records in a row that may be damaged before skipping gives up
 
@@ -79,7 +79,7 @@ class LoadExample(grain.transforms.RandomMap):
     skip_errors: bool
 
     def random_map(self, element: int, rng: np.random.Generator) -> dict[str, Any]:
-        """The example, with "seconds" for each of `STEPS` and "skipped", messages of damaged records.
+        """The example, with "seconds" for each of `STEPS` but the last, and "skipped", messages of damaged records.
 
         Raises:
             RecordError: the record is damaged; names its file and index.

@@ -126,16 +126,18 @@ class Mixture:
         share = size // self._process_count
         first = count * size + self._process_index * share
         pipeline = self._pipelines[kind, bucket]
-        skipped, seconds = [], np.zeros(len(STEPS))
+        skipped, seconds, began = [], np.zeros(len(STEPS)), time.perf_counter()
 
         def examples() -> Iterator[dict[str, np.ndarray]]:
             for position in range(first, first + share):
                 example = pipeline[position]
                 skipped.extend(example.pop("skipped"))
-                seconds[:] += example.pop("seconds")
+                seconds[:-1] += example.pop("seconds")
                 yield example
 
-        return {"arrays": collate(examples(), share), "seconds": seconds, "skipped": skipped}
+        arrays = collate(examples(), share)
+        seconds[-1] = time.perf_counter() - began - seconds.sum()
+        return {"arrays": arrays, "seconds": seconds, "skipped": skipped}
 
     def iterate(self, step: int = 0) -> "BatchIterator":
         """The batches from `step` on."""

@@ -5,7 +5,9 @@
 folders, patterns ───────────────► MediaFiles ───────────────┘
 """
 
+import bisect
 import glob
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from jaxtyping import Int
 from PIL import Image
 
 from gen1_jax.data.codec import VideoFile
-from gen1_jax.data.dataset import Example, RecordError, open_dataset
+from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
 from gen1_jax.media.images import READABLE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
@@ -110,10 +112,11 @@ class MediaRecords:
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = tuple(files)
+        self._ends = list(itertools.accumulate(count_records(Path(file)) for file in files))
         self._records = ArrayRecordDataSource(list(files))
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> Example:
         try:
@@ -124,8 +127,8 @@ class MediaRecords:
 
     def locate(self, index: int) -> str:
         """The file and the record in it."""
-        file, position = self._records._reader_idx_and_position(index)
-        return f"{self._files[file]}: record {position} (index {index})"
+        file = bisect.bisect_right(self._ends, index)
+        return f"{self._files[file]}: record {index - (self._ends[file - 1] if file else 0)} (index {index})"
 
     def sizes(self) -> None:
         """Unknown."""

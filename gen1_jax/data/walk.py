@@ -27,9 +27,9 @@ def walk(
         progress: called with (batches drawn, `batches`).
 
     Returns:
-        A summary: batches, examples, frames and MiB a second; the seconds of the loading threads or processes spent on
-        reading, decoding, transforming, per example; the share of the time spent waiting; batches of each kind and
-        bucket; records skipped. And the last batch.
+        A summary: batches, examples, frames and MiB a second; the milliseconds of a loading thread or process that an
+        example takes, for each of `STEPS`; the share of the time spent waiting; batches of each kind and bucket;
+        records skipped. And the last batch.
     """
     if batches < 1:
         raise ValueError(f"{batches} batches: need at least 1")

@@ -30,7 +30,7 @@ def test_a_walk_tells_where_time_goes(tmp_path):
     assert summary["examples_per_second"] == pytest.approx(2 * summary["batches_per_second"])
     assert summary["MiB_per_second"] == pytest.approx(batch.nbytes / 2**20 * summary["batches_per_second"])
     assert summary["drawn"] == {"video 48x32": 5} and 0 < summary["waiting"] <= 1
-    assert all(summary[f"{step}_ms_per_example"] > 0 for step in ("read", "decode", "transform"))
+    assert all(summary[f"{step}_ms_per_example"] > 0 for step in ("read", "decode", "transform", "collate"))
     assert "5 of video 48x32" in render_walk(summary) and "skipped" not in render_walk(summary)
     with pytest.raises(ValueError, match="at least 1"):
         walk(stream, 0)

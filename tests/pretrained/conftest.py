@@ -1,9 +1,8 @@
 import dataclasses
-import json
 import shutil
-from pathlib import Path
 
 import pytest
+from hub_files import CAPTIONS, SCHEDULER, TEXT, TOKENS, VISION, WIDTH, write_json
 from oracle import randomise
 
 from gen1_jax import cli
@@ -12,50 +11,6 @@ from gen1_jax.pretrained.importing import HuggingFaceFolders
 from gen1_jax.pretrained.layout import LayoutError
 from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import train_tokenizer
-
-WIDTH, TOKENS = 16, 550
-CAPTIONS = [
-    "a red cube on a snowy hill at dusk",
-    "an oil painting of two cars",
-    "the quick brown fox isn't lazy, is it?",
-]
-SCHEDULER = {
-    "_class_name": "PNDMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "trained_betas": None,
-}
-TEXT = dict(
-    hidden_size=WIDTH,
-    intermediate_size=24,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    vocab_size=TOKENS,
-    bos_token_id=TOKENS - 2,
-    eos_token_id=TOKENS - 1,
-    pad_token_id=TOKENS - 1,
-    projection_dim=WIDTH,
-)
-VISION = dict(
-    hidden_size=20,
-    intermediate_size=24,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    image_size=16,
-    patch_size=8,
-    projection_dim=WIDTH,
-)
-
-
-def write_json(path: Path, value) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
-def edit_json(path: Path, **changes) -> None:
-    write_json(path, json.loads(path.read_text()) | changes)
 
 
 @pytest.fixture(scope="session")
@@ -132,12 +87,6 @@ def folders(hub, tmp_path):
     copy = shutil.copytree(root, tmp_path / "hub")
     given = {name: path for name, path in vars(hub).items() if path is not None}
     return dataclasses.replace(hub, **{name: copy / path.relative_to(root) for name, path in given.items()})
-
-
-def arguments(folders: HuggingFaceFolders, output) -> list[str]:
-    """What `gen1 import` takes for these folders."""
-    given = {name.replace("_", "-"): path for name, path in vars(folders).items() if path is not None}
-    return ["import", *(f"--{name}={path}" for name, path in given.items()), "-o", str(output)]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import edit_json
+from hub_files import edit_json
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tiny import TINY

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import CAPTIONS, TOKENS
+from hub_files import CAPTIONS, TOKENS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
