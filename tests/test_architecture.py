@@ -20,7 +20,7 @@ MAY_IMPORT = {
     **{name: MIDDLE | {"training", "editing", "evaluation"} for name in ("training", "editing", "evaluation")},
 }
 MAY_IMPORT["commands"] = set(MAY_IMPORT) | {"commands"}
-ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set()}
+ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set(), "transformers": set()}
 
 
 def modules():

@@ -70,7 +70,7 @@ def initialise(module: nnx.Module, seed: int, only: Callable[[str], bool] = lamb
 
 def cast_kernels(params: Params, dtype: DTypeLike) -> Params:
     """Matrices and convolution kernels in `dtype`; vectors (norm scales, biases) as they are."""
-    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
+    return jax.tree.map(lambda x: x.astype(dtype, copy=False) if x.ndim > 1 else x, params)
 
 
 def _with_indices(params: Mapping[str, Any]) -> dict[str | int, Any]:

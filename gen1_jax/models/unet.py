@@ -55,6 +55,11 @@ class UNetConfig:
     def __post_init__(self):
         if len(self.attention_levels) != len(self.block_out_channels):
             raise ValueError("attention_levels needs one entry for each of block_out_channels")
+        if any(width % self.norm_num_groups or width % self.num_attention_heads for width in self.block_out_channels):
+            raise ValueError(
+                f"block_out_channels {self.block_out_channels} are not all multiples of norm_num_groups "
+                f"{self.norm_num_groups} and of num_attention_heads {self.num_attention_heads}"
+            )
         if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
             raise ValueError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
 

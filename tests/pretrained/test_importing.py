@@ -30,14 +30,6 @@ def from_torch(tensor):
     return tensor.detach().movedim(-3, -1).numpy()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Nothing here runs for long, but much is compiled once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def model(hub, tmp_path_factory):
     """The imported family. Its networks are for pictures too small for the default size."""
