@@ -1,7 +1,7 @@
 """`gen1 bench`."""
 
 from gen1_jax.commands.common import OneLineParser, command, report, reporting
-from gen1_jax.data.commands import add_bench_render_arguments, run_bench_render
+from gen1_jax.commands.datasets import add_bench_render_arguments, run_bench_render
 
 
 def add_bench(commands) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from gen1_jax.commands.common import command, report, reporting
-from gen1_jax.data.commands import add_data_arguments, add_render_arguments, run_data, run_render
+from gen1_jax.commands.datasets import add_data_arguments, add_render_arguments, run_data, run_render
 
 
 def add_render(commands) -> None:
