@@ -87,11 +87,11 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
         progress: called with the stage ("reading", "depth", "structure", "sampling", "decoding"), units done, total.
 
     Returns:
-        A summary of plain values: sizes, settings, seconds of each stage.
+        A summary of plain values: sizes, settings, seconds in all.
 
     Raises:
         ValueError: the request, the files (`MediaError`) or the model (`FolderError`, `LayoutError`) are at fault.
-            Nothing is left behind then.
+            Wrong input leaves nothing behind, and no file is ever half-written.
     """
     began = time.perf_counter()
     outputs = _outputs(request)
