@@ -1,11 +1,12 @@
 """`gen1 ...`: arguments in, one clear line out when they are wrong. Heavy imports happen inside commands."""
 
+import argparse
 import os
 import sys
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import bench, data, edit, models
+from gen1_jax.commands import bench, data, edit, models, train
 from gen1_jax.commands.common import USAGE, OneLineParser
 
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
@@ -17,6 +18,7 @@ _COMMANDS = (
     data.add_prepare,
     data.add_precompute,
     data.add_data,
+    train.add_train,
     models.add_import,
     models.add_info,
     bench.add_bench,
@@ -25,13 +27,11 @@ _COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0, 2 for wrong input, 130 for Ctrl-C, 1 for a fault of this program."""
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        args.command(args)
-        return _SUCCESS
+        return args.command(args) or _SUCCESS
     except KeyboardInterrupt:
         print("gen1: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -45,6 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"gen1: {text}" if wrong_input else f"gen1: {type(error).__name__}: {text}", file=sys.stderr)
         return USAGE if wrong_input else _FAILURE
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Arguments; "--config.a.b=c", which only the recipe can judge, is kept aside for commands that take it."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(arguments)
+    if getattr(args, "takes_overrides", False):
+        args.overrides = [argument for argument in rest if argument.startswith("--config.")]
+        rest = [argument for argument in rest if argument not in args.overrides]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
 
 
 def _parser() -> OneLineParser:

@@ -14,10 +14,11 @@ ROOT = Path(gen1_jax.__file__).parent
 
 LEAVES = {"models", "diffusion", "synthetic", "parallel", "media"}
 MIDDLE = LEAVES | {"data", "pretrained"}
+TOP = {"training", "editing", "evaluation", "planning"}
 MAY_IMPORT = {
     **{leaf: {leaf} for leaf in LEAVES},
     **dict.fromkeys(("data", "pretrained"), MIDDLE),
-    **{name: MIDDLE | {"training", "editing", "evaluation"} for name in ("training", "editing", "evaluation")},
+    **{name: MIDDLE | TOP for name in TOP},
 }
 MAY_IMPORT["commands"] = set(MAY_IMPORT) | {"commands"}
 ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set(), "transformers": set()}

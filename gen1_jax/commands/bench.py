@@ -27,6 +27,22 @@ def add_bench(commands) -> None:
 
     parser = command(
         subjects,
+        "train",
+        _bench_train,
+        "time the U-Net's training step on random weights and latents",
+        "gen1 bench train --size full --clips 1 4 8 16 --images 64 --remat",
+    )
+    parser.add_argument("--size", default="nano", help="tiny, nano or full (nano)")
+    parser.add_argument("--clips", type=int, nargs="*", default=[8], metavar="N", help="batches of clips (8)")
+    parser.add_argument("--images", type=int, nargs="*", default=[], metavar="N", help="batches of images (none)")
+    parser.add_argument("--remat", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--mesh", default="", metavar="AXIS=N,...", help="devices along data, fsdp, tensor, context")
+    parser.add_argument("--microbatches", type=int, default=1, metavar="N", help="parts of each batch (1)")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps (10)")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each batch")
+
+    parser = command(
+        subjects,
         "render",
         reporting(run_bench_render),
         "time the renderer of synthetic clips, with and without encoding",
@@ -49,3 +65,25 @@ def _bench_sample(args) -> None:
         repeats=args.repeats,
     )
     report(result, args.json, None if args.json else render_sample(result))
+
+
+def _bench_train(args) -> None:
+    import json
+
+    from gen1_jax.evaluation.bench_train import bench_train, render_row, render_table
+    from gen1_jax.parallel.mesh import parse_mesh
+
+    rows = bench_train(
+        size=args.size,
+        clips=args.clips,
+        images=args.images,
+        remat=args.remat,
+        mesh=parse_mesh(args.mesh),
+        microbatches=args.microbatches,
+        steps=args.steps,
+    )
+    for number, row in enumerate(rows):
+        if args.json:
+            print(json.dumps(row), flush=True)
+        else:
+            print(render_row(row) if number else render_table(row), flush=True)

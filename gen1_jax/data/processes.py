@@ -134,12 +134,13 @@ class ProgressLine:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if self._start is None:
             self._start = (now, done)
         seconds, steps = now - self._start[0], done - self._start[1]
         pace = f"{steps * self._units / seconds:,.1f} {self._unit}/s" if steps and seconds else ""
+        pace = f"{pace}  {note}" if note else pace
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, pace=pace)
         elif self._enabled and now - self._told > 30:

@@ -14,9 +14,7 @@ from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
-from gen1_jax.pretrained.family import FULL, NANO
-
-SIZES = {"nano": NANO, "full": FULL}
+from gen1_jax.pretrained.family import SIZES
 
 
 def bench_sample(
@@ -33,7 +31,7 @@ def bench_sample(
     """Time the guided sampler on one clip: structure, content and weights are random.
 
     Args:
-        size: "nano" or "full".
+        size: "tiny", "nano" or "full".
         frames: frames of the clip.
         height: of the pictures, in pixels; that of the model if None.
         width: see height.

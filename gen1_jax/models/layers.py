@@ -15,6 +15,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from gen1_jax.models.partition import by_feature, fold, unfold
+
 Initialiser = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
@@ -57,6 +59,11 @@ class Linear(nnx.Module):
         y = x @ self.kernel[...].astype(x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
+    def halves(self, x: Float[Array, "*batch c"]) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch e"]]:
+        """y in two: (*batch, d / 2) each, by two products: y is far larger than the weights to cut or to join."""
+        kernels, biases = (jnp.split(p[...].astype(x.dtype), 2, axis=-1) for p in (self.kernel, self.bias))
+        return tuple(x @ by_feature(kernel) + by_feature(bias) for kernel, bias in zip(kernels, biases, strict=True))
+
 
 class Conv(nnx.Module):
     """2D convolution over (..., H, W, C); leading axes are batch. `kernel` is (kh, kw, in, out)."""
@@ -81,14 +88,15 @@ class Conv(nnx.Module):
         self.padding = ((padding, padding),) * 2 if isinstance(padding, int) else padding
 
     def __call__(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch i j d"]:
+        is_video = x.ndim == 5
         y = jax.lax.conv_general_dilated(
-            x.reshape(-1, *x.shape[-3:]),
+            fold(x) if is_video else x.reshape(-1, *x.shape[-3:]),
             self.kernel[...].astype(x.dtype),
             (self.stride, self.stride),
             self.padding,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        y = y.reshape(*x.shape[:-3], *y.shape[1:])
+        y = unfold(y, len(x)) if is_video else y.reshape(*x.shape[:-3], *y.shape[1:])
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -153,7 +161,7 @@ class FeedForward(nnx.Module):
         self.proj_out = Linear(4 * features, features, init=out_init)
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        value, gate = jnp.split(self.proj_in(x), 2, axis=-1)
+        value, gate = self.proj_in.halves(x)
         return self.proj_out(value * jax.nn.gelu(gate, approximate=False))
 
 

@@ -5,6 +5,7 @@ last projection starts at zero, so a fresh video model is its image model on eac
 """
 
 import jax
+import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
@@ -20,6 +21,7 @@ from gen1_jax.models.layers import (
     Linear,
     parameter,
 )
+from gen1_jax.models.partition import by_frame, by_position, fold, unfold
 
 Video = Float[Array, "b t h w c"]
 
@@ -34,8 +36,8 @@ class TemporalConv(nnx.Module):
         batch, frames, height, width, channels = x.shape
         if frames == 1:
             return x
-        y = self.conv(x.reshape(batch, frames, height * width, channels))
-        return x + y.reshape(x.shape)
+        y = self.conv(by_position(x.reshape(batch, frames, height * width, channels)))
+        return x + by_frame(by_position(y).reshape(x.shape))
 
 
 class ResnetBlock(nnx.Module):
@@ -53,6 +55,7 @@ class ResnetBlock(nnx.Module):
         self.conv_shortcut = None if in_channels == out_channels else Conv(in_channels, out_channels, 1)
 
     def __call__(self, x: Video, time: Float[Array, "b e"]) -> Float[Array, "b t h w d"]:
+        x = by_frame(x)
         y = self.temporal_conv1(self.conv1(jax.nn.silu(self.norm1(x))))
         y = y + self.time_emb_proj(jax.nn.silu(time))[:, None, None, None]
         y = self.temporal_conv2(self.conv2(jax.nn.silu(self.norm2(y))))
@@ -85,9 +88,10 @@ class SpatialTransformer(nnx.Module):
 
     def __call__(self, x: Video, content: Float[Array, "b n d"]) -> Video:
         batch, frames, height, width, _ = x.shape
-        y = rearrange(self.proj_in(self.norm(x)), "b t h w c -> (b t) (h w) c")
-        y = self.block(y, content.repeat(frames, axis=0))
-        y = rearrange(y, "(b t) (h w) c -> b t h w c", b=batch, h=height, w=width)
+        y = rearrange(self.proj_in(self.norm(x)), "b t h w c -> b t (h w) c")
+        content = jnp.broadcast_to(content[:, None], (batch, frames, *content.shape[1:]))
+        y = unfold(self.block(fold(y), fold(content)), batch)
+        y = rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width)
         return x + self.proj_out(y)
 
 
@@ -108,10 +112,12 @@ class TemporalTransformer(nnx.Module):
         batch, frames, height, width, _ = x.shape
         if frames == 1:
             return x
-        y = rearrange(self.proj_in(self.norm(x)), "b t h w c -> (b h w) t c")
-        y = self.block(y + self.frame_positions[...][:frames].astype(y.dtype))
-        y = rearrange(self.proj_out(y), "(b h w) t c -> b t h w c", b=batch, h=height, w=width)
-        return x + y
+        y = by_frame(self.proj_in(self.norm(x)))  # the norm is over whole frames
+        y = by_position(rearrange(y, "b t h w c -> b t (h w) c"))
+        y = fold(rearrange(y, "b t p c -> b p t c"))
+        y = self.proj_out(self.block(y + self.frame_positions[...][:frames].astype(y.dtype)))
+        y = by_position(rearrange(unfold(y, batch), "b p t c -> b t p c"))
+        return x + by_frame(rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width))
 
 
 class SpaceTimeTransformer(nnx.Module):
@@ -176,6 +182,6 @@ class UpBlock(nnx.Module):
 
     def __call__(self, x: Video, skips: list[Array], time: Float[Array, "b e"], content: Float[Array, "b n d"]):
         for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
-            x = resnet(jax.numpy.concatenate([x, skip], axis=-1), time)
+            x = resnet(jnp.concatenate([x, skip], axis=-1), time)
             x = self.attentions[i](x, content) if self.attentions else x
         return x

@@ -185,3 +185,55 @@ NANO = Gen1Config(
     width=128,
 )
 """The same code at 128x128, small enough for a laptop: the whole family has fewer than 16 M parameters."""
+
+TINY = Gen1Config(
+    unet=UNetConfig(
+        block_out_channels=(16, 16),
+        attention_levels=(False, True),
+        layers_per_block=1,
+        num_attention_heads=2,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+        max_frames=8,
+    ),
+    vae=VAEConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4),
+    clip=CLIPConfig(
+        text=CLIPTextConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            vocab_size=NANO.clip.text.vocab_size,
+            eos_token_id=NANO.clip.text.eos_token_id,
+        ),
+        vision=CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=16,
+            patch_size=8,
+        ),
+        projection_dim=16,
+    ),
+    depth=DPTConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=16,
+        backbone_out_indices=(0, 1, 2, 3),
+        neck_hidden_sizes=(8, 8, 8, 8),
+        fusion_hidden_size=8,
+    ),
+    prior=PriorConfig(num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=16, text_hidden_size=16),
+    schedule=NoiseSchedule(rescale_zero_terminal_snr=True),
+    height=32,
+    width=32,
+    num_frames=4,
+    window_overlap=2,
+)
+"""Every part at its smallest, to see that a recipe runs; it can learn next to nothing."""
+
+SIZES = {"tiny": TINY, "nano": NANO, "full": FULL}

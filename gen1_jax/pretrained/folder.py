@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initialise, unflatten
-from gen1_jax.pretrained.family import NANO, Gen1Config
+from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.tensors import (
     FolderError,
@@ -137,13 +137,13 @@ class SeededModel:
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The model that ships ("nano") or the one in a folder.
+    """The one in a folder, the model that ships ("nano"), or "tiny" or "full", sizes without weights.
 
     Raises:
         FolderError, LayoutError: see `ModelFolder`.
     """
-    if str(name_or_folder) == "nano":
-        return SeededModel(NANO, 0, "nano", _NANO)
+    if str(name_or_folder) in SIZES:
+        return SeededModel(SIZES[str(name_or_folder)], 0, str(name_or_folder), _NANO)
     if not Path(name_or_folder).is_dir():
         raise FolderError(f"{name_or_folder} is neither a model folder nor the name of a model that ships (nano)")
     return ModelFolder(name_or_folder)

@@ -1,0 +1,70 @@
+"""`gen1 train`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gen1_jax.commands.common import command, report, use_compilation_cache
+
+
+def add_train(commands) -> None:
+    """Declare `gen1 train`."""
+    parser = command(
+        commands,
+        "train",
+        _train,
+        "train a network by a recipe, or go on where it stopped",
+        "gen1 train --config configs/nano.py --workdir runs/nano --config.optimizer.learning_rate=3e-4",
+    )
+    parser.usage = "gen1 train --config FILE --workdir DIR [--config.A.B=VALUE ...] [options]"
+    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file with get_config(); see configs/")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="where checkpoints, logs and previews go")
+    parser.add_argument("--stage", type=int, metavar="N", help="end after stage N, counted from 1 (all stages)")
+    parser.add_argument("--profile", action="store_true", help="write a profiler trace of a few steps to DIR/profile")
+    parser.add_argument(
+        "--allow-older", action="store_true", help="if the newest checkpoint is damaged, go on from the one before"
+    )
+    group = parser.add_argument_group(
+        "several processes (TPU pods, Slurm, Open MPI and Kubernetes need none of these)"
+    )
+    group.add_argument("--coordinator-address", metavar="HOST:PORT")
+    group.add_argument("--num-processes", type=int, metavar="N")
+    group.add_argument("--process-id", type=int, metavar="N")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON, and no progress")
+    parser.set_defaults(overrides=[], takes_overrides=True)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from gen1_jax.parallel.distributed import initialise
+
+    initialise(args.coordinator_address, args.num_processes, args.process_id)
+
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.training.loop import train
+    from gen1_jax.training.recipe import read_recipe
+
+    use_compilation_cache()
+    config = read_recipe(args.config, args.overrides)
+    if args.stage is not None and not 1 <= args.stage <= len(config.stages):
+        raise ValueError(f"--stage is {args.stage}, but {args.config} has stages 1 to {len(config.stages)}")
+    with ProgressLine("training", "steps", enabled=not args.json) as progress:
+        outcome = train(
+            config,
+            Path(args.workdir),
+            last_stage=None if args.stage is None else args.stage - 1,
+            allow_older=args.allow_older,
+            profile=args.profile,
+            progress=progress,
+        )
+    summary = {
+        "workdir": args.workdir,
+        "step": outcome.step,
+        "total": config.total_steps,
+        "finished": outcome.exit_code == 0,
+        "metrics": dict(outcome.metrics),
+    }
+    text = "{workdir}: step {step} of {total}"
+    if outcome.exit_code:
+        print(f"gen1: told to end; saved at step {outcome.step}, the same command goes on", file=sys.stderr)
+    report(summary, args.json, text)
+    return outcome.exit_code

@@ -1,0 +1,177 @@
+"""`gen1 bench train`: speed and memory of the U-Net's training step on random weights and random latents."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from gen1_jax.data.batch import Batch
+from gen1_jax.data.config import Kind
+from gen1_jax.evaluation.bench import random_parameters
+from gen1_jax.models.module import abstract_parameters, parameter_count
+from gen1_jax.parallel.hardware import peak_flops
+from gen1_jax.parallel.mesh import MeshConfig, make_mesh
+from gen1_jax.parallel.sharding import Layout
+from gen1_jax.pretrained.family import SIZES, Gen1Config
+from gen1_jax.training.denoising import DenoisingObjective
+from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
+from gen1_jax.training.step import TrainStep, initial_state
+from gen1_jax.training.throughput import model_flops
+
+
+def bench_train(
+    *,
+    size: str = "nano",
+    clips: Sequence[int] = (8,),
+    images: Sequence[int] = (),
+    remat: bool = False,
+    mesh: MeshConfig | None = None,
+    microbatches: int = 1,
+    steps: int = 10,
+) -> Iterator[dict]:
+    """Time forward, backward, AdamW and EMA, for each batch size in turn.
+
+    Args:
+        size: "tiny", "nano" or "full".
+        clips: batch sizes of clips, of the model's own size and number of frames.
+        images: batch sizes of images, as tall and wide.
+        remat: recompute activations of blocks in the backward pass.
+        mesh: how the devices are arranged; None for all along `data`.
+        microbatches: parts of each batch.
+        steps: timed steps.
+
+    Yields:
+        For each batch plain values, times in seconds, memory in bytes; or "error" where it does not fit.
+
+    Raises:
+        ValueError: an unknown size, a mesh that does not fit the devices, or numbers below one.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    if min((steps, microbatches, *clips, *images)) < 1:
+        raise ValueError("batch sizes, microbatches and steps must be at least 1")
+    config = SIZES[size]
+    layout = Layout(make_mesh(mesh or MeshConfig()))
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    objective = DenoisingObjective(config, structure_levels=(0, 7), dtype=dtype, remat=remat)
+    optimizer = OptimizerConfig()
+    rates = learning_rates(optimizer, [(1000, None)])
+    step = TrainStep(objective, optimizer, rates, layout, dtype=dtype)
+    params = random_parameters(abstract_parameters(objective.module), jnp.float32)
+    shardings = step.state_shardings
+    state = jax.jit(lambda p: initial_state(p, optimizer), out_shardings=shardings)(
+        jax.device_put(params, shardings.params)
+    )
+    del params
+    common = {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "mesh": {name: n for name, n in layout.mesh.shape.items() if n > 1},
+        "jax": jax.__version__,
+        "size": size,
+        "parameters": parameter_count(state.params),
+        "dtype": jnp.dtype(dtype).name,
+        "remat": remat,
+        "microbatches": microbatches,
+    }
+    plain = DenoisingObjective(config, structure_levels=(0, 7), dtype=dtype)
+    counter = TrainStep(plain, optimizer, rates, layout, dtype=dtype)
+    for kind, batch_size in [("video", n) for n in clips] + [("image", n) for n in images]:
+        batch = random_latents(config, kind, batch_size)
+        row = common | {"kind": kind, "batch": batch_size}
+        try:
+            flops = model_flops(counter, {}, objective.inputs(batch))
+            timing, state = _time(step, state, objective.inputs(batch), microbatches, steps)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            yield row | {"error": "out of memory"}
+            if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+                return
+            continue
+        rate = flops / timing["seconds"]
+        peak = peak_flops(common["device"])
+        yield (
+            row
+            | timing
+            | {
+                "tflop": flops / 1e12,
+                "tflop_per_second": rate / 1e12 / common["devices"],
+                "mfu": rate / common["devices"] / peak if peak else None,
+                "examples_per_second": batch_size / timing["seconds"],
+            }
+        )
+
+
+def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
+    """A batch of latents of the model's own size, as `gen1 precompute` makes them, of noise."""
+    rng = np.random.default_rng(0)
+    frames = 1 if kind == "image" else config.num_frames
+    height, width = (side // config.vae.downscale for side in (config.height, config.width))
+    channels = config.unet.latent_channels
+
+    def noise(*shape):
+        block = rng.standard_normal(1 << 16).astype(ml_dtypes.bfloat16)
+        return np.resize(block, (batch_size, *shape))
+
+    return Batch(
+        moments=noise(frames, height, width, 2 * channels),
+        structure=noise(8, frames, height, width, channels),
+        content=noise(config.unet.cross_attention_dim),
+        content_index=np.zeros(batch_size, np.int32),
+        caption=np.zeros((batch_size, 1), np.uint8),
+        record=np.zeros((batch_size, 2), np.int32),
+        kind=kind,
+        bucket=(config.height, config.width),
+    )
+
+
+def _time(step: TrainStep, state, inputs: dict, microbatches: int, steps: int) -> tuple[dict, object]:
+    placed = step.layout.put_batch(inputs)
+    began = time.perf_counter()
+    compiled = step.jitted(microbatches).lower(state, {}, placed).compile()
+    compile_seconds = time.perf_counter() - began
+    for _ in range(2):
+        state, metrics = compiled(state, {}, placed)
+    jax.block_until_ready(metrics)
+    began = time.perf_counter()
+    for _ in range(steps):  # queued one after the other, as in training
+        state, metrics = compiled(state, {}, placed)
+    jax.block_until_ready(metrics)
+    seconds = (time.perf_counter() - began) / steps
+    memory = compiled.memory_analysis()
+    return {
+        "compile_seconds": compile_seconds,
+        "seconds": seconds,
+        "state_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "peak_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+    }, state
+
+
+def render_table(row: dict) -> str:
+    """What all batches share, the head of the table, and its first row."""
+    mesh = ",".join(f"{axis}={n}" for axis, n in row["mesh"].items())
+    return (
+        f"{row['size']} U-Net, {row['parameters']:,} parameters, {row['dtype']}, forward + backward + AdamW + EMA\n"
+        f"{row['devices']} x {row['device']} {mesh} (jax {row['jax']}), remat {'on' if row['remat'] else 'off'}, "
+        f"{row['microbatches']} microbatch{'es' if row['microbatches'] > 1 else ''}\n"
+        f"{'batch':>12} {'step ms':>9} {'TFLOP':>8} {'TFLOP/s':>8} {'MFU':>6} {'state':>10} {'temporary':>10} "
+        f"{'compile':>8}\n{render_row(row)}"
+    )
+
+
+def render_row(row: dict) -> str:
+    """A batch as a person reads it; TFLOP/s and memory of one device."""
+    name = f"{row['batch']} {'clips' if row['kind'] == 'video' else 'images'}"
+    if "error" in row:
+        return f"{name:>12} {row['error']}"
+    mfu = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
+    return (
+        f"{name:>12} {1000 * row['seconds']:9.1f} {row['tflop']:8.2f} {row['tflop_per_second']:8.1f} {mfu:>6} "
+        f"{row['state_bytes'] / 2**30:6.1f} GiB {row['temporary_bytes'] / 2**30:6.1f} GiB "
+        f"{row['compile_seconds']:6.0f} s"
+    )

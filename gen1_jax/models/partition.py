@@ -1,0 +1,87 @@
+"""Where a network says how its activations may be divided, without knowing over what.
+
+Spatial layers need whole frames, temporal layers need all frames of a position. Networks name these two layouts; a
+`Partition` that someone installs while a function is traced turns the names into placements. None is installed by
+default: every function here is then the identity or a plain reshape.
+"""
+
+import contextlib
+import contextvars
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Array, Float
+
+
+@runtime_checkable
+class Partition(Protocol):
+    """What the names mean."""
+
+    def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]: ...
+    def by_position(self, x: Float[Array, "b t p c"]) -> Float[Array, "b t p c"]: ...
+    def by_feature(self, x: Float[Array, "*in d"]) -> Float[Array, "*in d"]: ...
+    def fold(self, x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]: ...
+    def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]: ...
+
+
+class Undivided:
+    """The default: nothing is placed anywhere."""
+
+    def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
+        """x."""
+        return x
+
+    by_position = by_frame
+
+    def by_feature(self, x: Float[Array, "*in d"]) -> Float[Array, "*in d"]:
+        """x."""
+        return x
+
+    def fold(self, x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
+        """Rows of b after one another."""
+        return x.reshape(-1, *x.shape[2:])
+
+    def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
+        """The inverse of `fold`."""
+        return x.reshape(batch, -1, *x.shape[1:])
+
+
+_UNDIVIDED = Undivided()
+_partition: contextvars.ContextVar[Partition] = contextvars.ContextVar("partition", default=_UNDIVIDED)
+
+
+@contextlib.contextmanager
+def partitioned(partition: Partition):
+    """Networks that are traced inside are divided by `partition`. A function jitted before is not traced again."""
+    token = _partition.set(partition)
+    try:
+        yield
+    finally:
+        _partition.reset(token)
+
+
+def by_frame(x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
+    """Each device holds whole frames."""
+    return _partition.get().by_frame(x)
+
+
+def by_position(x: Float[Array, "b t p c"]) -> Float[Array, "b t p c"]:
+    """Each device holds all frames of some positions."""
+    return _partition.get().by_position(x)
+
+
+def by_feature(x: Float[Array, "*in d"]) -> Float[Array, "*in d"]:
+    """Weights, of which each device holds some of the last axis."""
+    return _partition.get().by_feature(x)
+
+
+def fold(x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
+    """Frames (or positions) as one batch, n = b * s, for layers to which each is a picture (a sequence) of its own.
+
+    Their order in the batch is the partition's affair: only `unfold` takes them back.
+    """
+    return _partition.get().fold(x)
+
+
+def unfold(x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
+    """The inverse of `fold`, b = `batch`."""
+    return _partition.get().unfold(x, batch)

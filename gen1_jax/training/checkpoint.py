@@ -1,0 +1,203 @@
+"""Checkpoints: the whole state of a run, written in the background, atomic, verified when it is read.
+
+    checkpoints/STEP/params  ema  progress (optimizer, counters)  record (JSON: recipe, stage, data cursor, versions)
+
+The record holds checksums of the bits of every array, which are sums and so the same on any mesh.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gen1_jax.models.module import Params
+from gen1_jax.training.config import CheckpointConfig
+from gen1_jax.training.step import TrainState
+
+FOLDER = "checkpoints"
+_ITEMS = ("params", "ema", "progress", "record")
+_PACKAGES = ("gen1-jax", "jax", "flax", "optax", "orbax-checkpoint")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged or cannot be written. One line that names it."""
+
+
+class Checkpoints:
+    """The checkpoints of a workdir; a context manager.
+
+    Args:
+        workdir: of the run.
+        config: what is kept; None to read only.
+    """
+
+    def __init__(self, workdir: Path, config: CheckpointConfig | None = None):
+        self.folder = workdir / FOLDER
+        options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+        if config is not None:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=config.keep, keep_period=config.keep_every, enable_async_checkpointing=True
+            )
+        self._manager = ocp.CheckpointManager(self.folder.absolute(), item_names=_ITEMS, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            self.wait()
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
+        """Starts writing; returns as soon as the state has been copied to the host.
+
+        Raises:
+            CheckpointError: this or the one before could not be written.
+        """
+        if step in self._manager.all_steps():
+            return
+        versions = {name: metadata.version(name) for name in _PACKAGES}
+        record = {**record, "step": step, "versions": versions, "checksums": checksums(state)}
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    ema=ocp.args.StandardSave(state.ema),
+                    progress=ocp.args.StandardSave(_progress(state)),
+                    record=ocp.args.JsonSave(record),
+                ),
+            )
+
+    def wait(self) -> None:
+        """Until all is written.
+
+        Raises:
+            CheckpointError: it could not be.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def check(self) -> None:
+        """Raises CheckpointError if writing in the background has failed."""
+        with self._writing():
+            self._manager.check_for_errors()
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether the processes of this run have been told to end and are to save at this step, all at the same."""
+        return self._manager.reached_preemption(step)
+
+    def delete(self, step: int) -> None:
+        """Removes a checkpoint, damaged or not."""
+        self._manager.delete(step)
+
+    def record(self, step: int) -> dict[str, Any]:
+        """What is known about a checkpoint.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        with self._reading(step):
+            return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
+        """The state, straight into the shards that `abstract` asks for.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        with self._reading(step):
+            items = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(abstract.params),
+                    ema=ocp.args.StandardRestore(abstract.ema),
+                    progress=ocp.args.StandardRestore(_progress(abstract)),
+                    record=ocp.args.JsonRestore(),
+                ),
+            )
+            state = TrainState(params=items.params, ema=items.ema, **items.progress)
+            self._verify(step, items.record, checksums(state))
+        return state
+
+    def weights(self, step: int, abstract: Params, *, ema: bool = True) -> Params:
+        """The EMA weights (or the raw ones) alone, on the host.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        item = "ema" if ema else "params"
+        with self._reading(step):
+            arguments = {item: ocp.args.StandardRestore(jax.tree.map(_on_host, abstract))}
+            items = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore(), **arguments))
+            self._verify(step, items.record, {item: _digest(items[item])})
+        return items[item]
+
+    def _verify(self, step: int, record: Mapping[str, Any], found: Mapping[str, str]) -> None:
+        for name, value in found.items():
+            if record["checksums"][name] != value:
+                raise CheckpointError(f"{self.folder / str(step)} is damaged: its {name} are not what was saved")
+
+    def _reading(self, step: int):
+        return _one_line(f"{self.folder / str(step)} is damaged or incomplete")
+
+    def _writing(self):
+        last = f"the last good one is of step {self.steps[-1]}" if self.steps else "there is none yet"
+        return _one_line(f"a checkpoint cannot be written to {self.folder} ({last})")
+
+
+def checksums(state: TrainState) -> dict[str, str]:
+    """A hash of the bits of each part of a state, the same on every mesh."""
+    parts = {"params": state.params, "ema": state.ema, "progress": _progress(state)}
+    return {name: _digest(part) for name, part in parts.items()}
+
+
+def _progress(state: TrainState) -> dict[str, Any]:
+    return {name: value for name, value in state._asdict().items() if name not in ("params", "ema")}
+
+
+def _digest(tree: Any) -> str:
+    leaves = jax.tree.leaves(tree)
+    sums = np.asarray(_bit_sums(leaves)) if isinstance(leaves[0], jax.Array) else np.array(list(map(_host_sum, leaves)))
+    return hashlib.sha256(np.ascontiguousarray(sums, np.uint32)).hexdigest()[:16]
+
+
+@jax.jit
+def _bit_sums(leaves: list[jax.Array]) -> jax.Array:
+    """Of each array the bits of its elements as whole numbers, summed modulo 2^32: exact in any order."""
+    return jnp.stack([jax.lax.bitcast_convert_type(leaf, jnp.uint32).sum(dtype=jnp.uint32) for leaf in leaves])
+
+
+def _host_sum(leaf: np.ndarray) -> int:
+    return int(np.ascontiguousarray(leaf).view(np.uint32).sum(dtype=np.uint32))
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    return np.empty(leaf.shape, leaf.dtype)
+
+
+class _one_line:
+    """Turns whatever a library raises inside into a `CheckpointError` of one line."""
+
+    def __init__(self, message: str):
+        self._message = message
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CheckpointError):
+            reason = " ".join(str(error).split())[:300] or kind.__name__
+            raise CheckpointError(f"{self._message}: {reason}") from error

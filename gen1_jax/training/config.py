@@ -1,0 +1,198 @@
+"""A training run as data: frozen dataclasses own the fields and their defaults, `configs/*.py` fill them in."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import dacite
+
+from gen1_jax.data.config import DataConfig, Kind
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
+from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.training.autoencoder import AutoencoderConfig
+from gen1_jax.training.contrastive import ContrastiveConfig
+from gen1_jax.training.denoising import DenoisingConfig
+from gen1_jax.training.monodepth import MonodepthConfig
+from gen1_jax.training.optimizer import OptimizerConfig
+from gen1_jax.training.prior import PriorTrainingConfig
+
+Component = Literal["unet", "vae", "clip", "depth", "prior"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A part of a run: which batches are drawn and what the model is told. The model itself is the same in all.
+
+    Attributes:
+        name: for logs.
+        steps: optimizer steps.
+        image_probability: that a batch is one of images; None for that of the data.
+        structure: whether the U-Net sees structure; without it, zeros, and t_s 0.
+        structure_levels: t_s is drawn uniformly from the first to the last, both included.
+        learning_rate: peak of this stage; None for that of the optimizer.
+    """
+
+    name: str
+    steps: int
+    image_probability: float | None = None
+    structure: bool = True
+    structure_levels: tuple[int, int] = (0, 0)
+    learning_rate: float | None = None
+
+    def __post_init__(self):
+        low, high = self.structure_levels
+        if not 0 <= low <= high <= MAX_STRUCTURE_LEVEL:
+            raise ValueError(f"stage {self.name}: structure_levels {low} to {high} are not within 0 ... 7")
+        if self.steps < 1:
+            raise ValueError(f"stage {self.name}: {self.steps} steps, not at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MicrobatchConfig:
+    """Into how many parts, one after the other, a batch of each kind is divided to save memory.
+
+    Attributes:
+        image: parts of a batch of images.
+        video: parts of a batch of clips.
+    """
+
+    image: int = 1
+    video: int = 1
+
+    def of(self, kind: Kind) -> int:
+        """Parts of a batch of this kind."""
+        return self.image if kind == "image" else self.video
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What is kept of a run.
+
+    Attributes:
+        every: steps between checkpoints; the end of a stage has one too.
+        keep: how many of the last are kept.
+        keep_every: further ones that stay: those of steps divisible by this; None for none.
+    """
+
+    every: int = 1000
+    keep: int = 3
+    keep_every: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreviewConfig:
+    """A fixed edit, sampled with the EMA weights as training goes on.
+
+    Attributes:
+        every: steps between previews; 0 for none.
+        video: path of the clip; None for the one that ships.
+        image: path of the picture whose content is asked for; None for a prompt.
+        prompt: what is asked for otherwise.
+        frames: of the clip.
+        num_inference_steps: of the sampler.
+        guidance_scale: w.
+        temporal_guidance_scale: w_t.
+    """
+
+    every: int = 0
+    video: str | None = None
+    image: str | None = None
+    prompt: str = "a clay world"
+    frames: int = 8
+    num_inference_steps: int = 25
+    guidance_scale: float = 7.5
+    temporal_guidance_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        component: the network that is trained; the others of the model are frozen.
+        model: where the architecture, the frozen networks and the initial weights come from: a model folder, a
+            training workdir, or "nano"; "tiny" and "full" name sizes that have no weights.
+        from_scratch: start from `seed` even if the model has weights.
+        data: the batches.
+        stages: one after the other.
+        optimizer: how weights change.
+        unet: what the U-Net learns.
+        vae: what the autoencoder learns.
+        clip: what CLIP learns.
+        depth: what the depth network learns.
+        prior: what the prior learns.
+        mesh: how devices are arranged.
+        microbatches: gradient accumulation.
+        dtype: of the computation; parameters and optimizer are float32.
+        remat: recompute activations of the U-Net's blocks instead of keeping them.
+        seed: of initial weights and of every draw.
+        log_every: steps between entries of the log.
+        max_skipped: this many steps without finite gradients in a row end the run.
+        checkpoint: what is kept.
+        preview: an edit as training goes on.
+    """
+
+    component: Component = "unet"
+    model: str = "nano"
+    from_scratch: bool = False
+    data: DataConfig
+    stages: tuple[StageConfig, ...]
+    optimizer: OptimizerConfig = OptimizerConfig()
+    unet: DenoisingConfig = DenoisingConfig()
+    vae: AutoencoderConfig = AutoencoderConfig()
+    clip: ContrastiveConfig = ContrastiveConfig()
+    depth: MonodepthConfig = MonodepthConfig()
+    prior: PriorTrainingConfig = PriorTrainingConfig()
+    mesh: MeshConfig = MeshConfig()
+    microbatches: MicrobatchConfig = MicrobatchConfig()
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    remat: bool = False
+    seed: int = 0
+    log_every: int = 50
+    max_skipped: int = 20
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    preview: PreviewConfig = PreviewConfig()
+
+    def __post_init__(self):
+        if not self.stages:
+            raise ValueError("a run needs at least one stage")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need names of their own: {', '.join(names)}")
+        for name in ("log_every", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def first_step(self, stage: int) -> int:
+        """The step of the run with which a stage begins."""
+        return sum(s.steps for s in self.stages[:stage])
+
+    def stage_data(self, stage: int) -> DataConfig:
+        """The batches of a stage: other draws in each, so that none repeats the one before."""
+        chosen = self.stages[stage].image_probability
+        probability = self.data.image_probability if chosen is None else chosen
+        return dataclasses.replace(
+            self.data, image_probability=probability, seed=(self.data.seed + 7919 * stage) % 2**32
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts of plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """The inverse of `to_dict`; absent fields keep their defaults.
+
+        Raises:
+            ValueError: an unknown field, or a value of the wrong type or out of range, by name.
+        """
+        settings = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
+        try:
+            return dacite.from_dict(cls, values, settings)
+        except (dacite.DaciteError, TypeError) as error:
+            raise ValueError(str(error)) from None

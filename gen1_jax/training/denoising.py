@@ -1,0 +1,197 @@
+"""What the U-Net learns: to see through noise, told the structure and the content of the clip itself.
+
+    pixels ──autoencoder──► z_0 ──add noise──► z_t ─────────────────────┐
+    depth ──normalise──► blur t_s ──autoencoder──► s (zeros before stage 3) ─┼─► U-Net ─► v ─► loss
+    a frame ──CLIP──► c (sometimes zeros) ─────────────────────────────┘
+
+arXiv 2302.03011, sections 3.1 to 3.3. Everything but the U-Net is frozen; `gen1 precompute` may have run it before.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from gen1_jax.data.batch import Batch
+from gen1_jax.data.config import Inputs as InputKind
+from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
+from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.structure import normalise_depth, structure_images
+from gen1_jax.models.unet import SpaceTimeUNet
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.training.objective import Inputs
+
+NOISE_BINS = 4
+"""The loss is also reported by noise level: timesteps are divided into this many equal ranges."""
+
+_FIELDS: dict[InputKind, tuple[str, ...]] = {
+    "pixels": ("pixels", "content_index"),
+    "depth": ("pixels", "depth", "content_index"),
+    "latents": ("moments", "structure", "content"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenoisingConfig:
+    """How the U-Net is trained.
+
+    Attributes:
+        content_dropout: probability that the content is the null content, for guidance.
+        weighting: of noise levels: "uniform" or "min_snr".
+        gamma: where "min_snr" clips.
+    """
+
+    content_dropout: float = 0.1
+    weighting: str = "uniform"
+    gamma: float = 5.0
+
+    def __post_init__(self):
+        if not 0 <= self.content_dropout <= 1:
+            raise ValueError(f"denoising.content_dropout is {self.content_dropout}, not in [0, 1]")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"denoising.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
+
+
+class _Draw(NamedTuple):
+    """What is random about an example."""
+
+    posterior: Float[Array, "b t h w c"]
+    noise: Float[Array, "b t h w c"]
+    timestep: Int[Array, " b"]
+    level: Int[Array, " b"]
+    drop: Bool[Array, " b"]
+
+
+class DenoisingObjective:
+    """The diffusion loss of one stage. See `Objective`.
+
+    Args:
+        config: of the family.
+        settings: of the loss.
+        dtype: of the computation.
+        inputs: what batches hold.
+        structure: whether the U-Net sees structure.
+        structure_levels: t_s is drawn from the first to the last.
+        remat: recompute activations of the U-Net's blocks.
+    """
+
+    component = "unet"
+
+    def __init__(
+        self,
+        config: Gen1Config,
+        settings: DenoisingConfig = DenoisingConfig(),
+        *,
+        dtype: DTypeLike = jnp.float32,
+        inputs: InputKind = "latents",
+        structure: bool = True,
+        structure_levels: tuple[int, int] = (0, 0),
+        remat: bool = False,
+    ):
+        self.config, self.settings = config, settings
+        self.structure = structure and config.unet.structure_channels > 0
+        self.structure_levels, self._inputs, self._dtype = structure_levels, inputs, dtype
+        self.module = SpaceTimeUNet(config.unet, dtype=dtype, remat=remat)
+        estimates = ("depth",) if self.structure and inputs == "pixels" else ()
+        self.frozen = () if inputs == "latents" else ("vae", "clip", *estimates)
+
+    def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The arrays of the batch that the loss reads."""
+        names = [n for n in _FIELDS[self._inputs] if self.structure or n not in ("depth", "structure")]
+        arrays = {name: getattr(batch, name) for name in names}
+        if missing := [name for name, array in arrays.items() if array is None]:
+            raise ValueError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
+        if self.structure:  # as an input, so that stages that differ in it alone share their compilation
+            arrays["structure_levels"] = np.tile(np.array(self.structure_levels, np.int32), (len(batch), 1))
+        return arrays
+
+    def loss(
+        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+    ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
+        """The denoising loss of each example, and the same by range of timesteps."""
+        networks = {name: Bound(self.config.build(name, self._dtype), weights) for name, weights in frozen.items()}
+        moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
+        mean, log_variance = jnp.split(moments, 2, axis=-1)
+        levels = inputs.get("structure_levels", jnp.zeros((len(keys), 2), jnp.int32))
+        draw = jax.vmap(lambda key, levels: self._draw(key, levels, mean.shape[1:]))(keys, levels)
+        latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
+        structure, content = jax.lax.stop_gradient(
+            (self._structure(networks, inputs, draw.level, latents), self._content(networks, inputs))
+        )
+        content = jnp.where(draw.drop[:, None], 0, content.astype(jnp.float32))[:, None]
+
+        schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
+        alpha, sigma = schedule.alpha_sigma(draw.timestep)
+        noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
+        unet = Bound(self.module, params)
+        prediction = unet.apply(params, noisy, draw.timestep, content, structure, draw.level)
+        losses = denoising_loss(
+            prediction,
+            training_target(prediction_type, latents, draw.noise, alpha, sigma),
+            schedule.alpha_bar(draw.timestep),
+            prediction_type=prediction_type,
+            weighting=self.settings.weighting,
+            gamma=self.settings.gamma,
+        )
+        return losses, self._by_noise(losses, draw.timestep)
+
+    def _draw(self, key: Key[Array, ""], levels: Int[Array, "2"], shape: tuple[int, ...]) -> _Draw:
+        keys = jax.random.split(key, 5)
+        return _Draw(
+            posterior=jax.random.normal(keys[0], shape),
+            noise=jax.random.normal(keys[1], shape),
+            timestep=jax.random.randint(keys[2], (), 0, self.config.schedule.num_train_timesteps),
+            level=jax.random.randint(keys[3], (), levels[0], levels[1] + 1),
+            drop=jax.random.bernoulli(keys[4], self.settings.content_dropout),
+        )
+
+    def _encode(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w m"]:
+        vae = networks["vae"]
+        posterior = vae.apply(vae.params, _images(inputs["pixels"]), method="encode")
+        return jnp.concatenate(posterior, axis=-1)
+
+    def _structure(
+        self, networks: Mapping[str, Bound], inputs: Inputs, level: Int[Array, " b"], latents: Float[Array, "b t h w c"]
+    ) -> Float[Array, "b t h w s"] | None:
+        if not self.config.unet.structure_channels:
+            return None
+        if not self.structure:
+            return jnp.zeros_like(latents)
+        if "structure" in inputs:
+            return inputs["structure"][jnp.arange(len(level)), level].astype(jnp.float32)
+        pictures = structure_images(normalise_depth(self._depth(networks, inputs)), level)
+        return networks["vae"].apply(networks["vae"].params, pictures, method="images_to_latents")
+
+    def _depth(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w"]:
+        if "depth" in inputs:
+            return inputs["depth"].astype(jnp.float32)
+        images = _images(inputs["pixels"])
+        flat = images.reshape(-1, *images.shape[2:])
+        depth = networks["depth"]  # all at once: a loop over chunks would cut across the devices that share the batch
+        estimate = depth.apply(depth.params, flat, method="estimate", frames_per_chunk=len(flat))
+        return estimate.reshape(images.shape[:-1])
+
+    def _content(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b d"]:
+        if "content" in inputs:
+            return inputs["content"]
+        frames = inputs["pixels"][jnp.arange(len(inputs["pixels"])), inputs["content_index"]]
+        clip = networks["clip"]
+        return clip.apply(clip.params, clip.module.preprocess(frames), method="encode_image")
+
+    def _by_noise(self, losses: Float[Array, " b"], timestep: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
+        total = self.config.schedule.num_train_timesteps
+        edges = [total * i // NOISE_BINS for i in range(NOISE_BINS + 1)]
+        return {
+            f"loss_t{low}-{high - 1}": jnp.where((timestep >= low) & (timestep < high), losses, jnp.nan)
+            for low, high in itertools.pairwise(edges)
+        }
+
+
+def _images(pixels: Array) -> Float[Array, "b t h w 3"]:
+    return pixels.astype(jnp.float32) / 127.5 - 1

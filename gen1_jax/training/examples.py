@@ -1,0 +1,41 @@
+"""What objectives do to the examples of a batch, each by its own key."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+
+from gen1_jax.data.batch import Batch
+
+
+def split_keys(keys: Key[Array, " b"], count: int) -> Key[Array, "count b"]:
+    """`count` independent keys of each example."""
+    return jax.vmap(partial(jax.random.split, num=count), out_axes=1)(keys)
+
+
+def random_index(keys: Key[Array, " b"], size: int) -> Int[Array, " b"]:
+    """A number from 0 to size - 1 for each example, all equally likely."""
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, size))(keys)
+
+
+def pick_frames(clips: Shaped[Array, " b t *frame"], index: Int[Array, " b"]) -> Shaped[Array, " b *frame"]:
+    """One frame of each clip."""
+    return clips[:, 0] if clips.shape[1] == 1 else jax.vmap(lambda clip, i: clip[i])(clips, index)
+
+
+def to_images(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """0 ... 255 to [-1, 1], float32."""
+    return pixels.astype(jnp.float32) / 127.5 - 1
+
+
+def require(batch: Batch, *names: str) -> None:
+    """Refuse a batch without arrays that an objective trains on.
+
+    Raises:
+        ValueError: naming the first that is missing.
+    """
+    for name in names:
+        if getattr(batch, name) is None:
+            inputs = "depth" if name == "depth" else "pixels"
+            raise ValueError(f"the batches have no {name}, which this objective trains on: set inputs to {inputs!r}")

@@ -1,0 +1,304 @@
+"""The loop: the stages of a recipe, one after the other, from wherever the workdir has come to.
+
+restore or initialise ─► for each stage: for each batch: step ─► log ─► preview ─► checkpoint ─► told to end?
+"""
+
+import collections
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen1_jax.data.batch import Batch
+from gen1_jax.data.mixture import BatchIterator, Mixture
+from gen1_jax.data.precompute import check_latents
+from gen1_jax.models.module import Params, cast_kernels, initialise
+from gen1_jax.parallel.mesh import make_mesh
+from gen1_jax.parallel.sharding import ENCODER_RULES, Layout
+from gen1_jax.training.checkpoint import CheckpointError, Checkpoints
+from gen1_jax.training.config import TrainConfig
+from gen1_jax.training.interruption import Interruption
+from gen1_jax.training.metrics import MeanMetrics, MetricsLog
+from gen1_jax.training.objective import Calibrated
+from gen1_jax.training.objectives import make_objective
+from gen1_jax.training.optimizer import learning_rates
+from gen1_jax.training.preview import Preview
+from gen1_jax.training.recipe import differences
+from gen1_jax.training.step import TrainState, TrainStep, initial_state
+from gen1_jax.training.throughput import Throughput, model_flops
+from gen1_jax.training.workdir import open_trained, with_latent_scale
+
+_IN_FLIGHT = 2  # steps that may be queued on the device
+_PROFILED = range(3, 6)  # steps after the start: those before compile
+
+Progress = Callable[[int, int, str], None]
+"""Called with (steps done, steps in all, a few words)."""
+
+
+class TrainingStopped(RuntimeError):
+    """The run cannot go on; the message names the last good checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    Attributes:
+        step: of the run.
+        exit_code: 0 when what was asked for is done; `interruption.PREEMPTED` or `INTERRUPTED` when told to end.
+        metrics: of the last entry of the log.
+    """
+
+    step: int
+    exit_code: int
+    metrics: Mapping[str, Any]
+
+
+def train(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    last_stage: int | None = None,
+    allow_older: bool = False,
+    profile: bool = False,
+    progress: Progress = lambda done, total, note: None,
+) -> Outcome:
+    """Runs a recipe, or goes on with it.
+
+    Args:
+        config: the recipe.
+        workdir: where everything is written.
+        last_stage: end after this stage (from 0); None for all.
+        allow_older: if the newest checkpoint is damaged, go on from the one before.
+        profile: write a trace of a few steps for TensorBoard or Perfetto.
+        progress: called as it goes.
+
+    Raises:
+        ValueError: the recipe, the data, the model and the workdir do not fit each other.
+        CheckpointError: a damaged checkpoint, or none can be written.
+        TrainingStopped: too many steps without finite gradients.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Checkpoints(workdir, config.checkpoint) as checkpoints:
+        run = _Run(config, workdir, checkpoints, progress, profile)
+        run.restore(allow_older) or run.initialise()
+        return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
+
+
+class _Run:
+    """What lives as long as one call of `train`."""
+
+    def __init__(
+        self, config: TrainConfig, workdir: Path, checkpoints: Checkpoints, progress: Progress, profile: bool
+    ) -> None:
+        self.config, self.workdir, self.checkpoints, self.progress = config, workdir, checkpoints, progress
+        self.profile_at = _PROFILED if profile else range(0)
+        self.layout = Layout(make_mesh(config.mesh))
+        self.source = open_trained(config.model)
+        self.family = self.source.config
+        self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
+        self.frozen: dict[str, Params] = {}
+        self.metrics: dict[str, Any] = {}
+        self.state: TrainState
+        self.step = 0  # of the run, that `state` has come to
+        self.data_state: dict[str, Any] | None = None
+
+    def restore(self, allow_older: bool) -> bool:
+        """Takes up the newest checkpoint; False if there is none."""
+        for step in reversed(self.checkpoints.steps):
+            try:
+                record = self.checkpoints.record(step)
+                if different := differences(record["config"], self.config.to_dict()):
+                    raise ValueError(f"{self.workdir} was made by another recipe: {different}")
+                self.state = self.checkpoints.restore(step, self._abstract_state())
+            except CheckpointError as error:
+                older = [s for s in self.checkpoints.steps if s < step]
+                if not (allow_older and older):
+                    hint = f"; --allow-older goes on from step {older[-1]}" if older else ""
+                    raise CheckpointError(f"{error}{hint}") from None
+                continue
+            self.step, self.data_state, self.metrics = step, record["data"], record["metrics"]
+            self._drop_newer(step)
+            return True
+        return False
+
+    def _drop_newer(self, step: int) -> None:
+        """Damaged checkpoints would stand in the way of those that will be written in their place."""
+        for newer in [s for s in self.checkpoints.steps if s > step]:
+            self.checkpoints.delete(newer)
+
+    def initialise(self) -> None:
+        """The weights of the model, or new ones, straight into their shards."""
+        step = self._train_step(0)
+        params = self._initial_params(step)
+        make = jax.jit(lambda p: initial_state(p, self.config.optimizer), out_shardings=step.state_shardings)
+        self.state = make(params)
+        _write_json(self.workdir / "config.json", self.config.to_dict())
+
+    def _initial_params(self, step: TrainStep) -> Params:
+        component, objective = self.config.component, step.objective
+        fresh = self.config.from_scratch or self.source.warning is not None
+        host = initialise(objective.module, self.config.seed) if fresh else self.source.parameters(component)
+        if isinstance(objective, Calibrated):
+            batches = self._mixture(0, whole=True).iterate()
+            host = objective.calibrate(host, self._frozen(objective.frozen), batches)
+            batches.close()
+        host = jax.tree.map(lambda x: np.asarray(x, np.float32), host)
+        return self.layout.put(host, step.state_shardings.params)
+
+    def go(self, last_stage: int) -> Outcome:
+        """Runs the stages that are not done."""
+        done = self.config.first_step(last_stage + 1)
+        log = MetricsLog(self.workdir, self.step, enabled=jax.process_index() == 0)
+        with log, Interruption(self.checkpoints.reached_preemption) as interruption:
+            for stage in range(last_stage + 1):
+                unfinished = self.step < self.config.first_step(stage + 1)
+                if unfinished and (code := self._stage(stage, log, interruption)):
+                    return Outcome(step=self.step, exit_code=code, metrics=self.metrics)
+        self.progress(min(self.step, done), done, "done")
+        return Outcome(step=self.step, exit_code=0, metrics=self.metrics)
+
+    def _stage(self, stage: int, log: MetricsLog, interruption: Interruption) -> int | None:
+        """Steps to the end of a stage; the exit code if told to end before."""
+        config, first, end = self.config, self.config.first_step(stage), self.config.first_step(stage + 1)
+        train_step = self._train_step(stage)
+        frozen = self._frozen(train_step.objective.frozen)
+        batches = self._batches(stage, first)
+        preview = Preview(config, self.workdir, self.source) if config.component == "unet" else None
+        means, clock, flops = MeanMetrics(), Throughput(), {}
+        in_flight: collections.deque = collections.deque()
+        profile = range(self.step + self.profile_at.start, self.step + self.profile_at.stop)
+        try:
+            while self.step < end:
+                waited = batches.stats.seconds["wait"]
+                batch = next(batches)
+                waited = batches.stats.seconds["wait"] - waited
+                if profile and self.step == profile[0]:
+                    jax.profiler.start_trace(str(self.workdir / "profile"))
+                inputs = train_step.objective.inputs(batch)
+                placed = self.layout.put_batch(inputs)
+                parts = self._parts(batch)
+                run = lambda: train_step(self.state, frozen, placed, parts)  # noqa: B023
+                key = (batch.kind, batch.bucket)
+                if key in flops:
+                    self.state, metrics = run()
+                else:
+                    flops[key] = clock.without(lambda: model_flops(train_step, frozen, placed))  # noqa: B023
+                    self.state, metrics = clock.without(lambda: jax.block_until_ready(run()))
+                self.step += 1
+                means.add(batch.kind, metrics)
+                clock.add(len(jax.tree.leaves(placed)[0]), flops[key], waited)
+                in_flight.append(metrics["loss"])
+                if len(in_flight) > _IN_FLIGHT:
+                    jax.block_until_ready(in_flight.popleft())
+                if profile and self.step == profile[-1]:
+                    jax.block_until_ready(self.state)
+                    jax.profiler.stop_trace()
+
+                code = interruption.exit_code(self.step)
+                if self.step % config.log_every == 0 or self.step == end or code:
+                    self._log(stage, means, clock, log)
+                if preview is not None and config.preview.every and self.step % config.preview.every == 0:
+                    entry = clock.without(lambda: preview(self.step, self.state.ema, self.layout))
+                    log.write(self.step, entry)
+                if self.step % config.checkpoint.every == 0 or self.step == end or code:
+                    clock.without(lambda: self._save(stage, batches))
+                if code:
+                    self.checkpoints.wait()
+                    return code
+        finally:
+            batches.close()
+        return None
+
+    def _log(self, stage: int, means: MeanMetrics, clock: Throughput, log: MetricsLog) -> None:
+        metrics = means.take()
+        self.metrics = metrics | clock.take()
+        log.write(self.step, {"stage": self.config.stages[stage].name, **self.metrics})
+        self.progress(
+            self.step, self.config.total_steps, f"{self.config.stages[stage].name}, loss {metrics['loss']:.4f}"
+        )
+        self.checkpoints.check()
+        if int(self.state.skipped_in_a_row) >= self.config.max_skipped:
+            steps = self.checkpoints.steps
+            last = f"the last checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint"
+            raise TrainingStopped(
+                f"{int(self.state.skipped_in_a_row)} steps in a row had no finite loss or gradient, up to step "
+                f"{self.step}; {last}"
+            )
+
+    def _save(self, stage: int, batches: BatchIterator) -> None:
+        config = self.family
+        if self.config.component == "vae":
+            config = with_latent_scale(config, self.metrics)
+        record = {
+            "config": self.config.to_dict(),
+            "model": config.to_dict(),
+            "stage": self.config.stages[stage].name,
+            "data": batches.get_state(),
+            "metrics": self.metrics,
+        }
+        self.checkpoints.save(self.step, self.state, record)
+
+    def _train_step(self, stage: int) -> TrainStep:
+        config = self.config
+        objective = make_objective(config, config.stages[stage], self.family, self.source.tokenizer)
+        return TrainStep(
+            objective, config.optimizer, self.rates, self.layout, dtype=jnp.dtype(config.dtype), seed=config.seed
+        )
+
+    def _abstract_state(self) -> TrainState:
+        step = self._train_step(0)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            step.abstract_state,
+            step.state_shardings,
+        )
+
+    def _frozen(self, components: tuple[str, ...]) -> dict[str, Params]:
+        """Weights of the frozen networks, in the dtype of the computation, loaded once."""
+        for name in components:
+            if name not in self.frozen:
+                host = cast_kernels(self.source.parameters(name), jnp.dtype(self.config.dtype))
+                self.frozen[name] = self.layout.put(host, self.layout.at_rest(host, ENCODER_RULES))
+        return {name: self.frozen[name] for name in components}
+
+    def _mixture(self, stage: int, *, whole: bool = False) -> Mixture:
+        """The batches of a stage: this process's part of each, or all of it."""
+        data = self.config.stage_data(stage)
+        index, count = (0, 1) if whole else self.layout.process_shard()
+        if data.inputs == "latents":
+            for source in {source for stream in data.streams.values() for source in stream.sources}:
+                check_latents(source.path, source.split, self.source)
+        return Mixture(data, process_index=index, process_count=count)
+
+    def _batches(self, stage: int, first: int) -> BatchIterator:
+        """The batches of a stage, from where the run is."""
+        batches = self._mixture(stage).iterate(self.step - first)
+        if self.data_state is not None and self.step > first:
+            batches.set_state(self.data_state)
+        self.data_state = None
+        return batches
+
+    def _parts(self, batch: Batch) -> int:
+        parts = self.config.microbatches.of(batch.kind)
+        size = getattr(self.config.data, batch.kind).batch_size
+        if size % (parts * self.layout.batch_shards):
+            raise ValueError(
+                f"batches of {size} {batch.kind}s cannot be divided among {self.layout.batch_shards} devices in "
+                f"{parts} parts (data.{batch.kind}.batch_size, microbatches.{batch.kind}, mesh)"
+            )
+        return parts
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    if jax.process_index() == 0:
+        beside = path.with_suffix(".tmp")
+        beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, path)

@@ -1,0 +1,153 @@
+"""Losses of the small networks: pure functions of arrays, in float32, one number an example."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+_TINY = 1e-8
+_MIN_CORRELATION = 0.1
+
+
+def gradient_loss(residual: Float[Array, "b h w *c"], scales: int) -> Float[Array, " b"]:
+    """Multi-scale gradient matching: how much the difference of two pictures varies between neighbours.
+
+    Sum over `scales` of the mean absolute difference of vertical and of horizontal neighbours; each scale halves the
+    one before by 2x2 means. Zero if the pictures differ by a constant alone. https://arxiv.org/abs/1907.01341, eq. 11.
+
+    Args:
+        residual: one picture minus the other.
+        scales: at least 1; those that would leave fewer than two pixels along a side are left out.
+    """
+    total, r = jnp.zeros(residual.shape[0]), residual.astype(jnp.float32)
+    for _ in range(scales):
+        batch, height, width, *channels = r.shape
+        if min(height, width) < 2:
+            break
+        total += _mean(jnp.abs(jnp.diff(r, axis=1))) + _mean(jnp.abs(jnp.diff(r, axis=2)))
+        r = r[:, : height // 2 * 2, : width // 2 * 2]
+        r = r.reshape(batch, height // 2, 2, width // 2, 2, *channels).mean((2, 4))
+    return total
+
+
+def kl_divergence(mean: Float[Array, " b *dims"], log_variance: Float[Array, " b *dims"]) -> Float[Array, " b"]:
+    """KL(N(mean, variance) || N(0, 1)) in nats, averaged over the elements of each example."""
+    return _mean(0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance))
+
+
+def contrastive_logits(
+    images: Float[Array, "b d"],
+    texts: Float[Array, "b d"],
+    logit_scale: Float[Array, ""],
+    excluded: Bool[Array, "b b"],
+) -> Float[Array, "b b"]:
+    """Scaled cosines of every picture (row) with every text (column); -inf where the pair is `excluded`.
+
+    Args:
+        images: embeddings of any length.
+        texts: likewise.
+        logit_scale: the logarithm of the scale; above ln 100 it counts as ln 100 (arXiv 2103.00020, section 2.5).
+        excluded: pairs that are no negatives; never the diagonal.
+    """
+    scale = jnp.exp(jnp.minimum(logit_scale, jnp.log(100.0)))
+    logits = jnp.matmul(unit(images), unit(texts).T, precision="highest") * scale
+    return jnp.where(excluded, -jnp.inf, logits)
+
+
+def contrastive_loss(logits: Float[Array, "b b"]) -> Float[Array, " b"]:
+    """Symmetric InfoNCE: mean of each pair's cross-entropy among all texts and among all pictures.
+
+    Source: https://arxiv.org/abs/2103.00020, figure 3.
+    """
+    positive = jnp.diagonal(logits)
+    return 0.5 * (jax.nn.logsumexp(logits, axis=1) + jax.nn.logsumexp(logits, axis=0)) - positive
+
+
+def unit(vectors: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """The vectors at length 1, in float32."""
+    x = vectors.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _TINY**2)
+
+
+def cosine(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, " b"]:
+    """Cosine of the angle between the vectors of each example."""
+    return jnp.sum(unit(a) * unit(b), axis=-1)
+
+
+def align_inverse_depth(prediction: Float[Array, "b h w"], target: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
+    """The prediction with the scale and shift of each picture that bring it nearest to the target (least squares).
+
+    https://arxiv.org/abs/1907.01341, equations 3 and 4, with one change: least squares would also turn a prediction
+    upside down, and a network could settle there. A correlation below 0.1 counts as 0.1 here, so that the scale is
+    positive and the gradient leads the right way up.
+    """
+    centre = target.mean((1, 2), keepdims=True)
+    x, y = prediction - prediction.mean((1, 2), keepdims=True), target - centre
+    variance = jnp.square(x).mean((1, 2), keepdims=True) + _TINY
+    # not the root of a ratio: for a constant target its gradient would be 0 / 0
+    least = _MIN_CORRELATION * jnp.sqrt(jnp.square(y).mean((1, 2), keepdims=True)) / jnp.sqrt(variance)
+    scale = jnp.maximum((x * y).mean((1, 2), keepdims=True) / variance, least)
+    return scale * x + centre
+
+
+def scale_shift_invariant_loss(
+    prediction: Float[Array, "b h w"],
+    target: Float[Array, "b h w"],
+    *,
+    trim: float,
+    gradient_weight: float,
+    scales: int,
+) -> Float[Array, " b"]:
+    """MiDaS's loss of inverse depth, whatever the scale and shift of either side.
+
+    https://arxiv.org/abs/1907.01341: the target is brought to median 0 and mean deviation 1 (eq. 5 and 6), the
+    prediction aligned to it, and the loss is the trimmed absolute error (eq. 7) plus gradient matching (eq. 11, 12).
+
+    Args:
+        prediction: inverse depth.
+        target: inverse depth; where it is constant, the loss is 0.
+        trim: the share of pixels, those of the largest error, that count only in gradient matching.
+        gradient_weight: alpha of eq. 12.
+        scales: of gradient matching.
+    """
+    target = _standardise(target.astype(jnp.float32))
+    residual = align_inverse_depth(prediction.astype(jnp.float32), target) - target
+    error = jnp.abs(residual).reshape(len(residual), -1)
+    pixels = error.shape[1]
+    kept = max(1, round((1 - trim) * pixels))
+    largest = jnp.sort(jax.lax.stop_gradient(error), axis=1)[:, kept - 1 : kept]
+    trimmed = jnp.sum(jnp.where(error <= largest, error, 0), axis=1) / (2 * pixels)
+    return trimmed + gradient_weight * gradient_loss(residual, scales)
+
+
+def depth_errors(
+    prediction: Float[Array, "b h w"], target: Float[Array, "b h w"], *, depth_range: float
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """(AbsRel, delta < 1.25) of each picture, of depth and not of its inverse.
+
+    Inverse depth is aligned, then both sides are inverted: AbsRel is the mean of |z - z*| / z*, the other the share of
+    pixels where max(z / z*, z* / z) < 1.25.
+
+    Args:
+        prediction: inverse depth up to scale and shift.
+        target: inverse depth up to scale only, or the numbers mean little; NaN where it is nowhere positive.
+        depth_range: on both sides, what is farther than this many times the nearest target is taken to be there.
+    """
+    nearest = target.max((1, 2), keepdims=True)
+    least = nearest / depth_range
+    aligned = align_inverse_depth(prediction.astype(jnp.float32), target)
+    ratio = jnp.maximum(target, least) / jnp.maximum(aligned, least)  # z / z*
+    ratio = jnp.where(nearest > 0, ratio, jnp.nan)
+    close = jnp.maximum(ratio, 1 / ratio) < 1.25
+    return _mean(jnp.abs(ratio - 1)), _mean(jnp.where(jnp.isnan(ratio), jnp.nan, close))
+
+
+def _standardise(target: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
+    """Median 0 and mean absolute deviation 1; zeros where the target is constant to rounding."""
+    x = target - jnp.median(target, axis=(1, 2), keepdims=True)
+    deviation = jnp.abs(x).mean((1, 2), keepdims=True)
+    varies = deviation > 1e-6 * jnp.abs(target).max((1, 2), keepdims=True)
+    return jnp.where(varies, x / jnp.where(varies, deviation, 1), 0)
+
+
+def _mean(x: Float[Array, " b *dims"]) -> Float[Array, " b"]:
+    return x.mean(range(1, x.ndim))

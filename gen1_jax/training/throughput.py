@@ -1,0 +1,65 @@
+"""How fast a run goes: seconds of steps without compilation, operations counted from shapes, utilisation."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from gen1_jax.models.flops import count_flops
+from gen1_jax.models.module import Params
+from gen1_jax.parallel.hardware import peak_flops
+from gen1_jax.training.step import TrainStep
+
+
+def model_flops(step: TrainStep, frozen: Mapping[str, Params], inputs: Mapping[str, Any]) -> int:
+    """Operations of the forward and backward pass over a batch of arrays or shapes; recomputation does not count."""
+    size = len(next(iter(inputs.values())))
+    frozen, inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (dict(frozen), dict(inputs)))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
+    return count_flops(step.gradients, step.abstract_state.params, frozen, inputs, keys)
+
+
+class Throughput:
+    """A stopwatch for the steps between two entries of the log."""
+
+    def __init__(self) -> None:
+        self._peak = (peak_flops(jax.devices()[0].device_kind) or 0) * jax.device_count()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins anew: what passed until now was not training."""
+        self._began = time.perf_counter()
+        self._steps = self._examples = self._flops = 0
+        self._waited = 0.0
+
+    def add(self, examples: int, flops: int, waited: float) -> None:
+        """A step: examples of the global batch, operations, seconds that it waited for data."""
+        self._steps += 1
+        self._examples += examples
+        self._flops += flops
+        self._waited += waited
+
+    def without(self, action: Callable[[], Any]) -> Any:
+        """What `action` returns; its time is left out."""
+        began = time.perf_counter()
+        result = action()
+        self._began += time.perf_counter() - began
+        return result
+
+    def take(self) -> dict[str, float]:
+        """Means since the last time, to be asked for when the device has finished."""
+        seconds = time.perf_counter() - self._began
+        if not self._steps:
+            return {}
+        rate = self._flops / seconds
+        entry = {
+            "step_seconds": seconds / self._steps,
+            "examples_per_second": self._examples / seconds,
+            "data_wait_seconds": self._waited / self._steps,
+            "tflop_per_second": rate / 1e12,
+        }
+        if self._peak:
+            entry["mfu"] = rate / self._peak
+        self.reset()
+        return entry

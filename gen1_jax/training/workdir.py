@@ -1,0 +1,78 @@
+"""A training workdir as a model: the EMA weights of its last checkpoint, and the frozen networks beside them."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen1_jax.models.module import Params, abstract_parameters
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.folder import ModelSource, open_model
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.training.checkpoint import FOLDER, CheckpointError, Checkpoints
+
+
+class TrainedModel:
+    """The model that a workdir has come to; see `ModelSource`.
+
+    Args:
+        workdir: of `gen1 train`.
+        ema: the running mean of the weights, or the weights themselves.
+
+    Raises:
+        CheckpointError: there is no checkpoint yet, or the last one is damaged.
+    """
+
+    def __init__(self, workdir: str | Path, *, ema: bool = True):
+        self.path, self._ema = Path(workdir), ema
+        with Checkpoints(self.path) as checkpoints:
+            if not checkpoints.steps:
+                raise CheckpointError(f"{workdir} has no finished checkpoint yet")
+            self.step = checkpoints.steps[-1]
+            self.record = checkpoints.record(self.step)
+        self.name = f"{self.path.resolve().name} at step {self.step}"
+        self.component: str = self.record["config"]["component"]
+        self.config = Gen1Config.from_dict(self.record["model"])
+        self.base = open_trained(self.record["config"]["model"])
+
+    @property
+    def warning(self) -> str | None:
+        """What the frozen networks warn of."""
+        return self.base.warning and f"beside its {self.component}, {self.name} uses {self.base.warning}"
+
+    def parameters(self, component: str) -> Params:
+        """The weights of one network, on the host."""
+        if component != self.component:
+            return self.base.parameters(component)
+        abstract = abstract_parameters(self.config.build(component, np.float32))
+        with Checkpoints(self.path) as checkpoints:
+            return checkpoints.weights(self.step, abstract, ema=self._ema)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the text tower."""
+        return self.base.tokenizer()
+
+
+def is_workdir(path: str | Path) -> bool:
+    """Whether `gen1 train` has been at work there."""
+    return (Path(path) / FOLDER).is_dir()
+
+
+def open_trained(name_or_folder: str | Path) -> ModelSource:
+    """A training workdir, a model folder, or a model by its name.
+
+    Raises:
+        FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
+    """
+    return TrainedModel(name_or_folder) if is_workdir(name_or_folder) else open_model(name_or_folder)
+
+
+def with_latent_scale(config: Gen1Config, metrics: Mapping[str, Any]) -> Gen1Config:
+    """The family with the scale that gives latents of a newly trained autoencoder unit variance."""
+    if not metrics.get("latent_std"):
+        return config
+    return dataclasses.replace(
+        config, vae=dataclasses.replace(config.vae, scaling_factor=1 / float(metrics["latent_std"]))
+    )

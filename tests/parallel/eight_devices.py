@@ -1,0 +1,143 @@
+"""Run in a process of its own with eight simulated devices: prints one JSON object of measurements."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen1_jax.models.module import Bound, abstract_parameters, initialise
+from gen1_jax.models.partition import partitioned
+from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
+from gen1_jax.models.unet_blocks import TemporalConv, TemporalTransformer, TransformerBlock
+from gen1_jax.parallel.mesh import MeshConfig, make_mesh
+from gen1_jax.parallel.sharding import UNET_RULES, Layout
+
+MESHES = (
+    MeshConfig(data=8),
+    MeshConfig(data=4, fsdp=2),
+    MeshConfig(data=2, fsdp=2, tensor=2),
+    MeshConfig(data=2, context=4),
+)
+UNET = UNetConfig(
+    block_out_channels=(16,),
+    attention_levels=(False,),  # the middle has it; twice as many compile no quicker
+    layers_per_block=1,
+    num_attention_heads=2,
+    cross_attention_dim=16,
+    norm_num_groups=4,
+    max_frames=4,
+)
+BATCH, FRAMES, HEIGHT, WIDTH = 8, 4, 4, 6
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def loss_and_gradients(frames, layout):
+    """As the trainer has them: weights at rest, gathered, gradients at rest."""
+    module = SpaceTimeUNet(UNET)
+    unet = Bound(module, None)
+    params = jax.tree.map(lambda v: v + 0.1 * normal(v.size, *v.shape), initialise(module, 0))
+    shape = (BATCH, frames, HEIGHT, WIDTH, 4)
+    batch = dict(
+        latents=normal(1, *shape),
+        timesteps=np.arange(BATCH) * 100,
+        content=normal(2, BATCH, 2, 16),
+        structure=normal(3, *shape),
+        structure_level=np.arange(BATCH) % 8,
+        target=normal(4, *shape),
+    )
+
+    def loss(params, batch):
+        inputs = {k: v for k, v in batch.items() if k != "target"}
+        return jnp.square(unet.apply(params, **inputs) - batch["target"]).mean()
+
+    if layout is None:
+        return jax.jit(jax.value_and_grad(loss))(params, batch)
+    at_rest, gathered = (f(params, UNET_RULES) for f in (layout.at_rest, layout.gathered))
+
+    def step(params, batch):
+        with partitioned(layout.activations()):
+            weights = jax.lax.with_sharding_constraint(params, gathered)
+            return jax.value_and_grad(loss)(weights, batch)
+
+    step = jax.jit(step, out_shardings=(layout.replicated(), at_rest))
+    return step(layout.put(params, at_rest), layout.put_batch(batch))
+
+
+def difference(ours, reference):
+    """Of the loss, and of the worst gradient against its own largest element."""
+    worst = 0.0
+    for ours_leaf, leaf in zip(*map(jax.tree.leaves, (ours[1], reference[1])), strict=True):
+        scale = max(np.abs(leaf).max(), 1e-3)
+        worst = max(worst, float(np.abs(np.asarray(ours_leaf) - leaf).max() / scale))
+    return abs(float(ours[0] / reference[0]) - 1), worst
+
+
+def collectives(module, mesh, *shapes, gradient=False):
+    """Kinds of the collectives of a layer, in the order of the compiled program."""
+    layout = Layout(make_mesh(mesh), smallest=1)
+    module.config = None
+    layer, abstract = Bound(module, None), abstract_parameters(module)
+    struct = lambda shape, sharding: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+    params = jax.tree.map(lambda a, s: struct(a.shape, s), abstract, layout.gathered(abstract, UNET_RULES))
+
+    def apply(params, *args):
+        with partitioned(layout.activations()):
+            return layer.apply(params, *args)
+
+    def grad(params, *args):
+        return jax.grad(lambda p: jnp.square(apply(p, *args)).mean())(params)
+
+    args = [struct(shape, layout.batch()) for shape in shapes]
+    text = jax.jit(grad if gradient else apply).lower(params, *args).compile().as_text()
+    return re.findall(r" (all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute)(?:-start)?\(", text)
+
+
+def loaded(layout):
+    """What `put` asked an array in a file for, and how much of it lies on each device."""
+    asked = []
+
+    class Stored:
+        shape, dtype = (512, 64), np.dtype(np.float32)
+
+        def __getitem__(self, index):
+            asked.append([len(range(*part.indices(size))) for part, size in zip(index, self.shape, strict=True)])
+            return np.arange(512 * 64, dtype=np.float32).reshape(512, 64)[index]
+
+    tree = {"stored": Stored(), "drawn": lambda: normal(0, 64, 512)}
+    at_rest = layout.at_rest({"stored": np.zeros((512, 64)), "drawn": np.zeros((64, 512))}, UNET_RULES)
+    arrays = layout.put(tree, at_rest)
+    equal = bool(
+        (np.asarray(arrays["drawn"]) == normal(0, 64, 512)).all() and arrays["stored"][511, 63] == 512 * 64 - 1
+    )
+    return {"asked": asked, "equal": bool(equal), "shard": arrays["drawn"].addressable_shards[0].data.shape}
+
+
+def main():
+    jax.config.update("jax_disable_most_optimizations", True)
+    results = {"numerics": {}}
+    for frames, meshes in ((FRAMES, MESHES), (1, MESHES[2:])):
+        reference = jax.tree.map(np.asarray, loss_and_gradients(frames, None))
+        for mesh in meshes:
+            layout = Layout(make_mesh(mesh), smallest=64)
+            results["numerics"][f"{mesh} t={frames}"] = difference(loss_and_gradients(frames, layout), reference)
+    jax.config.update("jax_disable_most_optimizations", False)
+    context, tensor = MESHES[3], MESHES[2]
+    video = (4, 4, 4, 8, 16)  # two clips a device
+    block = lambda: TransformerBlock(16, 2)
+    results["collectives"] = {
+        "temporal convolution": collectives(TemporalConv(16), context, video),
+        "temporal transformer": collectives(TemporalTransformer(UNET, 16), context, video),
+        "its gradient": collectives(TemporalTransformer(UNET, 16), context, video, gradient=True),
+        "tensor": collectives(block(), tensor, (4, 32, 16)),
+    }
+    results["loaded"] = loaded(Layout(make_mesh(MeshConfig(data=2, fsdp=4))))
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
