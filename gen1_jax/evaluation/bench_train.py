@@ -60,19 +60,15 @@ def bench_train(
     optimizer = OptimizerConfig()
     rates = learning_rates(optimizer, [(1000, None)])
     step = TrainStep(objective, optimizer, rates, layout, dtype=dtype)
-    params = random_parameters(abstract_parameters(objective.module), jnp.float32)
-    shardings = step.state_shardings
-    state = jax.jit(lambda p: initial_state(p, optimizer), out_shardings=shardings)(
-        jax.device_put(params, shardings.params)
-    )
-    del params
+    abstract = abstract_parameters(objective.module)
+    make_state = jax.jit(lambda p: initial_state(p, optimizer), out_shardings=step.state_shardings)
     common = {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "mesh": {name: n for name, n in layout.mesh.shape.items() if n > 1},
         "jax": jax.__version__,
         "size": size,
-        "parameters": parameter_count(state.params),
+        "parameters": parameter_count(abstract),
         "dtype": jnp.dtype(dtype).name,
         "remat": remat,
         "microbatches": microbatches,
@@ -84,14 +80,15 @@ def bench_train(
         row = common | {"kind": kind, "batch": batch_size}
         try:
             flops = model_flops(counter, {}, objective.inputs(batch))
-            timing, state = _time(step, state, objective.inputs(batch), microbatches, steps)
+            state = make_state(layout.put(random_parameters(abstract), step.state_shardings.params))
+            timing = _time(step, state, objective.inputs(batch), microbatches, steps)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             yield row | {"error": "out of memory"}
-            if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
-                return
             continue
+        finally:
+            state = None
         rate = flops / timing["seconds"]
         peak = peak_flops(common["device"])
         yield (
@@ -129,7 +126,7 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
     )
 
 
-def _time(step: TrainStep, state, inputs: dict, microbatches: int, steps: int) -> tuple[dict, object]:
+def _time(step: TrainStep, state, inputs: dict, microbatches: int, steps: int) -> dict:
     placed = step.layout.put_batch(inputs)
     began = time.perf_counter()
     compiled = step.jitted(microbatches).lower(state, {}, placed).compile()
@@ -149,7 +146,7 @@ def _time(step: TrainStep, state, inputs: dict, microbatches: int, steps: int) -
         "state_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "peak_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
-    }, state
+    }
 
 
 def render_table(row: dict) -> str:

@@ -5,6 +5,7 @@ seed or a file (`module.initialise`, `pretrained`). Parameters stay in the dtype
 training); a layer computes in the dtype of its input, norms and softmax in float32.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -48,6 +49,22 @@ def parameter(shape: tuple[int, ...], init: Initialiser = KERNEL) -> nnx.Param:
     return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), init=init)
 
 
+def _over_rows(layer: Callable) -> Callable:
+    """A layer over the last axis, applied to (b, s, c) as (b s, c).
+
+    With two axes to sum over, XLA gives the gradients of sequences layouts of their own, and transposes into them.
+    """
+
+    @functools.wraps(layer)
+    def apply(self, x):
+        if x.ndim != 3:
+            return layer(self, x)
+        y = layer(self, x.reshape(-1, x.shape[-1]))
+        return y.reshape(*x.shape[:2], y.shape[-1])
+
+    return apply
+
+
 class Linear(nnx.Module):
     """y = x W + b over the last axis. `kernel` is (in, out)."""
 
@@ -55,6 +72,7 @@ class Linear(nnx.Module):
         self.kernel = parameter((in_features, out_features), init)
         self.bias = parameter((out_features,), ZEROS) if bias else None
 
+    @_over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
         y = x @ self.kernel[...].astype(x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
@@ -132,6 +150,7 @@ class LayerNorm(nnx.Module):
         self.scale, self.bias = parameter((features,), ONES), parameter((features,), ZEROS)
         self.epsilon = epsilon
 
+    @_over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
         y = x.astype(jnp.float32)
         mean = y.mean(-1, keepdims=True)
@@ -160,9 +179,14 @@ class FeedForward(nnx.Module):
         self.proj_in = Linear(features, 8 * features)
         self.proj_out = Linear(4 * features, features, init=out_init)
 
+    @_over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        value, gate = self.proj_in.halves(x)
-        return self.proj_out(value * jax.nn.gelu(gate, approximate=False))
+        return self.proj_out(_geglu(*self.proj_in.halves(x)))
+
+
+@jax.checkpoint  # what it would keep for the gradient is larger than what it is made of
+def _geglu(value: Array, gate: Array) -> Array:
+    return value * jax.nn.gelu(gate, approximate=False)
 
 
 def timestep_embedding(timesteps: Int[Array, "*batch"], features: int) -> Float[Array, "*batch d"]:

@@ -59,6 +59,11 @@ class Layout:
         """Into how many parts a batch is divided; its size should be a multiple."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
 
+    @property
+    def platform(self) -> str:
+        """"cpu", "gpu" or "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
     def at_rest(self, tree: Any, rules: Rules) -> Any:
         """A `NamedSharding` for each leaf of parameters, EMA or optimizer state, abstract or not.
 

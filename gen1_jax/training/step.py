@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.layout import Layout as RowMajor
+from jax.experimental.layout import with_layout_constraint
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -104,8 +106,7 @@ class TrainStep:
             return losses.mean(), {"loss": losses, **metrics}
 
         (_, metrics), grads = jax.value_and_grad(mean_loss, has_aux=True)(weights)
-        # The barrier keeps the compiler from carrying a convolution's own layout on into the optimizer and the state.
-        grads = jax.lax.with_sharding_constraint(jax.lax.optimization_barrier(grads), self.state_shardings.params)
+        grads = jax.lax.with_sharding_constraint(_row_major(grads, self.layout), self.state_shardings.params)
         counted = {
             name: (jnp.nansum(values), jnp.sum(~jnp.isnan(values)).astype(jnp.float32))
             for name, values in metrics.items()
@@ -168,3 +169,11 @@ class TrainStep:
 
     def _gather_frozen(self, frozen: Mapping[str, Params]) -> dict[str, Params]:
         return jax.lax.with_sharding_constraint(dict(frozen), self.layout.gathered(dict(frozen), ENCODER_RULES))
+
+
+def _row_major(grads: Params, layout: Layout) -> Params:
+    """On GPUs, keeps the layouts of cuDNN's convolutions from spreading into the optimizer, which would transpose its
+    whole state to them and back in every step."""
+    if layout.platform != "gpu":
+        return grads
+    return jax.tree.map(lambda g: with_layout_constraint(g, RowMajor(tuple(range(g.ndim)))), grads)
