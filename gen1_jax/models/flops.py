@@ -39,14 +39,16 @@ def _count_equation(equation: core.JaxprEqn) -> int:
         return 2 * depth * equation.outvars[0].aval.size
     if name == "conv_general_dilated":
         return _convolution(equation)
-    inner = [
-        _count(getattr(x, "jaxpr", x))
-        for x in jax.tree.leaves(list(parameters.values()), is_leaf=_is_jaxpr)
-        if _is_jaxpr(x)
-    ]
+    inner = [_count(jaxpr) for jaxpr in inner_jaxprs(equation)]
     if name == "cond":
         return max(inner)
     return sum(inner) * (parameters["length"] if name == "scan" else 1)
+
+
+def inner_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
+    """The functions that an operation calls."""
+    parameters = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+    return [getattr(x, "jaxpr", x) for x in parameters if _is_jaxpr(x)]
 
 
 def _convolution(equation: core.JaxprEqn) -> int:

@@ -186,34 +186,24 @@ NANO = Gen1Config(
 )
 """The same code at 128x128, small enough for a laptop: the whole family has fewer than 16 M parameters."""
 
+_TINY_LAYERS = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+
 TINY = Gen1Config(
     unet=UNetConfig(
-        block_out_channels=(16, 16),
-        attention_levels=(False, True),
+        block_out_channels=(8, 8),
+        attention_levels=(False, False),
         layers_per_block=1,
         num_attention_heads=2,
         cross_attention_dim=16,
         norm_num_groups=4,
-        max_frames=8,
+        max_frames=4,
     ),
     vae=VAEConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4),
     clip=CLIPConfig(
         text=CLIPTextConfig(
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            vocab_size=NANO.clip.text.vocab_size,
-            eos_token_id=NANO.clip.text.eos_token_id,
+            **_TINY_LAYERS, vocab_size=NANO.clip.text.vocab_size, eos_token_id=NANO.clip.text.eos_token_id
         ),
-        vision=CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=16,
-            patch_size=8,
-        ),
+        vision=CLIPVisionConfig(**_TINY_LAYERS, image_size=16, patch_size=8),
         projection_dim=16,
     ),
     depth=DPTConfig(
@@ -229,8 +219,8 @@ TINY = Gen1Config(
     ),
     prior=PriorConfig(num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=16, text_hidden_size=16),
     schedule=NoiseSchedule(rescale_zero_terminal_snr=True),
-    height=32,
-    width=32,
+    height=16,
+    width=16,
     num_frames=4,
     window_overlap=2,
 )

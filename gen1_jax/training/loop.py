@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class _Run:
         self, config: TrainConfig, workdir: Path, checkpoints: Checkpoints, progress: Progress, profile: bool
     ) -> None:
         self.config, self.workdir, self.checkpoints, self.progress = config, workdir, checkpoints, progress
-        self.profile_at = _PROFILED if profile else range(0)
+        self.profile = profile
         self.layout = Layout(make_mesh(config.mesh))
         self.source = open_trained(config.model)
         self.family = self.source.config
@@ -136,7 +137,7 @@ class _Run:
 
     def initialise(self) -> None:
         """The weights of the model, or new ones, straight into their shards."""
-        step = self._train_step(0)
+        step = self.train_step(0)
         params = self._initial_params(step)
         make = jax.jit(lambda p: initial_state(p, self.config.optimizer), out_shardings=step.state_shardings)
         self.state = make(params)
@@ -148,105 +149,23 @@ class _Run:
         host = initialise(objective.module, self.config.seed) if fresh else self.source.parameters(component)
         if isinstance(objective, Calibrated):
             batches = self._mixture(0, whole=True).iterate()
-            host = objective.calibrate(host, self._frozen(objective.frozen), batches)
+            host = objective.calibrate(host, self.frozen_weights(objective.frozen), batches)
             batches.close()
         host = jax.tree.map(lambda x: np.asarray(x, np.float32), host)
         return self.layout.put(host, step.state_shardings.params)
 
     def go(self, last_stage: int) -> Outcome:
         """Runs the stages that are not done."""
-        done = self.config.first_step(last_stage + 1)
+        code = None
         log = MetricsLog(self.workdir, self.step, enabled=jax.process_index() == 0)
         with log, Interruption(self.checkpoints.reached_preemption) as interruption:
-            for stage in range(last_stage + 1):
-                unfinished = self.step < self.config.first_step(stage + 1)
-                if unfinished and (code := self._stage(stage, log, interruption)):
-                    return Outcome(step=self.step, exit_code=code, metrics=self.metrics)
-        self.progress(min(self.step, done), done, "done")
-        return Outcome(step=self.step, exit_code=0, metrics=self.metrics)
+            for number in range(last_stage + 1):
+                if self.step < self.config.first_step(number + 1) and not code:
+                    code = _Stage(self, number, log).go(interruption)
+        return Outcome(step=self.step, exit_code=code or 0, metrics=self.metrics)
 
-    def _stage(self, stage: int, log: MetricsLog, interruption: Interruption) -> int | None:
-        """Steps to the end of a stage; the exit code if told to end before."""
-        config, first, end = self.config, self.config.first_step(stage), self.config.first_step(stage + 1)
-        train_step = self._train_step(stage)
-        frozen = self._frozen(train_step.objective.frozen)
-        batches = self._batches(stage, first)
-        preview = Preview(config, self.workdir, self.source) if config.component == "unet" else None
-        means, clock, flops = MeanMetrics(), Throughput(), {}
-        in_flight: collections.deque = collections.deque()
-        profile = range(self.step + self.profile_at.start, self.step + self.profile_at.stop)
-        try:
-            while self.step < end:
-                waited = batches.stats.seconds["wait"]
-                batch = next(batches)
-                waited = batches.stats.seconds["wait"] - waited
-                if profile and self.step == profile[0]:
-                    jax.profiler.start_trace(str(self.workdir / "profile"))
-                inputs = train_step.objective.inputs(batch)
-                placed = self.layout.put_batch(inputs)
-                parts = self._parts(batch)
-                run = lambda: train_step(self.state, frozen, placed, parts)  # noqa: B023
-                key = (batch.kind, batch.bucket)
-                if key in flops:
-                    self.state, metrics = run()
-                else:
-                    flops[key] = clock.without(lambda: model_flops(train_step, frozen, placed))  # noqa: B023
-                    self.state, metrics = clock.without(lambda: jax.block_until_ready(run()))
-                self.step += 1
-                means.add(batch.kind, metrics)
-                clock.add(len(jax.tree.leaves(placed)[0]), flops[key], waited)
-                in_flight.append(metrics["loss"])
-                if len(in_flight) > _IN_FLIGHT:
-                    jax.block_until_ready(in_flight.popleft())
-                if profile and self.step == profile[-1]:
-                    jax.block_until_ready(self.state)
-                    jax.profiler.stop_trace()
-
-                code = interruption.exit_code(self.step)
-                if self.step % config.log_every == 0 or self.step == end or code:
-                    self._log(stage, means, clock, log)
-                if preview is not None and config.preview.every and self.step % config.preview.every == 0:
-                    entry = clock.without(lambda: preview(self.step, self.state.ema, self.layout))
-                    log.write(self.step, entry)
-                if self.step % config.checkpoint.every == 0 or self.step == end or code:
-                    clock.without(lambda: self._save(stage, batches))
-                if code:
-                    self.checkpoints.wait()
-                    return code
-        finally:
-            batches.close()
-        return None
-
-    def _log(self, stage: int, means: MeanMetrics, clock: Throughput, log: MetricsLog) -> None:
-        metrics = means.take()
-        self.metrics = metrics | clock.take()
-        log.write(self.step, {"stage": self.config.stages[stage].name, **self.metrics})
-        self.progress(
-            self.step, self.config.total_steps, f"{self.config.stages[stage].name}, loss {metrics['loss']:.4f}"
-        )
-        self.checkpoints.check()
-        if int(self.state.skipped_in_a_row) >= self.config.max_skipped:
-            steps = self.checkpoints.steps
-            last = f"the last checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint"
-            raise TrainingStopped(
-                f"{int(self.state.skipped_in_a_row)} steps in a row had no finite loss or gradient, up to step "
-                f"{self.step}; {last}"
-            )
-
-    def _save(self, stage: int, batches: BatchIterator) -> None:
-        config = self.family
-        if self.config.component == "vae":
-            config = with_latent_scale(config, self.metrics)
-        record = {
-            "config": self.config.to_dict(),
-            "model": config.to_dict(),
-            "stage": self.config.stages[stage].name,
-            "data": batches.get_state(),
-            "metrics": self.metrics,
-        }
-        self.checkpoints.save(self.step, self.state, record)
-
-    def _train_step(self, stage: int) -> TrainStep:
+    def train_step(self, stage: int) -> TrainStep:
+        """The step of a stage."""
         config = self.config
         objective = make_objective(config, config.stages[stage], self.family, self.source.tokenizer)
         return TrainStep(
@@ -254,14 +173,14 @@ class _Run:
         )
 
     def _abstract_state(self) -> TrainState:
-        step = self._train_step(0)
+        step = self.train_step(0)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             step.abstract_state,
             step.state_shardings,
         )
 
-    def _frozen(self, components: tuple[str, ...]) -> dict[str, Params]:
+    def frozen_weights(self, components: tuple[str, ...]) -> dict[str, Params]:
         """Weights of the frozen networks, in the dtype of the computation, loaded once."""
         for name in components:
             if name not in self.frozen:
@@ -278,7 +197,7 @@ class _Run:
                 check_latents(source.path, source.split, self.source)
         return Mixture(data, process_index=index, process_count=count)
 
-    def _batches(self, stage: int, first: int) -> BatchIterator:
+    def batches(self, stage: int, first: int) -> BatchIterator:
         """The batches of a stage, from where the run is."""
         batches = self._mixture(stage).iterate(self.step - first)
         if self.data_state is not None and self.step > first:
@@ -286,7 +205,8 @@ class _Run:
         self.data_state = None
         return batches
 
-    def _parts(self, batch: Batch) -> int:
+    def parts(self, batch: Batch) -> int:
+        """Into how many parts a batch is divided."""
         parts = self.config.microbatches.of(batch.kind)
         size = getattr(self.config.data, batch.kind).batch_size
         if size % (parts * self.layout.batch_shards):
@@ -295,6 +215,98 @@ class _Run:
                 f"{parts} parts (data.{batch.kind}.batch_size, microbatches.{batch.kind}, mesh)"
             )
         return parts
+
+
+class _Stage:
+    """A stage while it runs."""
+
+    def __init__(self, run: _Run, number: int, log: MetricsLog) -> None:
+        self.run, self.config, self.log = run, run.config, log
+        self.name = run.config.stages[number].name
+        self.first, self.end = run.config.first_step(number), run.config.first_step(number + 1)
+        self.train_step = run.train_step(number)
+        self.frozen = run.frozen_weights(self.train_step.objective.frozen)
+        self.batches = run.batches(number, self.first)
+        self.preview = Preview(run.config, run.workdir, run.source) if run.config.component == "unet" else None
+        self.means, self.clock = MeanMetrics(), Throughput()
+        self.flops: dict[tuple, int] = {}
+        self.in_flight: collections.deque = collections.deque()
+        self.profiled = range(run.step + _PROFILED.start, run.step + _PROFILED.stop) if run.profile else range(0)
+
+    def go(self, interruption: Interruption) -> int | None:
+        """Steps to the end of the stage; the exit code if told to end before."""
+        config, run = self.config, self.run
+        try:
+            while run.step < self.end:
+                self.advance()
+                last = run.step == self.end
+                code = interruption.exit_code(run.step)
+                if run.step % config.log_every == 0 or last or code:
+                    self.write_log()
+                if self.preview is not None and config.preview.every and run.step % config.preview.every == 0:
+                    edit = self.clock.without(lambda: self.preview(run.step, run.state.ema, run.layout))
+                    self.log.write(run.step, edit)
+                if run.step % config.checkpoint.every == 0 or last or code:
+                    self.clock.without(self.save)
+                if code:
+                    return code
+        finally:
+            self.batches.close()
+        return None
+
+    def advance(self) -> None:
+        """One step. It is queued on the device, a few at a time; the first of each shape is waited for."""
+        run, seconds = self.run, self.batches.stats.seconds
+        before = seconds["wait"]
+        batch = next(self.batches)
+        waited = seconds["wait"] - before
+        if self.profiled and run.step == self.profiled[0]:
+            jax.profiler.start_trace(str(run.workdir / "profile"))
+        inputs = run.layout.put_batch(self.train_step.objective.inputs(batch))
+        step = partial(self.train_step, run.state, self.frozen, inputs, run.parts(batch))
+        shape = (batch.kind, batch.bucket)
+        if shape in self.flops:
+            run.state, metrics = step()
+        else:
+            self.flops[shape] = self.clock.without(lambda: model_flops(self.train_step, self.frozen, inputs))
+            run.state, metrics = self.clock.without(lambda: jax.block_until_ready(step()))
+        run.step += 1
+        self.means.add(batch.kind, metrics)
+        self.clock.add(len(jax.tree.leaves(inputs)[0]), self.flops[shape], waited)
+        self.in_flight.append(metrics["loss"])
+        if len(self.in_flight) > _IN_FLIGHT:
+            jax.block_until_ready(self.in_flight.popleft())
+        if self.profiled and run.step == self.profiled.stop:
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
+
+    def write_log(self) -> None:
+        """An entry of the log; ends a run whose gradients are not finite any more."""
+        run, metrics = self.run, self.means.take()
+        run.metrics = metrics | self.clock.take()
+        self.log.write(run.step, {"stage": self.name, **run.metrics})
+        run.progress(run.step, self.config.total_steps, f"{self.name}, loss {metrics['loss']:.4f}")
+        run.checkpoints.check()
+        if (skipped := int(run.state.skipped_in_a_row)) >= self.config.max_skipped:
+            steps = run.checkpoints.steps
+            last = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
+            raise TrainingStopped(
+                f"{skipped} steps in a row, up to step {run.step}, had no finite loss or gradient; {last}"
+            )
+
+    def save(self) -> None:
+        """Starts writing a checkpoint."""
+        run, family = self.run, self.run.family
+        if self.config.component == "vae":
+            family = with_latent_scale(family, run.metrics)
+        record = {
+            "config": self.config.to_dict(),
+            "model": family.to_dict(),
+            "stage": self.name,
+            "data": self.batches.get_state(),
+            "metrics": run.metrics,
+        }
+        run.checkpoints.save(run.step, run.state, record)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -44,20 +44,16 @@ def test_one_collective(topology, kind, group, seconds):
 def test_prediction_by_hand():
     """H200: 395.8 TFLOP at 40% of 989.5 is 1 s; 2.4 TB at 4.8 TB/s is 0.5 s; an all-reduce of 450 GB is 1.75 s."""
     collectives = [exchange("all-reduce", 45e9, range(8), count=10)]
-    found = predict(flops=395.8e12, bytes_accessed=2.4e12, collectives=collectives, topology=H200)
+    assumptions = RooflineAssumptions(compute_efficiency=0.4)
+    base = dict(flops=395.8e12, bytes_accessed=2.4e12, collectives=collectives, topology=H200)
+    found = predict(**base, assumptions=assumptions)
     assert found.compute_s == pytest.approx(1)
     assert found.memory_s == pytest.approx(0.5)
     assert found.communication_s == pytest.approx(1.75)
     assert found.exposed_communication_s == pytest.approx(0.875)
     assert found.step_s == pytest.approx(1.875)
     assert found.mfu == pytest.approx(0.4 / 1.875)
-    hidden = predict(
-        flops=395.8e12,
-        bytes_accessed=2.4e12,
-        collectives=collectives,
-        topology=H200,
-        assumptions=RooflineAssumptions(overlap=1.0),
-    )
+    hidden = predict(**base, assumptions=dataclasses.replace(assumptions, overlap=1.0))
     assert hidden.exposed_communication_s == pytest.approx(0.75)  # no more than there is computation to hide behind
 
 
@@ -81,7 +77,7 @@ def test_more_of_anything_is_never_faster(flops, accessed, kind, size, n, topolo
         base | dict(assumptions=RooflineAssumptions(compute_efficiency=0.2)),
     ]
     found = predict(**base)
-    assert 0 < found.mfu <= 0.4 + 1e-9 and found.step_s >= max(found.compute_s, found.memory_s)
+    assert 0 < found.mfu <= 0.35 + 1e-9 and found.step_s >= max(found.compute_s, found.memory_s)
     assert all(predict(**worse).step_s >= found.step_s * (1 - 1e-12) for worse in more)
 
 

@@ -1,0 +1,96 @@
+"""What one chip needs for a program, as the compiler of an absent TPU states it."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jax.errors import JaxRuntimeError
+
+from gen1_jax.planning.hlo import Collective, read_collectives
+from gen1_jax.planning.programs import Program
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measures:
+    """Memory and traffic of one chip in one run of a program.
+
+    Attributes:
+        source: "compiled" by the machine's compiler, or "estimated" by formulas.
+        argument_bytes: state (or weights) and inputs at rest.
+        temporary_bytes: of what is held beside them; None where a program that does not fit has no such figure.
+        peak_bytes: all that a chip holds at most.
+        bytes_accessed: to and from HBM; None likewise.
+        collectives: what is exchanged.
+        compile_seconds: how long the compiler took.
+    """
+
+    source: Literal["compiled", "estimated"]
+    argument_bytes: int
+    temporary_bytes: int | None
+    peak_bytes: int
+    bytes_accessed: int | None
+    collectives: tuple[Collective, ...]
+    compile_seconds: float | None = None
+
+
+def compile_program(program: Program) -> Measures:
+    """Lowers and compiles. A program that does not fit the machine gives what it would need.
+
+    `cost_analysis` counts the body of a loop once: what it gives is taken times the parts of the batch (or steps of
+    the sampler), the optimizer with it, so a little too much. So are collectives in a loop of unknown length.
+
+    Raises:
+        JaxRuntimeError: the compiler fails for another reason.
+    """
+    began = time.perf_counter()
+    lowered = program.lower()
+    try:
+        compiled = lowered.compile()
+    except JaxRuntimeError as error:
+        needed = needed_bytes(str(error))
+        if needed is None:
+            raise
+        return Measures(
+            source="compiled",
+            argument_bytes=program.argument_bytes,
+            temporary_bytes=None,
+            peak_bytes=needed,
+            bytes_accessed=None,
+            collectives=(),
+            compile_seconds=time.perf_counter() - began,
+        )
+    seconds, memory = time.perf_counter() - began, compiled.memory_analysis()
+    new = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    held = memory.temp_size_in_bytes + new + memory.generated_code_size_in_bytes
+    return Measures(
+        source="compiled",
+        argument_bytes=memory.argument_size_in_bytes,
+        temporary_bytes=held,
+        peak_bytes=memory.argument_size_in_bytes + held,
+        bytes_accessed=int(program.parts * _costs(compiled)["bytes accessed"]),
+        collectives=tuple(_in_all(c, program.parts) for c in read_collectives(compiled.as_text())),
+        compile_seconds=seconds,
+    )
+
+
+def needed_bytes(message: str) -> int | None:
+    """HBM that a program would need, from libtpu's "Used 20.51G of 15.75G hbm"; None if it says something else."""
+    if "RESOURCE_EXHAUSTED" not in message:
+        return None
+    used = re.search(r"[Uu]sed ([\d.]+)([KMGT]?)i?B? of [\d.]+[KMGT]?i?B? hbm", message)
+    return int(float(used[1]) * _UNITS[used[2]]) if used else None
+
+
+def _costs(compiled: Any) -> Mapping[str, float]:
+    costs = compiled.cost_analysis()
+    return costs[0] if isinstance(costs, list) else costs
+
+
+def _in_all(collective: Collective, parts: int) -> Collective:
+    if collective.trip_count_known:
+        return collective
+    return dataclasses.replace(collective, count=collective.count * parts)

@@ -1,0 +1,277 @@
+"""What a run would compute, as programs over shapes: neither weights nor data nor the hardware are needed.
+
+recipe ─► shapes of batches, and how likely each is in each stage
+       ─► the real `TrainStep` of each, and the guided sampler of the trained U-Net ─► lowered for the machine
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from gen1_jax.data.batch import Batch
+from gen1_jax.data.config import Bucket, Kind
+from gen1_jax.diffusion import get_sampler
+from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.models.attention import attention_platform
+from gen1_jax.models.flops import count_flops
+from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
+from gen1_jax.models.partition import partitioned
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
+from gen1_jax.parallel.mesh import MeshConfig, make_mesh
+from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
+from gen1_jax.training.config import StageConfig, TrainConfig
+from gen1_jax.training.objectives import make_objective
+from gen1_jax.training.optimizer import learning_rates
+from gen1_jax.training.step import TrainStep
+from gen1_jax.training.workdir import open_trained
+
+SAMPLER_STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What decides what a step compiles to, but for the size of the batch.
+
+    Attributes:
+        kind: of the batch.
+        bucket: height and width, in pixels.
+        structure: whether the U-Net sees structure.
+    """
+
+    kind: Kind
+    bucket: Bucket
+    structure: bool
+
+    def __str__(self) -> str:
+        height, width = self.bucket
+        return f"{self.kind} {height}x{width}" + ("" if self.structure else ", no structure")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """What the chips run again and again: a training step, or the sampling of a batch of clips.
+
+    Attributes:
+        name: for people.
+        batch: examples, over all chips.
+        parts: how often, one after the other, the loop in it runs: microbatches, or steps of the sampler.
+        groups: parts of an execution of the loop that chips do beside each other, each its own.
+        model_flops: operations that the mathematics asks for, over all chips.
+        flops: operations that are done, recomputation included, over all chips.
+        arguments: abstract arrays, each with its sharding.
+        forward: a forward pass for `jax.make_jaxpr`, and abstract arguments of one example for one device.
+        keeps: whether the forward pass keeps arrays for a backward pass.
+        lower: gives `jax.stages.Lowered` for the machine.
+    """
+
+    name: str
+    batch: int
+    parts: int
+    groups: int
+    model_flops: int
+    flops: int
+    arguments: tuple[Any, ...]
+    forward: tuple[Callable, tuple[Any, ...]]
+    keeps: bool
+    lower: Callable[[], Any]
+
+    @property
+    def argument_bytes(self) -> int:
+        """Bytes of the arguments at rest on one chip."""
+        return sum(
+            math.prod(x.sharding.shard_shape(x.shape)) * _itemsize(x.dtype) for x in jax.tree.leaves(self.arguments)
+        )
+
+
+class Programs:
+    """The programs of a recipe on a mesh.
+
+    Args:
+        config: the recipe.
+        layout: of compile-only devices; of an abstract mesh if nothing is to be lowered.
+
+    Raises:
+        ValueError: there is no such model, or it has no such network.
+    """
+
+    def __init__(self, config: TrainConfig, layout: Layout):
+        self.config, self.layout = config, layout
+        self.dtype = jnp.dtype(config.dtype)
+        self._source = open_trained(config.model)
+        self.family = self._source.config
+        self._alone = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
+        self._counts: dict[tuple[Shape, bool], int] = {}
+        self.parameters = parameter_count(self._step(True, self._alone, False).abstract_state.params)
+
+    def stage_shapes(self, index: int) -> dict[Shape, float]:
+        """Shapes of the batches of a stage and how likely each is; the buckets of a kind are taken as equally likely."""
+        stage, data = self.config.stages[index], self.config.stage_data(index)
+        chance = {"image": data.image_probability, "video": 1 - data.image_probability}
+        structure = self.config.component == "unet" and stage.structure
+        return {
+            Shape(kind=kind, bucket=bucket, structure=structure): chance[kind] / len(stream.buckets)
+            for kind, stream in data.streams.items()
+            for bucket in stream.buckets
+        }
+
+    def example_flops(self, shape: Shape, *, remat: bool = False) -> int:
+        """Operations of a training step for one example; with `remat`, those of recomputation too."""
+        if (shape, remat) not in self._counts:
+            step = self._step(shape.structure, self._alone, remat)
+            frozen, inputs = self._frozen(step), _abstract(step.objective.inputs(self._batch(shape, 1)))
+            self._counts[shape, remat] = count_flops(step.gradients, step.abstract_state.params, frozen, inputs, _keys())
+        return self._counts[shape, remat]
+
+    def groups(self, shape: Shape, size: int) -> int:
+        """Into how many parts, one a chip unless chips share layers or do the same, `size` examples are divided."""
+        sizes, shards = self.layout.mesh.shape, self.layout.batch_shards
+        context, frames = sizes["context"], self._frames(shape.kind)
+        divisible = frames % context == 0 if frames > 1 else size % (shards * context) == 0
+        return shards * sizes["tensor"] * (context if divisible else 1)
+
+    def train(self, shape: Shape, batch: int, microbatches: int) -> Program:
+        """The training step for a batch."""
+        remat, layout = self.config.remat, self.layout
+        step = self._step(shape.structure, layout, remat)
+        arguments = (
+            _placed(step.abstract_state, step.state_shardings),
+            self._frozen(step, layout),
+            _abstract(step.objective.inputs(self._batch(shape, batch)), layout.batch()),
+        )
+
+        def lower():
+            with attention_platform("tpu"):
+                return step.jitted(microbatches).trace(*arguments).lower(lowering_platforms=("tpu",))
+
+        alone = self._step(shape.structure, self._alone, remat)
+        one = (_cast(alone.abstract_state.params, self.dtype), self._frozen(alone))
+        inputs = _abstract(alone.objective.inputs(self._batch(shape, 1)))
+        return Program(
+            name=str(shape),
+            batch=batch,
+            parts=microbatches,
+            groups=self.groups(shape, batch // microbatches),
+            model_flops=batch * self.example_flops(shape),
+            flops=batch * self.example_flops(shape, remat=remat),
+            arguments=arguments,
+            forward=(alone.objective.loss, (*one, inputs, _keys())),
+            keeps=True,
+            lower=lower,
+        )
+
+    def sampler(self) -> Program:
+        """The guided sampler with all three branches, weights gathered, a clip for each part of a batch."""
+        family, layout, clips = self.family, self.layout, self.layout.batch_shards
+        module = family.build("unet", self.dtype)
+        weights = _cast(abstract_parameters(module), self.dtype)
+        solver, window = get_sampler("ddim"), dict(window=family.num_frames, overlap=family.window_overlap)
+        sampler = GuidedSampler(Bound(module, weights), family.schedule, solver, SAMPLER_STEPS, **window)
+        place = lambda x: _abstract(x, layout.batch() if x.ndim and len(x) == clips else layout.replicated())
+        request = jax.tree.map(place, self._request(sampler, clips))
+        arguments = (_placed(weights, layout.gathered(weights, UNET_RULES)), *request)
+
+        def lower():
+            with attention_platform("tpu"), partitioned(layout.activations()):
+                traced = sampler.advance.trace(*arguments, 0, SAMPLER_STEPS)
+                return traced.lower(lowering_platforms=("tpu",))
+
+        one_step = lambda *args: sampler.advance(*args, 0, 1)
+        alone = (weights, *self._request(sampler, 1))
+        flops = clips * SAMPLER_STEPS * count_flops(one_step, *alone)
+        shape = Shape(kind="video", bucket=(family.height, family.width), structure=True)
+        return Program(
+            name=f"sampler, {SAMPLER_STEPS} steps",
+            batch=clips,
+            parts=SAMPLER_STEPS,
+            groups=self.groups(shape, clips),
+            model_flops=flops,
+            flops=flops,
+            arguments=arguments,
+            forward=(one_step, alone),
+            keeps=False,
+            lower=lower,
+        )
+
+    def _request(self, sampler: GuidedSampler, clips: int) -> tuple[Any, Conditions]:
+        """Abstract state and conditions of the sampler."""
+        family, unet, array = self.family, self.family.unet, jax.ShapeDtypeStruct
+        size = self._latent_size((family.height, family.width))
+        shape = (clips, family.num_frames, *size, unet.latent_channels)
+        state = jax.eval_shape(lambda seed: sampler.start(seed, shape), array((), jnp.uint32))
+        structure = array((*shape[:-1], unet.structure_channels), jnp.float32) if unet.structure_channels else None
+        return state, Conditions(
+            content=array((clips, 1, unet.cross_attention_dim), jnp.float32),
+            structure=structure,
+            structure_level=array((clips,), jnp.int32),
+            guidance_scale=array((), jnp.float32),
+            temporal_guidance_scale=array((), jnp.float32),
+        )
+
+    def _step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
+        config = dataclasses.replace(self.config, remat=remat)
+        levels = (0, MAX_STRUCTURE_LEVEL if structure else 0)
+        stage = StageConfig(name="planned", steps=1, structure=structure, structure_levels=levels)
+        objective = make_objective(config, stage, self.family, self._source.tokenizer)
+        rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
+        return TrainStep(objective, config.optimizer, rates, layout, dtype=self.dtype, seed=config.seed)
+
+    def _frozen(self, step: TrainStep, layout: Layout | None = None) -> dict[str, Params]:
+        """The frozen networks that a step reads, placed if there is a layout."""
+        frozen = {name: self.family.build(name, self.dtype) for name in step.objective.frozen}
+        weights = {name: _cast(abstract_parameters(module), self.dtype) for name, module in frozen.items()}
+        return weights if layout is None else _placed(weights, layout.at_rest(weights, ENCODER_RULES))
+
+    def _frames(self, kind: Kind) -> int:
+        return getattr(self.config.data, kind).frames
+
+    def _latent_size(self, bucket: Bucket) -> tuple[int, int]:
+        return tuple(side // self.family.vae.downscale for side in bucket)
+
+    def _batch(self, shape: Shape, size: int) -> Batch:
+        """A batch of one number, however large."""
+        data, frames, channels = self.config.data, self._frames(shape.kind), self.family.unet.latent_channels
+        arrays = dict(content_index=_full((size,), np.int32), record=_full((size, 2), np.int32))
+        if data.inputs == "latents":
+            clip = (frames, *self._latent_size(shape.bucket))
+            arrays |= dict(
+                moments=_full((size, *clip, 2 * channels), ml_dtypes.bfloat16),
+                structure=_full((size, MAX_STRUCTURE_LEVEL + 1, *clip, channels), ml_dtypes.bfloat16),
+                content=_full((size, self.family.clip.projection_dim), ml_dtypes.bfloat16),
+            )
+        else:
+            arrays["pixels"] = _full((size, frames, *shape.bucket, 3), np.uint8)
+            arrays["depth"] = _full((size, frames, *shape.bucket), np.float32) if data.inputs == "depth" else None
+        caption = _full((size, data.caption_bytes), np.uint8)
+        return Batch(**arrays, caption=caption, kind=shape.kind, bucket=shape.bucket)
+
+
+def _full(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def _abstract(tree: Any, sharding: Any = None) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _placed(tree: Any, shardings: Any) -> Any:
+    return jax.tree.map(_abstract, tree, shardings)
+
+
+def _cast(abstract: Params, dtype: Any) -> Params:
+    return jax.eval_shape(lambda params: cast_kernels(params, dtype), abstract)
+
+
+def _keys() -> Any:
+    return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+
+
+def _itemsize(dtype: Any) -> int:
+    """Bytes of an element; PRNG keys are two 32-bit words."""
+    return 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else dtype.itemsize
