@@ -1,12 +1,13 @@
 """`gen1 ...`: arguments in, one clear line out when they are wrong. Heavy imports happen inside commands."""
 
 import argparse
+import logging
 import os
 import sys
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import bench, data, edit, models, train
+from gen1_jax.commands import bench, data, edit, models, plan, train
 from gen1_jax.commands.common import USAGE, OneLineParser
 
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
@@ -19,6 +20,7 @@ _COMMANDS = (
     data.add_precompute,
     data.add_data,
     train.add_train,
+    plan.add_plan,
     models.add_import,
     models.add_info,
     bench.add_bench,
@@ -30,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # libraries tell there how they go about things
     try:
         return args.command(args) or _SUCCESS
     except KeyboardInterrupt:

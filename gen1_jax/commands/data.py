@@ -41,7 +41,7 @@ def add_precompute(commands) -> None:
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="a data set of gen1 render or gen1 prepare")
     parser.add_argument("--split", default="train", metavar="NAME", help="(train)")
-    parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, or a model folder (nano)")
+    parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the new data set; run again to go on with it")
     parser.add_argument("--size", metavar="WxH", help="of the pictures encoded (their shape, the model's size)")
     parser.add_argument(
@@ -60,11 +60,11 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
     from gen1_jax.data.precompute import PrecomputeRecipe, precompute_dataset
     from gen1_jax.data.prepare_geometry import parse_bucket
     from gen1_jax.data.processes import ProgressLine
-    from gen1_jax.pretrained.folder import open_model
+    from gen1_jax.training.workdir import open_trained
 
     height, width = parse_bucket(args.size) if args.size else (None, None)
     recipe = PrecomputeRecipe(data=args.data, split=args.split, height=height, width=width, depth=args.depth)
-    model = open_model(args.model)
+    model = open_trained(args.model)
     if model.warning:
         warnings.warn(model.warning, stacklevel=1)
     frames, began = 0, time.perf_counter()

@@ -102,7 +102,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=int, default=50, metavar="N", help="steps of the sampler (50)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same edit (0)")
     group.add_argument("--sampler", default="ddim", help="ddim or dpm++ (ddim)")
-    group.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, or a model folder (nano)")
+    group.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
 
 
 def _settings(args):

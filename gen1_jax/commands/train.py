@@ -24,9 +24,7 @@ def add_train(commands) -> None:
     parser.add_argument(
         "--allow-older", action="store_true", help="if the newest checkpoint is damaged, go on from the one before"
     )
-    group = parser.add_argument_group(
-        "several processes (TPU pods, Slurm, Open MPI and Kubernetes need none of these)"
-    )
+    group = parser.add_argument_group("several processes (TPU pods, Slurm, Open MPI and Kubernetes need none of these)")
     group.add_argument("--coordinator-address", metavar="HOST:PORT")
     group.add_argument("--num-processes", type=int, metavar="N")
     group.add_argument("--process-id", type=int, metavar="N")

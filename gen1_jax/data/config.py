@@ -136,9 +136,17 @@ class DataConfig:
             ValueError: an unknown field, or a value of the wrong type or out of range, by name.
         """
         try:
-            return dacite.from_dict(cls, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: float}))
+            return dacite.from_dict(cls, values, READING)
         except (dacite.DaciteError, TypeError) as error:
             raise ValueError(str(error)) from None
+
+
+READING = dacite.Config(
+    strict=True,
+    cast=[tuple],
+    type_hooks={float: float, SourceConfig: lambda value: {"path": value} if isinstance(value, str) else value},
+)
+"""How plain values become dataclasses: whole numbers may stand for floats, and a path alone for a source."""
 
 
 def load_config(path: str | os.PathLike[str]) -> DataConfig:

@@ -26,7 +26,7 @@ from gen1_jax.media import (
     side_by_side,
     write_image,
 )
-from gen1_jax.pretrained.folder import open_model
+from gen1_jax.training.workdir import open_trained
 
 _OUTPUTS = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
@@ -101,7 +101,7 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
         raise ValueError(f"{outputs[0]}: --output and --save-structure are the same file")
     picture = None if request.image is None else read_image(request.image, request.limits)
-    pipeline = Gen1Pipeline(open_model(request.model))
+    pipeline = Gen1Pipeline(open_trained(request.model))
 
     source = _read(request, pipeline, progress)
     content = pipeline.encode_content(request.prompt, picture, request.settings.seed)

@@ -25,7 +25,8 @@ from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
-from gen1_jax.pretrained.folder import ModelSource, open_model
+from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.training.workdir import open_trained
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 Progress = Callable[[str, int, int], None]
@@ -102,12 +103,12 @@ class Gen1Pipeline:
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, dtype: DTypeLike | None = None) -> "Gen1Pipeline":
-        """The model that ships ("nano") or a model folder.
+        """The model that ships ("nano"), a model folder, or a training workdir (the EMA of its last checkpoint).
 
         Raises:
             FolderError, LayoutError: see `pretrained.folder.ModelFolder`.
         """
-        return cls(open_model(name_or_folder), dtype)
+        return cls(open_trained(name_or_folder), dtype)
 
     @cached_property
     def unet(self) -> Bound:

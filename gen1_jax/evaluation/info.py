@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from gen1_jax.models.module import abstract_parameters, parameter_count
-from gen1_jax.pretrained.folder import open_model
+from gen1_jax.training.workdir import open_trained
 
 _PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "tokenizers", "safetensors")
 
@@ -18,7 +18,7 @@ def describe(model: str) -> dict:
     Raises:
         FolderError, LayoutError: there is no such model, or it is damaged.
     """
-    source = open_model(model)
+    source = open_trained(model)
     config = source.config
     sizes = {
         component: parameter_count(abstract_parameters(config.build(component, np.float32)))

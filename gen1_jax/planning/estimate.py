@@ -1,17 +1,16 @@
 """Memory and traffic of a program where there is no compiler for the machine: stated formulas, not measurements.
 
-    kept         RESIDUALS · Σ outputs of matrix products and convolutions; fused attention (GPU) keeps no scores;
-                 of recomputed blocks what enters them, and the largest one, which is recomputed at a time
-    temporaries  gathered weights + max(kept, gradients) + float32 sums of gradients if the batch has parts
-                 sampler: LIVE times the largest output
-    traffic      state read and written; in each part weights 3 times, kept values 4 times
-                 sampler: in each step weights once, all outputs twice
-    exchanged    weights gathered, gradients scattered and summed; over tensor and context: left out
+kept         RESIDUALS · Σ outputs of matrix products and convolutions; fused attention (GPU) keeps no scores;
+             of recomputed blocks what enters them, and the largest one, which is recomputed at a time
+temporaries  gathered weights + max(kept, gradients) + float32 sums of gradients if the batch has parts
+             sampler: LIVE times the largest output
+traffic      state read and written; in each part weights 3 times, kept values 4 times
+             sampler: in each step weights once, all outputs twice
+exchanged    weights gathered, gradients scattered and summed; over tensor and context: left out
 """
 
 from collections.abc import Mapping
 
-import jax
 from jax.extend import core
 
 from gen1_jax.models.attention import attention_platform
@@ -41,7 +40,7 @@ def estimate(
         fused_attention: scores of attention are never written.
     """
     with attention_platform("cpu"):
-        jaxpr = jax.make_jaxpr(program.forward[0])(*program.forward[1]).jaxpr
+        jaxpr = program.forward().jaxpr
     outputs = _Outputs(fused_attention)
     outputs.read(jaxpr)
     at_rest, weights = program.argument_bytes, itemsize * parameters // mesh["tensor"]
@@ -104,7 +103,9 @@ class _Outputs:
 
 def _is_scores(equation: core.JaxprEqn) -> bool:
     """Attention's first product: batched, and larger than what it is made of."""
-    (_, _), (batch, _) = equation.params["dimension_numbers"]
+    if equation.primitive.name != "dot_general":
+        return False
+    _, (batch, _) = equation.params["dimension_numbers"]
     return bool(batch) and _bytes(equation.outvars[0]) > max(map(_bytes, equation.invars))
 
 

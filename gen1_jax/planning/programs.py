@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from jax.extend import core
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Bucket, Kind
@@ -65,7 +66,7 @@ class Program:
         model_flops: operations that the mathematics asks for, over all chips.
         flops: operations that are done, recomputation included, over all chips.
         arguments: abstract arrays, each with its sharding.
-        forward: a forward pass for `jax.make_jaxpr`, and abstract arguments of one example for one device.
+        forward: makes the jaxpr of a forward pass of one example on one device; weights are its first arguments.
         keeps: whether the forward pass keeps arrays for a backward pass.
         lower: gives `jax.stages.Lowered` for the machine.
     """
@@ -77,7 +78,7 @@ class Program:
     model_flops: int
     flops: int
     arguments: tuple[Any, ...]
-    forward: tuple[Callable, tuple[Any, ...]]
+    forward: Callable[[], core.ClosedJaxpr]
     keeps: bool
     lower: Callable[[], Any]
 
@@ -107,10 +108,11 @@ class Programs:
         self.family = self._source.config
         self._alone = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
         self._counts: dict[tuple[Shape, bool], int] = {}
+        self._forwards: dict[Shape, core.ClosedJaxpr] = {}
         self.parameters = parameter_count(self._step(True, self._alone, False).abstract_state.params)
 
     def stage_shapes(self, index: int) -> dict[Shape, float]:
-        """Shapes of the batches of a stage and how likely each is; the buckets of a kind are taken as equally likely."""
+        """Shapes of the batches of a stage and how likely each is; buckets of a kind are taken as equally likely."""
         stage, data = self.config.stages[index], self.config.stage_data(index)
         chance = {"image": data.image_probability, "video": 1 - data.image_probability}
         structure = self.config.component == "unet" and stage.structure
@@ -122,10 +124,14 @@ class Programs:
 
     def example_flops(self, shape: Shape, *, remat: bool = False) -> int:
         """Operations of a training step for one example; with `remat`, those of recomputation too."""
+        always = self.config.data.inputs == "latents"  # zeros cost as much as structure that is at hand
+        shape = Shape(kind=shape.kind, bucket=tuple(sorted(shape.bucket)), structure=shape.structure or always)
         if (shape, remat) not in self._counts:
             step = self._step(shape.structure, self._alone, remat)
             frozen, inputs = self._frozen(step), _abstract(step.objective.inputs(self._batch(shape, 1)))
-            self._counts[shape, remat] = count_flops(step.gradients, step.abstract_state.params, frozen, inputs, _keys())
+            self._counts[shape, remat] = count_flops(
+                step.gradients, step.abstract_state.params, frozen, inputs, _keys()
+            )
         return self._counts[shape, remat]
 
     def groups(self, shape: Shape, size: int) -> int:
@@ -149,9 +155,6 @@ class Programs:
             with attention_platform("tpu"):
                 return step.jitted(microbatches).trace(*arguments).lower(lowering_platforms=("tpu",))
 
-        alone = self._step(shape.structure, self._alone, remat)
-        one = (_cast(alone.abstract_state.params, self.dtype), self._frozen(alone))
-        inputs = _abstract(alone.objective.inputs(self._batch(shape, 1)))
         return Program(
             name=str(shape),
             batch=batch,
@@ -160,7 +163,7 @@ class Programs:
             model_flops=batch * self.example_flops(shape),
             flops=batch * self.example_flops(shape, remat=remat),
             arguments=arguments,
-            forward=(alone.objective.loss, (*one, inputs, _keys())),
+            forward=lambda: self._forward(shape),
             keeps=True,
             lower=lower,
         )
@@ -193,10 +196,19 @@ class Programs:
             model_flops=flops,
             flops=flops,
             arguments=arguments,
-            forward=(one_step, alone),
+            forward=lambda: jax.make_jaxpr(one_step)(*alone),
             keeps=False,
             lower=lower,
         )
+
+    def _forward(self, shape: Shape) -> core.ClosedJaxpr:
+        """The loss of one example, made once a shape."""
+        if shape not in self._forwards:
+            step = self._step(shape.structure, self._alone, self.config.remat)
+            weights, frozen = _cast(step.abstract_state.params, self.dtype), self._frozen(step)
+            inputs = _abstract(step.objective.inputs(self._batch(shape, 1)))
+            self._forwards[shape] = jax.make_jaxpr(step.objective.loss)(weights, frozen, inputs, _keys())
+        return self._forwards[shape]
 
     def _request(self, sampler: GuidedSampler, clips: int) -> tuple[Any, Conditions]:
         """Abstract state and conditions of the sampler."""

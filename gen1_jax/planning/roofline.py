@@ -64,7 +64,7 @@ def predict(
     chip = topology.chip
     compute = flops / (chip.peak_flops * assumptions.compute_efficiency)
     memory = bytes_accessed / chip.hbm_bandwidth
-    communication = sum(c.count * collective_seconds(c, topology) for c in collectives)
+    communication = math.fsum(c.count * collective_seconds(c, topology) for c in collectives)
     busy = max(compute, memory)
     exposed = communication - min(assumptions.overlap * communication, busy)
     step = busy + exposed

@@ -19,8 +19,8 @@ import orbax.checkpoint as ocp
 from gen1_jax.models.module import Params
 from gen1_jax.training.config import CheckpointConfig
 from gen1_jax.training.step import TrainState
+from gen1_jax.training.workdir import CHECKPOINTS
 
-FOLDER = "checkpoints"
 _ITEMS = ("params", "ema", "progress", "record")
 _PACKAGES = ("gen1-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
@@ -38,7 +38,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, config: CheckpointConfig | None = None):
-        self.folder = workdir / FOLDER
+        self.folder = workdir / CHECKPOINTS
         options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
         if config is not None:
             options = ocp.CheckpointManagerOptions(

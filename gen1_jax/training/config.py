@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import dacite
 
-from gen1_jax.data.config import DataConfig, Kind
+from gen1_jax.data.config import READING, DataConfig, Kind
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -191,8 +191,7 @@ class TrainConfig:
         Raises:
             ValueError: an unknown field, or a value of the wrong type or out of range, by name.
         """
-        settings = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
         try:
-            return dacite.from_dict(cls, values, settings)
+            return dacite.from_dict(cls, values, READING)
         except (dacite.DaciteError, TypeError) as error:
             raise ValueError(str(error)) from None

@@ -1,11 +1,15 @@
 """Recipes: read from a file with overrides from the command line, compared when a run is taken up again."""
 
+import contextlib
+import dataclasses
 import os
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_dict import placeholder
 
 from gen1_jax.training.config import TrainConfig
 
@@ -28,20 +32,50 @@ def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """The recipe of a configuration file.
 
     Args:
-        path: a Python file whose `get_config()` returns a ConfigDict.
-        overrides: as "--config.optimizer.learning_rate=3e-4".
+        path: a Python file whose `get_config()` returns a ConfigDict; "FILE:TEXT" passes it a text.
+        overrides: as "--config.optimizer.learning_rate=3e-4", of any field, whether the file has it or not.
 
     Raises:
         ValueError: no such file, an error in it, an unknown field, or a value of the wrong type or out of range.
     """
+    if not os.path.isfile(os.fspath(path).split(".py:")[0].removesuffix(".py") + ".py"):
+        raise ValueError(f"{path}: no such file; a recipe is a Python file, see configs/")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "recipe", flag_values=values)
+    with _naming(path):
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
+        values(["gen1", f"--config={path}"])
+        config = TrainConfig.from_dict(values.config.to_dict())
+    if not overrides:
+        return config
+    values = flags.FlagValues()
+    with _naming(" ".join(overrides)):
+        full = ConfigDict(_with_types(TrainConfig, config.to_dict()))
+        config_flags.DEFINE_config_dict("config", full, flag_values=values, sys_argv=["gen1", *overrides])
+        values(["gen1", *overrides])
+        return TrainConfig.from_dict(values.config.to_dict())
+
+
+@contextlib.contextmanager
+def _naming(what: object) -> Iterator[None]:
     try:
-        values(["gen1", f"--config={path}", *overrides])
-        made = values.config
-    except Exception as error:  # whatever the file raises
-        raise ValueError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from None
-    return TrainConfig.from_dict(made.to_dict())
+        yield
+    except KeyError as error:
+        raise ValueError(f"{what}: there is no field {' '.join(str(error.args[0]).split())}") from None
+    except Exception as error:  # the file may raise anything
+        raise ValueError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _with_types(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Where there is None, what may stand there instead, so that it can be given on the command line."""
+    hints, typed = typing.get_type_hints(cls), {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            value = _with_types(hint, value)
+        elif value is None:
+            value = placeholder(next(t for t in typing.get_args(hint) if t is not type(None)))
+        typed[name] = value
+    return typed
 
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

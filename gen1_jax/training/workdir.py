@@ -10,8 +10,11 @@ import numpy as np
 from gen1_jax.models.module import Params, abstract_parameters
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource, open_model
+from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.checkpoint import FOLDER, CheckpointError, Checkpoints
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a workdir."""
 
 
 class TrainedModel:
@@ -22,14 +25,15 @@ class TrainedModel:
         ema: the running mean of the weights, or the weights themselves.
 
     Raises:
-        CheckpointError: there is no checkpoint yet, or the last one is damaged.
+        FolderError: there is no checkpoint yet.
+        CheckpointError: the last one is damaged.
     """
 
     def __init__(self, workdir: str | Path, *, ema: bool = True):
         self.path, self._ema = Path(workdir), ema
-        with Checkpoints(self.path) as checkpoints:
+        with self._checkpoints() as checkpoints:
             if not checkpoints.steps:
-                raise CheckpointError(f"{workdir} has no finished checkpoint yet")
+                raise FolderError(f"{workdir} has no finished checkpoint yet")
             self.step = checkpoints.steps[-1]
             self.record = checkpoints.record(self.step)
         self.name = f"{self.path.resolve().name} at step {self.step}"
@@ -40,24 +44,29 @@ class TrainedModel:
     @property
     def warning(self) -> str | None:
         """What the frozen networks warn of."""
-        return self.base.warning and f"beside its {self.component}, {self.name} uses {self.base.warning}"
+        return self.base.warning and f"{self.name} has a trained {self.component}; as to the rest, {self.base.warning}"
 
     def parameters(self, component: str) -> Params:
         """The weights of one network, on the host."""
         if component != self.component:
             return self.base.parameters(component)
         abstract = abstract_parameters(self.config.build(component, np.float32))
-        with Checkpoints(self.path) as checkpoints:
+        with self._checkpoints() as checkpoints:
             return checkpoints.weights(self.step, abstract, ema=self._ema)
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
         return self.base.tokenizer()
 
+    def _checkpoints(self):
+        from gen1_jax.training.checkpoint import Checkpoints  # its library takes seconds to import
+
+        return Checkpoints(self.path)
+
 
 def is_workdir(path: str | Path) -> bool:
     """Whether `gen1 train` has been at work there."""
-    return (Path(path) / FOLDER).is_dir()
+    return (Path(path) / CHECKPOINTS).is_dir()
 
 
 def open_trained(name_or_folder: str | Path) -> ModelSource:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from gen1_jax.planning import topology as topology_module
 from gen1_jax.parallel.hardware import CHIPS
+from gen1_jax.planning import topology as topology_module
 from gen1_jax.planning.topology import MissingTpuCompiler, parse_topology, tpu_devices
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None

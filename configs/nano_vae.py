@@ -1,0 +1,27 @@
+"""nano's autoencoder, on pictures of synthetic worlds and of their structure.
+
+gen1 render --clips 20000 --frames 8 --size 128 --out worlds
+gen1 train  --config configs/nano_vae.py --workdir runs/nano_vae
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Half of the examples are structure: the same autoencoder encodes both."""
+    return ConfigDict(
+        dict(
+            component="vae",
+            model="nano",
+            from_scratch=True,
+            data=dict(
+                image=dict(sources=("worlds",), buckets=((128, 128),), batch_size=64),
+                image_probability=1.0,
+                inputs="depth",
+            ),
+            stages=(dict(name="vae", steps=20_000),),
+            optimizer=dict(learning_rate=5e-4, warmup_steps=500, schedule="cosine", weight_decay=0.0, ema_decay=0.999),
+            vae=dict(kl_weight=1e-4),
+            checkpoint=dict(every=1000, keep=2),
+        )
+    )

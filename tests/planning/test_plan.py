@@ -1,0 +1,159 @@
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jax.sharding import AbstractMesh
+
+from gen1_jax.parallel.mesh import AXES, MeshConfig
+from gen1_jax.parallel.sharding import Layout
+from gen1_jax.planning.estimate import estimate
+from gen1_jax.planning.measures import needed_bytes
+from gen1_jax.planning.plan import make_plan, next_to_try
+from gen1_jax.planning.programs import Programs, Shape
+from gen1_jax.planning.report import render
+from gen1_jax.planning.topology import parse_topology
+from gen1_jax.training.recipe import read_recipe
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
+LATENTS = "--config.data.inputs=latents"
+
+
+def recipe(name="smoke", *overrides, **changes):
+    return dataclasses.replace(read_recipe(CONFIGS / f"{name}.py", overrides), **changes)
+
+
+def gen1_plan(*arguments, name="smoke"):
+    command = [sys.executable, "-m", "gen1_jax.cli", "plan", f"--config={CONFIGS / name}.py", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"JAX_OPTIMIZATION_LEVEL": "O0"}
+    )
+
+
+def rows_of(config, topology, **options):
+    rows = list(make_plan(config, topology, **options))
+    assert all(render(row) for row in rows)
+    json.dumps(rows)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def on_gpus():
+    """The plan of the smallest recipe on eight GPUs: nothing is compiled."""
+    return rows_of(recipe("smoke", mesh=MeshConfig(data=2, fsdp=4)), parse_topology("gpu:h200:8"))
+
+
+def test_every_figure_says_that_it_is_estimated(on_gpus):
+    machine, *programs, stages = on_gpus
+    assert machine["source"] == "estimated" and "GPU" in machine["why_estimated"]
+    assert [row["program"] for row in programs] == ["video 32x32", "image 32x32", "sampler, 50 steps"]
+    assert all(row["source"] == "estimated" and row["fits"] and row["compile_seconds"] is None for row in programs)
+    assert [stage["steps"] for stage in stages["stages"]] == [4, 4, 4, 4]
+
+
+def test_hours_follow_from_steps_and_shares(on_gpus):
+    _, video, image, _, stages = on_gpus
+    shares = (1.0, 0.125, 0.125, 0.125)
+    for stage, share in zip(stages["stages"], shares, strict=True):
+        seconds = share * image["step_s"] + (1 - share) * video["step_s"]
+        assert stage["step_s"] == pytest.approx(seconds, rel=0.02)  # smoke's encoders run in stages with structure only
+        assert stage["hours"] == pytest.approx(4 * stage["step_s"] / 3600)
+        assert stage["chip_hours"] == pytest.approx(8 * stage["hours"])
+    assert stages["hours"] == pytest.approx(sum(stage["hours"] for stage in stages["stages"]))
+
+
+def test_what_does_not_fit_has_no_hours_and_fit_says_what_does():
+    """A made-up chip with little memory."""
+    big = parse_topology("gpu:h200:1")
+    config = recipe("smoke", LATENTS)
+    (row,) = [row for row in rows_of(config, big, programs=["video"]) if row["row"] == "program"]
+    between = (row["argument_bytes"] + row["peak_bytes"]) / 2
+    small = dataclasses.replace(big, chip=dataclasses.replace(big.chip, hbm_bytes=between))
+
+    _, full, stages = rows_of(config, small, programs=["video"])
+    assert not full["fits"] and "out of memory" in render(full)
+    assert stages["hours"] is None and stages["stages"][1]["hours"] is None
+
+    for fit in ("microbatches", "batch"):
+        _, *tries, best, _ = rows_of(config, small, programs=["video"], fit=fit)
+        assert best["fits"] and {row["fits"] for row in tries} == {True, False}
+        one_part = [row["batch"] // row["microbatches"] for row in tries]
+        fitting = [n for n, row in zip(one_part, tries, strict=True) if row["fits"]]
+        assert best["batch"] // best["microbatches"] == max(fitting)
+        assert best["batch"] == 8 if fit == "microbatches" else best["microbatches"] == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_search_finds_the_last_that_fits(count):
+    for limit in range(count + 1):
+        good, bad, asked = -1, count, 0
+        while (index := next_to_try(good, bad, count)) is not None:
+            good, bad = (index, bad) if index < limit else (good, index)
+            asked += 1
+        assert good == limit - 1 and asked <= 2 * count.bit_length() + 1
+
+
+def test_memory_that_libtpu_says_is_missing():
+    message = (
+        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
+        "Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
+    )
+    assert needed_bytes(message) == int(20.5 * 2**30)
+    assert needed_bytes("INTERNAL: Used 20.50G of 15.75G hbm") is None
+
+
+def test_full_recipe_on_gpus_without_compiling():
+    """By hand: 1.266 B parameters, four float32 copies, over 8 chips; 205 TFLOP at 35% of 989.5 TFLOP/s."""
+    config = recipe("gen1", mesh=MeshConfig(data=8, fsdp=8), remat=False)
+    config = dataclasses.replace(config, microbatches=dataclasses.replace(config.microbatches, video=1, image=1))
+    machine, video, stages = rows_of(config, parse_topology("gpu:h200:64"), programs=["video"])
+    assert machine["parameters"] == 1_266_159_364
+    assert video["argument_bytes"] == pytest.approx(16 * machine["parameters"] / 8, rel=0.03)
+    assert video["compute_s"] == pytest.approx(205.2e12 / (0.35 * 989.5e12), rel=0.01)
+    assert 0.3 < video["mfu"] <= 0.35 and video["fits"]
+    assert stages["stages"][0]["hours"] is None  # images were not planned
+
+
+def test_estimate_agrees_with_what_one_h200_measured():
+    """Forward, backward, AdamW, EMA on latents without recomputation: 18.9 GiB of state, 41.0 and 79.8 GiB beside."""
+    config = recipe("gen1", remat=False)
+    mesh = dict(zip(AXES, (1, 1, 1, 1), strict=True))
+    programs = Programs(config, Layout(AbstractMesh((1, 1, 1, 1), AXES)))
+    shape = Shape(kind="video", bucket=(256, 448), structure=True)
+    for clips, temporary in ((8, 41.0), (16, 79.8)):
+        program = programs.train(shape, clips, 1)
+        found = estimate(program, parameters=programs.parameters, itemsize=2, mesh=mesh, fused_attention=True)
+        assert found.temporary_bytes / 2**30 == pytest.approx(temporary, rel=0.03)
+        assert found.argument_bytes / 2**30 == pytest.approx(18.9, abs=0.2)
+        assert program.model_flops == pytest.approx(clips * 11.40e12, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--topology=v9:4x4"], "v5e:16x16"),
+        (["--topology=gpu:h200:8", "--batch=video=12"], "--batch"),
+        (["--topology=gpu:h200:8", "--mesh=fsdp=3"], "3"),
+        (["--topology=gpu:h200:8", "--microbatches=clips=2"], "video=9"),
+        (["--topology=gpu:h200:8", "--programs=audio"], "audio"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, says):
+    run = gen1_plan(*arguments)
+    assert run.returncode == 2 and says in run.stderr and len(run.stderr.splitlines()) == 1, run.stderr
+
+
+@pytest.mark.skipif(not HAS_LIBTPU, reason="needs libtpu")
+def test_compiles_for_a_tpu_that_is_not_there():
+    run = gen1_plan("--topology=v5e:2x2", "--mesh=fsdp=4", "--programs=video", "--json", LATENTS)
+    assert run.returncode == 0, run.stderr
+    machine, video, stages = map(json.loads, run.stdout.splitlines())
+    assert machine["source"] == video["source"] == "compiled"
+    assert video["fits"] and 0 < video["argument_bytes"] < video["peak_bytes"] < 2**30
+    assert any("fsdp" in c["axes"] for c in video["collectives"]) and video["step_s"] > 0
+    assert stages["stages"][0]["hours"] is None

@@ -1,0 +1,86 @@
+"""Recipes: files, overrides, and what may change between two runs of one."""
+
+from pathlib import Path
+
+import pytest
+
+from gen1_jax.training.config import StageConfig, TrainConfig
+from gen1_jax.training.recipe import differences, read_recipe
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_whole(path):
+    config = read_recipe(path)
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert config.total_steps == config.first_step(len(config.stages))
+
+
+def test_the_papers_recipe():
+    config = read_recipe(CONFIGS / "gen1.py")
+    assert [stage.steps for stage in config.stages] == [15_000, 75_000, 25_000, 10_000]
+    assert (config.data.image.batch_size, config.data.video.batch_size) == (9216, 1152)
+    assert (config.data.image_probability, config.data.video.frames) == (0.125, 8)
+    assert [stage.structure for stage in config.stages] == [False, False, True, True]
+    assert [stage.structure_levels for stage in config.stages[2:]] == [(0, 0), (0, 7)]
+    assert config.stage_data(0).image_probability == 1
+
+
+def test_overrides_reach_every_field():
+    config = read_recipe(
+        CONFIGS / "smoke.py",
+        [
+            "--config.data.video.sources=('a', 'b')",
+            "--config.mesh.fsdp=2",  # not in the file
+            "--config.stages[1].steps=7",
+            "--config.checkpoint.keep_every=5",  # None by default
+            "--config.optimizer.learning_rate=3",
+            "--config.remat=true",
+        ],
+    )
+    assert [source.path for source in config.data.video.sources] == ["a", "b"]
+    assert (config.mesh.fsdp, config.stages[1].steps, config.checkpoint.keep_every) == (2, 7, 5)
+    assert (config.optimizer.learning_rate, config.remat) == (3.0, True)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("--config.optimizer.learning_rat=3", "learning_rat"),
+        ("--config.optimizer.learning_rate=x", "learning_rate"),
+        ("--config.dtype=int8", "dtype"),
+        ("--config.optimizer.beta1=2", "beta1"),
+        ("--config.foo=2", "foo"),
+        ("--config.stages[0].structure_levels=(3,9)", "structure_levels"),
+        ("--config.mesh.fsdp", "mesh.fsdp"),
+    ],
+)
+def test_wrong_overrides_are_named_in_one_line(override, named):
+    with pytest.raises(ValueError, match=named) as error:
+        read_recipe(CONFIGS / "smoke.py", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_files(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        read_recipe(tmp_path / "none.py")
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config(): return 1 / 0\n")
+    with pytest.raises(ValueError, match="division by zero"):
+        read_recipe(broken)
+
+
+def test_stages_need_names_and_draw_other_batches():
+    smoke = read_recipe(CONFIGS / "smoke.py")
+    assert len({smoke.stage_data(stage).seed for stage in range(4)}) == 4
+    with pytest.raises(ValueError, match="names of their own"):
+        TrainConfig(data=smoke.data, stages=(StageConfig(name="a", steps=1), StageConfig(name="a", steps=1)))
+
+
+def test_what_may_change_between_runs():
+    smoke = read_recipe(CONFIGS / "smoke.py").to_dict()
+    free = ["--config.mesh.fsdp=2", "--config.log_every=9", "--config.data.video.sources=('elsewhere',)"]
+    assert not differences(smoke, read_recipe(CONFIGS / "smoke.py", free).to_dict())
+    other = read_recipe(CONFIGS / "smoke.py", ["--config.optimizer.beta1=0.5"]).to_dict()
+    assert "optimizer.beta1 is 0.9 there and 0.5 here" in differences(smoke, other)

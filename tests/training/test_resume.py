@@ -1,0 +1,96 @@
+"""A run that was broken off and taken up again is the run that was not."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from training_runs import STEPS, assert_same_run, checkpoint_steps, log, record, state
+
+END = 2 * STEPS
+
+
+def test_stage_by_stage_is_all_in_one_go(prior, unbroken, tmp_path):
+    run = prior.run(tmp_path, "--stage", "1", "--json")
+    assert run.wait() == 0 and f'"step": {STEPS},' in run.text and '"finished": true' in run.text
+    assert checkpoint_steps(tmp_path)[-1] == STEPS and record(tmp_path, STEPS)["stage"] == "first"
+    for _ in range(2):  # the second time there is nothing left to do
+        prior.finish(tmp_path)
+        assert_same_run(tmp_path, unbroken, END)
+
+
+def test_entries_after_the_checkpoint_are_written_again_once(prior, unbroken, tmp_path):
+    seldom = "--config.checkpoint.every=2"
+    run = prior.start(tmp_path, seldom)
+    assert run.until(lambda: _logged(tmp_path) >= 5)
+    run.process.kill()
+    run.wait()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "stage": "sec')  # as if it had been killed in the middle of a line
+    for newer in [step for step in checkpoint_steps(tmp_path) if step > 4]:
+        raise AssertionError(f"{newer} should not have been saved")
+    prior.finish(tmp_path, seldom)
+    assert_same_run(tmp_path, unbroken, END)
+
+
+def test_told_to_end(prior, unbroken, tmp_path):
+    """SIGTERM and Ctrl-C save, each with its exit code, and the same command goes on."""
+    for number, code, step in ((signal.SIGTERM, 75, 1), (signal.SIGINT, 130, 3)):
+        run = prior.start(tmp_path, "--config.checkpoint.every=100", "--config.log_every=1")
+        assert run.until(lambda step=step: _logged(tmp_path) >= step)
+        os.kill(run.pid, number)
+        assert run.wait() == code, run.text
+        last = checkpoint_steps(tmp_path)[-1]
+        assert step <= last < END
+        assert run.said == [f"gen1: told to end; saved at step {last}, the same command goes on"]
+    prior.finish(tmp_path, "--config.checkpoint.every=100")
+    assert_same_run(tmp_path, unbroken, END)
+
+
+def test_other_meshes_give_the_same_up_to_rounding(prior, tmp_path):
+    gentle = "--config.optimizer.epsilon=1e-2"  # else Adam blows up the sign of what is zero but for rounding
+    one, several = tmp_path / "one", tmp_path / "several"
+    prior.finish(one, gentle)
+    prior.finish(several, gentle, "--stage", "1", devices=8)
+    run = prior.start(several, gentle, "--config.mesh.data=4", "--config.mesh.fsdp=2", devices=8)
+    assert run.until(lambda: STEPS + 2 in checkpoint_steps(several))
+    run.process.kill()
+    run.wait()
+    before = checkpoint_steps(several)[-1]
+    prior.finish(several, gentle)
+    assert before < END
+    _assert_close(state(several, END), state(one, END))
+    assert [entry["loss"] for entry in log(several)] == pytest.approx([entry["loss"] for entry in log(one)], rel=1e-5)
+    assert record(several, END)["data"] == record(one, END)["data"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("seed=1", "seed is 0 there and 1 here"),
+        ("optimizer.learning_rate=2e-3", "optimizer.learning_rate is 0.001 there and 0.002 here"),
+        ("data.video.batch_size=16", "data.video.batch_size is 8 there and 16 here"),
+    ],
+)
+def test_another_recipe_is_refused(prior, unbroken, change, named):
+    run = prior.run(unbroken, f"--config.{change}")
+    assert run.wait() == 2 and run.said == [f"gen1: {unbroken} was made by another recipe: {named}"]
+
+
+def test_how_a_run_is_done_may_change(prior, unbroken, tmp_path):
+    prior.finish(tmp_path, "--stage", "1")
+    changes = ("log_every=1", "max_skipped=7", "checkpoint.keep=2", "preview.frames=2", "data.threads=1", "remat=True")
+    prior.finish(tmp_path, *(f"--config.{change}" for change in changes))
+    assert checkpoint_steps(tmp_path) == [END - 1, END]
+    assert_same_run(tmp_path, unbroken, END)
+
+
+def _logged(workdir):
+    path = workdir / "log.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def _assert_close(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6 * max(1, np.abs(value).max()), err_msg=name)

