@@ -30,6 +30,9 @@ def add_edit(commands) -> None:
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    parser.add_argument(
+        "--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)"
+    )
     limits = parser.add_argument_group("limits on the input")
     limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
     limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")
@@ -39,6 +42,7 @@ def add_edit(commands) -> None:
 def _edit(args) -> None:
     from gen1_jax.editing.files import EditRequest
     from gen1_jax.media import Limits
+    from gen1_jax.parallel.mesh import parse_mesh
 
     limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
     request = EditRequest(
@@ -53,6 +57,7 @@ def _edit(args) -> None:
         stride=args.stride,
         save_structure=args.save_structure,
         compare=args.compare,
+        mesh=None if args.mesh is None else parse_mesh(args.mesh),
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
     )
     _run_edit(request, as_json=args.json)

@@ -36,6 +36,7 @@ def add_plan(commands) -> None:
         const="microbatches",
         help="look for the fewest microbatches that fit, or for the largest batch",
     )
+    parser.add_argument("--estimate", action="store_true", help="compile nothing: seconds, but formulas only")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each program")
     parser.set_defaults(overrides=[], takes_overrides=True)
 
@@ -66,7 +67,15 @@ def _plan(args: argparse.Namespace) -> None:
         streams = {k: dataclasses.replace(getattr(config.data, k), batch_size=n) for k, n in args.batch.items()}
         changed["data"] = dataclasses.replace(config.data, **streams)
     config = dataclasses.replace(config, **changed)
-    for row in make_plan(config, topology, programs=args.programs, every_shape=args.all_shapes, fit=args.fit):
+    rows = make_plan(
+        config,
+        topology,
+        programs=args.programs,
+        every_shape=args.all_shapes,
+        fit=args.fit,
+        estimate_only=args.estimate,
+    )
+    for row in rows:
         print(json.dumps(row) if args.json else render(row), flush=True)
 
 

@@ -26,6 +26,7 @@ from gen1_jax.media import (
     side_by_side,
     write_image,
 )
+from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.training.workdir import open_trained
 
 _OUTPUTS = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
@@ -40,13 +41,14 @@ class EditRequest:
         output: by suffix a video, or a picture if the input is one frame.
         prompt: the content in words.
         image: or the content as a picture file.
-        model: name of a model that ships, or a model folder.
+        model: name of a model that ships, a model folder, or a training workdir.
         settings: the numbers of the edit.
         start: index of the first frame to edit.
         frames: how many at most, None for all.
         stride: every how many-th.
         save_structure: where to write what the model saw, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
+        mesh: devices that share the sampling, or None for one.
         limits: refuses larger files.
     """
 
@@ -61,6 +63,7 @@ class EditRequest:
     stride: int = 1
     save_structure: str | Path | None = None
     compare: bool = False
+    mesh: MeshConfig | None = None
     limits: Limits = Limits()
 
     def __post_init__(self):
@@ -101,7 +104,7 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
         raise ValueError(f"{outputs[0]}: --output and --save-structure are the same file")
     picture = None if request.image is None else read_image(request.image, request.limits)
-    pipeline = Gen1Pipeline(open_trained(request.model))
+    pipeline = Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
 
     source = _read(request, pipeline, progress)
     content = pipeline.encode_content(request.prompt, picture, request.settings.seed)

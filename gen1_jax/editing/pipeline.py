@@ -25,6 +25,8 @@ from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
+from gen1_jax.parallel.mesh import MeshConfig, make_mesh
+from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.workdir import open_trained
 
@@ -88,32 +90,40 @@ class Gen1Pipeline:
     Args:
         source: configuration, weights and tokenizer.
         dtype: of the computation; by default bfloat16 on accelerators, float32 on CPUs. Matrices are kept in it.
+        mesh: devices over which the sampler divides a clip (`context`), its branches (`data`) and the U-Net's layers
+            (`tensor`); None for one device.
 
     Attributes:
         config: the family's configuration.
         unet, vae, clip, depth, prior: the networks; `prior` is None if the model has none.
     """
 
-    def __init__(self, source: ModelSource, dtype: DTypeLike | None = None):
+    def __init__(self, source: ModelSource, dtype: DTypeLike | None = None, mesh: MeshConfig | None = None):
         self.source, self.config = source, source.config
         self.dtype = jnp.dtype(dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16))
+        self._layout = None if mesh is None else Layout(make_mesh(mesh))
         self._samplers: dict[tuple[str, int], GuidedSampler] = {}
         if source.warning:
             warnings.warn(source.warning, stacklevel=3)
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, dtype: DTypeLike | None = None) -> "Gen1Pipeline":
+    def from_pretrained(
+        cls, name_or_folder: str | Path, dtype: DTypeLike | None = None, mesh: MeshConfig | None = None
+    ) -> "Gen1Pipeline":
         """The model that ships ("nano"), a model folder, or a training workdir (the EMA of its last checkpoint).
 
         Raises:
             FolderError, LayoutError: see `pretrained.folder.ModelFolder`.
         """
-        return cls(open_trained(name_or_folder), dtype)
+        return cls(open_trained(name_or_folder), dtype, mesh)
 
     @cached_property
     def unet(self) -> Bound:
         """`SpaceTimeUNet`: (latents, timesteps, content, structure, structure_level) -> prediction."""
-        return self._load("unet")
+        unet = self._load("unet")
+        if self._layout is not None:
+            unet.params = self._layout.put(unet.params, self._layout.gathered(unet.params, UNET_RULES))
+        return unet
 
     @cached_property
     def vae(self) -> Bound:
@@ -277,6 +287,7 @@ class Gen1Pipeline:
                 num_inference_steps,
                 window=self.config.num_frames,
                 overlap=self.config.window_overlap,
+                partition=None if self._layout is None else self._layout.activations(),
             )
         return self._samplers[key]
 

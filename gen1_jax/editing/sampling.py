@@ -1,5 +1,6 @@
 """The guided sampler: noise to latents in one jitted loop."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from gen1_jax.diffusion import NoiseSchedule, Sampler, SamplerState, run_steps
 from gen1_jax.diffusion.guided import guided_denoiser, per_frame
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.partition import Partition, partitioned
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -49,6 +51,7 @@ class GuidedSampler:
         num_inference_steps: number of steps.
         window: longest clip of one evaluation; longer ones are blended from windows of this many frames.
         overlap: frames that neighbouring windows share.
+        partition: how activations are divided over devices; None for not at all.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class GuidedSampler:
         *,
         window: int,
         overlap: int,
+        partition: Partition | None = None,
     ):
-        self.unet = unet
+        self.unet, self.partition = unet, partition
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
         self.window, self.overlap = window, overlap
@@ -100,4 +104,5 @@ class GuidedSampler:
             windowed(per_frame(model), self.window, 0),
             **conditions._asdict(),
         )
-        return run_steps(denoise, self.sampler, self.tables, state, start=start, stop=stop)
+        with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
+            return run_steps(denoise, self.sampler, self.tables, state, start=start, stop=stop)

@@ -23,7 +23,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 """Mean and standard deviation of CLIP's training pictures, per channel in [0, 1]."""
 
 
-def _logit_scale(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _logit_scale(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     return np.full(shape, math.log(1 / 0.07), np.float32)
 
 

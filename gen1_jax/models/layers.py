@@ -18,25 +18,26 @@ from jaxtyping import Array, Float, Int
 
 from gen1_jax.models.partition import by_feature, fold, unfold
 
-Initialiser = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+Initialiser = Callable[[np.random.Generator, tuple[int, ...], int], np.ndarray]
+"""Called with the shape of some rows of a parameter, and the number of inputs that each output of it sums."""
 
 
-def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def zeros(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     """All zeros: biases, and the last projection of a residual that starts as the identity."""
     return np.zeros(shape, np.float32)
 
 
-def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def ones(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     """All ones: scales of norms."""
     return np.ones(shape, np.float32)
 
 
-def fan_in_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform within ±1/sqrt(fan_in), the last axis being the output, as torch layers start."""
-    return rng.uniform(-1, 1, shape).astype(np.float32) / math.sqrt(math.prod(shape[:-1]))
+def fan_in_uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    """Uniform within ±1/sqrt(fan_in), as torch layers start."""
+    return rng.uniform(-1, 1, shape).astype(np.float32) / math.sqrt(fan_in)
 
 
-def small_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def small_normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     """Normal with standard deviation 0.02: tables of tokens and positions."""
     return rng.normal(0, 0.02, shape).astype(np.float32)
 
@@ -45,7 +46,7 @@ ZEROS, ONES, KERNEL, EMBEDDING = zeros, ones, fan_in_uniform, small_normal
 
 
 def parameter(shape: tuple[int, ...], init: Initialiser = KERNEL) -> nnx.Param:
-    """A float32 parameter of `shape` that holds no array yet; `init(rng, shape)` can make one."""
+    """A float32 parameter of `shape` that holds no array yet; `init` can draw it."""
     return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), init=init)
 
 
@@ -79,8 +80,9 @@ class Linear(nnx.Module):
 
     def halves(self, x: Float[Array, "*batch c"]) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch e"]]:
         """y in two: (*batch, d / 2) each, by two products: y is far larger than the weights to cut or to join."""
-        kernels, biases = (jnp.split(p[...].astype(x.dtype), 2, axis=-1) for p in (self.kernel, self.bias))
-        return tuple(x @ by_feature(kernel) + by_feature(bias) for kernel, bias in zip(kernels, biases, strict=True))
+        divide = lambda p: by_feature(p.astype(x.dtype).reshape(*p.shape[:-1], 2, -1))
+        kernel, bias = divide(self.kernel[...]), divide(self.bias[...])
+        return tuple(x @ kernel[:, half] + bias[half] for half in range(2))
 
 
 class Conv(nnx.Module):

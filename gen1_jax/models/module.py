@@ -5,6 +5,8 @@ params = initialise(module, seed=0)            # or read from a file
 unet = Bound(module, params)                   # unet(...), jitted; parameters are an argument, never baked in
 """
 
+import dataclasses
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -50,22 +52,69 @@ def parameter_count(params: Params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def initialise(module: nnx.Module, seed: int, only: Callable[[str], bool] = lambda path: True) -> Params:
-    """Fresh float32 parameters on the host. Each depends on the seed and its own path alone, in any order.
+@dataclasses.dataclass(frozen=True)
+class InitialValue:
+    """A fresh float32 parameter, drawn where it is sliced and nowhere else: no host needs the whole of a large one.
 
-    NumPy draws them: a jit over the draws of a full-size model takes minutes to compile, one a shape is no better.
+    NumPy draws it, in blocks of rows that each have a stream of their own: a jit over the draws of a full-size model
+    takes minutes to compile, one a shape is no better.
+
+    Attributes:
+        shape: of the parameter.
+        init: draws some rows of it.
+        stream: tells its random numbers from those of others.
+    """
+
+    shape: tuple[int, ...]
+    init: Callable[..., np.ndarray]
+    stream: tuple[int, ...]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows, columns = np.arange(math.prod(self.shape[:-1])).reshape(self.shape[:-1]), self.shape[-1:]
+        index = index if isinstance(index, tuple) else (index,)
+        chosen = rows[index[: rows.ndim]]
+        size = max(1, _BLOCK // math.prod(columns))
+        values = np.empty((chosen.size, *columns), np.float32)
+        for block in np.unique(chosen // size):
+            inside = chosen.ravel() // size == block
+            first = block * size
+            rng = np.random.default_rng([*self.stream, int(block)])
+            drawn = self.init(rng, (min(size, rows.size - first), *columns), rows.size)
+            values[inside] = drawn[chosen.ravel()[inside] - first]
+        return values.reshape(*chosen.shape, *columns)[(slice(None),) * chosen.ndim + index[rows.ndim :]]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self[(slice(None),) * len(self.shape)].astype(dtype or np.float32, copy=False)
+
+
+_BLOCK = 2**20  # elements
+
+
+def initial_values(module: nnx.Module, seed: int) -> Params:
+    """Fresh parameters, not drawn yet: an `InitialValue` each, a function of the seed and its own path alone.
+
+    Args:
+        module: the network.
+        seed: a non-negative number.
+    """
+    flat = {}
+    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        name = ".".join(map(str, path))
+        stream = (seed, zlib.crc32(name.encode()))
+        flat[name] = InitialValue(variable.get_value().shape, variable.get_metadata()["init"], stream)
+    return unflatten(flat)
+
+
+def initialise(module: nnx.Module, seed: int, only: Callable[[str], bool] = lambda path: True) -> Params:
+    """`initial_values` drawn on the host.
 
     Args:
         module: the network.
         seed: a non-negative number.
         only: which paths to draw; the others stay abstract.
     """
-    flat = {}
-    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
-        name, abstract = ".".join(map(str, path)), variable.get_value()
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        flat[name] = variable.get_metadata()["init"](rng, abstract.shape) if only(name) else abstract
-    return unflatten(flat)
+    abstract, values = flatten(abstract_parameters(module)), flatten(initial_values(module, seed))
+    return unflatten({name: np.asarray(x) if only(name) else abstract[name] for name, x in values.items()})
 
 
 def cast_kernels(params: Params, dtype: DTypeLike) -> Params:

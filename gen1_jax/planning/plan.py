@@ -32,6 +32,7 @@ def make_plan(
     programs: Collection[ProgramKind] = PROGRAMS,
     every_shape: bool = False,
     fit: Fit | None = None,
+    estimate_only: bool = False,
     assumptions: RooflineAssumptions | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Compiles each program for the machine, or estimates it where there is no compiler, one after the other.
@@ -44,6 +45,7 @@ def make_plan(
             operations, and the others are taken to last in proportion to theirs.
         fit: look for the fewest microbatches of the given batch that fit, or for the largest batch of as many
             microbatches, multiples of what the mesh divides it into.
+        estimate_only: compile nothing: seconds instead of minutes, formulas instead of a compiler.
         assumptions: of the roofline; None for its defaults.
 
     Yields:
@@ -53,7 +55,7 @@ def make_plan(
     Raises:
         ValueError: the recipe, the mesh and the machine do not fit each other.
     """
-    planner = _Planner(config, topology, assumptions or RooflineAssumptions())
+    planner = _Planner(config, topology, assumptions or RooflineAssumptions(), estimate_only)
     yield planner.machine()
     done: list[tuple[Shape, dict[str, Any]]] = []
     for kind in [kind for kind in KINDS[::-1] if kind in programs]:
@@ -67,21 +69,25 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(self, config: TrainConfig, topology: Topology, assumptions: RooflineAssumptions):
+    def __init__(
+        self, config: TrainConfig, topology: Topology, assumptions: RooflineAssumptions, estimate_only: bool
+    ) -> None:
         self.config, self.topology, self.assumptions = config, topology, assumptions
         sizes = config.mesh.sizes(topology.chips)
         self.mesh = dict(zip(AXES, sizes, strict=True))
-        self.compiles, self.reason = True, ""
         try:
-            layout = Layout(make_mesh(config.mesh, self._devices()))
+            layout = Layout(make_mesh(config.mesh, self._devices(estimate_only)))
+            self.why_estimated = ""
         except MissingTpuCompiler as error:
-            self.compiles, self.reason = False, str(error)
             layout = Layout(AbstractMesh(sizes, AXES))
+            self.why_estimated = str(error)
         for kind in sorted(self._kinds()):
             self._check(kind, layout.batch_shards)
         self.programs = Programs(config, layout)
 
-    def _devices(self) -> list[Any]:
+    def _devices(self, estimate_only: bool) -> list[Any]:
+        if estimate_only:
+            raise MissingTpuCompiler("nothing was to be compiled")
         if self.topology.chip.platform != "tpu":
             raise MissingTpuCompiler("the compiler for GPUs needs a GPU")
         return tpu_devices(self.topology)
@@ -106,8 +112,8 @@ class _Planner:
             "topology": self.topology.name,
             "chips": self.topology.chips,
             "mesh": self.mesh,
-            "source": "compiled" if self.compiles else "estimated",
-            "why_estimated": self.reason,
+            "source": "estimated" if self.why_estimated else "compiled",
+            "why_estimated": self.why_estimated,
             "component": self.config.component,
             "parameters": self.programs.parameters,
             "dtype": self.config.dtype,
@@ -190,7 +196,7 @@ class _Planner:
         return row
 
     def _measure(self, program: Program) -> Measures:
-        if self.compiles:
+        if not self.why_estimated:
             return compile_program(program)
         return estimate(
             program,

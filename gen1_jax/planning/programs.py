@@ -107,6 +107,7 @@ class Programs:
         self._source = open_trained(config.model)
         self.family = self._source.config
         self._alone = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
+        self._steps: dict[tuple[bool, Layout, bool], TrainStep] = {}
         self._counts: dict[tuple[Shape, bool], int] = {}
         self._forwards: dict[Shape, core.ClosedJaxpr] = {}
         self.parameters = parameter_count(self._step(True, self._alone, False).abstract_state.params)
@@ -226,6 +227,11 @@ class Programs:
         )
 
     def _step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
+        if (structure, layout, remat) not in self._steps:
+            self._steps[structure, layout, remat] = self._make_step(structure, layout, remat)
+        return self._steps[structure, layout, remat]
+
+    def _make_step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
         config = dataclasses.replace(self.config, remat=remat)
         levels = (0, MAX_STRUCTURE_LEVEL if structure else 0)
         stage = StageConfig(name="planned", steps=1, structure=structure, structure_levels=levels)

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from gen1_jax.models.module import Params, abstract_parameters, flatten, initialise, unflatten
+from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
 from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.tensors import (
@@ -56,6 +56,10 @@ class ModelSource(Protocol):
         """The weights of one network, on the host."""
         ...
 
+    def stored(self, component: str) -> Params:
+        """The same, each read only where it is sliced: so that what is divided over hosts is whole on none."""
+        ...
+
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
         ...
@@ -81,7 +85,11 @@ class ModelFolder:
 
     def parameters(self, component: str) -> Params:
         """The weights of one network as they are stored."""
-        return unflatten({name: np.asarray(tensor) for name, tensor in self._tensors(component).items()})
+        return jax.tree.map(np.asarray, self.stored(component))
+
+    def stored(self, component: str) -> Params:
+        """The same as `StoredTensor`s."""
+        return unflatten(self._tensors(component))
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
@@ -129,7 +137,11 @@ class SeededModel:
 
     def parameters(self, component: str) -> Params:
         """Fresh weights of one network."""
-        return initialise(self.config.build(component, np.float32), self._seed)
+        return jax.tree.map(np.asarray, self.stored(component))
+
+    def stored(self, component: str) -> Params:
+        """The same as `InitialValue`s."""
+        return initial_values(self.config.build(component, np.float32), self._seed)
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""

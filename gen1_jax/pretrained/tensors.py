@@ -21,7 +21,7 @@ class FolderError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that stays in its file until `np.asarray` reads it, so that a network is in memory once, not twice.
+    """A tensor that stays in its file until `np.asarray` or a slice reads it, so that a network is in memory once.
 
     Attributes:
         file: where it is.
@@ -35,6 +35,10 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
     opened: Any = dataclasses.field(repr=False)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        with _as_folder_error(self.file):
+            return np.asarray(self.opened.get_slice(self.name)[index])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         with _as_folder_error(self.file):

@@ -14,12 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.mixture import BatchIterator, Mixture
 from gen1_jax.data.precompute import check_latents
-from gen1_jax.models.module import Params, cast_kernels, initialise
+from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import ENCODER_RULES, Layout
 from gen1_jax.training.checkpoint import CheckpointError, Checkpoints
@@ -138,21 +137,20 @@ class _Run:
     def initialise(self) -> None:
         """The weights of the model, or new ones, straight into their shards."""
         step = self.train_step(0)
-        params = self._initial_params(step)
-        make = jax.jit(lambda p: initial_state(p, self.config.optimizer), out_shardings=step.state_shardings)
-        self.state = make(params)
-        _write_json(self.workdir / "config.json", self.config.to_dict())
-
-    def _initial_params(self, step: TrainStep) -> Params:
-        component, objective = self.config.component, step.objective
+        objective, shardings = step.objective, step.state_shardings
         fresh = self.config.from_scratch or self.source.warning is not None
-        host = initialise(objective.module, self.config.seed) if fresh else self.source.parameters(component)
+        component, seed = self.config.component, self.config.seed
+        params = initial_values(objective.module, seed) if fresh else self.source.stored(component)
         if isinstance(objective, Calibrated):
             batches = self._mixture(0, whole=True).iterate()
-            host = objective.calibrate(host, self.frozen_weights(objective.frozen), batches)
+            params = objective.calibrate(params, self.frozen_weights(objective.frozen), batches)
             batches.close()
-        host = jax.tree.map(lambda x: np.asarray(x, np.float32), host)
-        return self.layout.put(host, step.state_shardings.params)
+
+        def make(params: Params) -> TrainState:
+            return initial_state(jax.tree.map(lambda x: x.astype(jnp.float32), params), self.config.optimizer)
+
+        self.state = jax.jit(make, out_shardings=shardings)(self.layout.put(params, shardings.params))
+        _write_json(self.workdir / "config.json", self.config.to_dict())
 
     def go(self, last_stage: int) -> Outcome:
         """Runs the stages that are not done."""
@@ -184,8 +182,9 @@ class _Run:
         """Weights of the frozen networks, in the dtype of the computation, loaded once."""
         for name in components:
             if name not in self.frozen:
-                host = cast_kernels(self.source.parameters(name), jnp.dtype(self.config.dtype))
-                self.frozen[name] = self.layout.put(host, self.layout.at_rest(host, ENCODER_RULES))
+                stored, dtype = self.source.stored(name), jnp.dtype(self.config.dtype)
+                placed = self.layout.put(stored, self.layout.at_rest(stored, ENCODER_RULES))
+                self.frozen[name] = jax.jit(lambda params: cast_kernels(params, dtype))(placed)  # noqa: B023
         return {name: self.frozen[name] for name in components}
 
     def _mixture(self, stage: int, *, whole: bool = False) -> Mixture:

@@ -91,5 +91,7 @@ class _WithUNet:
     def parameters(self, component: str) -> Params:
         return self._unet if component == "unet" else self._source.parameters(component)
 
+    stored = parameters
+
     def tokenizer(self):
         return self._source.tokenizer()

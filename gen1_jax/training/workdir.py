@@ -54,6 +54,10 @@ class TrainedModel:
         with self._checkpoints() as checkpoints:
             return checkpoints.weights(self.step, abstract, ema=self._ema)
 
+    def stored(self, component: str) -> Params:
+        """The same; those of the trained network are on the host."""
+        return self.parameters(component) if component == self.component else self.base.stored(component)
+
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
         return self.base.tokenizer()

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen1_jax.diffusion import NoiseSchedule, get_sampler
+from gen1_jax.editing.sampling import Conditions, GuidedSampler
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
 from gen1_jax.models.partition import partitioned
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
@@ -68,6 +70,27 @@ def loss_and_gradients(frames, layout):
     return step(layout.put(params, at_rest), layout.put_batch(batch))
 
 
+def sampled(layout):
+    """Latents of a guided clip, all three branches of equation 10."""
+    module = SpaceTimeUNet(UNET)
+    params = jax.tree.map(lambda v: v + 0.1 * normal(v.size, *v.shape), initialise(module, 0))
+    if layout is not None:
+        params = layout.put(params, layout.gathered(params, UNET_RULES))
+    sampler = GuidedSampler(
+        Bound(module, params),
+        NoiseSchedule(),
+        get_sampler("ddim"),
+        2,
+        window=FRAMES,
+        overlap=0,
+        partition=None if layout is None else layout.activations(),
+    )
+    shape = (1, FRAMES, HEIGHT, WIDTH, 4)
+    number = lambda x: jnp.float32(x)
+    conditions = Conditions(normal(2, 1, 2, 16), normal(3, *shape), jnp.array([2]), number(3), number(1.5))
+    return np.asarray(sampler(shape, 0, conditions))
+
+
 def difference(ours, reference):
     """Of the loss, and of the worst gradient against its own largest element."""
     worst = 0.0
@@ -125,6 +148,8 @@ def main():
         for mesh in meshes:
             layout = Layout(make_mesh(mesh), smallest=64)
             results["numerics"][f"{mesh} t={frames}"] = difference(loss_and_gradients(frames, layout), reference)
+    alone, shared = sampled(None), sampled(Layout(make_mesh(MESHES[3]), smallest=64))
+    results["sampled"] = float(np.abs(alone - shared).max() / np.abs(alone).max())
     jax.config.update("jax_disable_most_optimizations", False)
     context, tensor = MESHES[3], MESHES[2]
     video = (4, 4, 4, 8, 16)  # two clips a device

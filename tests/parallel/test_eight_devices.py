@@ -24,6 +24,10 @@ def test_loss_and_gradients_equal_one_device_on_every_mesh(measured):
         assert gradients < 1e-5, mesh
 
 
+def test_one_clip_is_sampled_by_eight_devices(measured):
+    assert measured["sampled"] < 1e-4
+
+
 def test_frames_and_positions_change_places_by_all_to_all(measured):
     found = measured["collectives"]
     # a clip comes whole, or by frames: there is one way back from positions, and for the transformer one to them

@@ -54,7 +54,7 @@ def test_killed_at_random_moments(trainer_of, tmp_path_factory, kills):
 
 def test_full_disk(prior, unbroken, tmp_path):
     prior.finish(tmp_path, "--stage", "1")
-    run = prior.run(tmp_path, largest_file=20_000)
+    run = prior.run(tmp_path, largest_file=500_000)
     print(run.wait(), run.text, checkpoint_steps(tmp_path))
     before = (tmp_path / "log.jsonl").read_bytes()
     run = prior.run(tmp_path, largest_file=100)
