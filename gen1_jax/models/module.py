@@ -75,13 +75,13 @@ class InitialValue:
         chosen = rows[index[: rows.ndim]]
         size = max(1, _BLOCK // math.prod(columns))
         values = np.empty((chosen.size, *columns), np.float32)
-        for block in np.unique(chosen // size):
+        for block in np.unique(chosen // size).tolist():
             inside = chosen.ravel() // size == block
             first = block * size
-            rng = np.random.default_rng([*self.stream, int(block)])
+            rng = np.random.default_rng([*self.stream, block])
             drawn = self.init(rng, (min(size, rows.size - first), *columns), rows.size)
             values[inside] = drawn[chosen.ravel()[inside] - first]
-        return values.reshape(*chosen.shape, *columns)[(slice(None),) * chosen.ndim + index[rows.ndim :]]
+        return values.reshape((*chosen.shape, *columns))[(slice(None),) * chosen.ndim + index[rows.ndim :]]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[(slice(None),) * len(self.shape)].astype(dtype or np.float32, copy=False)

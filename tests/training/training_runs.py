@@ -208,6 +208,5 @@ def assert_same_run(workdir: Path, unbroken: Path, step: int) -> None:
     different = [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()]
     assert not different, different
     assert record(workdir, step)["data"] == record(unbroken, step)["data"]
-    assert record(workdir, step)["checksums"] == record(unbroken, step)["checksums"]
     assert log(workdir) == log(unbroken)
     assert [entry["step"] for entry in log(workdir)] == list(range(1, step + 1))
