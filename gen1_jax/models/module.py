@@ -81,7 +81,8 @@ class InitialValue:
             rng = np.random.default_rng([*self.stream, block])
             drawn = self.init(rng, (min(size, rows.size - first), *columns), rows.size)
             values[inside] = drawn[chosen.ravel()[inside] - first]
-        return values.reshape((*chosen.shape, *columns))[(slice(None),) * chosen.ndim + index[rows.ndim :]]
+        values = values.reshape((*chosen.shape, *columns))
+        return np.asarray(values[(slice(None),) * chosen.ndim + index[rows.ndim :]])
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[(slice(None),) * len(self.shape)].astype(dtype or np.float32, copy=False)

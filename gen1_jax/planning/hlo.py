@@ -51,7 +51,7 @@ def read_collectives(text: str) -> list[Collective]:
     Raises:
         ValueError: the text is not an HLO module.
     """
-    module = _Module(re.sub(r"/\*.*?\*/", "", text))
+    module = Module(text)
     found = Counter()
     for collective, count in module.walk(module.entry, 1, True):
         found[collective] += count
@@ -67,34 +67,52 @@ _CALLED = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+    """One line of a computation."""
+
     type: str
     opcode: str
     rest: str  # operands and attributes
 
+    def called(self) -> list[str]:
+        """Names of the computations that it calls, those of a loop apart."""
+        found = _CALLED.findall(self.rest)
+        return [name for one, several in found for name in re.findall(r"[\w.\-]+", one or several)]
+
     def operands(self) -> list[str]:
+        """Names of what it takes."""
         return re.findall(r"%([\w.\-]+)", self.rest.split(")", 1)[0])
 
     def attribute(self, name: str) -> str:
+        """The name that stands after `name`=."""
         match = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
         return match[1] if match else ""
 
 
-class _Module:
-    """Computations of a module: name -> instructions by name."""
+class Module:
+    """A parsed module.
+
+    Attributes:
+        computations: name -> instructions by name.
+        entry: name of the one that is run.
+        devices: that run it together.
+
+    Raises:
+        ValueError: the text is not an HLO module.
+    """
 
     def __init__(self, text: str):
-        self.computations: dict[str, dict[str, _Instruction]] = {}
+        self.computations: dict[str, dict[str, Instruction]] = {}
         self.entry = ""
         partitions = re.search(r"num_partitions=(\d+)", text)
         self.devices = int(partitions[1]) if partitions else 1
-        current: dict[str, _Instruction] = {}
-        for line in text.splitlines():
+        current: dict[str, Instruction] = {}
+        for line in re.sub(r"/\*.*?\*/", "", text).splitlines():
             if header := _COMPUTATION.match(line):
                 current = self.computations[header[2]] = {}
                 self.entry = header[2] if header[1] else self.entry
             elif instruction := _INSTRUCTION.match(line):
-                current[instruction[1]] = _Instruction(*instruction.groups()[1:])
+                current[instruction[1]] = Instruction(*instruction.groups()[1:])
         if not self.entry:
             raise ValueError("not the text of an HLO module: no ENTRY computation")
 
@@ -111,17 +129,16 @@ class _Module:
                     kind = "reduce-scatter"
                 yield self._collective(kind, instruction, known), times
             elif instruction.opcode == "while":
-                trips = self._trip_count(instruction, body)
+                trips = self.trip_count(instruction, body)
                 loop = instruction.attribute("body")
                 yield from self.walk(loop, times * (trips or 1), known and trips is not None)
             elif instruction.opcode in ("fusion", "call", "conditional", "async-start"):
-                for one, several in _CALLED.findall(instruction.rest):
-                    for called in re.findall(r"[\w.\-]+", one or several):
-                        yield from self.walk(called, times, known)
+                for called in instruction.called():
+                    yield from self.walk(called, times, known)
 
-    def _collective(self, kind: str, instruction: _Instruction, known: bool) -> Collective:
+    def _collective(self, kind: str, instruction: Instruction, known: bool) -> Collective:
         group = _group(instruction.rest, self.devices)
-        size, n = _bytes(instruction.type), len(group)
+        size, n = type_bytes(instruction.type), len(group)
         if instruction.opcode.endswith("-start") and kind != "all-reduce":  # the type lists operands and results
             scattered = kind in ("all-gather", "reduce-scatter")
             size = size * n // (n + 1) if scattered else size // 2
@@ -129,7 +146,8 @@ class _Module:
             size *= n
         return Collective(kind=kind, bytes=size, group=group, trip_count_known=known)
 
-    def _trip_count(self, loop: _Instruction, caller: Mapping[str, _Instruction]) -> int | None:
+    def trip_count(self, loop: Instruction, caller: Mapping[str, Instruction]) -> int | None:
+        """How often a loop in the body `caller` runs; None if that cannot be told."""
         if stated := re.search(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)', loop.rest):
             return int(stated[1])
         condition = self.computations[loop.attribute("condition")]
@@ -141,7 +159,7 @@ class _Module:
             return None
         return int(bound.rest.split(")")[0]) - self._start(loop, caller, int(counter.attribute("index")))
 
-    def _start(self, loop: _Instruction, caller: Mapping[str, _Instruction], index: int) -> int:
+    def _start(self, loop: Instruction, caller: Mapping[str, Instruction], index: int) -> int:
         """First value of a loop's counter; where it cannot be seen, 0, as that of every `lax.scan`."""
         state = caller.get(loop.operands()[0])
         source = caller.get(state.operands()[index]) if state and state.opcode == "tuple" else None
@@ -150,7 +168,7 @@ class _Module:
         return int(source.rest.split(")")[0]) if source and source.opcode == "constant" else 0
 
 
-def _bytes(type_text: str) -> int:
+def type_bytes(type_text: str) -> int:
     """Bytes of an HLO type such as "(bf16[8,4]{1,0:T(8,128)}, u32[])", without the handles of async operations."""
     total = 0.0
     for dtype, dims in re.findall(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]", type_text):

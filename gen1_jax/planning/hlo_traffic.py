@@ -10,6 +10,7 @@ from gen1_jax.planning.hlo import Instruction, Module, type_bytes
 
 _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier", "partition-id")
 _CALLS = ("while", "call", "conditional")
+_ARRAY = re.compile(r"[a-z]+\d*[a-z0-9]*\[[\d,]*\](?:\{[^}]*\})?")
 _ON_CHIP = re.compile(r"\b[a-z]+\d*[a-z0-9]*\[[\d,]*\]\{[^}]*S\([1-9]\d*\)[^}]*\}")
 
 
@@ -55,21 +56,16 @@ def _traffic(instruction: Instruction, body: Mapping[str, Instruction]) -> int:
     if opcode in _FREE or opcode.endswith("-done"):
         return 0
     sources = [body[name].type for name in instruction.operands() if name in body]
-    if opcode in ("slice-start", "copy-start"):  # the type lists source, result, handle
-        result = instruction.type[1:].partition("), ")[2] if opcode == "slice-start" else _elements(instruction.type)[0]
-        moved = type_bytes(_elements(result)[0] if opcode == "slice-start" else result)
-        return moved * (_hbm(sources[0]) > 0) + _hbm(_elements(result)[0])
+    if opcode == "slice-start":  # the type lists source, result, handle
+        result = _ARRAY.findall(instruction.type)[1]
+        return type_bytes(result) * (_hbm(sources[0]) > 0) + _hbm(result)
+    if opcode.endswith("-start"):  # the type lists both sides
+        return _hbm(instruction.type)
     if opcode in ("slice", "dynamic-slice"):
         return type_bytes(instruction.type) * (_hbm(sources[0]) > 0) + _hbm(instruction.type)
     if opcode == "dynamic-update-slice":  # in place
         return 2 * _hbm(sources[1])
-    if opcode.endswith("-start"):
-        return sum(map(_hbm, sources)) + max(_hbm(instruction.type) - sum(map(_hbm, sources)), 0)
     return sum(map(_hbm, sources)) + _hbm(instruction.type)
-
-
-def _elements(type_text: str) -> list[str]:
-    return re.findall(r"[a-z]+\d*[a-z0-9]*\[[\d,]*\](?:\{[^}]*\})?", type_text)
 
 
 def _hbm(type_text: str) -> int:

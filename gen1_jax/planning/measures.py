@@ -3,12 +3,12 @@
 import dataclasses
 import re
 import time
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from jax.errors import JaxRuntimeError
 
 from gen1_jax.planning.hlo import Collective, read_collectives
+from gen1_jax.planning.hlo_traffic import read_hbm_bytes
 from gen1_jax.planning.programs import Program
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -40,8 +40,7 @@ class Measures:
 def compile_program(program: Program) -> Measures:
     """Lowers and compiles. A program that does not fit the machine gives what it would need.
 
-    `cost_analysis` counts the body of a loop once: what it gives is taken times the parts of the batch (or steps of
-    the sampler), the optimizer with it, so a little too much. So are collectives in a loop of unknown length.
+    A loop of unknown length, the sampler's, is taken to run as often as the program has parts.
 
     Raises:
         JaxRuntimeError: the compiler fails for another reason.
@@ -63,7 +62,7 @@ def compile_program(program: Program) -> Measures:
             collectives=(),
             compile_seconds=time.perf_counter() - began,
         )
-    seconds, memory = time.perf_counter() - began, compiled.memory_analysis()
+    seconds, memory, text = time.perf_counter() - began, compiled.memory_analysis(), compiled.as_text()
     new = memory.output_size_in_bytes - memory.alias_size_in_bytes
     held = memory.temp_size_in_bytes + new + memory.generated_code_size_in_bytes
     return Measures(
@@ -71,8 +70,8 @@ def compile_program(program: Program) -> Measures:
         argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=held,
         peak_bytes=memory.argument_size_in_bytes + held,
-        bytes_accessed=int(program.parts * _costs(compiled)["bytes accessed"]),
-        collectives=tuple(_in_all(c, program.parts) for c in read_collectives(compiled.as_text())),
+        bytes_accessed=read_hbm_bytes(text, program.parts),
+        collectives=tuple(_in_all(c, program.parts) for c in read_collectives(text)),
         compile_seconds=seconds,
     )
 
@@ -83,11 +82,6 @@ def needed_bytes(message: str) -> int | None:
         return None
     used = re.search(r"[Uu]sed ([\d.]+)([KMGT]?)i?B? of [\d.]+[KMGT]?i?B? hbm", message)
     return int(float(used[1]) * _UNITS[used[2]]) if used else None
-
-
-def _costs(compiled: Any) -> Mapping[str, float]:
-    costs = compiled.cost_analysis()
-    return costs[0] if isinstance(costs, list) else costs
 
 
 def _in_all(collective: Collective, parts: int) -> Collective:
