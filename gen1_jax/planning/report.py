@@ -29,9 +29,7 @@ def _machine(row: dict[str, Any]) -> str:
         f"{assumed['overlap']:.0%} of the exchange hidden; step = max(compute, HBM) + exchange that is not hidden",
     ]
     if row["source"] == "compiled":
-        lines.append(
-            "HBM traffic and exchange: read from the compiled program, loops included; operations: counted from shapes"
-        )
+        lines.append("HBM traffic and exchange are read from the compiled program, operations counted from shapes")
     else:
         lines.append("activations, HBM traffic and exchange by the formulas of gen1_jax/planning/estimate.py")
     lines.append("a kind's other buckets, and steps without structure, last in proportion to their operations unless")

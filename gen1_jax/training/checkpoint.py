@@ -2,11 +2,13 @@
 
     checkpoints/STEP/params  ema  progress (optimizer, counters)  record (JSON: recipe, stage, data cursor, versions)
 
-The record holds checksums of the bits of every array, which are sums and so the same on any mesh.
+The record holds checksums of the bits of every array, which are sums and so the same on any mesh, and of itself.
 """
 
 import hashlib
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the finished checkpoints, ascending."""
+        """Steps of the checkpoints, ascending; that of one that is still being written comes last."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
@@ -69,7 +71,9 @@ class Checkpoints:
             return
         versions = {name: metadata.version(name) for name in _PACKAGES}
         record = {**record, "step": step, "versions": versions, "checksums": checksums(state)}
+        record["checksums"]["record"] = _record_checksum(record)
         with self._writing():
+            self._check_space(state)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -110,7 +114,9 @@ class Checkpoints:
             CheckpointError: it is damaged.
         """
         with self._reading(step):
-            return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+            record = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+            self._verify(step, record, {"record": _record_checksum(record)})
+        return record
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state, straight into the shards that `abstract` asks for.
@@ -129,7 +135,7 @@ class Checkpoints:
                 ),
             )
             state = TrainState(params=items.params, ema=items.ema, **items.progress)
-            self._verify(step, items.record, checksums(state))
+            self._verify(step, items.record, checksums(state) | {"record": _record_checksum(items.record)})
         return state
 
     def weights(self, step: int, abstract: Params, *, ema: bool = True) -> Params:
@@ -148,20 +154,36 @@ class Checkpoints:
     def _verify(self, step: int, record: Mapping[str, Any], found: Mapping[str, str]) -> None:
         for name, value in found.items():
             if record["checksums"][name] != value:
-                raise CheckpointError(f"{self.folder / str(step)} is damaged: its {name} are not what was saved")
+                raise CheckpointError(f"{self.folder / str(step)} is damaged: {name} are not what was saved")
 
     def _reading(self, step: int):
-        return _one_line(f"{self.folder / str(step)} is damaged or incomplete")
+        return _one_line(lambda: f"{self.folder / str(step)} is damaged or incomplete")
 
     def _writing(self):
-        last = f"the last good one is of step {self.steps[-1]}" if self.steps else "there is none yet"
-        return _one_line(f"a checkpoint cannot be written to {self.folder} ({last})")
+        return _one_line(lambda: f"a checkpoint cannot be written to {self.folder} ({self._last_good()})")
+
+    def _last_good(self) -> str:
+        finished = ocp.utils.checkpoint_steps(self.folder.absolute())
+        return f"the last good one is of step {max(finished)}" if finished else "there is none yet"
+
+    def _check_space(self, state: TrainState) -> None:
+        """Refuses to begin what cannot be finished: it would end in pages of what the library says about it."""
+        shards = (shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards)
+        needed = sum(shard.data.nbytes for shard in shards if shard.replica_id == 0)
+        if (free := shutil.disk_usage(self.folder).free) < needed:
+            raise OSError(f"it needs {needed / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free")
 
 
 def checksums(state: TrainState) -> dict[str, str]:
     """A hash of the bits of each part of a state, the same on every mesh."""
     parts = {"params": state.params, "ema": state.ema, "progress": _progress(state)}
     return {name: _digest(part) for name, part in parts.items()}
+
+
+def _record_checksum(record: Mapping[str, Any]) -> str:
+    others = {name: value for name, value in record["checksums"].items() if name != "record"}
+    text = json.dumps({**record, "checksums": others}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _progress(state: TrainState) -> dict[str, Any]:
@@ -191,7 +213,7 @@ def _on_host(leaf: Any) -> np.ndarray:
 class _one_line:
     """Turns whatever a library raises inside into a `CheckpointError` of one line."""
 
-    def __init__(self, message: str):
+    def __init__(self, message: Callable[[], str]):
         self._message = message
 
     def __enter__(self) -> None:
@@ -199,5 +221,12 @@ class _one_line:
 
     def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, Exception) and not isinstance(error, CheckpointError):
-            reason = " ".join(str(error).split())[:300] or kind.__name__
-            raise CheckpointError(f"{self._message}: {reason}") from error
+            raise CheckpointError(f"{self._message()}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What began it, in a few words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:140]} ... {text[-140:]}"  # where it was, and what

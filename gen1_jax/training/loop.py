@@ -287,8 +287,9 @@ class _Stage:
         run.progress(run.step, self.config.total_steps, f"{self.name}, loss {metrics['loss']:.4f}")
         run.checkpoints.check()
         if (skipped := int(run.state.skipped_in_a_row)) >= self.config.max_skipped:
-            steps = run.checkpoints.steps
-            last = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
+            run.checkpoints.wait()
+            good = [step for step in run.checkpoints.steps if step <= run.step - skipped]
+            last = f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint from before"
             raise TrainingStopped(
                 f"{skipped} steps in a row, up to step {run.step}, had no finite loss or gradient; {last}"
             )

@@ -1,8 +1,10 @@
 """Metrics: kept on the device between two entries of the log, then written as JSON lines and for TensorBoard."""
 
+import contextlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -52,7 +54,8 @@ class MetricsLog:
         if not enabled:
             return
         path = workdir / LOG
-        _forget(path, step)
+        with _naming(path):
+            _forget(path, step)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -65,16 +68,26 @@ class MetricsLog:
             self._board.close()
 
     def write(self, step: int, entry: dict) -> None:
-        """One entry: numbers go to both, the rest to log.jsonl alone."""
+        """One entry: finite numbers go to both, the rest to log.jsonl alone."""
         if not self._enabled:
             return
         plain = {name: None if value != value or value in (np.inf, -np.inf) else value for name, value in entry.items()}
-        self._file.write(json.dumps({"step": step, **plain}) + "\n")
-        self._file.flush()
-        for name, value in entry.items():
+        with _naming(self._file.name):
+            self._file.write(json.dumps({"step": step, **plain}) + "\n")
+            self._file.flush()
+        for name, value in plain.items():
             if isinstance(value, float | int):
                 self._board.add_scalar(name, value, step)
         self._board.flush()
+
+
+@contextlib.contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """A full disk says which file it was about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_log(workdir: Path) -> list[dict]:

@@ -1,5 +1,6 @@
 """What can happen to a run: kill -9 at any moment, damaged checkpoints, a full disk, gradients that are not finite."""
 
+import itertools
 import random
 import shutil
 import signal
@@ -20,9 +21,10 @@ from gen1_jax.training.step import TrainState
 END = 2 * STEPS
 
 
-def test_the_command_is_killed_and_started_again(trainer_of, tmp_path, monkeypatch):
-    """The U-Net, without the fork server: 6 steps are 3 steps, kill -9, and 3 steps."""
-    trainer, unbroken, workdir = trainer_of("unet"), tmp_path / "unbroken", tmp_path / "killed"
+@pytest.mark.parametrize("component", ["prior", pytest.param("unet", marks=pytest.mark.slow)])
+def test_the_command_is_killed_and_started_again(trainer_of, component, tmp_path, monkeypatch):
+    """Without the fork server: 6 steps are 3 steps, kill -9, and 3 steps."""
+    trainer, unbroken, workdir = trainer_of(component), tmp_path / "unbroken", tmp_path / "killed"
     trainer.finish(unbroken)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -94,6 +96,7 @@ def test_a_damaged_newest_checkpoint(prior, unbroken, tmp_path, damage):
     assert_same_run(workdir, unbroken, END)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of orbax, when it cannot read
 def test_damage_anywhere_is_noticed_or_does_no_harm(tmp_path):
     params = {"a": jnp.arange(5000.0), "b": jnp.ones((3, 4))}
     counter = lambda: jnp.zeros((), jnp.int32)
@@ -102,16 +105,17 @@ def test_damage_anywhere_is_noticed_or_does_no_harm(tmp_path):
         checkpoints.save(1, saved, {"data": {"step": 1}, "metrics": {"loss": float("nan")}})
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved)
     files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
-    outcomes = {}
-    for path in files:
-        for damage in ("flipped", "truncated", "deleted"):
-            workdir = tmp_path / "damaged"
-            shutil.copytree(tmp_path / "whole", workdir)
-            _damage(workdir / path, damage)
-            outcomes[path.name, damage] = _noticed(workdir, abstract, saved)
-            shutil.rmtree(workdir)
-    assert {outcome for (name, _), outcome in outcomes.items() if name == "metadata"} == {True}  # the record
-    assert sum(outcomes.values()) > len(files)
+    noticed = {}
+    for path, damage in itertools.product(files, ("flipped", "deleted")):
+        workdir = tmp_path / "damaged"
+        shutil.copytree(tmp_path / "whole", workdir)
+        _damage(workdir / path, damage)
+        noticed[path, damage] = _noticed(workdir, abstract, saved)
+        shutil.rmtree(workdir)
+    for item in ("params", "ema", "progress", "record"):
+        inside = [path for path in files if path.is_relative_to(f"checkpoints/1/{item}")]
+        largest = max(inside, key=lambda path: (tmp_path / "whole" / path).stat().st_size)
+        assert noticed[largest, "flipped"] and noticed[largest, "deleted"], largest
 
 
 def _noticed(workdir, abstract, saved) -> bool:
