@@ -22,6 +22,7 @@ _COMMANDS = (
     train.add_train,
     plan.add_plan,
     models.add_import,
+    models.add_export,
     models.add_info,
     bench.add_bench,
 )

@@ -30,9 +30,7 @@ def add_edit(commands) -> None:
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
-    parser.add_argument(
-        "--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)"
-    )
+    parser.add_argument("--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)")
     limits = parser.add_argument_group("limits on the input")
     limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
     limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")

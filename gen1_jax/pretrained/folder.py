@@ -183,11 +183,18 @@ def save_model(
         FolderError: the folder exists or cannot be written.
     """
     with new_folder(Path(folder)) as partial:
-        text = json.dumps({"format": FORMAT, "version": VERSION, **config.to_dict()}, indent=2)
-        (partial / "config.json").write_text(text + "\n", encoding="utf-8")
-        (partial / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-        for component in config.components:
-            _save_network(partial, component, params[component], shard_bytes)
+        write_model(partial, config, params, tokenizer_json, shard_bytes)
+
+
+def write_model(
+    folder: Path, config: Gen1Config, params: Mapping[str, Any], tokenizer_json: str, shard_bytes: int | None
+) -> None:
+    """The files of a model into a folder that is there. See `save_model`."""
+    text = json.dumps({"format": FORMAT, "version": VERSION, **config.to_dict()}, indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    (folder / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+    for component in config.components:
+        _save_network(folder, component, params[component], shard_bytes)
 
 
 @contextlib.contextmanager

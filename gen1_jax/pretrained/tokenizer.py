@@ -23,6 +23,10 @@ class CLIPTokenizer:
         config: of the text tower that reads the tokens; texts are cut at its `max_position_embeddings`.
         source: what the tokenizer is called in an error.
 
+    Attributes:
+        length: tokens of every text, padding included.
+        json: contents of its tokenizer.json.
+
     Raises:
         FolderError: it is damaged, or made for another model.
     """
@@ -42,7 +46,7 @@ class CLIPTokenizer:
         expected = largest if config.eos_token_id == 2 else config.eos_token_id  # see CLIPTextConfig
         if end != expected:
             raise FolderError(f"{source} ends texts with token {end}, but the model expects {expected}")
-        self.length, self._end = config.max_position_embeddings, end
+        self.length, self._end, self.json = config.max_position_embeddings, end, tokenizer_json
 
     def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 (B, length), mask bool (B, length), True at a text's own tokens, its end included)."""

@@ -31,7 +31,7 @@ from gen1_jax.training.optimizer import learning_rates
 from gen1_jax.training.preview import Preview
 from gen1_jax.training.recipe import differences
 from gen1_jax.training.step import TrainState, TrainStep, initial_state
-from gen1_jax.training.throughput import Throughput, model_flops
+from gen1_jax.training.throughput import Profiler, Throughput, model_flops
 from gen1_jax.training.workdir import open_trained, with_latent_scale
 
 _IN_FLIGHT = 2  # steps that may be queued on the device
@@ -154,9 +154,11 @@ class _Run:
 
     def go(self, last_stage: int) -> Outcome:
         """Runs the stages that are not done."""
-        code = None
         log = MetricsLog(self.workdir, self.step, enabled=jax.process_index() == 0)
-        with log, Interruption(self.checkpoints.reached_preemption) as interruption:
+        traced = (self.step + _PROFILED.start, self.step + _PROFILED.stop)
+        self.profiler = Profiler(self.workdir / "profile" if self.profile else None, traced)
+        with log, self.profiler, Interruption(self.checkpoints.reached_preemption) as interruption:
+            code = interruption.exit_code(self.step)  # so that processes agree on what comes while they compile, too
             for number in range(last_stage + 1):
                 if self.step < self.config.first_step(number + 1) and not code:
                     code = _Stage(self, number, log).go(interruption)
@@ -230,7 +232,6 @@ class _Stage:
         self.means, self.clock = MeanMetrics(), Throughput()
         self.flops: dict[tuple, int] = {}
         self.in_flight: collections.deque = collections.deque()
-        self.profiled = range(run.step + _PROFILED.start, run.step + _PROFILED.stop) if run.profile else range(0)
 
     def go(self, interruption: Interruption) -> int | None:
         """Steps to the end of the stage; the exit code if told to end before."""
@@ -259,8 +260,7 @@ class _Stage:
         before = seconds["wait"]
         batch = next(self.batches)
         waited = seconds["wait"] - before
-        if self.profiled and run.step == self.profiled[0]:
-            jax.profiler.start_trace(str(run.workdir / "profile"))
+        run.profiler.before(run.step)
         inputs = run.layout.put_batch(self.train_step.objective.inputs(batch))
         step = partial(self.train_step, run.state, self.frozen, inputs, run.parts(batch))
         shape = (batch.kind, batch.bucket)
@@ -275,9 +275,7 @@ class _Stage:
         self.in_flight.append(metrics["loss"])
         if len(self.in_flight) > _IN_FLIGHT:
             jax.block_until_ready(self.in_flight.popleft())
-        if self.profiled and run.step == self.profiled.stop:
-            jax.block_until_ready(metrics)
-            jax.profiler.stop_trace()
+        run.profiler.after(run.step, metrics)
 
     def write_log(self) -> None:
         """An entry of the log; ends a run whose gradients are not finite any more."""

@@ -1,7 +1,8 @@
-"""How fast a run goes: seconds of steps without compilation, operations counted from shapes, utilisation."""
+"""How fast a run goes: seconds of steps without compilation, operations counted from shapes, utilisation, a trace."""
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -63,3 +64,38 @@ class Throughput:
             entry["mfu"] = rate / self._peak
         self.reset()
         return entry
+
+
+class Profiler:
+    """Traces a few steps for TensorBoard or Perfetto; a context manager.
+
+    Args:
+        folder: where to; None for not at all.
+        steps: the first step that is traced, and the first that is not any more.
+    """
+
+    def __init__(self, folder: Path | None, steps: tuple[int, int]):
+        self._folder, (self._first, self._end), self._running = folder, steps, False
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def before(self, step: int) -> None:
+        """To be called before a step is begun."""
+        if self._folder is not None and step == self._first:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int, result: Any) -> None:
+        """To be called when `step` steps are done, or queued to give `result`."""
+        if self._running and step == self._end:
+            jax.block_until_ready(result)
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+        self._running = False

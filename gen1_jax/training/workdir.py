@@ -73,13 +73,13 @@ def is_workdir(path: str | Path) -> bool:
     return (Path(path) / CHECKPOINTS).is_dir()
 
 
-def open_trained(name_or_folder: str | Path) -> ModelSource:
-    """A training workdir, a model folder, or a model by its name.
+def open_trained(name_or_folder: str | Path, *, ema: bool = True) -> ModelSource:
+    """A training workdir (its EMA weights, or the raw ones), a model folder, or a model by its name.
 
     Raises:
         FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
     """
-    return TrainedModel(name_or_folder) if is_workdir(name_or_folder) else open_model(name_or_folder)
+    return TrainedModel(name_or_folder, ema=ema) if is_workdir(name_or_folder) else open_model(name_or_folder)
 
 
 def with_latent_scale(config: Gen1Config, metrics: Mapping[str, Any]) -> Gen1Config:

@@ -1,32 +1,36 @@
-"""Two real processes, joined by gloo, train one run; one process takes it up."""
+"""Two real processes, joined by gloo, train one run; they are told to end, killed, and one goes on alone."""
 
 import os
 import signal
 
-import numpy as np
-import pytest
-from training_runs import STEPS, checkpoint_steps, log, record, state
+from training_runs import STEPS, assert_close, checkpoint_steps
 
 END = 2 * STEPS
 
 
-def test_killed_together_and_taken_up_by_one(prior, tmp_path):
-    gentle = "--config.optimizer.epsilon=1e-2"
-    both = prior.start_two(tmp_path, gentle)
-    assert both[0].until(lambda: STEPS + 1 in checkpoint_steps(tmp_path))
+def test_two_processes_are_told_to_end_killed_and_taken_up_by_one(prior, unbroken, tmp_path):
+    seldom, ended = "--config.checkpoint.every=100", []
+    for told in (1, 0):  # one of them, while both compile
+        before = _logs_opened(tmp_path)
+        both = prior.start_two(tmp_path, seldom)
+        assert both[0].until(lambda before=before: _logs_opened(tmp_path) > before)
+        os.kill(both[told].pid, signal.SIGTERM)
+        assert [run.wait() for run in both] == [75, 75], (told, ended, [run.text for run in both])
+        ended.append(checkpoint_steps(tmp_path)[-1])
+        line = f"gen1: told to end; saved at step {ended[-1]}, the same command goes on"
+        assert [run.said for run in both] == [[line]] * 2
+    assert 0 < ended[0] < ended[1] < END - 1
+
+    both = prior.start_two(tmp_path)
+    assert both[0].until(lambda: checkpoint_steps(tmp_path)[-1] > ended[1])
     for run in both:
         run.process.kill()
     assert [run.wait() for run in both] == [-signal.SIGKILL] * 2
     assert checkpoint_steps(tmp_path)[-1] < END
-    prior.finish(tmp_path, gentle)
-    assert [entry["step"] for entry in log(tmp_path)] == list(range(1, END + 1))
+
+    prior.finish(tmp_path)
+    assert_close(tmp_path, unbroken, END)
 
 
-def test_one_is_told_to_end_and_both_save(trainer_of, tmp_path):
-    trainer = trainer_of("prior", steps=2000)
-    both = trainer.start_two(tmp_path, "--config.checkpoint.every=1000")
-    assert both[0].until(lambda: (tmp_path / "log.jsonl").exists() and (tmp_path / "log.jsonl").read_text().count("\n") > 2)
-    os.kill(both[1].pid, signal.SIGTERM)
-    codes = [run.wait(60) for run in both]
-    print(codes, checkpoint_steps(tmp_path), [r.text for r in both])
-    assert 0
+def _logs_opened(workdir):
+    return len(list((workdir / "tensorboard").glob("*")))

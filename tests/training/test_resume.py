@@ -1,11 +1,10 @@
-"""A run that was broken off and taken up again is the run that was not."""
+"""A run that was broken off and taken up again is the run that was not: to the last bit, or on other devices up to rounding."""
 
 import os
 import signal
 
-import numpy as np
 import pytest
-from training_runs import STEPS, assert_same_run, checkpoint_steps, log, record, state
+from training_runs import STEPS, assert_close, assert_same_run, checkpoint_steps, record
 
 END = 2 * STEPS
 
@@ -14,9 +13,11 @@ def test_stage_by_stage_is_all_in_one_go(prior, unbroken, tmp_path):
     run = prior.run(tmp_path, "--stage", "1", "--json")
     assert run.wait() == 0 and f'"step": {STEPS},' in run.text and '"finished": true' in run.text
     assert checkpoint_steps(tmp_path)[-1] == STEPS and record(tmp_path, STEPS)["stage"] == "first"
+    free = ("log_every=1", "max_skipped=7", "checkpoint.keep=2", "preview.frames=2", "data.threads=1", "remat=True")
     for _ in range(2):  # the second time there is nothing left to do
-        prior.finish(tmp_path)
+        prior.finish(tmp_path, *(f"--config.{change}" for change in free))
         assert_same_run(tmp_path, unbroken, END)
+    assert checkpoint_steps(tmp_path) == [END - 1, END]
 
 
 def test_entries_after_the_checkpoint_are_written_again_once(prior, unbroken, tmp_path):
@@ -27,8 +28,7 @@ def test_entries_after_the_checkpoint_are_written_again_once(prior, unbroken, tm
     run.wait()
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 6, "stage": "sec')  # as if it had been killed in the middle of a line
-    for newer in [step for step in checkpoint_steps(tmp_path) if step > 4]:
-        raise AssertionError(f"{newer} should not have been saved")
+    assert checkpoint_steps(tmp_path)[-1] < 5
     prior.finish(tmp_path, seldom)
     assert_same_run(tmp_path, unbroken, END)
 
@@ -47,21 +47,16 @@ def test_told_to_end(prior, unbroken, tmp_path):
     assert_same_run(tmp_path, unbroken, END)
 
 
-def test_other_meshes_give_the_same_up_to_rounding(prior, tmp_path):
-    gentle = "--config.optimizer.epsilon=1e-2"  # else Adam blows up the sign of what is zero but for rounding
-    one, several = tmp_path / "one", tmp_path / "several"
-    prior.finish(one, gentle)
-    prior.finish(several, gentle, "--stage", "1", devices=8)
-    run = prior.start(several, gentle, "--config.mesh.data=4", "--config.mesh.fsdp=2", devices=8)
-    assert run.until(lambda: STEPS + 2 in checkpoint_steps(several))
+def test_other_meshes_give_the_same_up_to_rounding(prior, unbroken, tmp_path):
+    """Eight copies of everything; four of two parts; one device."""
+    prior.finish(tmp_path, "--stage", "1", devices=8)
+    run = prior.start(tmp_path, "--config.mesh.data=4", "--config.mesh.fsdp=2", devices=8)
+    assert run.until(lambda: STEPS + 1 in checkpoint_steps(tmp_path))
     run.process.kill()
     run.wait()
-    before = checkpoint_steps(several)[-1]
-    prior.finish(several, gentle)
-    assert before < END
-    _assert_close(state(several, END), state(one, END))
-    assert [entry["loss"] for entry in log(several)] == pytest.approx([entry["loss"] for entry in log(one)], rel=1e-5)
-    assert record(several, END)["data"] == record(one, END)["data"]
+    assert STEPS < checkpoint_steps(tmp_path)[-1] < END
+    prior.finish(tmp_path)
+    assert_close(tmp_path, unbroken, END)
 
 
 @pytest.mark.parametrize(
@@ -77,20 +72,6 @@ def test_another_recipe_is_refused(prior, unbroken, change, named):
     assert run.wait() == 2 and run.said == [f"gen1: {unbroken} was made by another recipe: {named}"]
 
 
-def test_how_a_run_is_done_may_change(prior, unbroken, tmp_path):
-    prior.finish(tmp_path, "--stage", "1")
-    changes = ("log_every=1", "max_skipped=7", "checkpoint.keep=2", "preview.frames=2", "data.threads=1", "remat=True")
-    prior.finish(tmp_path, *(f"--config.{change}" for change in changes))
-    assert checkpoint_steps(tmp_path) == [END - 1, END]
-    assert_same_run(tmp_path, unbroken, END)
-
-
 def _logged(workdir):
     path = workdir / "log.jsonl"
     return path.read_text().count("\n") if path.exists() else 0
-
-
-def _assert_close(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6 * max(1, np.abs(value).max()), err_msg=name)

@@ -37,7 +37,7 @@ def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys):
     both = f"('{data['worlds']}', '{data['clips']}')"
     overrides = [f"--config.data.{kind}.sources={both}" for kind in ("image", "video")]
     capsys.readouterr()
-    assert train("smoke", workdir, "--config.data.inputs=pixels", *overrides) == 0
+    assert train("smoke", workdir, "--config.data.inputs=pixels", *overrides, "--profile") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
 
@@ -54,6 +54,7 @@ def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys):
     with open_video(workdir / "previews" / preview["preview"]) as reader:
         assert len(list(reader)) == 4
     assert list((workdir / "tensorboard").glob("events*"))
+    assert list((workdir / "profile").rglob("*.trace.json.gz"))
 
     source = open_trained(workdir)
     assert isinstance(source, TrainedModel) and source.step == 16
