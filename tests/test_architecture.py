@@ -18,7 +18,7 @@ TOP = {"training", "editing", "evaluation", "planning"}
 MAY_IMPORT = {
     **{leaf: {leaf} for leaf in LEAVES},
     **dict.fromkeys(("data", "pretrained"), MIDDLE),
-    **{name: MIDDLE | TOP for name in TOP},
+    **dict.fromkeys(TOP, MIDDLE | TOP),
 }
 MAY_IMPORT["commands"] = set(MAY_IMPORT) | {"commands"}
 ONLY_IN = {"orbax": {"training"}, "torch": set(), "diffusers": set(), "transformers": set()}

@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def platform(self) -> str:
-        """"cpu", "gpu" or "tpu"."""
+        """Of the devices: "cpu", "gpu" or "tpu"."""
         return self.mesh.devices.flat[0].platform
 
     def at_rest(self, tree: Any, rules: Rules) -> Any:

@@ -11,6 +11,7 @@ from gen1_jax.planning.hlo import Collective, read_collectives
 from gen1_jax.planning.hlo_traffic import read_hbm_bytes
 from gen1_jax.planning.programs import Program
 
+_NEEDED = re.compile(r"(?:[Uu]sed |\()([\d.]+)([KMGT]?)(?= of [\d.]+[KMGT]? hbm|\) exceeds available HBM)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -77,10 +78,14 @@ def compile_program(program: Program) -> Measures:
 
 
 def needed_bytes(message: str) -> int | None:
-    """HBM that a program would need, from libtpu's "Used 20.51G of 15.75G hbm"; None if it says something else."""
+    """HBM that a program would need, in either of libtpu's wordings; None if it says something else.
+
+    "... memory required for HLO temporaries (26.84G) exceeds available HBM (15.75G)" leaves it open whether arguments
+    are among them: it is at least that.
+    """
     if "RESOURCE_EXHAUSTED" not in message:
         return None
-    used = re.search(r"[Uu]sed ([\d.]+)([KMGT]?)i?B? of [\d.]+[KMGT]?i?B? hbm", message)
+    used = _NEEDED.search(message)
     return int(float(used[1]) * _UNITS[used[2]]) if used else None
 
 

@@ -1,8 +1,12 @@
+import json
+
+import numpy as np
 import pytest
 from tiny import TINY
 
 from gen1_jax.cli import main
 from gen1_jax.evaluation import bench
+from gen1_jax.evaluation.consistency import frame_consistency, prompt_consistency
 
 
 def test_bench_times_and_counts(monkeypatch, capsys):
@@ -22,3 +26,24 @@ def test_wrong_numbers_are_named(capsys):
     assert "huge" in capsys.readouterr().err
     assert main(["bench", "sample", "--steps", "0"]) == 2
     assert "steps" in capsys.readouterr().err
+
+
+def test_bench_train_times_each_batch(capsys):
+    assert main(["bench", "train", "--size", "tiny", "--clips", "2", "--images", "2", "--steps", "2", "--json"]) == 0
+    clips, images = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (clips["kind"], clips["batch"], images["kind"]) == ("video", 2, "image")
+    assert clips["seconds"] > 0 and clips["tflop"] > images["tflop"] > 0
+    assert clips["examples_per_second"] == pytest.approx(2 / clips["seconds"])
+    assert clips["state_bytes"] > 4 * 4 * clips["parameters"]  # weights, EMA, two moments
+
+    assert main(["bench", "train", "--size", "huge"]) == 2
+    assert main(["bench", "train", "--mesh", "fsdp=3"]) == 2
+    assert main(["bench", "train", "--mesh", "rows=3"]) == 2
+    assert "rows=3" in capsys.readouterr().err
+
+
+def test_consistency_by_hand():
+    frames = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]], np.float32)
+    assert frame_consistency(frames) == pytest.approx(0.5)  # the same direction, then a right angle
+    assert frame_consistency(frames[:1]) == 1
+    assert prompt_consistency(frames, np.array([5.0, 0.0], np.float32)) == pytest.approx(2 / 3)

@@ -94,13 +94,20 @@ def test_search_finds_the_last_that_fits(count):
         assert good == limit - 1 and asked <= 2 * count.bit_length() + 1
 
 
-def test_memory_that_libtpu_says_is_missing():
-    message = (
-        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
-        "Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
-    )
-    assert needed_bytes(message) == int(20.5 * 2**30)
-    assert needed_bytes("INTERNAL: Used 20.50G of 15.75G hbm") is None
+@pytest.mark.parametrize(
+    ("message", "gib"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (26.84G) "
+            "exceeds available HBM (15.75G).",
+            26.84,
+        ),
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded", 20.5),
+    ],
+)
+def test_memory_that_libtpu_says_is_missing(message, gib):
+    assert needed_bytes(message) == int(gib * 2**30)
+    assert needed_bytes(message.replace("RESOURCE_EXHAUSTED", "INTERNAL")) is None
 
 
 def test_full_recipe_on_gpus_without_compiling():

@@ -28,7 +28,7 @@ def test_the_command_is_killed_and_started_again(trainer_of, component, tmp_path
     trainer.finish(unbroken)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    command = [sys.executable, "-m", "gen1_jax.cli", "train", "--config", str(trainer.recipe), "--workdir", str(workdir)]
+    command = [sys.executable, "-m", "gen1_jax.cli", "train", f"--config={trainer.recipe}", f"--workdir={workdir}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while STEPS not in checkpoint_steps(workdir) and process.poll() is None:
             time.sleep(0.01)

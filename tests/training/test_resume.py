@@ -1,4 +1,4 @@
-"""A run that was broken off and taken up again is the run that was not: to the last bit, or on other devices up to rounding."""
+"""A run that was broken off and taken up again is the run that was not; on other devices, up to rounding."""
 
 import os
 import signal
