@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)  # libraries tell there how they go about things
+    logging.getLogger("absl").setLevel(
+        logging.CRITICAL
+    )  # libraries tell there how they go about things; errors reach us as exceptions
     try:
         return args.command(args) or _SUCCESS
     except KeyboardInterrupt:

@@ -235,7 +235,7 @@ class Programs:
         config = dataclasses.replace(self.config, remat=remat)
         levels = (0, MAX_STRUCTURE_LEVEL if structure else 0)
         stage = StageConfig(name="planned", steps=1, structure=structure, structure_levels=levels)
-        objective = make_objective(config, stage, self.family, self._source.tokenizer)
+        objective = make_objective(config, stage, self.family, self._source.tokenizer, layout.mesh.size)
         rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         return TrainStep(objective, config.optimizer, rates, layout, dtype=self.dtype, seed=config.seed)
 

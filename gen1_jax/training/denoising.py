@@ -10,11 +10,12 @@ arXiv 2302.03011, sections 3.1 to 3.3. Everything but the U-Net is frozen; `gen1
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -22,8 +23,10 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.models.unet import SpaceTimeUNet
+from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.objective import Inputs
 
@@ -79,6 +82,7 @@ class DenoisingObjective:
         structure: whether the U-Net sees structure.
         structure_levels: t_s is drawn from the first to the last.
         remat: recompute activations of the U-Net's blocks.
+        pictures_at_once: how many the autoencoder encodes together, over all devices.
     """
 
     component = "unet"
@@ -93,10 +97,12 @@ class DenoisingObjective:
         structure: bool = True,
         structure_levels: tuple[int, int] = (0, 0),
         remat: bool = False,
+        pictures_at_once: int = 8,
     ):
         self.config, self.settings = config, settings
         self.structure = structure and config.unet.structure_channels > 0
         self.structure_levels, self._inputs, self._dtype = structure_levels, inputs, dtype
+        self._pictures_at_once = pictures_at_once
         self.module = SpaceTimeUNet(config.unet, dtype=dtype, remat=remat)
         estimates = ("depth",) if self.structure and inputs == "pixels" else ()
         self.frozen = () if inputs == "latents" else ("vae", "clip", *estimates)
@@ -115,7 +121,7 @@ class DenoisingObjective:
         self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The denoising loss of each example, and the same by range of timesteps."""
-        networks = {name: Bound(self.config.build(name, self._dtype), weights) for name, weights in frozen.items()}
+        networks = {name: Bound(self._build(name), weights) for name, weights in frozen.items()}
         moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         levels = inputs.get("structure_levels", jnp.zeros((len(keys), 2), jnp.int32))
@@ -151,9 +157,13 @@ class DenoisingObjective:
             drop=jax.random.bernoulli(keys[4], self.settings.content_dropout),
         )
 
+    def _build(self, component: str) -> nnx.Module:
+        if component == "vae":
+            return AutoencoderKL(self.config.vae, dtype=self._dtype, frames_per_chunk=self._pictures_at_once)
+        return self.config.build(component, self._dtype)
+
     def _encode(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w m"]:
-        vae = networks["vae"]
-        posterior = vae.apply(vae.params, _images(inputs["pixels"]), method="encode")
+        posterior = _of_each_frame(networks["vae"], _images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
 
     def _structure(
@@ -166,16 +176,14 @@ class DenoisingObjective:
         if "structure" in inputs:
             return inputs["structure"][jnp.arange(len(level)), level].astype(jnp.float32)
         pictures = structure_images(normalise_depth(self._depth(networks, inputs)), level)
-        return networks["vae"].apply(networks["vae"].params, pictures, method="images_to_latents")
+        return _of_each_frame(networks["vae"], pictures, method="images_to_latents")
 
     def _depth(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w"]:
         if "depth" in inputs:
             return inputs["depth"].astype(jnp.float32)
         images = _images(inputs["pixels"])
-        flat = images.reshape(-1, *images.shape[2:])
-        depth = networks["depth"]  # all at once: a loop over chunks would cut across the devices that share the batch
-        estimate = depth.apply(depth.params, flat, method="estimate", frames_per_chunk=len(flat))
-        return estimate.reshape(images.shape[:-1])
+        at_once = images.shape[0] * images.shape[1]  # a loop over chunks would cut across devices that share the batch
+        return _of_each_frame(networks["depth"], images, method="estimate", frames_per_chunk=at_once)
 
     def _content(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b d"]:
         if "content" in inputs:
@@ -191,6 +199,12 @@ class DenoisingObjective:
             f"loss_t{low}-{high - 1}": jnp.where((timestep >= low) & (timestep < high), losses, jnp.nan)
             for low, high in itertools.pairwise(edges)
         }
+
+
+def _of_each_frame(network: Bound, images: Float[Array, "b t h w 3"], **how) -> Any:
+    """What a network of single pictures gives for the frames of clips, which all devices share."""
+    out = network.apply(network.params, fold(by_frame(images)), **how)
+    return jax.tree.map(lambda x: unfold(x, len(images)), out)
 
 
 def _images(pixels: Array) -> Float[Array, "b t h w 3"]:

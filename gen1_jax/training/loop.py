@@ -167,7 +167,8 @@ class _Run:
     def train_step(self, stage: int) -> TrainStep:
         """The step of a stage."""
         config = self.config
-        objective = make_objective(config, config.stages[stage], self.family, self.source.tokenizer)
+        devices = self.layout.mesh.size
+        objective = make_objective(config, config.stages[stage], self.family, self.source.tokenizer, devices)
         return TrainStep(
             objective, config.optimizer, self.rates, self.layout, dtype=jnp.dtype(config.dtype), seed=config.seed
         )

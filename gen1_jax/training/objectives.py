@@ -14,9 +14,11 @@ from gen1_jax.training.monodepth import DepthObjective
 from gen1_jax.training.objective import Objective
 from gen1_jax.training.prior import PriorObjective
 
+_PICTURES_PER_DEVICE = 8  # that a frozen autoencoder encodes together
+
 
 def make_objective(
-    config: TrainConfig, stage: StageConfig, family: Gen1Config, tokenizer: Callable[[], CLIPTokenizer]
+    config: TrainConfig, stage: StageConfig, family: Gen1Config, tokenizer: Callable[[], CLIPTokenizer], devices: int
 ) -> Objective:
     """The objective of a stage.
 
@@ -25,6 +27,7 @@ def make_objective(
         stage: of it.
         family: the model's configuration.
         tokenizer: gives the text tower's, to those who read captions.
+        devices: over which batches are divided.
 
     Raises:
         ValueError: the model has no such network.
@@ -41,6 +44,7 @@ def make_objective(
             structure=stage.structure,
             structure_levels=stage.structure_levels,
             remat=config.remat,
+            pictures_at_once=_PICTURES_PER_DEVICE * devices,
         )
     if config.component == "vae":
         return AutoencoderObjective(family, settings, dtype=dtype)
