@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(
         logging.CRITICAL
-    )  # libraries tell there how they go about things; errors reach us as exceptions
+    )  # how libraries go about things; errors are raised
     try:
         return args.command(args) or _SUCCESS
     except KeyboardInterrupt:
