@@ -33,9 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(
-        logging.CRITICAL
-    )  # how libraries go about things; errors are raised
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # how libraries go about things; errors are raised
     try:
         return args.command(args) or _SUCCESS
     except KeyboardInterrupt:
