@@ -1,8 +1,10 @@
 """nano's U-Net: the four stages of arXiv 2302.03011 in miniature, on latents of synthetic worlds.
 
 gen1 render     --clips 20000 --frames 8 --size 128 --out worlds
-gen1 precompute --data worlds --model nano --size 128x128 --depth record --out worlds_latents
+gen1 precompute --data worlds --model nano --size 128x128 --out worlds_latents
 gen1 train      --config configs/nano.py --workdir runs/nano
+
+launch/nano.sh runs this and the recipes of the other networks, in their order.
 """
 
 from ml_collections import ConfigDict
