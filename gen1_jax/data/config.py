@@ -5,7 +5,7 @@ import os
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import dacite
 
@@ -13,6 +13,8 @@ Kind = Literal["image", "video"]
 KINDS: tuple[Kind, Kind] = ("image", "video")
 Bucket = tuple[int, int]
 """Height and width of the pictures of a batch, in pixels."""
+
+T = TypeVar("T")
 
 Inputs = Literal["pixels", "depth", "latents"]
 
@@ -135,18 +137,26 @@ class DataConfig:
         Raises:
             ValueError: an unknown field, or a value of the wrong type or out of range, by name.
         """
-        try:
-            return dacite.from_dict(cls, values, READING)
-        except (dacite.DaciteError, TypeError) as error:
-            raise ValueError(str(error)) from None
+        return from_plain(cls, values)
 
 
-READING = dacite.Config(
+_READING = dacite.Config(
     strict=True,
     cast=[tuple],
     type_hooks={float: float, SourceConfig: lambda value: {"path": value} if isinstance(value, str) else value},
 )
-"""How plain values become dataclasses: whole numbers may stand for floats, and a path alone for a source."""
+
+
+def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
+    """A configuration from nested plain values: whole numbers may stand for floats, a path alone for a source.
+
+    Raises:
+        ValueError: an unknown field, or a value of the wrong type or out of range, by name.
+    """
+    try:
+        return dacite.from_dict(cls, values, _READING)
+    except (dacite.DaciteError, TypeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def load_config(path: str | os.PathLike[str]) -> DataConfig:

@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import dacite
-
-from gen1_jax.data.config import READING, DataConfig, Kind
+from gen1_jax.data.config import DataConfig, Kind, from_plain
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -191,7 +189,4 @@ class TrainConfig:
         Raises:
             ValueError: an unknown field, or a value of the wrong type or out of range, by name.
         """
-        try:
-            return dacite.from_dict(cls, values, READING)
-        except (dacite.DaciteError, TypeError) as error:
-            raise ValueError(str(error)) from None
+        return from_plain(cls, values)
