@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
                 image=dict(sources=("worlds",), buckets=((128, 128),), batch_size=512),
                 image_probability=1.0,
                 inputs="pixels",
-                flip_probability=0.0,  # captions speak of left and right
+                flip_probability=0.0,
             ),
             stages=(dict(name="clip", steps=10_000),),
             optimizer=dict(learning_rate=5e-4, warmup_steps=500, schedule="cosine", weight_decay=0.1, ema_decay=0.999),

@@ -125,11 +125,7 @@ class PriorObjective:
         embed = jax.jit(self.embed)
         first = itertools.islice(batches, self.settings.calibration_batches)
         embeddings = np.concatenate([np.asarray(embed(frozen, _content(batch))) for batch in first])
-        values = dict(zip(self.fixed, prior_statistics(embeddings), strict=True))
-        return params | {
-            name: jax.device_put(value, params[name].sharding) if isinstance(params[name], jax.Array) else value
-            for name, value in values.items()
-        }
+        return params | dict(zip(self.fixed, prior_statistics(embeddings), strict=True))
 
     def embed(self, frozen: Mapping[str, Params], inputs: Inputs) -> Float[Array, "b d"]:
         """CLIP's embedding of each content, float32, out of reach of gradients."""
