@@ -57,6 +57,10 @@ class MicrobatchConfig:
     image: int = 1
     video: int = 1
 
+    def __post_init__(self):
+        if min(self.image, self.video) < 1:
+            raise ValueError(f"microbatches are {self.image} and {self.video}, not at least 1")
+
     def of(self, kind: Kind) -> int:
         """Parts of a batch of this kind."""
         return self.image if kind == "image" else self.video
@@ -75,6 +79,10 @@ class CheckpointConfig:
     every: int = 1000
     keep: int = 3
     keep_every: int | None = None
+
+    def __post_init__(self):
+        if min(self.every, self.keep, 1 if self.keep_every is None else self.keep_every) < 1:
+            raise ValueError(f"checkpoint.every, keep and keep_every must be at least 1: {self}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,10 @@ class PreviewConfig:
     num_inference_steps: int = 25
     guidance_scale: float = 7.5
     temporal_guidance_scale: float = 1.0
+
+    def __post_init__(self):
+        if self.every < 0 or min(self.frames, self.num_inference_steps) < 1:
+            raise ValueError(f"preview.every is negative, or frames or num_inference_steps is not positive: {self}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

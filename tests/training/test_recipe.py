@@ -54,6 +54,9 @@ def test_overrides_reach_every_field():
         ("--config.foo=2", "foo"),
         ("--config.stages[0].structure_levels=(3,9)", "structure_levels"),
         ("--config.mesh.fsdp", "mesh.fsdp"),
+        ("--config.checkpoint.every=0", "checkpoint.every"),
+        ("--config.microbatches.video=0", "microbatches"),
+        ("--config.preview.every=-1", "preview.every"),
     ],
 )
 def test_wrong_overrides_are_named_in_one_line(override, named):
