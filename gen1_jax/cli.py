@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import warnings
 
 from gen1_jax import __version__
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # how libraries go about things; errors are raised
+    for library in ("absl", "asyncio", "concurrent.futures"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # how they go about things; errors are raised
     try:
         return args.command(args) or _SUCCESS
     except KeyboardInterrupt:
@@ -45,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
+        # One line: what threads of libraries, left in the middle of their work, say of it afterwards is not ours.
+        sys.unraisablehook = threading.excepthook = lambda *_: None
         wrong_input = isinstance(error, ValueError | OSError)
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"gen1: {text}" if wrong_input else f"gen1: {type(error).__name__}: {text}", file=sys.stderr)
