@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
                 video=dict(sources=sources, buckets=((128, 128),), batch_size=64, frames=8),
                 image_probability=0.125,
                 inputs="latents",
+                in_memory=True,
+                threads=8,
             ),
             stages=(
                 dict(name="images", steps=10_000, image_probability=1.0, structure=False),

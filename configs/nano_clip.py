@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
                 image=dict(sources=("worlds",), buckets=((128, 128),), batch_size=512),
                 image_probability=1.0,
                 inputs="pixels",
+                in_memory=True,
+                threads=8,
                 flip_probability=0.0,
             ),
             stages=(dict(name="clip", steps=10_000),),

@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
                 image=dict(sources=("worlds",), buckets=((128, 128),), batch_size=128),
                 image_probability=1.0,
                 inputs="depth",
+                in_memory=True,
+                threads=8,
             ),
             stages=(dict(name="depth", steps=15_000),),
             optimizer=dict(learning_rate=5e-4, warmup_steps=500, schedule="cosine", ema_decay=0.999),

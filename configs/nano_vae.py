@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
                 image=dict(sources=("worlds",), buckets=((128, 128),), batch_size=64),
                 image_probability=1.0,
                 inputs="depth",
+                in_memory=True,
+                threads=8,
             ),
             stages=(dict(name="vae", steps=20_000),),
             optimizer=dict(learning_rate=5e-4, warmup_steps=500, schedule="cosine", weight_decay=0.0, ema_decay=0.999),

@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
                 image=dict(sources=("worlds_latents",), buckets=((128, 128),), batch_size=512),
                 image_probability=1.0,
                 inputs="latents",
+                in_memory=True,
+                threads=8,
             ),
             stages=(dict(name="prior", steps=20_000),),
             optimizer=dict(learning_rate=3e-4, warmup_steps=500, schedule="cosine", ema_decay=0.999),

@@ -86,6 +86,7 @@ class DataConfig:
         random_crop: whether the part of a picture outside the bucket is cut off at random or evenly.
         caption_bytes: room for a caption, in bytes of UTF-8; longer ones are cut.
         on_error: what a damaged record does: "raise" stops, "skip" takes the next one instead and counts it.
+        in_memory: keep every example decoded once it was read, for sets that fit in memory; each worker its own.
         workers: processes that load batches; 0 for threads of this one.
         threads: batches loaded at once by each process.
         prefetch: batches that each process keeps ready.
@@ -100,6 +101,7 @@ class DataConfig:
     random_crop: bool = True
     caption_bytes: int = 256
     on_error: Literal["raise", "skip"] = "raise"
+    in_memory: bool = False
     workers: int = 0
     threads: int = 2
     prefetch: int = 2

@@ -191,6 +191,8 @@ def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarra
 def _depth(record: Example) -> Float32[np.ndarray, "t h w"]:
     if "depth" not in record:
         raise ValueError("it has no depth, which inputs='depth' asks for")
+    if isinstance(record["depth"], np.ndarray):
+        return record["depth"]
     shape = record["frames"], record["height"], record["width"]
     return inverse_depth(record["depth"], shape, record["depth_range"])
 

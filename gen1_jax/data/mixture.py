@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -27,6 +27,7 @@ from jaxtyping import Int
 from gen1_jax.data.batch import Batch, collate
 from gen1_jax.data.config import KINDS, Bucket, DataConfig, Kind, StreamConfig
 from gen1_jax.data.loading import STEPS, LoadExample
+from gen1_jax.data.memory import InMemory
 from gen1_jax.data.sources import Source, open_source
 
 _LAST_STEP = 2**60
@@ -103,10 +104,11 @@ class Mixture:
         self._process_index = jax.process_index() if process_index is None else process_index
         self._process_count = jax.process_count() if process_count is None else process_count
         shares: dict[tuple[Kind, Bucket], list[_Share]] = {}
+        opened = functools.cache(functools.partial(_open, config))  # once, also for both kinds
         for kind, stream in config.streams.items():
             if stream.batch_size % self._process_count:
                 raise ValueError(f"{kind}: {self._process_count} processes cannot share batches of {stream.batch_size}")
-            for bucket, members in _shares(stream).items():
+            for bucket, members in _shares(stream, opened).items():
                 shares[kind, bucket] = members
             if not any(shares[kind, bucket] for bucket in stream.buckets):
                 raise ValueError(f"{kind}: the sources have no examples")
@@ -305,11 +307,16 @@ def _permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
-def _shares(stream: StreamConfig) -> dict[Bucket, list[_Share]]:
+def _open(config: DataConfig, path: str, split: str) -> Source:
+    source = open_source(path, split)
+    return InMemory(source, config.inputs) if config.in_memory else source
+
+
+def _shares(stream: StreamConfig, opened: Callable[[str, str], Source]) -> dict[Bucket, list[_Share]]:
     """Deals the examples of all sources over the buckets."""
     shares: dict[Bucket, list[_Share]] = {bucket: [] for bucket in stream.buckets}
     for number, settings in enumerate(stream.sources):
-        source = open_source(settings.path, settings.split)
+        source = opened(settings.path, settings.split)
         buckets = _nearest(source, stream.buckets)
         for position, bucket in enumerate(stream.buckets):
             indices = np.flatnonzero(buckets == position)
@@ -341,7 +348,7 @@ def _probabilities(
 
 def _fingerprint(config: DataConfig, shares: Mapping[tuple[Kind, Bucket], Sequence[_Share]]) -> str:
     """Of all that a batch depends on, and nothing else: not of where the data lie, nor of workers."""
-    ignored = ("workers", "threads", "prefetch", "on_error")
+    ignored = ("in_memory", "workers", "threads", "prefetch", "on_error")
     values = {name: value for name, value in config.to_dict().items() if name not in ignored}
     for kind in KINDS:
         values[kind]["sources"] = [source["stride"] for source in values[kind]["sources"]]

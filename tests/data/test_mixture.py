@@ -62,6 +62,18 @@ def same(one, other):
     )
 
 
+@pytest.mark.parametrize("inputs", ["pixels", "depth", "latents"])
+def test_in_memory_batches_are_the_same_and_nothing_is_read_twice(tmp_path, inputs, monkeypatch):
+    path = make_latents(tmp_path) if inputs == "latents" else make_set(tmp_path, COUNT, depth=True)
+    streams = dict(image=dataclasses.replace(video(path, 4).video, frames=1), video=video(path, 4).video)
+    config = DataConfig(**streams, image_probability=0.5, inputs=inputs)
+    kept, expected = mixture(dataclasses.replace(config, in_memory=True)), mixture(config)
+    assert all(same(kept.load(step)["arrays"], expected.load(step)["arrays"]) for step in range(20))
+    assert kept.iterate(3).get_state() == expected.iterate(3).get_state()
+    monkeypatch.setattr("gen1_jax.data.dataset.RecordSource.__getitem__", None)
+    assert same(kept.load(5)["arrays"], kept.load(5)["arrays"])
+
+
 @pytest.mark.parametrize("processes, small", [(1, True), (2, True), (4, True), (8, True), (4, False)])
 def test_an_epoch_has_every_example_once(clips, processes, small, monkeypatch):
     """Also by Grain's own shuffle, which large sets get."""
@@ -227,19 +239,23 @@ def test_batches_are_pytrees_for_jit(clips):
     assert batch.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
 
 
-def test_precomputed_latents_come_in_batches(tmp_path):
+def make_latents(directory, count=COUNT):
     rng = np.random.default_rng(0)
 
     def examples(shard):
-        for index in range(4):
+        for index in range(count):
             arrays = {"moments": (3, 4, 6, 8), "structure": (8, 3, 4, 6, 4), "content": (3, 5)}
             latents = {key: rng.normal(size=shape).astype(ml_dtypes.bfloat16) for key, shape in arrays.items()}
             record = {key: value for key, value in clip(index, frames=3).items() if key != "video"}
             yield {**record, **latents}
 
     what = {"name": "latents", "split": "train", "features": LATENT_FEATURES, "info": {}}
-    write_dataset(tmp_path, num_shards=1, examples=examples, **what)
-    batch = next(mixture(video(str(tmp_path), batch_size=2, inputs="latents")).iterate())
+    write_dataset(directory, num_shards=1, examples=examples, **what)
+    return str(directory)
+
+
+def test_precomputed_latents_come_in_batches(tmp_path):
+    batch = next(mixture(video(make_latents(tmp_path), batch_size=2, inputs="latents")).iterate())
     shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in vars(batch).items() if hasattr(leaf, "dtype")}
     assert shapes["moments"] == ((2, 2, 4, 6, 8), "bfloat16")
     assert shapes["structure"] == ((2, 8, 2, 4, 6, 4), "bfloat16")

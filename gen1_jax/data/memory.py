@@ -1,0 +1,64 @@
+"""A source whose examples are read and decoded once, and kept."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from gen1_jax.data.codec import VideoFile, inverse_depth
+from gen1_jax.data.config import Inputs
+from gen1_jax.data.dataset import Example
+from gen1_jax.data.sources import Source
+
+_LATENTS = ("moments", "structure", "content")
+_ABOUT = ("caption", "frames", "height", "width")
+
+
+class InMemory:
+    """A `Source` that keeps what it has given out, decoded: for sets that fit in memory and are read many times.
+
+    Args:
+        source: where examples come from.
+        inputs: what is wanted of them; nothing else is kept. See `DataConfig`.
+    """
+
+    def __init__(self, source: Source, inputs: Inputs) -> None:
+        self._source, self._inputs = source, inputs
+        self._kept: dict[int, Example] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        if index not in self._kept:
+            self._kept[index] = self._decoded(self._source[index])
+        return self._kept[index]
+
+    def locate(self, index: int) -> str:
+        """See `Source`."""
+        return self._source.locate(index)
+
+    def sizes(self) -> Int[np.ndarray, "n 2"] | None:
+        """See `Source`."""
+        return self._source.sizes()
+
+    def __repr__(self) -> str:
+        return repr(self._source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": {}}  # every process keeps its own
+
+    def _decoded(self, record: Example) -> Example:
+        kept = {key: record[key] for key in _ABOUT if key in record}
+        if self._inputs == "latents":
+            return kept | {key: record[key] for key in _LATENTS if key in record}
+        if "image" in record:
+            return kept | {"image": record["image"]}
+        video = record["video"]
+        if not isinstance(video, np.ndarray):
+            with VideoFile(video) as file:
+                video = file.window(0, record.get("frames") or file.frames, 1)
+        kept["video"] = video
+        if self._inputs == "depth" and "depth" in record:
+            kept["depth"] = inverse_depth(record["depth"], video.shape[:3], record["depth_range"])
+        return kept
