@@ -12,7 +12,7 @@ from gen1_jax.synthetic.content import SPLITS, Content, clip_seed, make_content,
 from gen1_jax.synthetic.distance import FAR
 from gen1_jax.synthetic.environments import ENVIRONMENT_NAMES, LIGHTS
 from gen1_jax.synthetic.materials import MATERIAL_NAMES
-from gen1_jax.synthetic.renderer import Clip, Geometry, render, shade_clip, trace_clip
+from gen1_jax.synthetic.renderer import Clip, Geometry, flow_to, render, shade_clip, trace_clip
 from gen1_jax.synthetic.sampling import sample_structure
 from gen1_jax.synthetic.shapes import SHAPE_NAMES
 from gen1_jax.synthetic.sheet import contact_sheet
@@ -39,6 +39,7 @@ __all__ = [
     "clip_seed",
     "contact_sheet",
     "describe",
+    "flow_to",
     "make_content",
     "parse",
     "render",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gen1_jax.synthetic.animation import camera_view, part_poses
 from gen1_jax.synthetic.content import Content
-from gen1_jax.synthetic.distance import place
+from gen1_jax.synthetic.distance import Solids, place
 from gen1_jax.synthetic.grid import Grid, over
 from gen1_jax.synthetic.shading import shade
 from gen1_jax.synthetic.structure import Structure
@@ -83,12 +83,46 @@ def trace_frames(structure: Structure, fps: jax.Array, frames: int, grid: Grid, 
         solids = place(structure.parts, pose)
         buffer = over(lambda origin: trace(structure, view, solids, *grid.pixels(origin), grid), grid.origins(), serial)
         centres = jax.tree.map(grid.centres, buffer)
-        later = time + 1.0 / fps
-        flat = jax.tree.map(jnp.ravel, centres)
-        flow = optical_flow(flat, solids, camera_view(structure.camera, later), part_poses(structure, later), grid)
-        return Geometry(buffer, time, centres.depth, centres.ids, jnp.stack(flow, -1).reshape(*centres.ids.shape, 2))
+        flow = _flow(structure, centres, solids, time + 1.0 / fps, grid)
+        return Geometry(buffer, time, centres.depth, centres.ids, flow)
 
     return over(frame, jnp.arange(frames, dtype=jnp.float32) / fps, serial)
+
+
+def flow_to(
+    structure: Structure,
+    geometry: Geometry,
+    time: float | jax.Array,
+    *,
+    size: int | tuple[int, int],
+    supersample: int = 2,
+    one_by_one: bool | None = None,
+) -> jax.Array:
+    """Where what is seen of a traced clip is at another time: float32 (T, H, W, 2), pixels right and down.
+
+    Args:
+      structure: that of `geometry`; size and supersample as it was traced.
+      geometry: from `trace_clip`.
+      time: in seconds; it may be traced.
+      one_by_one: see `render`.
+    """
+    grid = _grid(size, supersample)
+    return _flow_frames(structure, geometry, jnp.float32(time), grid, _one_by_one(one_by_one))
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _flow_frames(structure: Structure, geometry: Geometry, time: jax.Array, grid: Grid, serial: bool) -> jax.Array:
+    def frame(seen: Geometry) -> jax.Array:
+        solids = place(structure.parts, part_poses(structure, seen.time))
+        return _flow(structure, jax.tree.map(grid.centres, seen.buffer), solids, time, grid)
+
+    return over(frame, geometry, serial)
+
+
+def _flow(structure: Structure, centres: Buffer, solids: Solids, time: jax.Array, grid: Grid) -> jax.Array:
+    flat = jax.tree.map(jnp.ravel, centres)
+    flow = optical_flow(flat, solids, camera_view(structure.camera, time), part_poses(structure, time), grid)
+    return jnp.stack(flow, -1).reshape(*centres.ids.shape, 2)
 
 
 @partial(jax.jit, static_argnums=(3, 4))

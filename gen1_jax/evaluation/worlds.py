@@ -1,0 +1,127 @@
+"""Held-out edits whose right answer is known: a synthetic clip, a prompt of another content, the clip in that content.
+
+structure i ─┬─ content a ──► source      the video that is edited
+             └─ content b ──► answer      what the edit should be
+                    └───────► prompt      what the editor is told
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from gen1_jax import synthetic
+
+FRAME_RATE = 12.0
+_ANSWERS = 1 << 20  # contents of answers come from seeds far behind those of sources
+_CLIPS_AT_ONCE = 16  # on an accelerator
+
+
+class World(NamedTuple):
+    """One clip of T frames in two contents, or N of them stacked."""
+
+    source: UInt8[np.ndarray, "*n t h w 3"]
+    answer: UInt8[np.ndarray, "*n t h w 3"]
+    inverse_depth: Float32[np.ndarray, "*n t h w"]  # 1/metre
+    ids: Int32[np.ndarray, "*n t h w"]
+    flow: Float32[np.ndarray, "*n t h w 2"]  # pixels, to the next frame
+    flow_to_first: Float32[np.ndarray, "*n t h w 2"]  # pixels, to where it was in frame 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Worlds:
+    """N edits with their answers.
+
+    Attributes:
+        clips: stacked, on the host.
+        prompts: of the answers.
+        descriptions: of the answers, by name.
+    """
+
+    clips: World
+    prompts: tuple[str, ...]
+    descriptions: tuple[synthetic.Description, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def render_worlds(
+    count: int,
+    *,
+    frames: int,
+    height: int,
+    width: int,
+    split: str = "test",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Worlds:
+    """The first `count` edits of a split; the first of more are the same.
+
+    Args:
+        count: how many.
+        frames: of a clip, `FRAME_RATE` a second.
+        height: pixels.
+        width: pixels.
+        split: whose combinations of material, place and style no other split has.
+        seed: of the set.
+        progress: called with clips rendered and `count`.
+    """
+    scenes = [_scene(split, index, seed) for index in range(count)]
+    clips = []
+    for clip in _render(scenes, frames, (height, width)):
+        clips.append(clip)
+        if progress is not None:
+            progress(len(clips), count)
+    prompts = [synthetic.caption(answer, structure, seed=seed + i) for i, (structure, _, answer) in enumerate(scenes)]
+    return Worlds(
+        clips=jax.tree.map(lambda *leaves: np.stack(leaves), *clips),
+        prompts=tuple(prompts),
+        descriptions=tuple(synthetic.describe(structure, answer) for structure, _, answer in scenes),
+    )
+
+
+_Scene = tuple[synthetic.Structure, synthetic.Content, synthetic.Content]
+
+
+def _scene(split: str, index: int, seed: int) -> _Scene:
+    structure = synthetic.sample_structure(synthetic.clip_seed(split, index, seed))
+    contents = (synthetic.clip_seed(split, index + offset, seed) for offset in (0, _ANSWERS))
+    return structure, *(synthetic.sample_content(s, structure, split) for s in contents)
+
+
+def _render(scenes: list[_Scene], frames: int, size: tuple[int, int]) -> Iterator[World]:
+    render = partial(_render_one, frames=frames, size=size)
+    if jax.default_backend() == "cpu":  # under vmap every branch of every part would be computed
+        for scene in scenes:
+            yield jax.device_get(render(*scene))
+        return
+    render = jax.jit(jax.vmap(render))
+    for start in range(0, len(scenes), _CLIPS_AT_ONCE):
+        part = scenes[start : start + _CLIPS_AT_ONCE]
+        padded = part + part[-1:] * (_CLIPS_AT_ONCE - len(part))
+        batch = jax.device_get(render(*jax.tree.map(lambda *leaves: np.stack(leaves), *padded)))
+        yield from (jax.tree.map(lambda x: x[i], batch) for i in range(len(part)))  # noqa: B023
+
+
+def _render_one(
+    structure: synthetic.Structure,
+    source: synthetic.Content,
+    answer: synthetic.Content,
+    *,
+    frames: int,
+    size: tuple[int, int],
+) -> World:
+    geometry = synthetic.trace_clip(structure, frames=frames, size=size, fps=FRAME_RATE)
+    return World(
+        source=synthetic.shade_clip(structure, source, geometry, size=size),
+        answer=synthetic.shade_clip(structure, answer, geometry, size=size),
+        inverse_depth=1 / geometry.depth,
+        ids=geometry.ids,
+        flow=geometry.flow,
+        flow_to_first=synthetic.flow_to(structure, geometry, 0.0, size=size),
+    )
