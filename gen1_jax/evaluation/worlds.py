@@ -5,9 +5,8 @@ structure i ─┬─ content a ──► source      the video that is edited
                     └───────► prompt      what the editor is told
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
@@ -32,34 +31,7 @@ class World(NamedTuple):
     flow_to_first: Float32[np.ndarray, "*n t h w 2"]  # pixels, to where it was in frame 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Worlds:
-    """N edits with their answers.
-
-    Attributes:
-        clips: stacked, on the host.
-        prompts: of the answers.
-        descriptions: of the answers, by name.
-    """
-
-    clips: World
-    prompts: tuple[str, ...]
-    descriptions: tuple[synthetic.Description, ...]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-
-def render_worlds(
-    count: int,
-    *,
-    frames: int,
-    height: int,
-    width: int,
-    split: str = "test",
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Worlds:
     """The first `count` edits of a split; the first of more are the same.
 
     Args:
@@ -70,19 +42,41 @@ def render_worlds(
         split: whose combinations of material, place and style no other split has.
         seed: of the set.
         progress: called with clips rendered and `count`.
+
+    Attributes:
+        prompts: of the answers.
+        descriptions: of the answers, by name.
     """
-    scenes = [_scene(split, index, seed) for index in range(count)]
-    clips = []
-    for clip in _render(scenes, frames, (height, width)):
-        clips.append(clip)
-        if progress is not None:
-            progress(len(clips), count)
-    prompts = [synthetic.caption(answer, structure, seed=seed + i) for i, (structure, _, answer) in enumerate(scenes)]
-    return Worlds(
-        clips=jax.tree.map(lambda *leaves: np.stack(leaves), *clips),
-        prompts=tuple(prompts),
-        descriptions=tuple(synthetic.describe(structure, answer) for structure, _, answer in scenes),
-    )
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        frames: int,
+        height: int,
+        width: int,
+        split: str = "test",
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        self._scenes = [_scene(split, index, seed) for index in range(count)]
+        self._size, self._frames, self._progress = (height, width), frames, progress
+        answers = [(structure, answer) for structure, _, answer in self._scenes]
+        self.prompts = tuple(synthetic.caption(b, a, seed=seed + i) for i, (a, b) in enumerate(answers))
+        self.descriptions = tuple(synthetic.describe(*pair) for pair in answers)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @cached_property
+    def clips(self) -> World:
+        """All of them, stacked, on the host; rendered when first asked for."""
+        clips = []
+        for clip in _render(self._scenes, self._frames, self._size):
+            clips.append(clip)
+            if self._progress is not None:
+                self._progress(len(clips), len(self))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
 
 
 _Scene = tuple[synthetic.Structure, synthetic.Content, synthetic.Content]

@@ -6,7 +6,7 @@ import pytest
 from gen1_jax import synthetic
 from gen1_jax.evaluation.pictures import psnr, ssim, structure_error, warp, warp_error
 from gen1_jax.evaluation.statistics import bootstrap
-from gen1_jax.evaluation.worlds import render_worlds
+from gen1_jax.evaluation.worlds import Worlds
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_warping_looks_where_the_flow_points(clips):
 
 
 def test_true_answers_follow_the_true_motion_and_others_do_not():
-    worlds = render_worlds(4, frames=3, height=48, width=48)
+    worlds = Worlds(4, frames=3, height=48, width=48)
     photographs = [i for i, told in enumerate(worlds.descriptions) if told.style == "photograph"]  # no paper, no grain
     assert photographs
     clips = jax.tree.map(lambda x: x[np.array(photographs)], worlds.clips)
@@ -57,7 +57,7 @@ def test_true_answers_follow_the_true_motion_and_others_do_not():
 
 
 def test_worlds_are_held_out_and_the_first_of_more_are_the_same():
-    few, more = (render_worlds(count, frames=1, height=24, width=24) for count in (1, 2))
+    few, more = (Worlds(count, frames=1, height=24, width=24) for count in (1, 2))
     assert few.prompts == more.prompts[:1] and (few.clips.answer == more.clips.answer[:1]).all()
     assert (few.clips.source != few.clips.answer).any()
     for prompt, description in zip(more.prompts, more.descriptions, strict=True):

@@ -1,0 +1,117 @@
+"""What a good model of the worlds has to reach, and whether it does."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from gen1_jax.evaluation.methods import ANSWER, EDIT
+from gen1_jax.evaluation.statistics import Interval, bootstrap
+
+
+class Bar(NamedTuple):
+    """One line of the verdict."""
+
+    figure: str
+    measured: str
+    bar: str
+    reached: bool
+
+
+Results = dict[str, Any]
+
+BETTER = {"psnr": 1, "ssim": 1, "perceptual": -1}
+"""Measures of nearness to the answer, and whether more or less is better."""
+
+
+def bars(results: Results) -> list[Bar]:
+    """The verdict on results as results.json holds them; what was not measured is left out."""
+    return [*_over_temporal_guidance(results), *_over_structure(results), *_edit(results), *_components(results)]
+
+
+def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
+    swept = sweep(results, "temporal_guidance_scale")
+    wanted = [swept[value] for value in (0.5, 1.0, 1.5) if value in swept]
+    if len(wanted) == 3:
+        clips = [_clips(results, name, "frame_consistency") for name in wanted]
+        rises = [bootstrap(after - before) for before, after in itertools.pairwise(clips)]
+        measured = " / ".join(f"{np.nanmean(values):.4f}" for values in clips)
+        measured += ", rises by " + ", ".join(map(str, rises))
+        yield Bar(
+            "frame consistency at ω_t 0.5 / 1 / 1.5", measured, "each rise above 0", all(r.low > 0 for r in rises)
+        )
+
+
+def _over_structure(results: Results) -> Iterator[Bar]:
+    swept = sweep(results, "structure_blur")
+    if len(swept) == 8:
+        means = [_mean(results, swept[level], "structure_error") for level in range(8)]
+        rising = all(after >= before for before, after in itertools.pairwise(means))
+        measured = " ".join(f"{mean:.3f}" for mean in means)
+        yield Bar("structure error at t_s 0 ... 7", measured, "rises", rising)
+    if 0 in swept:
+        ratio = _mean(results, swept[0], "structure_error") / _mean(results, ANSWER, "structure_error")
+        yield Bar("structure error at t_s 0, relative to the answer's", f"{ratio:.2f}", "at most 1.5", ratio <= 1.5)
+
+
+def _edit(results: Results) -> Iterator[Bar]:
+    for name, bar in ((EDIT, 0.70), (ANSWER, 0.90)):
+        interval = _interval(results["methods"][name]["scores"]["retrieved"])
+        yield Bar(f"prompt retrieval of 64, {name}", _percent(interval), f"at least {bar:.0%}", interval[0] >= bar)
+    for group, bar in (("SDEdit, frame by frame", 0.75), ("first frame, true flow", 0.80)):
+        for measure, what in (("perceptual", "in CLIP's space"), ("psnr", "by PSNR")):
+            if rival := best(results, group, measure):
+                share = nearer(results, rival, measure)
+                figure = f"nearer to the answer than {rival}, {what}"
+                yield Bar(figure, _percent(share), f"at least {bar:.0%}", share.mean >= bar)
+
+
+def best(results: Results, group: str, measure: str) -> str | None:
+    """Of the methods of a group the one that is nearest to the answer on average; None if none was measured."""
+    members = [name for name, entry in results["methods"].items() if entry["group"] == group]
+    return max(members, key=lambda name: BETTER[measure] * _mean(results, name, measure), default=None)
+
+
+def nearer(results: Results, rival: str, measure: str) -> Interval:
+    """The share of clips whose edit is nearer to the answer than that of a rival."""
+    ours, theirs = (_clips(results, name, measure) for name in (EDIT, rival))
+    return bootstrap((BETTER[measure] * (ours - theirs) > 0).astype(float))
+
+
+def _components(results: Results) -> Iterator[Bar]:
+    for name, what, bar in (
+        ("autoencoder_psnr", "autoencoder", 30.0),
+        ("depth_delta", "depth: pixels within 25%", 0.90),
+        ("clip_image_to_text", "CLIP: caption of a picture, of 64", 0.85),
+        ("clip_text_to_image", "CLIP: picture of a caption, of 64", 0.85),
+    ):
+        interval = _interval(results["components"][name])
+        share = bar <= 1
+        measured = _percent(interval) if share else f"{interval[0]:.2f} [{interval[1]:.2f}, {interval[2]:.2f}] dB"
+        yield Bar(what, measured, f"at least {bar:.0%}" if share else f"at least {bar:g} dB", interval[0] >= bar)
+
+
+def sweep(results: Results, field: str) -> dict[Any, str]:
+    """The methods of a sweep by the value of its setting, in order, the edit itself among them."""
+    found = {entry["value"]: name for name, entry in results["methods"].items() if entry["group"] == field}
+    found[results["config"]["settings"][field]] = EDIT
+    return {value: found[value] for value in sorted(found)}
+
+
+def _clips(results: Results, method: str, measure: str) -> Float[np.ndarray, " n"]:
+    values = results["methods"][method]["scores"][measure]["clips"]
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def _mean(results: Results, method: str, measure: str) -> float:
+    return float(np.nanmean(_clips(results, method, measure)))
+
+
+def _interval(score: dict[str, Any]) -> tuple[float, float, float]:
+    return tuple(float("nan") if value is None else value for value in (score["mean"], *score["interval"]))
+
+
+def _percent(interval: tuple[float, float, float]) -> str:
+    return f"{interval[0]:.1%} [{interval[1]:.1%}, {interval[2]:.1%}]"

@@ -1,0 +1,230 @@
+"""`gen1 evaluate`: edits of held-out worlds scored against the render of the right answer.
+
+worlds ──► methods (edits, baselines, sweeps) ──► scores, a file a method ──► bars, results.json ──► report.html
+
+A method that was scored is not run again, so that a benchmark goes on where it stopped.
+"""
+
+import dataclasses
+import fnmatch
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gen1_jax.data.precompute import fingerprint
+from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.evaluation.bars import bars
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT, Method, methods
+from gen1_jax.evaluation.scores import Scorer, Scores
+from gen1_jax.evaluation.statistics import bootstrap
+from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
+from gen1_jax.pretrained.folder import ModelSource
+
+SHOWN = 8
+"""Clips whose pictures are kept for the report."""
+
+RESULTS = "results.json"
+_METHODS, _IDENTITY, _COMPONENTS = "methods", "benchmark.json", "components"
+_ALWAYS = (EDIT, INPUT, ANSWER)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, and how far: done, total."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """What is measured.
+
+    Attributes:
+        clips: held-out edits.
+        seed: of the worlds and of the prior's noise; that of the edits is in `settings`.
+        batch_size: clips edited at once. Results depend on it to rounding.
+        settings: of the edit that everything else is compared with.
+        only: patterns of method names, as "edit" and "SDEdit*"; all methods if empty. The edit, the input and the
+            answer are always measured.
+    """
+
+    clips: int = 256
+    seed: int = 0
+    batch_size: int = 16
+    settings: EditSettings = EditSettings()
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.clips < 1 or self.batch_size < 1 or self.seed < 0:
+            raise ValueError(f"{self.clips} clips in batches of {self.batch_size}, seed {self.seed}: out of range")
+
+    def chosen(self) -> list[Method]:
+        """The methods to measure.
+
+        Raises:
+            ValueError: a pattern that fits none; the message lists the names.
+        """
+        known = methods(self.settings)
+        for pattern in self.only:
+            if not fnmatch.filter([method.name for method in known], pattern):
+                raise ValueError(f"no method is called {pattern!r}: {', '.join(method.name for method in known)}")
+        fits = lambda method: not self.only or any(fnmatch.fnmatch(method.name, pattern) for pattern in self.only)
+        return [method for method in known if method.name in _ALWAYS or fits(method)]
+
+
+def run_benchmark(
+    source: ModelSource, config: BenchmarkConfig, out: Path, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Measures, and writes results.json; what `out` holds already of the same benchmark is kept.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ValueError: `out` holds results of another model or configuration, or the model has no prior.
+    """
+    report = progress or (lambda *_: None)
+    chosen = config.chosen()
+    folder = out / _METHODS
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = _identity(source, config)
+    _claim(out / _IDENTITY, identity)
+
+    size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
+    worlds = Worlds(config.clips, **size, seed=config.seed, progress=lambda *done: report("rendering", *done))
+    scorer = _Lazily(lambda: _scorer(source, worlds, config))
+    components = folder / f"{_COMPONENTS}.json"
+    if not components.exists():
+        _write_json(components, _plain(scorer().components()))
+    for number, method in enumerate(chosen):
+        report(method.name, number, len(chosen))
+        if not _file(folder, method).exists():
+            _measure(scorer(), method, folder)
+    report("done", len(chosen), len(chosen))
+    return summarise(out, worlds, identity, config.chosen())
+
+
+def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], chosen: Iterable[Method]) -> dict[str, Any]:
+    """Puts the files of all methods together, and results.json in its place."""
+    folder = out / _METHODS
+    table = {}
+    for method in chosen:
+        entry = json.loads(_file(folder, method).read_text())
+        table[method.name] = dict(group=method.group, value=method.value) | entry
+    components = json.loads((folder / f"{_COMPONENTS}.json").read_text())
+    results = {
+        **identity,
+        "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
+        "components": {name: _with_mean(values) for name, values in components.items()},
+        "methods": {
+            name: entry | {"scores": {key: _with_mean(values) for key, values in entry["scores"].items()}}
+            for name, entry in table.items()
+        },
+    }
+    results["bars"] = [bar._asdict() for bar in bars(results)]
+    _write_json(out / RESULTS, results)
+    return results
+
+
+def shown_clips(out: Path, method: str) -> np.ndarray | None:
+    """The first clips of a method, uint8 (n, T, H, W, 3), for the report; None if it was not measured."""
+    path = out / _METHODS / f"{_slug(method)}.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["clips"]
+
+
+def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig) -> Scorer:
+    pipeline = Gen1Pipeline(source)
+    return Scorer(Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed))
+
+
+def _measure(scorer: Scorer, method: Method, folder: Path) -> None:
+    began = time.perf_counter()
+    clips = method.make(scorer.editor)
+    seconds = time.perf_counter() - began
+    target = folder / f"{_slug(method.name)}.npz"
+    partial = target.with_suffix(".partial.npz")
+    np.savez_compressed(partial, clips=clips[:SHOWN])
+    os.replace(partial, target)
+    _write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
+
+
+class _Lazily:
+    """A value made when it is first asked for: a finished benchmark loads no model."""
+
+    def __init__(self, make: Callable[[], Scorer]):
+        self._make, self._value = make, None
+
+    def __call__(self) -> Scorer:
+        if self._value is None:
+            self._value = self._make()
+        return self._value
+
+
+def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
+    """What results depend on, and what they were made with."""
+    measured = {name: value for name, value in dataclasses.asdict(config).items() if name != "only"}
+    return {
+        "model": source.name,
+        "trained": source.warning is None,
+        "weights": {component: fingerprint(source, component) for component in source.config.components},
+        "config": measured,
+        "size": [source.config.num_frames, source.config.height, source.config.width],
+        "frame_rate": FRAME_RATE,
+        "device": jax.devices()[0].device_kind,
+        "versions": {name: metadata.version(name) for name in ("gen1-jax", "jax", "flax")},
+    }
+
+
+def _claim(path: Path, identity: dict[str, Any]) -> None:
+    if not path.exists():
+        return _write_json(path, identity)
+    before = json.loads(path.read_text())
+    ours = json.loads(json.dumps(identity))
+    for name in ("weights", "config", "size"):
+        if before.get(name) != ours[name]:
+            raise ValueError(f"{path.parent} holds a benchmark with other {name}: choose another folder")
+
+
+def _labels(told, prompt: str) -> dict[str, Any]:
+    materials = sorted({material for _, material in told.objects})
+    return dict(prompt=prompt, style=told.style, environment=told.environment, light=told.light, materials=materials)
+
+
+def _with_mean(values: list[float | None]) -> dict[str, Any]:
+    interval = bootstrap(np.array([np.nan if value is None else value for value in values]))
+    return {
+        "mean": _number(interval.mean),
+        "interval": [_number(interval.low), _number(interval.high)],
+        "clips": values,
+    }
+
+
+def _plain(scores: Scores) -> dict[str, list[float | None]]:
+    return {name: [_number(value) for value in np.asarray(values).tolist()] for name, values in scores.items()}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def _file(folder: Path, method: Method) -> Path:
+    return folder / f"{_slug(method.name)}.json"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9.+]+", "_", name)
+
+
+def _write_json(path: Path, values: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,175 @@
+"""Many edits with one model, in batches: by the method of the paper, and by others with the same weights."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Float32, Int32, UInt8
+
+from gen1_jax.diffusion import SamplerState
+from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
+from gen1_jax.editing.sampling import Conditions
+from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.models.structure import normalise_depth, structure_images
+
+PRIOR_GUIDANCE = 4.0  # as of `Gen1Pipeline`
+
+Clips = UInt8[np.ndarray, "n t h w 3"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """How edits are sampled.
+
+    Attributes:
+        settings: the numbers of an edit.
+        strength: SDEdit's (https://arxiv.org/abs/2108.01073): how much noise the input is given before it is
+            denoised; at 1 nothing of it is left but its structure.
+        sees_structure: whether the U-Net is given the structure of the input.
+        frame_by_frame: whether every frame is sampled by itself, by the image model.
+        first_frame_only: whether only the first frame is edited.
+    """
+
+    settings: EditSettings
+    strength: float = 1.0
+    sees_structure: bool = True
+    frame_by_frame: bool = False
+    first_frame_only: bool = False
+
+    def __post_init__(self):
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength must be above 0 and at most 1, got {self.strength}")
+
+
+class Editor:
+    """Edits all of some worlds; depth, content and latents of the inputs are computed once.
+
+    Args:
+        pipeline: the model.
+        worlds: what is edited, at a size that the model takes as it is.
+        batch_size: clips at once.
+
+    Attributes:
+        content: (N, d), what the prior made of the prompts.
+        depth: (N, T, H, W), inverse depth as the model's network estimates it.
+    """
+
+    def __init__(self, pipeline: Gen1Pipeline, worlds: Worlds, *, batch_size: int, seed: int = 0):
+        self.pipeline, self.worlds, self.batch_size, self.seed = pipeline, worlds, batch_size, seed
+        self.content = self._contents()
+        self.depth = self.estimate_depth(worlds.clips.source)
+        self._latents = self._of_frames(self._encode, worlds.clips.source)
+
+    def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> Clips:
+        """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
+        edits, count = [], len(self.worlds)
+        for indices in self._batches():
+            edits.append(to_uint8(self._decode(self._sample(way, indices))))
+            if progress is not None:
+                progress(min(count, len(edits) * self.batch_size), count)
+        return np.concatenate(edits)[:count]
+
+    def through_autoencoder(self, clips: Clips) -> Clips:
+        """What is left of clips after the autoencoder."""
+        return self._of_frames(lambda frames: to_uint8(self._decode(self._encode(frames))), clips)
+
+    def embed(self, clips: Clips) -> Float32[np.ndarray, "n t d"]:
+        """CLIP's embedding of every frame."""
+        clip = self.pipeline.clip
+        return self._of_frames(lambda frames: clip.encode_image(clip.preprocess(frames)), clips)
+
+    def embed_texts(self, texts: tuple[str, ...]) -> Float32[np.ndarray, "n d"]:
+        """CLIP's embedding of every text."""
+        ids, _ = self.pipeline.tokenizer(list(texts))
+        return np.asarray(self.pipeline.clip.encode_text(ids))
+
+    def estimate_depth(self, clips: Clips) -> Float32[np.ndarray, "n t h w"]:
+        """Inverse depth of every frame by the model's network."""
+        return self._of_frames(lambda x: self.pipeline.depth.estimate(_images(x), frames_per_chunk=len(x)), clips)
+
+    def _batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
+        """Indices, the last batch filled up."""
+        count = len(self.worlds)
+        for start in range(0, count, self.batch_size):
+            yield np.minimum(np.arange(start, start + self.batch_size), count - 1)
+
+    def _of_frames(self, function: Callable[[np.ndarray], Any], clips: np.ndarray) -> np.ndarray:
+        """A function of pictures over the frames of all clips, a batch of clips at a time."""
+        outputs = []
+        for indices in self._batches():
+            frames = function(rearrange(clips[indices], "b t ... -> (b t) ..."))
+            outputs.append(rearrange(np.asarray(frames), "(b t) ... -> b t ...", b=len(indices)))
+        return np.concatenate(outputs)[: len(clips)]
+
+    def _contents(self) -> Float32[np.ndarray, "n d"]:
+        prior, clip = self.pipeline.prior, self.pipeline.clip
+        if prior is None:
+            raise ValueError(f"{self.pipeline.source.name} has no prior, so it cannot take the prompts")
+        contents = []
+        for indices in self._batches():
+            ids, mask = self.pipeline.tokenizer([*(self.worlds.prompts[i] for i in indices), ""])
+            embeddings, states = clip.encode_text_tokens(ids)
+            text, empty = ((embeddings[s], states[s], mask[s]) for s in (slice(-1), slice(-1, None)))
+            key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
+            contents.append(np.asarray(prior.sample(*text, key, jnp.float32(PRIOR_GUIDANCE), *empty)))
+        return np.concatenate(contents)[: len(self.worlds)]
+
+    def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
+        return self.pipeline.vae.images_to_latents(_images(frames))
+
+    def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
+        return self.pipeline.vae.latents_to_images(latents)
+
+    def _structure(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"] | None:
+        config = self.pipeline.config.unet
+        if not config.structure_channels:
+            return None
+        if not way.sees_structure:
+            return jnp.zeros(self._latents[indices].shape)
+        level = jnp.full(len(indices), way.settings.structure_blur)
+        images = structure_images(normalise_depth(jnp.asarray(self.depth[indices])), level)
+        return self.pipeline.vae.images_to_latents(images)
+
+    def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:
+        settings = way.settings
+        sampler = self.pipeline.sampler(settings.sampler, settings.num_inference_steps)
+        steps = len(sampler.tables.timesteps)
+        first_step = min(round(steps * (1 - way.strength)), steps - 1)
+        inputs, structure = jnp.asarray(self._latents[indices]), self._structure(way, indices)
+        latents = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
+        if first_step:
+            timesteps = jnp.full(len(indices), sampler.tables.timesteps[first_step])
+            latents = self.pipeline.config.schedule.add_noise(inputs, latents, timesteps)
+        content, clips = jnp.asarray(self.content[indices])[:, None], len(indices)
+        if way.first_frame_only:
+            latents, structure = (None if x is None else x[:, :1] for x in (latents, structure))
+        if way.frame_by_frame:
+            frames = latents.shape[1]
+            latents, structure = (
+                None if x is None else rearrange(x, "b t ... -> (b t) 1 ...") for x in (latents, structure)
+            )
+            content = content.repeat(frames, axis=0)
+        conditions = Conditions(
+            content=content,
+            structure=structure,
+            structure_level=jnp.full(len(latents), settings.structure_blur * way.sees_structure),
+            guidance_scale=jnp.float32(settings.guidance_scale),
+            temporal_guidance_scale=jnp.float32(settings.temporal_guidance_scale),
+        )
+        state: SamplerState = sampler.sampler.init(latents)
+        out = sampler.advance(self.pipeline.unet.params, state, conditions, first_step, steps).latents
+        return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
+
+
+def _noise(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
+    """Of every clip its own, whatever the batch."""
+    draw = lambda index: jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), shape)
+    return jax.vmap(draw)(indices)
+
+
+def _images(frames: UInt8[np.ndarray, "*dims"]) -> Float[Array, "*dims"]:
+    return jnp.asarray(frames, jnp.float32) / 127.5 - 1

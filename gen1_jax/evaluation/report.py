@@ -1,0 +1,158 @@
+"""report.html of a benchmark: verdict, tables, plots and videos, all made again from what the folder holds."""
+
+import html
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gen1_jax.evaluation.bars import Results, best, nearer, sweep
+from gen1_jax.evaluation.benchmark import shown_clips
+from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT
+from gen1_jax.evaluation.plots import AXES, plot_consistency, plot_sweep
+from gen1_jax.evaluation.statistics import bootstrap
+from gen1_jax.media import VideoWriter, side_by_side
+
+_MEASURES = (
+    "psnr",
+    "ssim",
+    "perceptual",
+    "structure_error",
+    "warp_error",
+    "frame_consistency",
+    "prompt_consistency",
+    "retrieved",
+)
+_SWEPT = {
+    "temporal_guidance_scale": ("frame_consistency", "prompt_consistency", "warp_error", "perceptual"),
+    "structure_blur": ("structure_error", "prompt_consistency", "perceptual", "psnr"),
+    "guidance_scale": ("prompt_consistency", "retrieved", "perceptual", "psnr"),
+    "num_inference_steps": ("perceptual", "psnr", "structure_error", "frame_consistency"),
+}
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; }
+table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
+td, th { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right; }
+td:first-child, th:first-child { text-align: left; }
+small { color: #777; } img, video { max-width: 100%; } .no { color: #b00; } .yes { color: #070; }
+"""
+
+
+def write_report(results: Results, out: Path) -> Path:
+    """Writes report.html, its plots and videos into the folder of a benchmark.
+
+    Args:
+        results: as in results.json.
+        out: the folder.
+
+    Returns:
+        report.html.
+    """
+    picture = lambda name: f'<img src="{name}" alt="{name}">'
+    sections = [
+        f"<h1>{html.escape(results['model'])}, {len(results['labels'])} held-out edits</h1>",
+        f"<p>{html.escape(_conditions(results))}</p>",
+        "<h2>Verdict</h2>",
+        _table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
+        "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
+        _table(("method", *_MEASURES, "s"), [_method_row(*item) for item in results["methods"].items()]),
+        "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
+        _table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
+        "<h2>Networks by themselves</h2>",
+        _table(("", "mean"), [(name, _score(score)) for name, score in results["components"].items()]),
+        "<h2>Frame and prompt consistency</h2>",
+    ]
+    plot_consistency(results, out / "consistency.png")
+    sections.append(picture("consistency.png"))
+    for field, measures in _SWEPT.items():
+        if len(sweep(results, field)) > 1:
+            plot_sweep(results, field, measures, out / f"{field}.png")
+            sections += [f"<h2>Over {AXES[field]}</h2>", picture(f"{field}.png")]
+    sections += _by_content(results)
+    sections += _videos(results, out)
+    page = f"<!doctype html><meta charset=utf-8><title>gen1_jax benchmark</title><style>{_STYLE}</style>"
+    path = out / "report.html"
+    path.write_text(page + "\n".join(sections) + "\n", encoding="utf-8")
+    return path
+
+
+def _conditions(results: Results) -> str:
+    settings = ", ".join(f"{name} {value}" for name, value in results["config"]["settings"].items())
+    frames, height, width = results["size"]
+    trained = "" if results["trained"] else " Its weights are not trained."
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return f"{frames} frames of {width}x{height}; {settings}; {results['device']}; {versions}.{trained}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = lambda row, tag: "".join(f"<{tag}>{cell}</{tag}>" for cell in row)
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f"<table><tr>{cells([name.replace('_', ' ') for name in head], 'th')}</tr>{body}</table>"
+
+
+def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
+    verdict = '<span class="yes">reached</span>' if bar["reached"] else '<span class="no">missed</span>'
+    return *(html.escape(bar[name]) for name in ("figure", "measured", "bar")), verdict
+
+
+def _method_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    return html.escape(name), *(_score(entry["scores"][measure]) for measure in _MEASURES), f"{entry['seconds']:.1f}"
+
+
+def _score(score: dict[str, Any]) -> str:
+    if score["mean"] is None:
+        return "-"
+    low, high = score["interval"]
+    return f"{score['mean']:.4g}<br><small>{low:.4g} … {high:.4g}</small>"
+
+
+def _nearer_rows(results: Results) -> Iterable[tuple[str, ...]]:
+    groups = dict.fromkeys(entry["group"] for entry in results["methods"].values())
+    for group in groups:
+        if group not in (EDIT, ANSWER, *AXES, "sampler", "autoencoded answer"):
+            shares = [nearer(results, best(results, group, measure), measure) for measure in ("perceptual", "psnr")]
+            yield html.escape(group), *(f"{s.mean:.1%} <small>{s.low:.1%} … {s.high:.1%}</small>" for s in shares)
+
+
+def _by_content(results: Results) -> Iterable[str]:
+    """The edit's scores by what the answer is made of."""
+    scores = results["methods"][EDIT]["scores"]
+    measures = ("psnr", "ssim", "perceptual", "retrieved")
+    for label in ("style", "environment", "materials"):
+        members = defaultdict(list)
+        for index, labels in enumerate(results["labels"]):
+            names = labels[label] if isinstance(labels[label], list) else [labels[label]]
+            for name in names:
+                members[name].append(index)
+        rows = []
+        for name, indices in sorted(members.items()):
+            values = [bootstrap(np.array([scores[m]["clips"][i] for i in indices], float)).mean for m in measures]
+            rows.append((html.escape(name), str(len(indices)), *(f"{value:.3g}" for value in values)))
+        yield f"<h2>By {label}</h2>" + _table((label, "clips", *measures), rows)
+
+
+def _videos(results: Results, out: Path) -> Iterable[str]:
+    """A video a clip, methods side by side, and a still of all for where no video can play."""
+    wanted = (INPUT, EDIT, ANSWER, *(best(results, group, "perceptual") for group in _RIVALS))
+    clips = {name: shown for name in wanted if name and (shown := shown_clips(out, name)) is not None}
+    titles = " | ".join(clips)
+    yield f"<h2>Clips</h2><p>{html.escape(titles)}</p>"
+    (out / "videos").mkdir(exist_ok=True)
+    stills = []
+    for index in range(len(next(iter(clips.values())))):
+        frames = [side_by_side(list(views)) for views in zip(*(clip[index] for clip in clips.values()), strict=True)]
+        name = f"videos/{index:02}.mp4"
+        height, width, _ = frames[0].shape
+        with VideoWriter(out / name, width=width, height=height, frame_rate=results["frame_rate"]) as writer:
+            for frame in frames:
+                writer.write(frame)
+        stills.append(frames[len(frames) // 2])
+        prompt = html.escape(results["labels"][index]["prompt"])
+        yield f'<p>{prompt}<br><video src="{name}" autoplay loop muted playsinline></video></p>'
+    Image.fromarray(np.concatenate(stills)).save(out / "clips.png")
+
+
+_RIVALS = ("depth, frame by frame", "SDEdit, frame by frame", "SDEdit, whole clip", "first frame, true flow")
