@@ -8,7 +8,7 @@ import threading
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import bench, data, edit, models, plan, train
+from gen1_jax.commands import bench, data, edit, evaluate, export, models, plan, train
 from gen1_jax.commands.common import USAGE, OneLineParser
 
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
@@ -23,8 +23,9 @@ _COMMANDS = (
     train.add_train,
     plan.add_plan,
     models.add_import,
-    models.add_export,
+    export.add_export,
     models.add_info,
+    evaluate.add_evaluate,
     bench.add_bench,
 )
 

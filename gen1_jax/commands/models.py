@@ -1,4 +1,4 @@
-"""`gen1 import`, `gen1 export` and `gen1 info`."""
+"""`gen1 import` and `gen1 info`."""
 
 import sys
 from pathlib import Path
@@ -39,37 +39,6 @@ def _import(args) -> None:
     progress = lambda component: None if args.json else print(f"reading {component}", file=sys.stderr)
     config = import_huggingface(folders, args.output, progress)
     report({"output": args.output, **config.to_dict()}, args.json, "{output}: a model folder for gen1 edit --model")
-
-
-def add_export(commands) -> None:
-    """Declare `gen1 export`."""
-    parser = command(
-        commands,
-        "export",
-        _export,
-        "write a model, or what a training workdir has come to, as a model folder",
-        "gen1 export --model runs/nano --dtype bfloat16 -o nano",
-    )
-    parser.add_argument("--model", required=True, metavar="NAME|DIR", help="nano, a model folder or a workdir")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="(safetensors)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of every tensor (float32)")
-    parser.add_argument("--raw", action="store_true", help="of a workdir the weights themselves, not their EMA")
-    parser.add_argument("--max-file-size", type=int, metavar="MIB", help="start another file beyond this (none)")
-    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
-
-
-def _export(args) -> None:
-    from gen1_jax.pretrained.exporting import export_safetensors
-    from gen1_jax.training.workdir import TrainedModel, open_trained
-
-    source, origin = open_trained(args.model, ema=not args.raw), {}
-    if isinstance(source, TrainedModel):
-        origin = {"component": source.component, "step": source.step, "stage": source.record["stage"]}
-        origin["ema"] = not args.raw
-    size = None if args.max_file_size is None else args.max_file_size * 2**20
-    manifest = export_safetensors(source, args.output, dtype=args.dtype, shard_bytes=size, origin=origin)
-    report({"output": args.output, **manifest}, args.json, "{output}: {model}, a model folder for gen1 edit --model")
 
 
 def add_info(commands) -> None:

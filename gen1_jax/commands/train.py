@@ -1,10 +1,10 @@
 """`gen1 train`."""
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
-from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.common import USAGE, command, report, use_compilation_cache
 
 
 def add_train(commands) -> None:
@@ -28,16 +28,18 @@ def add_train(commands) -> None:
     group.add_argument("--coordinator-address", metavar="HOST:PORT")
     group.add_argument("--num-processes", type=int, metavar="N")
     group.add_argument("--process-id", type=int, metavar="N")
+    group.add_argument("--join-timeout", type=float, default=600.0, metavar="S", help="wait for others (600)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, and no progress")
     parser.set_defaults(overrides=[], takes_overrides=True)
 
 
 def _train(args: argparse.Namespace) -> int:
-    from gen1_jax.parallel.distributed import initialise
+    import jax
 
-    initialise(args.coordinator_address, args.num_processes, args.process_id)
+    _join(args)
 
     from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.parallel.distributed import leave
     from gen1_jax.training.loop import train
     from gen1_jax.training.recipe import read_recipe
 
@@ -45,10 +47,11 @@ def _train(args: argparse.Namespace) -> int:
     config = read_recipe(args.config, args.overrides)
     if args.stage is not None and not 1 <= args.stage <= len(config.stages):
         raise ValueError(f"--stage is {args.stage}, but {args.config} has stages 1 to {len(config.stages)}")
-    with ProgressLine("training", "steps", enabled=not args.json) as progress:
+    speaks = jax.process_index() == 0  # for all
+    with ProgressLine("training", "steps", enabled=speaks and not args.json) as progress:
         outcome = train(
             config,
-            Path(args.workdir),
+            args.workdir,
             last_stage=None if args.stage is None else args.stage - 1,
             allow_older=args.allow_older,
             profile=args.profile,
@@ -64,5 +67,21 @@ def _train(args: argparse.Namespace) -> int:
     text = "{workdir}: step {step} of {total}"
     if outcome.exit_code:
         print(f"gen1: told to end; saved at step {outcome.step}, the same command goes on", file=sys.stderr)
-    report(summary, args.json, text)
+    if speaks:
+        report(summary, args.json, text)
+    leave()
     return outcome.exit_code
+
+
+def _join(args: argparse.Namespace) -> None:
+    """Meet the other processes of this run."""
+    from gen1_jax.parallel.distributed import initialise
+
+    def say(line: str) -> None:
+        print(f"gen1: {line}", file=sys.stderr, flush=True)
+
+    try:
+        initialise(args.coordinator_address, args.num_processes, args.process_id, timeout=args.join_timeout, say=say)
+    except TimeoutError as error:
+        say(str(error))
+        os._exit(USAGE)  # nothing is open yet, and JAX's threads would say much more than this line

@@ -5,11 +5,14 @@ examples(1) ──► NAME-SPLIT.array_record-00001-of-00008 ─┼─► featur
    ...          (each written beside its place, renamed) │    (when a split is whole)
 recipe_SPLIT.json: what it is made from ────────────────┤
 sizes_SPLIT/: height and width of every record ─────────┘
+
+Written to a folder; read from a folder or from gs://.
 """
 
 import bisect
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -25,6 +28,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from jaxtyping import Int
 from tensorflow_datasets.core import dataset_info as tfds_info
 from tensorflow_datasets.core import example_serializer, file_adapters, naming
+
+from gen1_jax.data.storage import Folder, folder, local_folder
 
 Example = dict[str, Any]
 Features = Mapping[str, Any]
@@ -110,7 +115,7 @@ def write_dataset(
         raise ValueError(f"data set {name!r}, split {split!r}: use small letters, digits and underscores")
     if not (num_shards >= 1 and 0 <= process_index < process_count):
         raise ValueError(f"{num_shards} shards, process {process_index} of {process_count}: out of range")
-    directory = Path(directory)
+    directory = local_folder(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schema = tfds.features.FeaturesDict(dict(features))
     recipe = {"name": name, "split": split, "num_shards": num_shards, "features": schema.to_json(), "info": dict(info)}
@@ -149,7 +154,7 @@ def missing_shards(
     """The shards that `write_dataset` would write, in order; `examples` is called with these."""
     recipe = {"name": name, "split": split, "num_shards": num_shards}
     mine = range(process_index, num_shards, process_count)
-    return [shard for shard in mine if not _shard_path(Path(directory), recipe, shard).exists()]
+    return [shard for shard in mine if not _shard_path(local_folder(directory), recipe, shard).exists()]
 
 
 def read_recipe(directory: str | os.PathLike[str], split: str) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def read_recipe(directory: str | os.PathLike[str], split: str) -> dict[str, Any]
     Raises:
         ValueError: there is no such split.
     """
-    return _read_json(_recipe_path(Path(directory), split), f"{directory}: has no split {split!r}")["info"]
+    return _read_json(_recipe_path(folder(directory), split), f"{directory}: has no split {split!r}")["info"]
 
 
 class RecordSource:
@@ -198,10 +203,11 @@ class RecordSource:
 
     def sizes(self) -> Int[np.ndarray, "n 2"] | None:
         """Height and width of every record, in pixels; None if the records do not say."""
-        files = [_sizes_path(Path(part.filename)) for part in self._parts]
+        files = [_sizes_path(folder(part.filename)) for part in self._parts]
         if not all(file.exists() for file in files):
             return None
-        parts = [np.load(f)[part.skip :][: part.take] for f, part in zip(files, self._parts, strict=True)]
+        sizes = [np.load(io.BytesIO(file.read_bytes())) for file in files]
+        parts = [all_of[part.skip :][: part.take] for all_of, part in zip(sizes, self._parts, strict=True)]
         return np.concatenate([np.zeros((0, 2), np.int32), *parts])
 
     def locate(self, index: int) -> str:
@@ -228,10 +234,11 @@ def open_dataset(directory: str | os.PathLike[str], split: str) -> RecordSource:
 
 
 def _builder(directory: str, split: str) -> tfds.core.DatasetBuilder:
-    recipe = _recipe_path(Path(directory), split.split("[")[0])
+    recipe = _recipe_path(folder(directory), split.split("[")[0])
     if recipe.exists():
         made = json.loads(recipe.read_text())
-        shards = sum(_shard_path(Path(directory), made, shard).exists() for shard in range(made["num_shards"]))
+        there = {file.name for file in folder(directory).iterdir()}  # one request to a bucket, not one a shard
+        shards = sum(_shard_path(recipe.parent, made, shard).name in there for shard in range(made["num_shards"]))
         if shards < made["num_shards"]:
             raise ValueError(
                 f"{directory}: split {split!r} has {shards} of {made['num_shards']} shards; run its command to the end"
@@ -350,18 +357,18 @@ def _is_complete(directory: Path, recipe: dict[str, Any]) -> bool:
     return all(_shard_path(directory, recipe, shard).exists() for shard in range(recipe["num_shards"]))
 
 
-def _shard_path(directory: Path, recipe: dict[str, Any], shard: int) -> Path:
+def _shard_path(directory: Folder, recipe: dict[str, Any], shard: int) -> Folder:
     name = f"{recipe['name']}-{recipe['split']}.array_record-{shard:05d}-of-{recipe['num_shards']:05d}"
     return directory / name
 
 
-def _sizes_path(shard: Path) -> Path:
+def _sizes_path(shard: Folder) -> Folder:
     """NAME-SPLIT.array_record-00000-of-00008 ──► sizes_SPLIT/00000-of-00008.npy."""
     split, numbers = re.fullmatch(r".*-(\w+)\.array_record-(.*)", shard.name).groups()
     return shard.parent / f"sizes_{split}" / f"{numbers}.npy"
 
 
-def _recipe_path(directory: Path, split: str) -> Path:
+def _recipe_path(directory: Folder, split: str) -> Folder:
     return directory / f"recipe_{split}.json"
 
 
@@ -369,7 +376,7 @@ def _recipes(directory: Path) -> list[dict[str, Any]]:
     return [_read_json(path, str(path)) for path in sorted(directory.glob("recipe_*.json"))]
 
 
-def _read_json(path: Path, blame: str) -> dict[str, Any]:
+def _read_json(path: Folder, blame: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:

@@ -31,6 +31,7 @@ from gen1_jax.data.prepare_spool import (
     read_outcome,
     save_error,
 )
+from gen1_jax.data.storage import local_folder
 from gen1_jax.media.errors import shown
 
 Progress = Callable[[int, int], None]
@@ -101,7 +102,7 @@ def prepare_dataset(
     began = time.monotonic()
     entries = list_videos(request.videos, request.captions)
     recipe = _recipe(request, entries)
-    out = Path(request.out)
+    out = local_folder(request.out)
     spool = out / f".prepare_{request.split}"
     prepared = 0
     with _alone(out):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from gen1_jax.data.codec import VideoFile
 from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
+from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.media.images import READABLE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
@@ -61,9 +62,11 @@ def open_source(path: str, split: str = "train") -> Source:
     """
     if path.startswith("tfds:"):
         return TfdsSource(path, split)
-    if (Path(path) / "dataset_info.json").exists() or (Path(path) / f"recipe_{split}.json").exists():
+    if any((folder(path) / name).exists() for name in ("dataset_info.json", f"recipe_{split}.json")):
         records = open_dataset(path, split)
         return records if records.features.keys() & {"video", "moments"} else TfdsSource(path, split)
+    if is_remote(path):
+        raise ValueError(f"{path}: no data set there; videos, pictures and lone array_record files lie in a folder")
     files = _files(path)
     if not files:
         raise ValueError(f"{path}: no data set, video, picture or array_record file there")

@@ -228,7 +228,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def _save_network(folder: Path, component: str, params: Params, shard_bytes: int | None) -> None:
     tensors = {name: np.asarray(jax.device_get(x), order="C") for name, x in flatten(params).items()}
-    shards = _shards(tensors, shard_bytes)
+    shards = in_shards(tensors, shard_bytes)
     for i, shard in enumerate(shards):
         number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
         file = folder / f"{component}{number}.safetensors"
@@ -236,7 +236,8 @@ def _save_network(folder: Path, component: str, params: Params, shard_bytes: int
         file.chmod(0o644)  # the library keeps files to their owner
 
 
-def _shards(tensors: dict[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:
+def in_shards(tensors: Mapping[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:
+    """Tensors dealt out in order to files of at most `shard_bytes`, or a single tensor that is larger."""
     shards, size = [{}], 0
     for name, value in tensors.items():
         if shard_bytes is not None and size + value.nbytes > shard_bytes and shards[-1]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from gen1_jax.models.clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.clip import MEAN, STD, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout, LayoutError
 
@@ -98,3 +98,30 @@ def _tower(defaults, config: Mapping, source: str):
         return type(defaults)(**values)
     except ValueError as error:  # the tower's own checks
         raise ConfigError(f"{source}: {error}") from None
+
+
+def their_clip_config(config: CLIPConfig, bos_token_id: int) -> dict[str, Any]:
+    """The config.json of a CLIPModel, the inverse of `clip_config`. Texts are padded by their last token."""
+    text, vision = dataclasses.asdict(config.text), dataclasses.asdict(config.vision)
+    shared = {"projection_dim": config.projection_dim}
+    tokens = {"bos_token_id": bos_token_id, "pad_token_id": config.text.eos_token_id}
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        **shared,
+        "text_config": {"model_type": "clip_text_model", **text, **tokens, **shared},
+        "vision_config": {"model_type": "clip_vision_model", **vision, **shared},
+    }
+
+
+def their_image_processor_config(config: CLIPConfig) -> dict[str, Any]:
+    """The preprocessor_config.json of the CLIPImageProcessor that does what `models.clip.preprocess` does."""
+    size = config.vision.image_size
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": size},
+        "crop_size": {"height": size, "width": size},
+        "resample": 3,  # PIL's bicubic
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+    }

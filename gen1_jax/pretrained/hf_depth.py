@@ -1,7 +1,10 @@
 """transformers' DPTForDepthEstimation (Intel/dpt-large): its configuration and the names of its tensors."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from gen1_jax.models.depth import DPTConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
@@ -83,3 +86,28 @@ def depth_config(config: Mapping) -> DPTConfig:
 def _side(size: Any) -> Any:
     """The one side of a square given as a pair; anything else as it is."""
     return size[0] if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1] else size
+
+
+def their_depth_config(config: DPTConfig) -> dict[str, Any]:
+    """The config.json of a DPTForDepthEstimation, the inverse of `depth_config`."""
+    values = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
+    return {
+        "architectures": ["DPTForDepthEstimation"],
+        "model_type": "dpt",
+        **values,
+        "readout_type": "project",
+        "hidden_act": "gelu",
+        "is_hybrid": False,
+        "use_batch_norm_in_fusion_residual": False,
+        "use_bias_in_fusion_residual": True,
+    }
+
+
+def unread_tensors(config: DPTConfig) -> dict[str, np.ndarray]:
+    """Zeros for tensors that DPTForDepthEstimation has and never reads, so that none is missing when it loads."""
+    width, features = config.hidden_size, config.fusion_hidden_size
+    unit = "neck.fusion_stage.layers.0.residual_layer1.convolution"
+    shapes = {"dpt.layernorm.weight": (width,), "dpt.layernorm.bias": (width,)}
+    for i in (1, 2):
+        shapes |= {f"{unit}{i}.weight": (features, features, 3, 3), f"{unit}{i}.bias": (features,)}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

@@ -1,7 +1,11 @@
-"""Stable Diffusion 1.x's U-Net and scheduler in diffusers' layout (UNet2DConditionModel)."""
+"""Stable Diffusion 1.x's U-Net and scheduler in diffusers' layout (UNet2DConditionModel, DDIMScheduler).
+
+A U-Net of 12 input channels is one of ours without its temporal layers: z_t, structure, and the embedding of t_s.
+"""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from gen1_jax.diffusion import PREDICTION_TYPES, NoiseSchedule
 from gen1_jax.models.unet import UNetConfig
@@ -24,11 +28,13 @@ UNET = Layout(
     ),
     new=(r"\.temporal", r"\.temporal_conv\d"),
     zero_rows=((r"^conv_in\.kernel$", 4),),  # structure and t_s are new
+    pointwise=(r"\.spatial\.proj_(in|out)\.kernel$",),
 )
 
 _UNET, _SCHEDULER = "UNet config", "scheduler config"
 _DDPM = NoiseSchedule(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
 _DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+_IMAGE_CHANNELS, _STRUCTURE_CHANNELS = 4, 12  # of z_t; with structure and the embedding of t_s
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,7 @@ class _Theirs:
 
 
 def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) -> UNetConfig:
-    """The `UNetConfig` of a UNet2DConditionModel's config.json (Stable Diffusion 1.x, sd-image-variations).
+    """The `UNetConfig` of a UNet2DConditionModel's config.json (Stable Diffusion 1.x, sd-image-variations, or ours).
 
     Args:
         config: the JSON object.
@@ -55,6 +61,7 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         ConfigError: a variant that we do not implement, or a value of the wrong type, by key.
     """
     require(config, _UNET, _class_name="UNet2DConditionModel")
+    in_channels = config.get("in_channels", _IMAGE_CHANNELS)
     heads = config.get("num_attention_heads") or config.get("attention_head_dim")
     theirs = _Theirs(**typed_fields(_Theirs(), {**config, "attention_head_dim": heads}, _UNET))
     if unknown := [name for name in theirs.down_block_types if name not in _DOWN]:
@@ -65,7 +72,7 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         _UNET,
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
         mid_block_type="UNetMidBlock2DCrossAttn",
-        in_channels=4,
+        in_channels=_STRUCTURE_CHANNELS if in_channels == _STRUCTURE_CHANNELS else _IMAGE_CHANNELS,
         out_channels=4,
         act_fn="silu",
         attention_type="default",
@@ -125,3 +132,49 @@ def noise_schedule(config: Mapping) -> tuple[NoiseSchedule, str]:
         return NoiseSchedule(**fields), prediction_type
     except ValueError as error:
         raise ConfigError(f"{_SCHEDULER}: {error}") from None
+
+
+def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[str, Any]:
+    """The config.json of the image model as a UNet2DConditionModel, the inverse of `unet_config`.
+
+    Args:
+        config: ours.
+        sample_size: height and width of latents, in training.
+    """
+    structure = config.structure_channels + config.structure_level_channels if config.structure_channels else 0
+    attend = config.attention_levels
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": list(sample_size),
+        "in_channels": config.latent_channels + structure,
+        "out_channels": config.latent_channels,
+        "block_out_channels": list(config.block_out_channels),
+        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attend],
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)],
+        "layers_per_block": config.layers_per_block,
+        "attention_head_dim": config.num_attention_heads,  # see `_Theirs`
+        "cross_attention_dim": config.cross_attention_dim,
+        "norm_num_groups": config.norm_num_groups,
+        "act_fn": "silu",
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+    }
+
+
+def their_scheduler_config(schedule: NoiseSchedule, prediction_type: str) -> dict[str, Any]:
+    """The scheduler_config.json of the DDIMScheduler that steps as our default sampler, inverse of `noise_schedule`."""
+    rescaled = schedule.rescale_zero_terminal_snr
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": schedule.num_train_timesteps,
+        "beta_start": schedule.beta_start,
+        "beta_end": schedule.beta_end,
+        "beta_schedule": schedule.beta_schedule,
+        "prediction_type": prediction_type,
+        "rescale_betas_zero_snr": rescaled,
+        "timestep_spacing": "trailing" if rescaled else "leading",
+        "steps_offset": 1,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+    }

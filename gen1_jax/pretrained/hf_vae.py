@@ -57,3 +57,27 @@ def vae_config(config: Mapping[str, Any]) -> VAEConfig:
         mid_block_add_attention=True,
     )
     return ours
+
+
+def their_vae_config(config: VAEConfig, sample_size: int) -> dict[str, Any]:
+    """The config.json of an AutoencoderKL, the inverse of `vae_config`.
+
+    Args:
+        config: ours.
+        sample_size: the longer side of pictures of training, beyond which diffusers may decode in tiles.
+    """
+    levels = len(config.block_out_channels)
+    return {
+        "_class_name": "AutoencoderKL",
+        "sample_size": sample_size,
+        "in_channels": config.in_channels,
+        "out_channels": config.in_channels,
+        "latent_channels": config.latent_channels,
+        "block_out_channels": list(config.block_out_channels),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "layers_per_block": config.layers_per_block,
+        "norm_num_groups": config.norm_num_groups,
+        "scaling_factor": config.scaling_factor,
+        "act_fn": "silu",
+    }

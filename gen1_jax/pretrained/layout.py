@@ -40,6 +40,8 @@ class Layout:
         zero_rows: (expression, input channels of the checkpoint) of our kernels that have further input channels,
             which are new and start at zero.
         transposed: our kernels of transposed convolutions, stored as (in, out, kh, kw).
+        pointwise: our matrices that are written as 1x1 convolutions.
+        zero_inputs: our matrices that may be stored with further inputs, whose weights are zero.
         aliases: (expression, replacement) on their names: older spellings of the same tensor.
         ignored: expressions of their tensors that hold no parameter (buffers of constants).
     """
@@ -48,6 +50,8 @@ class Layout:
     new: tuple[str, ...] = ()
     zero_rows: tuple[tuple[str, int], ...] = ()
     transposed: tuple[str, ...] = ()
+    pointwise: tuple[str, ...] = ()
+    zero_inputs: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -144,7 +148,7 @@ class Layout:
             if tensor.ndim == 4:
                 tensor = tensor.transpose((2, 3, 0, 1) if _matches(self.transposed, path) else (2, 3, 1, 0))
             else:
-                tensor = tensor.T
+                tensor = self._without_zero_inputs(path, tensor.T, shape)
             for pattern, rows in self.zero_rows:
                 if re.search(pattern, path) and tensor.shape == (*shape[:2], rows, shape[3]):
                     tensor = np.pad(tensor, ((0, 0), (0, 0), (0, shape[2] - rows), (0, 0)))
@@ -154,12 +158,21 @@ class Layout:
             raise ValueError(f"{tensor.shape} is not {shape}")
         return tensor
 
+    def _without_zero_inputs(self, path: str, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        rows = shape[0]
+        if not _matches(self.zero_inputs, path) or matrix.shape[1:] != shape[1:] or matrix.shape[0] <= rows:
+            return matrix
+        if matrix[rows:].any():
+            raise LayoutError(f"{self.their_name(path)} has more than {rows} inputs whose weights are not zero")
+        return matrix[:rows]
+
     def _from_ours(self, path: str, value: np.ndarray) -> np.ndarray:
         if path.rsplit(".", 1)[-1] != "kernel":
             return value
         if _matches(self.transposed, path):
             return np.ascontiguousarray(value.transpose(2, 3, 0, 1))
-        return np.ascontiguousarray(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T)
+        value = np.ascontiguousarray(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T)
+        return value[..., None, None] if _matches(self.pointwise, path) else value
 
 
 def _matches(patterns: Iterable[str], name: str) -> bool:

@@ -25,6 +25,8 @@ class CLIPTokenizer:
 
     Attributes:
         length: tokens of every text, padding included.
+        start: id of the token before every text.
+        marks: the tokens before and after every text.
         json: contents of its tokenizer.json.
 
     Raises:
@@ -46,7 +48,8 @@ class CLIPTokenizer:
         expected = largest if config.eos_token_id == 2 else config.eos_token_id  # see CLIPTextConfig
         if end != expected:
             raise FolderError(f"{source} ends texts with token {end}, but the model expects {expected}")
-        self.length, self._end, self.json = config.max_position_embeddings, end, tokenizer_json
+        self.length, self.start, self._end = config.max_position_embeddings, empty[0], end
+        self.marks, self.json = (_START, _END), tokenizer_json
 
     def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 (B, length), mask bool (B, length), True at a text's own tokens, its end included)."""

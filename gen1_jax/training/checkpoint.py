@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gen1_jax.data.storage import Folder
 from gen1_jax.models.module import Params
 from gen1_jax.training.config import CheckpointConfig
 from gen1_jax.training.step import TrainState
@@ -39,14 +40,15 @@ class Checkpoints:
         config: what is kept; None to read only.
     """
 
-    def __init__(self, workdir: Path, config: CheckpointConfig | None = None):
+    def __init__(self, workdir: Folder, config: CheckpointConfig | None = None):
         self.folder = workdir / CHECKPOINTS
         options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
         if config is not None:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=config.keep, keep_period=config.keep_every, enable_async_checkpointing=True
             )
-        self._manager = ocp.CheckpointManager(self.folder.absolute(), item_names=_ITEMS, options=options)
+        self._absolute = self.folder.absolute() if isinstance(self.folder, Path) else self.folder
+        self._manager = ocp.CheckpointManager(self._absolute, item_names=_ITEMS, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -163,11 +165,13 @@ class Checkpoints:
         return _one_line(lambda: f"a checkpoint cannot be written to {self.folder} ({self._last_good()})")
 
     def _last_good(self) -> str:
-        finished = ocp.utils.checkpoint_steps(self.folder.absolute())
+        finished = ocp.utils.checkpoint_steps(self._absolute)
         return f"the last good one is of step {max(finished)}" if finished else "there is none yet"
 
     def _check_space(self, state: TrainState) -> None:
         """Refuses to begin what cannot be finished: it would end in pages of what the library says about it."""
+        if not isinstance(self.folder, Path):  # a bucket is never full
+            return
         shards = (shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards)
         needed = sum(shard.data.nbytes for shard in shards if shard.replica_id == 0)
         if (free := shutil.disk_usage(self.folder).free) < needed:

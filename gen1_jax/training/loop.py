@@ -18,13 +18,14 @@ import jax.numpy as jnp
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.mixture import BatchIterator, Mixture
 from gen1_jax.data.precompute import check_latents
+from gen1_jax.data.storage import folder
 from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import ENCODER_RULES, Layout
 from gen1_jax.training.checkpoint import CheckpointError, Checkpoints
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
-from gen1_jax.training.metrics import MeanMetrics, MetricsLog
+from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import Calibrated
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import learning_rates
@@ -32,7 +33,7 @@ from gen1_jax.training.preview import Preview
 from gen1_jax.training.recipe import differences
 from gen1_jax.training.step import TrainState, TrainStep, initial_state
 from gen1_jax.training.throughput import Profiler, Throughput, model_flops
-from gen1_jax.training.workdir import open_trained, with_latent_scale
+from gen1_jax.training.workdir import WorkFiles, open_trained, with_latent_scale
 
 _IN_FLIGHT = 2  # steps that may be queued on the device
 _PROFILED = range(3, 6)  # steps after the start: those before compile
@@ -84,10 +85,9 @@ def train(
         CheckpointError: a damaged checkpoint, or none can be written.
         TrainingStopped: too many steps without finite gradients.
     """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(workdir, config.checkpoint) as checkpoints:
-        run = _Run(config, workdir, checkpoints, progress, profile)
+    files = WorkFiles(workdir, continued=(LOG,) if jax.process_index() == 0 else ())
+    with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
+        run = _Run(config, files, checkpoints, progress, profile)
         run.restore(allow_older) or run.initialise()
         return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
 
@@ -96,10 +96,10 @@ class _Run:
     """What lives as long as one call of `train`."""
 
     def __init__(
-        self, config: TrainConfig, workdir: Path, checkpoints: Checkpoints, progress: Progress, profile: bool
+        self, config: TrainConfig, files: WorkFiles, checkpoints: Checkpoints, progress: Progress, profile: bool
     ) -> None:
-        self.config, self.workdir, self.checkpoints, self.progress = config, workdir, checkpoints, progress
-        self.profile = profile
+        self.config, self.files, self.checkpoints, self.progress = config, files, checkpoints, progress
+        self.workdir, self.profile = files.folder, profile
         self.layout = Layout(make_mesh(config.mesh))
         self.source = open_trained(config.model)
         self.family = self.source.config
@@ -116,7 +116,7 @@ class _Run:
             try:
                 record = self.checkpoints.record(step)
                 if different := differences(record["config"], self.config.to_dict()):
-                    raise ValueError(f"{self.workdir} was made by another recipe: {different}")
+                    raise ValueError(f"{self.checkpoints.folder.parent} was made by another recipe: {different}")
                 self.state = self.checkpoints.restore(step, self._abstract_state())
             except CheckpointError as error:
                 older = [s for s in self.checkpoints.steps if s < step]
@@ -305,6 +305,7 @@ class _Stage:
             "data": self.batches.get_state(),
             "metrics": run.metrics,
         }
+        run.files.upload()  # before there is a checkpoint from which a run would go on without its log
         run.checkpoints.save(run.step, run.state, record)
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from gen1_jax.data.storage import Folder
 from gen1_jax.training.step import Metrics
 
 LOG = "log.jsonl"
@@ -90,7 +91,7 @@ def _naming(path: str | Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def read_log(workdir: Path) -> list[dict]:
+def read_log(workdir: Folder) -> list[dict]:
     """The entries of a run so far."""
     path = workdir / LOG
     return _entries(path.read_text(encoding="utf-8")) if path.exists() else []

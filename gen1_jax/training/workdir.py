@@ -1,12 +1,15 @@
-"""A training workdir as a model: the EMA weights of its last checkpoint, and the frozen networks beside them."""
+"""A training workdir: its files, on disk or in a bucket; and as a model, the EMA weights of its last checkpoint."""
 
 import dataclasses
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gen1_jax.data.storage import folder
 from gen1_jax.models.module import Params, abstract_parameters
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource, open_model
@@ -15,6 +18,57 @@ from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 CHECKPOINTS = "checkpoints"
 """Folder of a workdir."""
+
+
+class WorkFiles:
+    """All files of a workdir but checkpoints: log, TensorBoard, previews, recipe; a context manager.
+
+    Where the workdir is in a bucket, which cannot append, they are written to a temporary folder and copied to the
+    bucket whenever `upload` is called and at the end.
+
+    Args:
+        workdir: of the run.
+        continued: names of the files that this process goes on writing, if they are there.
+
+    Attributes:
+        folder: where they are written.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], continued: tuple[str, ...] = ()):
+        self._workdir = folder(workdir)
+        self._temporary: tempfile.TemporaryDirectory | None = None
+        self._uploaded: dict[Path, tuple[int, int]] = {}
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._workdir, Path):
+            self.folder = self._workdir
+            return
+        self._temporary = tempfile.TemporaryDirectory(prefix="gen1_")
+        self.folder = Path(self._temporary.name)
+        for name in continued:
+            if (self._workdir / name).exists():
+                (self.folder / name).write_bytes((self._workdir / name).read_bytes())
+
+    def __enter__(self) -> "WorkFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.upload()
+        finally:
+            if self._temporary is not None:
+                self._temporary.cleanup()
+
+    def upload(self) -> None:
+        """Copies what is new or has changed to the bucket, if there is one."""
+        if self._temporary is None:
+            return
+        for file in sorted(file for file in self.folder.rglob("*") if file.is_file()):
+            state = (file.stat().st_mtime_ns, file.stat().st_size)
+            if self._uploaded.get(file) != state:
+                there = self._workdir / file.relative_to(self.folder)
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(file.read_bytes())
+                self._uploaded[file] = state
 
 
 class TrainedModel:
@@ -29,8 +83,8 @@ class TrainedModel:
         CheckpointError: the last one is damaged.
     """
 
-    def __init__(self, workdir: str | Path, *, ema: bool = True):
-        self.path, self._ema = Path(workdir), ema
+    def __init__(self, workdir: str | os.PathLike[str], *, ema: bool = True):
+        self.path, self._ema = folder(workdir), ema
         with self._checkpoints() as checkpoints:
             if not checkpoints.steps:
                 raise FolderError(f"{workdir} has no finished checkpoint yet")
@@ -68,12 +122,12 @@ class TrainedModel:
         return Checkpoints(self.path)
 
 
-def is_workdir(path: str | Path) -> bool:
+def is_workdir(path: str | os.PathLike[str]) -> bool:
     """Whether `gen1 train` has been at work there."""
-    return (Path(path) / CHECKPOINTS).is_dir()
+    return (folder(path) / CHECKPOINTS).is_dir()
 
 
-def open_trained(name_or_folder: str | Path, *, ema: bool = True) -> ModelSource:
+def open_trained(name_or_folder: str | os.PathLike[str], *, ema: bool = True) -> ModelSource:
     """A training workdir (its EMA weights, or the raw ones), a model folder, or a model by its name.
 
     Raises:

@@ -1,0 +1,75 @@
+"""What formats share: networks as they are exported, inputs to compare them by, and the measure of agreement."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from gen1_jax.models.module import Bound, Params
+from gen1_jax.pretrained.folder import ModelSource
+
+LIMIT = 1e-4
+"""Largest relative difference that an export may have."""
+
+
+class ExportError(ValueError):
+    """An export that cannot be made, or that does not compute what the model does. One line."""
+
+
+class Written(NamedTuple):
+    """What a format's writer reports.
+
+    Attributes:
+        parity: largest relative difference against the JAX model, by what was compared.
+        details: what else the manifest says.
+    """
+
+    parity: dict[str, float]
+    details: dict[str, Any] = {}  # noqa: RUF012, nobody writes to it
+
+
+class Networks(Mapping[str, Params]):
+    """The parameters of each network in the dtype of the export, one network at a time in memory."""
+
+    def __init__(self, source: ModelSource, dtype: np.dtype):
+        self._source, self._dtype = source, dtype
+
+    def __getitem__(self, component: str) -> Params:
+        return jax.tree.map(lambda x: x.astype(self._dtype, copy=False), self._source.parameters(component))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source.config.components)
+
+    def __len__(self) -> int:
+        return len(self._source.config.components)
+
+    def bound(self, component: str) -> Bound:
+        """The JAX network with these weights, computing in float32."""
+        return Bound(self._source.config.build(component, np.float32), in_float32(self[component]))
+
+
+def in_float32(params: Params) -> Params:
+    """Parameters widened, so that the rounding of an export is no difference to it."""
+    return jax.tree.map(lambda x: x.astype(np.float32), params)
+
+
+def relative_difference(ours: Any, theirs: Any) -> float:
+    """max|a - b| / max|b| of what `np.asarray` takes; infinite if shapes differ or anything is not finite."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return float("inf")
+    difference = np.abs(ours - theirs).max()
+    scale = np.abs(theirs).max()
+    return float(difference / scale) if scale else float("inf" if difference else 0)
+
+
+def fixed_normal(*shape: int, seed: int = 0) -> Float[np.ndarray, "*shape"]:
+    """Standard normal numbers, the same at any time."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def fixed_pictures(*shape: int) -> Float[np.ndarray, "*shape"]:
+    """Uniform numbers in [-1, 1], the same at any time."""
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)

@@ -1,0 +1,205 @@
+"""Compiled-for-anywhere programs (`jax.export`): the denoiser, the guided sampler, the autoencoder both ways.
+
+denoiser.bin  guided_sampler.bin    each takes the weights in unet.safetensors, {name: array}, then its arguments
+vae_encode.bin  vae_decode.bin      the same with vae.safetensors
+load_stablehlo.py  manifest.json    a loader that needs jax and not this package; names, shapes and dtypes
+
+https://docs.jax.dev/en/latest/export/export.html
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from gen1_jax.diffusion import get_sampler
+from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.exporting.networks import (
+    ExportError,
+    Networks,
+    Written,
+    fixed_normal,
+    fixed_pictures,
+    in_float32,
+    relative_difference,
+)
+from gen1_jax.models.attention import attention_platform
+from gen1_jax.models.module import Bound, Params, flatten, unflatten
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.folder import ModelSource
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_LOADER = "load_stablehlo.py"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StableHLOOptions:
+    """What the programs are made for; shapes are fixed in them.
+
+    Attributes:
+        frames: of a clip; None for the model's window.
+        size: height and width of its frames in pixels; None for the model's.
+        steps: of the sampler.
+        platforms: that the programs run on, this machine's among them.
+    """
+
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    steps: int = 50
+    platforms: tuple[str, ...] = PLATFORMS
+
+    def __post_init__(self):
+        if unknown := [name for name in self.platforms if name not in PLATFORMS]:
+            raise ExportError(f"unknown platform {unknown[0]!r}: choose among {', '.join(PLATFORMS)}")
+        if not 1 <= self.steps <= 1000:
+            raise ExportError(f"steps must be 1 to 1000, got {self.steps}")
+
+    def shape(self, config: Gen1Config) -> tuple[int, int, int]:
+        """Frames, height and width.
+
+        Raises:
+            ExportError: the model has not as many frame positions, or needs another multiple of pixels.
+        """
+        frames = config.num_frames if self.frames is None else self.frames
+        height, width = self.size or config.working_size(config.height, config.width)
+        multiple = config.vae.downscale * config.unet.downscale
+        if not 1 <= frames <= config.unet.max_frames:
+            raise ExportError(
+                f"frames must be 1 to {config.unet.max_frames}, the model's frame positions, got {frames}"
+            )
+        if min(height, width) < 1 or height % multiple or width % multiple:
+            raise ExportError(f"height and width must be multiples of {multiple} for this model, got {height}x{width}")
+        return frames, height, width
+
+
+class _Program(NamedTuple):
+    """A function to export.
+
+    Attributes:
+        component: whose weights it takes.
+        traced: (parameters, named arguments) -> result; this is exported.
+        live: (named arguments) -> result, as the rest of the package computes it.
+        arguments: an example of each, in their order.
+    """
+
+    component: str
+    traced: Callable[..., jax.Array]
+    live: Callable[..., jax.Array]
+    arguments: dict[str, np.ndarray]
+
+
+def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options: StableHLOOptions) -> Written:
+    """Write programs, weights and loader, and run each program, read back, beside the model.
+
+    Raises:
+        ExportError: see `StableHLOOptions`; or platforms without that of this machine, which compares.
+    """
+    shape, here = options.shape(source.config), _platform_here()
+    if here not in options.platforms:
+        raise ExportError(f"platforms must include {here}, on which this machine checks the programs")
+    networks, parity, signature = Networks(source, dtype), {}, {}
+    for component, programs in (("unet", _unet_programs), ("vae", _vae_programs)):
+        weights = flatten(networks[component])
+        file = folder / f"{component}.safetensors"
+        save_file({name: np.ascontiguousarray(x) for name, x in weights.items()}, file)
+        file.chmod(0o644)  # the library keeps files to their owner
+        for name, program in programs(source.config, networks.bound(component), shape, options.steps).items():
+            artifact = folder / f"{name}.bin"
+            artifact.write_bytes(_exported(program, weights, options.platforms))
+            result, parity[name] = _compare(program, load_file(file), artifact)
+            signature[name] = {
+                "file": artifact.name,
+                "weights": file.name,
+                "arguments": [{"name": key, **_aval(x)} for key, x in program.arguments.items()],
+                "result": _aval(result),
+            }
+    shutil.copyfile(Path(__file__).with_name(_LOADER), folder / _LOADER)
+    return Written(parity, {"platforms": list(options.platforms), "steps": options.steps, "signature": signature})
+
+
+def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int], steps: int) -> dict[str, _Program]:
+    frames, height, width = shape
+    rows, columns = height // config.vae.downscale, width // config.vae.downscale
+    latents = (1, frames, rows, columns, config.unet.latent_channels)
+    sampler = GuidedSampler(
+        unet,
+        config.schedule,
+        get_sampler("ddim"),
+        steps,
+        window=config.num_frames,
+        overlap=config.window_overlap,
+    )
+
+    def conditions(content, structure=None, structure_level=None, guidance_scale=None, temporal_guidance_scale=None):
+        level = jnp.zeros(1, jnp.int32) if structure_level is None else structure_level
+        return Conditions(content, structure, level, guidance_scale, temporal_guidance_scale)
+
+    def sample(params: Params, seed, **given):
+        state = sampler.start(seed, latents)
+        return sampler.advance(params, state, conditions(**given), 0, steps).latents
+
+    given = {"content": fixed_normal(1, 1, config.unet.cross_attention_dim, seed=2)}
+    if config.unet.structure_channels:
+        given["structure"] = fixed_normal(1, frames, rows, columns, config.unet.structure_channels, seed=1)
+        given["structure_level"] = np.array([2], np.int32)
+    noisy = {"latents": fixed_normal(*latents), "timesteps": np.array([500], np.int32)}
+    scales = {"guidance_scale": np.float32(7.5), "temporal_guidance_scale": np.float32(1.5)}
+    return {
+        "denoiser": _Program("unet", unet.apply, unet, noisy | given),
+        "guided_sampler": _Program(
+            "unet",
+            sample,
+            lambda seed, **given: sampler(latents, int(seed), conditions(**given)),
+            {"seed": np.uint32(0)} | given | scales,
+        ),
+    }
+
+
+def _vae_programs(config: Gen1Config, vae: Bound, shape: tuple[int, int, int], steps: int) -> dict[str, _Program]:
+    """Between pictures in [-1, 1] and the U-Net's latents."""
+    frames, height, width = shape
+    scale, channels = config.vae.downscale, config.vae.latent_channels
+
+    def program(method: str, arguments: dict[str, np.ndarray]) -> _Program:
+        traced = lambda params, **given: vae.apply(params, *given.values(), method=method)
+        return _Program("vae", traced, lambda **given: getattr(vae, method)(*given.values()), arguments)
+
+    images = fixed_pictures(frames, height, width, config.vae.in_channels)
+    latents = fixed_normal(frames, height // scale, width // scale, channels)
+    return {
+        "vae_encode": program("images_to_latents", {"images": images}),
+        "vae_decode": program("latents_to_images", {"latents": latents}),
+    }
+
+
+def _exported(program: _Program, weights: dict[str, np.ndarray], platforms: tuple[str, ...]) -> bytes:
+    def run(weights, *arguments):
+        params = in_float32(unflatten(weights))
+        return program.traced(params, **dict(zip(program.arguments, arguments, strict=True)))
+
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (weights, *program.arguments.values()))
+    with attention_platform("cpu"):  # an implementation that all platforms have
+        return bytes(jax.export.export(jax.jit(run), platforms=platforms)(*shapes).serialize())
+
+
+def _compare(program: _Program, weights: dict[str, np.ndarray], artifact: Path) -> tuple[jax.Array, float]:
+    """The result of a program and weights as they are read back, and how far it is from the model's."""
+    exported = jax.export.deserialize(bytearray(artifact.read_bytes()))
+    result = jax.jit(exported.call)(weights, *program.arguments.values())
+    return result, relative_difference(result, program.live(**program.arguments))
+
+
+def _platform_here() -> str:
+    platform = jax.default_backend()
+    return "cuda" if platform == "gpu" else platform
+
+
+def _aval(x: Any) -> dict[str, Any]:
+    return {"shape": list(x.shape), "dtype": np.dtype(x.dtype).name}

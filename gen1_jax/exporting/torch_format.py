@@ -1,0 +1,160 @@
+"""The denoiser for PyTorch: config.json, unet.safetensors and modeling_gen1.py, which runs them and nothing else needs.
+
+Parameters of spatial layers have diffusers' names, those of temporal layers our own; all are stored as torch stores
+them. The file is not part of this program: it is copied, and imported from the folder only to be compared.
+"""
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+
+from gen1_jax.diffusion import DDIM, temporal_guidance
+from gen1_jax.diffusion.guided import per_frame
+from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, relative_difference
+from gen1_jax.models.module import Bound
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.pretrained.hf_unet import UNET
+from gen1_jax.pretrained.layout import Layout
+
+MODELING = "modeling_gen1.py"
+
+LAYOUT = Layout(
+    renames=(
+        *UNET.renames,
+        (r"\.temporal\.block\.", ".temporal.transformer_blocks.0."),
+        (r"(\.temporal_conv\d)\.conv\.", r"\1."),
+    ),
+)
+"""Every parameter of the U-Net as modeling_gen1.py has it; a (3, 1, in, out) kernel over time is (out, in, 3, 1)."""
+
+_W, _W_T, _LEVEL, _STEPS = 7.5, 1.5, 3, 2  # of the step that is compared; the scales make every branch count
+
+
+def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str, float]:
+    """Fills a folder with the denoiser and its code, and compares what it computes with the JAX network.
+
+    Args:
+        source: the model.
+        folder: is there, and empty.
+        dtype: float32 or bfloat16, of every tensor.
+
+    Returns:
+        The largest relative difference of "unet_image", "unet_video" and "guided_step" (a step of DDIM under guidance),
+        computed in float32 by both with the weights as written.
+
+    Raises:
+        ExportError: PyTorch is not installed.
+    """
+    try:
+        import torch  # noqa: F401, to refuse before anything is written
+    except ImportError:
+        raise ExportError("the torch format needs torch: pip install torch") from None
+    networks = Networks(source, dtype)
+    (folder / "config.json").write_text(json.dumps(_config(source.config), indent=2) + "\n", encoding="utf-8")
+    file = folder / "unet.safetensors"
+    save_file(LAYOUT.to_theirs(networks["unet"]), file, metadata={"format": "pt"})
+    file.chmod(0o644)  # the library keeps files to their owner
+    shutil.copyfile(Path(__file__).with_name(MODELING), folder / MODELING)
+    inputs = _inputs(source.config)
+    ours = _run_jax(networks.bound("unet"), source.config, inputs)
+    theirs = _run_torch(folder, inputs)
+    return {name: relative_difference(theirs[name], ours[name]) for name in ours}
+
+
+def load_modeling(folder: Path) -> ModuleType:
+    """modeling_gen1.py of a folder as a module; no bytecode is left beside it."""
+    path = folder / MODELING
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=_WithoutBytecode(path.stem, str(path)))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class _WithoutBytecode(importlib.machinery.SourceFileLoader):
+    def set_data(self, path, data, **kwargs) -> None:
+        """Keeps nothing."""
+
+
+def _config(config: Gen1Config) -> dict[str, Any]:
+    """The arguments of the classes in modeling_gen1.py."""
+    return {
+        "unet": dataclasses.asdict(config.unet),
+        "schedule": dataclasses.asdict(config.schedule),
+        "scaling_factor": config.vae.scaling_factor,
+        "num_frames": config.num_frames,
+        "window_overlap": config.window_overlap,
+    }
+
+
+class _Inputs(NamedTuple):
+    """Of one clip, channels last."""
+
+    noise: np.ndarray
+    content: np.ndarray
+    structure: np.ndarray | None
+    timestep: int
+
+
+def _inputs(config: Gen1Config) -> _Inputs:
+    """A clip as small as a U-Net can see, of three frames so that one has two neighbours."""
+    unet, scale = config.unet, config.unet.downscale
+    size = min(3, config.num_frames), max(4, 2 * scale), max(6, 3 * scale)
+    latents = fixed_normal(1, *size, unet.latent_channels + unet.structure_channels)
+    noise, structure = np.split(latents, [unet.latent_channels], axis=-1)
+    content = fixed_normal(1, 1, unet.cross_attention_dim)
+    timestep = DDIM().tables(config.schedule, _STEPS, unet.prediction_type).timesteps[0]
+    return _Inputs(noise, content, structure if unet.structure_channels else None, int(timestep))
+
+
+def _run_jax(unet: Bound, config: Gen1Config, inputs: _Inputs) -> dict[str, np.ndarray]:
+    """The image model and the video model, each with the null content and with the content, and a step with both."""
+    noise, content, structure, timestep = inputs
+    sampler = DDIM()
+    tables = sampler.tables(config.schedule, _STEPS, config.unet.prediction_type)
+    twice = lambda x: None if x is None else jnp.concatenate([x, x])
+    args = (
+        twice(noise),
+        jnp.full(2, timestep),
+        jnp.concatenate([jnp.zeros_like(content), content]),
+        twice(structure),
+        jnp.full(2, _LEVEL),
+    )
+    with jax.default_matmul_precision("highest"):  # accelerators round products of float32 otherwise
+        image, video = per_frame(unet)(*args), unet(*args)
+    guided = temporal_guidance(image[:1], video[:1], video[1:], _W, _W_T)
+    step = sampler.step(tables, 0, sampler.init(jnp.asarray(noise)), guided).latents
+    outputs = {"unet_image": image, "unet_video": video, "guided_step": step}
+    return {name: np.moveaxis(np.asarray(x), -1, 2) for name, x in outputs.items()}
+
+
+def _run_torch(folder: Path, inputs: _Inputs) -> dict[str, np.ndarray]:
+    """The same of the folder."""
+    import torch
+
+    model = load_modeling(folder).Gen1Denoiser.from_pretrained(folder)
+    to_torch = lambda x: None if x is None else torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 2)))
+    twice = lambda x: None if x is None else torch.cat([x, x])
+    noise, structure, content = to_torch(inputs.noise), to_torch(inputs.structure), torch.from_numpy(inputs.content)
+    scales = {"guidance_scale": _W, "temporal_guidance_scale": _W_T}
+    steps = model.steps(noise, content, structure, _LEVEL, num_inference_steps=_STEPS, **scales)
+    args = (
+        twice(noise),
+        torch.full((2,), inputs.timestep),
+        torch.cat([torch.zeros_like(content), content]),
+        twice(structure),
+        torch.full((2,), _LEVEL),
+    )
+    with torch.no_grad():
+        outputs = {"unet_image": model.unet(*args, temporal=False), "unet_video": model.unet(*args)}
+    return {name: x.numpy() for name, x in {**outputs, "guided_step": next(steps)}.items()}

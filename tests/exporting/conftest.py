@@ -1,0 +1,48 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gen1_jax
+from gen1_jax.models.module import flatten, initialise, unflatten
+from gen1_jax.pretrained.family import TINY
+from gen1_jax.pretrained.folder import save_model
+
+FAMILY = dataclasses.replace(  # attention on a level, and text states narrower than embeddings
+    TINY,
+    unet=dataclasses.replace(TINY.unet, attention_levels=(True, False)),
+    clip=dataclasses.replace(TINY.clip, text=dataclasses.replace(TINY.clip.text, hidden_size=12)),
+    prior=dataclasses.replace(TINY.prior, text_hidden_size=12),
+)
+
+
+SMALLEST = dataclasses.replace(  # one level of one block each: programs of which most of the time is compilation
+    TINY,
+    unet=dataclasses.replace(TINY.unet, block_out_channels=(8,), attention_levels=(False,)),
+    vae=dataclasses.replace(TINY.vae, block_out_channels=(8,)),
+)
+
+
+@pytest.fixture(scope="session")
+def trained_model(tmp_path_factory):
+    """A model folder in which no parameter is zero or one any more, so that none can be missed."""
+    return save_trained(FAMILY, tmp_path_factory.mktemp("models") / "trained")
+
+
+@pytest.fixture(scope="session")
+def smallest_model(tmp_path_factory):
+    """The same of less."""
+    return save_trained(SMALLEST, tmp_path_factory.mktemp("models") / "smallest")
+
+
+def save_trained(config, folder):
+    rng = np.random.default_rng(0)
+    params = {}
+    for component in config.components:
+        fresh = flatten(initialise(config.build(component, np.float32), 0))
+        noise = {name: rng.normal(0, 0.1, value.shape).astype(np.float32) for name, value in fresh.items()}
+        params[component] = unflatten({name: value + noise[name] for name, value in fresh.items()})
+    tokenizer = (Path(gen1_jax.__file__).parent / "pretrained" / "nano" / "tokenizer.json").read_text()
+    save_model(folder, config, params, tokenizer)
+    return folder

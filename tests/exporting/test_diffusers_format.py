@@ -1,0 +1,174 @@
+"""Folders for diffusers and transformers: run by them in another process, and read back."""
+
+import dataclasses
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import relative_error
+from processes import run_elsewhere
+
+from gen1_jax.cli import main
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.exporting import diffusers_format
+from gen1_jax.exporting.export import export
+from gen1_jax.models.module import flatten, initialise
+from gen1_jax.models.prior import PriorConfig, PriorTransformer
+from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.pretrained.hf_config import ConfigError
+from gen1_jax.pretrained.hf_prior import PRIOR, prior_config, prior_tensors, their_prior_config
+from gen1_jax.pretrained.hf_unet import UNET
+from gen1_jax.pretrained.layout import LayoutError
+from gen1_jax.pretrained.tensors import read_tensors
+
+NARROW = PriorConfig(embedding_dim=16, text_hidden_size=12, num_attention_heads=2, attention_head_dim=4, num_layers=1)
+
+
+@pytest.fixture(scope="module")
+def exported(trained_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("diffusers") / "out"
+    assert main(["export", "--model", str(trained_model), "--format", "diffusers", "-o", str(out)]) == 0
+    return out
+
+
+def import_back(folder, out):
+    parts = [f"--{name}={folder / name}" for name in ("unet", "vae", "clip", "depth", "prior")]
+    assert main(["import", *parts, "-o", str(out)]) == 0
+    return ModelFolder(out)
+
+
+def test_plain_classes_compute_what_the_model_does(trained_model, exported, tmp_path):
+    normal = lambda seed, *shape: np.random.default_rng(seed).standard_normal(shape, np.float32)
+    x = {
+        "latents": normal(0, 2, 6, 4, 4),
+        "structure": normal(1, 2, 6, 4, 4),
+        "structure_level": np.array([1, 7], np.int32),
+        "timesteps": np.array([20, 801], np.int32),
+        "content": normal(2, 2, 1, 16),
+        "images": normal(3, 2, 8, 12, 3),
+        "pixels": normal(4, 2, 16, 16, 3),
+        "views": normal(5, 2, 32, 32, 3),
+        "noisy": normal(6, 1, 16),
+    }
+    theirs = run_elsewhere("diffusers", exported, x, tmp_path)
+    pipe = Gen1Pipeline.from_pretrained(trained_model)
+    latents, structure = (jnp.asarray(x[name])[:, None] for name in ("latents", "structure"))
+    ids, mask = pipe.tokenizer(["a red cat"])
+    text, states = pipe.clip.encode_text_tokens(ids)
+    ours = {
+        "unet": pipe.unet(latents, x["timesteps"], x["content"], structure, x["structure_level"])[:, 0],
+        "encode": pipe.vae.images_to_latents(x["images"]),
+        "decode": pipe.vae.decode(x["latents"]),
+        "image": pipe.clip.encode_image(x["pixels"]),
+        "text": text,
+        "depth": pipe.depth(x["views"]),
+        "prior": pipe.prior(x["noisy"], np.array([700]), text, states, mask),
+    }
+    for name, value in ours.items():
+        assert np.ptp(np.asarray(value)) > 1e-3, name
+        assert relative_error(value, theirs[name]) <= 1e-4, name
+
+
+def test_manifest_tells_what_was_measured(exported):
+    manifest = json.loads((exported / "manifest.json").read_text())
+    measured = {"unet", "vae_encode", "vae_decode", "clip_image", "clip_text", "clip_logit_scale", "depth", "prior"}
+    assert set(manifest["parity"]) == measured | {"scheduler", "tokenizer"}
+    assert all(0 <= value <= 1e-4 for value in manifest["parity"].values())
+    assert manifest["parity"]["unet"] > 0
+    assert {"torch", "diffusers", "transformers", "jax"} <= set(manifest["versions"])
+    assert "temporal layers are left out" in manifest["notes"]["unet"]
+    assert "padded with zeros to 16" in manifest["notes"]["prior"]
+    files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
+    assert files - {"manifest.json"} == set(manifest["sha256"])
+
+
+def test_import_export_import_is_exact(trained_model, exported, tmp_path, monkeypatch):
+    original, first = ModelFolder(trained_model), import_back(exported, tmp_path / "first")
+    assert first.config.clip == original.config.clip
+    assert first.config.prior == original.config.prior
+    assert first.config.schedule == original.config.schedule
+    for component in first.config.components:
+        ours = flatten(original.parameters(component))
+        for name, value in flatten(first.parameters(component)).items():
+            if not UNET.is_new(name):
+                np.testing.assert_array_equal(value, ours[name], err_msg=name)
+    assert first.tokenizer().json == original.tokenizer().json
+
+    monkeypatch.setattr(diffusers_format, "measure", lambda *_: {})  # it is the writing that is tested here
+    export(first, tmp_path / "again", format="diffusers", shard_bytes=20_000)
+    assert (tmp_path / "again" / "unet" / "diffusion_pytorch_model.safetensors.index.json").exists()
+    for component in first.config.components:
+        one, other = (read_tensors(folder / component) for folder in (exported, tmp_path / "again"))
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert value.shape == other[name].shape
+            np.testing.assert_array_equal(value, other[name], err_msg=name)
+    second = import_back(tmp_path / "again", tmp_path / "second")
+    assert second.config == first.config
+    for name in ("tokenizer.json", "config.json", *(f"{c}.safetensors" for c in first.config.components)):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+    from diffusers import AutoencoderKL
+
+    vae, info = AutoencoderKL.from_pretrained(tmp_path / "again" / "vae", output_loading_info=True)
+    assert not any(info.values())
+    for name, value in read_tensors(exported / "vae").items():
+        np.testing.assert_array_equal(vae.state_dict()[name], value, err_msg=name)
+
+
+def test_what_differs_is_not_exported(trained_model, tmp_path, monkeypatch, capsys):
+    write = diffusers_format._write_tensors
+
+    def broken(folder, stem, tensors, shard_bytes):
+        if folder.name == "vae":
+            tensors = tensors | {"decoder.conv_out.bias": tensors["decoder.conv_out.bias"] + 0.01}
+        write(folder, stem, tensors, shard_bytes)
+
+    monkeypatch.setattr(diffusers_format, "_write_tensors", broken)
+    monkeypatch.setattr(diffusers_format, "measure", lambda s, n, f: vae_alone(s, n, f / "vae"))
+    assert main(["export", "--model", str(trained_model), "--format", "diffusers", "-o", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "vae_decode" in message
+    assert "vae_encode" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def vae_alone(source, networks, folder):
+    import torch
+
+    from gen1_jax.exporting.diffusers_parity import _vae
+
+    with torch.no_grad():
+        return _vae(source, networks, folder)
+
+
+def test_missing_libraries_are_named_before_anything_is_written(trained_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("diffusers", "torch"):
+        assert main(["export", "--model", str(trained_model), "--format", name, "-o", str(tmp_path / "out")]) == 2
+        message = f'gen1: --format {name} needs torch: pip install "gen1-jax[export]"\n'
+        assert capsys.readouterr().err == message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_narrow_prior_is_padded_and_a_wide_one_refused():
+    assert prior_config(their_prior_config(NARROW)) == NARROW
+    with pytest.raises(ConfigError, match="text states of width 20"):
+        their_prior_config(dataclasses.replace(NARROW, text_hidden_size=20))
+    for width in (17, 0, "12", True):
+        with pytest.raises(ConfigError, match="_text_hidden_size"):
+            prior_config(their_prior_config(NARROW) | {"_text_hidden_size": width})
+
+
+def test_a_padded_prior_is_read_only_if_the_rest_is_zero():
+    params = initialise(PriorTransformer(NARROW), 0)
+    tensors, name = prior_tensors(NARROW, params), "encoder_hidden_states_proj.weight"
+    assert tensors[name].shape == (8, 16)
+    filled = flatten(PRIOR.fill(params, tensors, "prior"))
+    for path, value in flatten(params).items():
+        np.testing.assert_array_equal(filled[path], value)
+    with pytest.raises(LayoutError, match="more than 12 inputs"):
+        PRIOR.fill(params, tensors | {name: tensors[name] + 1}, "prior")

@@ -1,0 +1,90 @@
+"""Model folders out of models; what every export does."""
+
+import hashlib
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from gen1_jax.cli import main
+from gen1_jax.exporting import safetensors_format
+from gen1_jax.exporting.export import export, origin_of
+from gen1_jax.exporting.networks import ExportError, relative_difference
+from gen1_jax.models.module import flatten
+from gen1_jax.pretrained.folder import ModelFolder
+
+
+def test_an_exported_folder_is_the_model_bit_for_bit(tiny_model, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["export", "--model", str(tiny_model), "-o", str(out)]) == 0
+    one, other = ModelFolder(tiny_model), ModelFolder(out)
+    assert one.config == other.config
+    for component in one.config.components:
+        jax.tree.map(np.testing.assert_array_equal, one.parameters(component), other.parameters(component))
+    texts = ["a clay cat", ""]
+    np.testing.assert_array_equal(one.tokenizer()(texts)[0], other.tokenizer()(texts)[0])
+    manifest = json.loads((out / "manifest.json").read_text())
+    files = {path.name for path in out.iterdir()} - {"manifest.json"}
+    assert files == set(manifest["sha256"])
+    for name, digest in manifest["sha256"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert manifest["parity"] == {"tensors": 0.0}
+    assert manifest["config"]["unet"] == json.loads((out / "config.json").read_text())["unet"]
+    assert [manifest[key] for key in ("format", "dtype", "stage", "ema")] == ["safetensors", "float32", None, None]
+
+
+def test_bfloat16_in_small_files(tiny_model, tmp_path):
+    out = tmp_path / "out"
+    options = ["--dtype", "bfloat16", "--max-file-size", "1"]
+    assert main(["export", "--model", str(tiny_model), "-o", str(out), *options]) == 0
+    rounded = flatten(ModelFolder(out).parameters("unet"))
+    for name, value in flatten(ModelFolder(tiny_model).parameters("unet")).items():
+        np.testing.assert_array_equal(value.astype(ml_dtypes.bfloat16), rounded[name])
+
+
+def test_nothing_is_overwritten(tiny_model, tmp_path, capsys):
+    assert main(["export", "--model", str(tiny_model), "-o", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["export", "--model", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_differs_is_not_exported(tiny_model, tmp_path, monkeypatch, capsys):
+    write = safetensors_format.write_model
+
+    def broken(folder, config, networks, *rest):
+        params = {component: networks[component] for component in networks}
+        params["unet"]["conv_out"]["bias"] = np.nextafter(params["unet"]["conv_out"]["bias"], np.float32(1))
+        write(folder, config, params, *rest)
+
+    monkeypatch.setattr(safetensors_format, "write_model", broken)
+    assert main(["export", "--model", str(tiny_model), "-o", str(tmp_path / "out")]) == 2
+    assert "the safetensors export differs in tensors by inf" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_origin_outlives_exports(tiny_model, tmp_path):
+    origin = {"component": "unet", "stage": "video", "step": 12, "ema": True}
+    export(ModelFolder(tiny_model), tmp_path / "one", origin=origin)
+    assert origin_of(ModelFolder(tiny_model), ema=True) == {}
+    assert origin_of(ModelFolder(tmp_path / "one"), ema=True) == origin
+    assert main(["export", "--model", str(tmp_path / "one"), "-o", str(tmp_path / "two")]) == 0
+    manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
+    assert {key: manifest[key] for key in origin} == origin
+
+
+def test_unknown_formats_are_refused(tiny_model, tmp_path):
+    with pytest.raises(ExportError, match="format is 'pickle', not one of safetensors, diffusers, torch, stablehlo"):
+        export(ModelFolder(tiny_model), tmp_path / "out", format="pickle")
+    assert not list(tmp_path.iterdir())
+
+
+def test_relative_difference():
+    difference = lambda one, other: relative_difference(np.array(one), np.array(other))
+    assert difference([1.0, 2.0], [1.0, 4.0]) == 0.5
+    assert difference([0.0], [0.0]) == 0.0
+    for bad in ([np.nan, 1.0], [np.inf, 1.0], [1.0]):
+        assert difference(bad, [1.0, 1.0]) == difference([1.0, 1.0], bad) == np.inf
+    assert difference([1.0], [0.0]) == np.inf

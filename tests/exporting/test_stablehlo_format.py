@@ -1,0 +1,115 @@
+"""Programs for jax alone, run by it in a process that cannot import this package."""
+
+import json
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import relative_error
+from processes import run_elsewhere
+
+from gen1_jax.cli import main
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.sampling import Conditions
+from gen1_jax.exporting import stablehlo_format
+
+NAMES = {"denoiser", "guided_sampler", "vae_encode", "vae_decode"}
+
+
+def command(model, out, *options):
+    return ["export", "--model", str(model), "--format", "stablehlo", "-o", str(out), *options]
+
+
+@pytest.fixture(scope="module")
+def exported(smallest_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("stablehlo") / "out"
+    assert main(command(smallest_model, out, "--frames", "2", "--size", "4x6", "--steps", "3")) == 0
+    return out
+
+
+def test_programs_compute_what_the_model_does_without_this_package(smallest_model, exported, tmp_path):
+    normal = lambda seed, *shape: np.random.default_rng(seed).standard_normal(shape, np.float32)
+    x = {
+        "latents": normal(0, 1, 2, 4, 6, 4),
+        "structure": normal(1, 1, 2, 4, 6, 4),
+        "structure_level": np.array([3], np.int32),
+        "timesteps": np.array([801], np.int32),
+        "content": normal(2, 1, 1, 16),
+        "images": normal(3, 2, 4, 6, 3),
+        "guidance_scale": np.float32(3),
+        "temporal_guidance_scale": np.float32(0.6),
+    }
+    theirs = run_elsewhere("stablehlo", exported, x, tmp_path)
+    pipe = Gen1Pipeline.from_pretrained(smallest_model)
+    conditions = Conditions(*(jnp.asarray(x[name]) for name in Conditions._fields))
+    ours = {
+        "denoiser": pipe.unet(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
+        "guided_sampler": pipe.sampler("ddim", 3)(x["latents"].shape, 7, conditions),
+        "vae_encode": pipe.vae.images_to_latents(x["images"]),
+        "vae_decode": pipe.vae.latents_to_images(x["latents"][0]),
+    }
+    assert ours.keys() == theirs.keys() == NAMES
+    for name, value in ours.items():
+        assert relative_error(theirs[name], value) <= 1e-4, name
+
+
+def test_artifacts_are_small_and_for_all_platforms(exported):
+    manifest = json.loads((exported / "manifest.json").read_text())
+    assert manifest["parity"].keys() == manifest["signature"].keys() == NAMES
+    assert manifest["steps"] == 3
+    for entry in manifest["signature"].values():
+        artifact = (exported / entry["file"]).read_bytes()
+        program = jax.export.deserialize(bytearray(artifact))
+        assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+        weights = (exported / entry["weights"]).read_bytes()
+        assert weights[1000:3000] not in artifact
+    sampler = manifest["signature"]["guided_sampler"]
+    assert [argument["name"] for argument in sampler["arguments"]] == ["seed", *Conditions._fields]
+    assert sampler["result"] == {"shape": [1, 2, 4, 6, 4], "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--frames", "5"], "frames must be 1 to 4"),
+        (["--size", "0x12"], "height and width"),
+        (["--size", "big"], "'big' is not like 256x448"),
+        (["--steps", "0"], "steps must be 1 to 1000"),
+        (["--platforms", "cuda,tpu"], "platforms must include cpu"),
+        (["--platforms", "cpu,vulkan"], "unknown platform 'vulkan'"),
+        (["--format", "diffusers", "--max-file-size", "0"], "--max-file-size must be at least 1, got 0"),
+        (["--max-file-size", "1"], "--max-file-size is for --format safetensors and diffusers"),
+        (["--format", "safetensors", "--steps", "2"], "--steps is for --format stablehlo, not for safetensors"),
+        (["--format", "onnx"], "invalid choice: 'onnx'"),
+    ],
+)
+def test_wrong_options_in_one_line(smallest_model, tmp_path, capsys, options, named):
+    try:
+        code = main(command(smallest_model, tmp_path / "out", *options))
+    except SystemExit as stop:
+        code = stop.code
+    message = capsys.readouterr().err
+    assert code == 2
+    assert named in message
+    assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_differs_is_not_exported(smallest_model, tmp_path, monkeypatch, capsys):
+    save = stablehlo_format.save_file
+
+    def broken(tensors, file):
+        if file.name == "vae.safetensors":
+            tensors = tensors | {"decoder.conv_out.bias": tensors["decoder.conv_out.bias"] + 0.01}
+        save(tensors, file)
+
+    monkeypatch.setattr(stablehlo_format, "save_file", broken)
+    monkeypatch.setattr(stablehlo_format, "_unet_programs", lambda *_: {})
+    assert main(command(smallest_model, tmp_path / "out", "--platforms", "cpu", "--size", "4x6")) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "vae_decode" in message
+    assert "vae_encode" not in message
+    assert not list(tmp_path.iterdir())

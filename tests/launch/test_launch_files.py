@@ -1,0 +1,231 @@
+"""Everything in launch/ as far as it can be tested without a cluster: syntax, schemas, what scripts call."""
+
+import re
+import shlex
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from launch_files import LAUNCH, ROOT, calls_of, srun_command
+
+from gen1_jax.cli import _parser
+
+SCRIPTS = [*sorted(LAUNCH.glob("*.sh")), *sorted(LAUNCH.glob("*.sbatch")), ROOT / ".ci" / "run"]
+
+
+def fields(required=(), **properties):
+    return {"type": "object", "required": list(required), "additionalProperties": False, "properties": properties}
+
+
+def pinned(**values):
+    return fields(values, **{name: {"const": value} for name, value in values.items()})
+
+
+TEXT, COUNT, TEXTS = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}, {"type": "object"}
+NAME = {"type": "string", "pattern": r"^[a-z]([-a-z0-9]*[a-z0-9])?$"}
+TEXTS = {"type": "object", "additionalProperties": TEXT}
+
+# https://jobset.sigs.k8s.io and Kubernetes' Job and Pod: the fields that are used, and no others.
+CONTAINER = fields(
+    ("name", "image", "command", "resources"),
+    name=NAME,
+    image=TEXT,
+    command={"type": "array", "items": TEXT},
+    args={"type": "array", "items": TEXT},
+    resources=fields(("limits",), limits={"type": "object", "additionalProperties": COUNT}),
+    volumeMounts={"type": "array", "items": fields(("name", "mountPath"), name=NAME, mountPath=TEXT)},
+)
+POD = fields(
+    ("restartPolicy", "containers", "nodeSelector"),
+    restartPolicy={"enum": ["Never", "OnFailure"]},
+    terminationGracePeriodSeconds=COUNT,
+    serviceAccountName=NAME,
+    nodeSelector=TEXTS,
+    containers={"type": "array", "minItems": 1, "items": CONTAINER},
+    volumes={"type": "array", "items": fields(("name",), name=NAME, emptyDir=fields((), medium=TEXT))},
+)
+JOB = fields(
+    ("parallelism", "completions", "backoffLimit", "template"),
+    parallelism=COUNT,
+    completions=COUNT,
+    backoffLimit={"const": 0},  # else a pod is started again alone, and waits for the others for ever
+    template=fields(("spec",), spec=POD),
+)
+REPLICATED = fields(("name", "template"), name=NAME, replicas=COUNT, template=fields(("spec",), spec=JOB))
+JOBSET = fields(
+    ("apiVersion", "kind", "metadata", "spec"),
+    apiVersion={"const": "jobset.x-k8s.io/v1alpha2"},
+    kind={"const": "JobSet"},
+    metadata=fields(("name",), name=NAME, annotations=TEXTS),
+    spec=fields(
+        ("replicatedJobs",),
+        failurePolicy=fields(("maxRestarts",), maxRestarts=COUNT),
+        replicatedJobs={"type": "array", "minItems": 1, "items": REPLICATED},
+    ),
+)
+
+# https://docs.skypilot.co/en/latest/reference/yaml-spec.html
+MOUNT = fields(("source", "mode"), source=TEXT, mode={"enum": ["MOUNT", "MOUNT_CACHED", "COPY"]})
+RESOURCES = fields(
+    ("accelerators",),
+    accelerators={"type": "string", "pattern": r"^[A-Z0-9-]+:\d+$"},
+    use_spot={"type": "boolean"},
+    disk_size=COUNT,
+    job_recovery=fields((), strategy={"enum": ["FAILOVER", "EAGER_NEXT_REGION"]}, max_restarts_on_errors=COUNT),
+)
+SKYPILOT = fields(
+    ("resources", "run"),
+    **dict(name=NAME, num_nodes=COUNT, workdir=TEXT, resources=RESOURCES, envs=TEXTS, setup=TEXT, run=TEXT),
+    file_mounts={"type": "object", "additionalProperties": {"anyOf": [TEXT, MOUNT]}},
+)
+
+
+def parsed(command):
+    """The arguments of a `gen1` command as gen1 understands them; it exits if it does not."""
+    assert command[0] == "gen1"
+    args, rest = _parser().parse_known_args(command[1:])
+    assert all(word.startswith("--config.") for word in rest), rest
+    return args
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_have_no_pitfalls(path, tmp_path):
+    import subprocess
+
+    checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
+    done = subprocess.run([checker, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert path.stat().st_mode & 0o111, f"{path.name} is not executable"
+
+
+def test_jobset_is_one():
+    manifest = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
+    jsonschema.validate(manifest, JOBSET)
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    chips = 1
+    for side in pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"):
+        chips *= int(side)
+    hosts = chips // container["resources"]["limits"]["google.com/tpu"]
+    assert job["parallelism"] == job["completions"] == hosts
+    args = parsed([*container["command"], *container["args"]])
+    assert (ROOT / args.config).is_file() and args.workdir.startswith("gs://")
+    assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
+
+
+def test_schemas_refuse_what_is_wrong():
+    manifest = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
+    manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["paralelism"] = 2
+    with pytest.raises(jsonschema.ValidationError, match="paralelism"):
+        jsonschema.validate(manifest, JOBSET)
+
+
+def test_commands_in_the_comments_of_the_jobset_are_understood():
+    text = (LAUNCH / "gke_jobset.yaml").read_text()
+    parsed(shlex.split(re.search(r'--command="([^"]*)"', text).group(1)))
+    flags = re.search(r"args: \[\.\.\., (.*)\]", text).group(1).replace("$(JOB_COMPLETION_INDEX)", "3").split(", ")
+    args = parsed(["gen1", "train", "--config=a.py", "--workdir=b", *flags])
+    manifest = yaml.safe_load(text)
+    jobset, group = manifest["metadata"]["name"], manifest["spec"]["replicatedJobs"][0]["name"]
+    assert args.coordinator_address == f"{jobset}-{group}-0-0.{jobset}:8476"  # how JobSet names the first pod
+    assert (args.num_processes, args.process_id) == (8, 3)
+
+
+def test_skypilot_task_is_one(tmp_path):
+    text = (LAUNCH / "skypilot.yaml").read_text()
+    task = yaml.safe_load(text)
+    jsonschema.validate(task, SKYPILOT)
+    commented = yaml.safe_load(text.replace("# file_mounts:", "file_mounts:").replace("\n#   ", "\n  "))
+    jsonschema.validate(commented, SKYPILOT)
+    assert commented["file_mounts"]["/bucket"]["source"] == "s3://BUCKET"
+
+    (tmp_path / "run.sh").write_text(task["run"])
+    cluster = dict(SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2", SKYPILOT_NUM_NODES="2", SKYPILOT_NODE_RANK="1")
+    code, calls, error = calls_of(
+        str(tmp_path / "run.sh"), folder=tmp_path, stand_ins=("gen1",), **cluster, **task["envs"]
+    )
+    args = parsed(calls[0])
+    assert (code, args.coordinator_address, args.num_processes, args.process_id) == (0, "10.0.0.1:8476", 2, 1), error
+    assert (ROOT / args.config).is_file() and extras(task["setup"]) <= known_extras()
+
+
+def known_extras():
+    return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
+def extras(text):
+    found = re.findall(r"(?:\.|gen1)\[([a-z,]+)\]", text)
+    assert found, "nothing is installed"
+    return {name for names in found for name in names.split(",")}
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.gpu", "Dockerfile.tpu"])
+def test_dockerfiles_copy_what_is_there_and_install_extras_that_exist(name):
+    lines = [line for line in (LAUNCH / name).read_text().splitlines() if line and not line.startswith("#")]
+    instructions = [line.split(None, 1) for line in "\n".join(lines).replace("\\\n", " ").splitlines()]
+    words = [word for word, _ in instructions]
+    assert words[0] == "FROM" and instructions[0][1] == "python:3.11-slim"
+    assert set(words) <= {"FROM", "ENV", "RUN", "WORKDIR", "COPY", "CMD"}
+    copied = [path for word, rest in instructions if word == "COPY" for path in rest.split()[:-1]]
+    assert all((ROOT / path).exists() for path in copied)
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {build["project"]["readme"], *build["project"]["license-files"], "gen1_jax", "configs", "pyproject.toml"}
+    assert needed <= set(copied)
+    assert extras((LAUNCH / name).read_text()) <= known_extras()
+
+
+def test_slurm_script_starts_a_task_a_gpu_and_queues_again_what_was_told_to_end(tmp_path):
+    usual = dict(folder=tmp_path, stand_ins=("srun", "scontrol"), SLURM_JOB_ID="7")
+    code, calls, error = calls_of("slurm.sbatch", "a b.py", "/runs/x", "--config.log_every=5", **usual)
+    assert code == 0 and [call[0] for call in calls] == ["srun"], error
+    args = parsed(calls[0][calls[0].index("gen1") :])
+    assert (args.config, args.workdir, args.coordinator_address) == ("a b.py", "/runs/x", None)
+    code, calls, _ = calls_of("slurm.sbatch", "a.py", "/runs/x", **usual, CODE_OF_srun="75")
+    assert code == 75 and calls[1:] == [["scontrol", "requeue", "7"]]
+    code, calls, _ = calls_of("slurm.sbatch", "a.py", "/runs/x", **usual, CODE_OF_srun="2")
+    assert code == 2 and len(calls) == 1
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", (LAUNCH / "slurm.sbatch").read_text(), re.M))
+    assert options["ntasks-per-node"] == options["gpus-per-node"] and "requeue" in options
+    assert srun_command("a.py", "w", tmp_path)[:2] == ["gen1", "train"]
+
+
+def test_beam_script_chooses_the_runner(tmp_path):
+    usual = dict(folder=tmp_path, stand_ins=("gen1",), MASTER="flink:8081")
+    code, calls, error = calls_of("beam_prepare.sh", "/in", "/out", "--frames", "4", **usual)
+    args = parsed(calls[0])
+    assert (code, args.runner, args.videos, args.out, args.frames) == (0, "beam", "/in", "/out", 4), error
+    options = shlex.split(args.beam_options)
+    assert options[:2] == ["--runner=FlinkRunner", "--flink_master=flink:8081"]
+
+
+def test_tpu_script_creates_installs_and_runs_on_all_workers(tmp_path):
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    usual = dict(folder=tmp_path, stand_ins=("gcloud", "git"))
+    more = "--config.data.video.sources=(1, 2)"
+    arguments = ("gen1", "us-west4-a", "v5litepod-256", "gs://b/run", "configs/gen1.py", more)
+    code, calls, error = calls_of("tpu_vm.sh", *arguments, **usual)
+    assert code == 0, error
+    verbs = [call[4] for call in calls if call[0] == "gcloud"]
+    assert verbs == ["describe", "scp", "ssh", "ssh"]
+    code, calls, error = calls_of("tpu_vm.sh", *arguments, **usual, CODE_OF_gcloud="1", CREATE="--spot")
+    assert code == 1 and [call[4] for call in calls] == ["describe", "create"]  # there is none, and none to be had
+    create = calls[1]
+    assert create[create.index("--version") + 1] == "v2-alpha-tpuv5-lite" and "--spot" in create
+    code, calls, _ = calls_of("tpu_vm.sh", *arguments, **usual)
+    assert all("--worker=all" in call for call in calls if call[4:5] in (["ssh"], ["scp"]))
+    assert extras(calls[-2][-1]) <= known_extras()
+    run = calls[-1][-1].split("&& ")[-1].removeprefix("~/gen1-env/bin/")
+    args = parsed(shlex.split(run))
+    assert (args.config, args.workdir) == ("configs/gen1.py", "gs://b/run")
+    assert shlex.split(run)[-1] == more
+
+
+def test_every_file_is_in_the_table():
+    table = (LAUNCH / "README.md").read_text()
+    files = {path.name for path in LAUNCH.iterdir() if path.suffix != ".py" and path.is_file()} - {"README.md"}
+    assert not {name for name in files if f"`{name}`" not in table}
