@@ -47,8 +47,9 @@ def add_precompute(commands) -> None:
     parser.add_argument(
         "--depth", default="model", help="the model's, or that of the record, if it is synthetic (model)"
     )
-    parser.add_argument("--process-index", type=int, default=0, metavar="I", help="number of this process (0)")
-    parser.add_argument("--process-count", type=int, default=1, metavar="N", help="processes that share the work (1)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="of this machine (1)")
+    parser.add_argument("--process-index", type=int, default=0, metavar="I", help="number of this machine (0)")
+    parser.add_argument("--process-count", type=int, default=1, metavar="N", help="machines that share the work (1)")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
 
@@ -56,10 +57,11 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
     import dataclasses
     import time
     import warnings
+    from functools import partial
 
     from gen1_jax.data.precompute import PrecomputeRecipe, precompute_dataset
     from gen1_jax.data.prepare_geometry import parse_bucket
-    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.data.processes import ProgressLine, run_job
     from gen1_jax.training.workdir import open_trained
 
     height, width = parse_bucket(args.size) if args.size else (None, None)
@@ -75,10 +77,9 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
             frames = done
             show(done, total)
 
-        summary = precompute_dataset(
-            args.out,
-            recipe,
-            model,
+        summary = run_job(
+            partial(precompute_dataset, args.out, recipe, model),
+            processes=args.processes,
             process_index=args.process_index,
             process_count=args.process_count,
             progress=progress,

@@ -8,19 +8,22 @@ record ──► frames ──┬─► autoencoder ─────────�
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import tensorflow_datasets as tfds
+from einops import rearrange
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
 from gen1_jax.data.codec import VideoFile, cover_size, inverse_depth
 from gen1_jax.data.dataset import (
@@ -29,16 +32,20 @@ from gen1_jax.data.dataset import (
     Features,
     RecordSource,
     WriteSummary,
+    missing_shards,
     open_dataset,
     read_recipe,
     write_dataset,
 )
+from gen1_jax.data.processes import map_ahead
 from gen1_jax.models.module import Bound, cast_kernels, flatten
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
+from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.folder import ModelSource
 
 DATASET_NAME = "latent_clips"
 _ENCODERS = ("vae", "clip", "depth")
+_AT_ONCE = {"cpu": (1, 8)}  # clips in a batch, pictures in the autoencoder; on accelerators more
 _LEVELS = MAX_STRUCTURE_LEVEL + 1
 
 
@@ -133,7 +140,7 @@ def precompute_dataset(
     recipe: PrecomputeRecipe,
     model: ModelSource,
     *,
-    dtype: DTypeLike = jnp.float32,
+    dtype: DTypeLike | None = None,
     process_index: int = 0,
     process_count: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -144,7 +151,7 @@ def precompute_dataset(
         directory: of the new data set; see `write_dataset`.
         recipe: what to precompute.
         model: its autoencoder, depth network and CLIP do it.
-        dtype: of the computation; results are stored in bfloat16.
+        dtype: of the computation, by default bfloat16 on accelerators, float32 on CPUs; results are bfloat16.
         process_index: which of the processes that write into this directory this one is.
         process_count: how many there are.
         progress: called with (frames encoded, frames of this process, as far as is known).
@@ -158,25 +165,27 @@ def precompute_dataset(
     if recipe.depth == "record" and "depth" not in source.features:
         raise ValueError(f"{recipe.data}: its records have no depth; use --depth model")
     encoder = _Encoder(model, recipe, dtype)
-    shards = -(-len(source) // recipe.clips_per_shard)
-    done = 0
+    shards = max(1, -(-len(source) // recipe.clips_per_shard))
+    share = (process_index, process_count)
+    missing = missing_shards(directory, DATASET_NAME, recipe.split, shards, *share)
+    clips = {s: range(s * recipe.clips_per_shard, min((s + 1) * recipe.clips_per_shard, len(source))) for s in missing}
+    encoded = encoder.encode_all(source[i] for shard in missing for i in clips[shard])
+    total, done = sum(map(len, clips.values())), 0
 
     def examples(shard: int) -> Iterator[Example]:
         nonlocal done
-        first = shard * recipe.clips_per_shard
-        records = (source[i] for i in range(first, min(first + recipe.clips_per_shard, len(source))))
-        for example in encoder.encode_all(records):
+        for example in itertools.islice(encoded, len(clips[shard])):
             yield example
-            done += example["frames"]
+            done += 1
             if progress is not None:
-                progress(done, len(source) // process_count * example["frames"])
+                progress(done * example["frames"], total * example["frames"])
 
     return write_dataset(
         directory,
         name=DATASET_NAME,
         split=recipe.split,
         features=LATENT_FEATURES,
-        num_shards=max(shards, 1),
+        num_shards=shards,
         examples=examples,
         process_index=process_index,
         process_count=process_count,
@@ -185,11 +194,15 @@ def precompute_dataset(
 
 
 class _Encoder:
-    """The three networks on every device of this process; clips go to the devices in turn."""
+    """The three networks on every device of this process; batches of clips of one shape go to the devices in turn."""
 
-    def __init__(self, model: ModelSource, recipe: PrecomputeRecipe, dtype: DTypeLike):
-        self._config, self._recipe, self._dtype = model.config, recipe, dtype
-        self._networks = {c: model.config.build(c, dtype) for c in _ENCODERS}
+    def __init__(self, model: ModelSource, recipe: PrecomputeRecipe, dtype: DTypeLike | None):
+        backend = jax.default_backend()
+        dtype = jnp.dtype(dtype or (jnp.float32 if backend == "cpu" else jnp.bfloat16))
+        self._config, self._recipe = model.config, recipe
+        self._clips_at_once, self._frames_at_once = _AT_ONCE.get(backend, (16, 128))
+        vae = AutoencoderKL(model.config.vae, dtype=dtype, frames_per_chunk=self._frames_at_once)
+        self._networks = {"vae": vae, **{c: model.config.build(c, dtype) for c in _ENCODERS if c != "vae"}}
         self._weights = {c: cast_kernels(model.parameters(c), dtype) for c in _ENCODERS}
         self._jitted = jax.jit(self._encode)
 
@@ -198,19 +211,19 @@ class _Encoder:
         return [(device, jax.device_put(self._weights, device)) for device in jax.local_devices()]
 
     def encode_all(self, records: Iterator[Example]) -> Iterator[Example]:
-        """Examples of `LATENT_FEATURES`, in order; as many clips as there are devices are under way at once."""
-        pending: collections.deque = collections.deque()
-        for turn, record in enumerate(records):
-            device, weights = self._replicas[turn % len(self._replicas)]
-            frames, depth = self._prepare(record)
-            arrays = self._jitted(weights, *jax.device_put((frames, depth), device))
-            pending.append(({**_common(record), "height": frames.shape[1], "width": frames.shape[2]}, arrays))
-            if len(pending) > len(self._replicas):
-                yield _finish(*pending.popleft())
-        while pending:
-            yield _finish(*pending.popleft())
+        """Examples of `LATENT_FEATURES`, in order; a batch for each device is under way at once, and one ahead."""
+        under_way: collections.deque = collections.deque()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            ready = map_ahead(pool, self._prepare, records, ahead=4 * self._clips_at_once)
+            for turn, batch in enumerate(_of_one_shape(ready, self._clips_at_once)):
+                device, weights = self._replicas[turn % len(self._replicas)]
+                under_way.append((batch, self._jitted(weights, *jax.device_put(self._stack(batch), device))))
+                if len(under_way) > len(self._replicas):
+                    yield from _finish(*under_way.popleft())
+            while under_way:
+                yield from _finish(*under_way.popleft())
 
-    def _prepare(self, record: Example) -> tuple[UInt8[np.ndarray, "t h w 3"], np.ndarray | None]:
+    def _prepare(self, record: Example) -> "_Prepared":
         """Frames and, if the record's own is wanted, depth, scaled to cover the size and cut evenly."""
         with VideoFile(record["video"]) as video:
             count = int(record["frames"])
@@ -219,36 +232,66 @@ class _Encoder:
                 size = self._config.working_size(video.height, video.width)
             cover = cover_size(video.height, video.width, size)
             frames = _centre(video.window(0, count, 1, cover), size)
+        common = {**_common(record), "height": frames.shape[1], "width": frames.shape[2]}
         if self._recipe.depth == "model":
-            return frames, None
+            return _Prepared(common, frames, None)
         depth = inverse_depth(record["depth"], (count, record["height"], record["width"]), record["depth_range"])
         depth = np.asarray(jax.image.resize(depth, (count, *cover), "linear"))
-        return frames, _centre(depth, size)
+        return _Prepared(common, frames, _centre(depth, size))
+
+    def _stack(self, batch: list["_Prepared"]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Frames and depth, filled up to the number of clips for which there is a program."""
+        padded = batch + batch[-1:] * (self._clips_at_once - len(batch))
+        depth = None if batch[0].depth is None else np.stack([clip.depth for clip in padded])
+        return np.stack([clip.frames for clip in padded]), depth
 
     def _encode(self, weights, frames, depth) -> dict[str, Array]:
-        """(T, h, w, 3) uint8 to the three arrays; one jitted function a shape."""
+        """(N, T, h, w, 3) uint8 to the three arrays; one jitted function a shape."""
         vae, clip, estimator = (Bound(self._networks[c], weights[c]) for c in _ENCODERS)
-        images = frames.astype(jnp.float32) / 127.5 - 1
+        pictures = rearrange(frames, "n t ... -> (n t) ...")
+        images = pictures.astype(jnp.float32) / 127.5 - 1
         posterior = vae.apply(weights["vae"], images, method="encode")
         if depth is None:
-            depth = estimator.apply(weights["depth"], images, method="estimate")
-        return {
+            at_once = self._frames_at_once // 2
+            estimate = estimator.apply(weights["depth"], images, method="estimate", frames_per_chunk=at_once)
+            depth = rearrange(estimate, "(n t) ... -> n t ...", n=len(frames))
+        by_clip = {
             "moments": jnp.concatenate([posterior.mean, posterior.log_variance], axis=-1),
-            "structure": vae.apply(weights["vae"], self._structure(depth), method="images_to_latents"),
-            "content": clip.apply(weights["clip"], clip.module.preprocess(frames), method="encode_image"),
+            "content": clip.apply(weights["clip"], clip.module.preprocess(pictures), method="encode_image"),
         }
+        by_clip = {name: rearrange(x, "(n t) ... -> n t ...", n=len(frames)) for name, x in by_clip.items()}
+        structure = vae.apply(weights["vae"], self._structure(depth), method="images_to_latents")
+        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), by_clip | {"structure": structure})
 
-    def _structure(self, depth: Float[Array, "t h w"]) -> Float[Array, "8 t h w 3"]:
-        normal = jnp.broadcast_to(normalise_depth(depth), (_LEVELS, *depth.shape))
-        return structure_images(normal, jnp.arange(_LEVELS))
+    def _structure(self, depth: Float[Array, "n t h w"]) -> Float[Array, "n 8 t h w 3"]:
+        levels = jnp.arange(_LEVELS)
+        of_clip = lambda clip: structure_images(jnp.broadcast_to(clip, (_LEVELS, *clip.shape)), levels)
+        return jax.vmap(of_clip)(normalise_depth(depth))
+
+
+class _Prepared(NamedTuple):
+    """A clip before it is encoded."""
+
+    common: Example
+    frames: UInt8[np.ndarray, "t h w 3"]
+    depth: Float32[np.ndarray, "t h w"] | None
+
+
+def _of_one_shape(clips: Iterator[_Prepared], count: int) -> Iterator[list[_Prepared]]:
+    """Batches of at most `count` neighbours."""
+    for _, same in itertools.groupby(clips, lambda clip: clip.frames.shape):
+        while batch := list(itertools.islice(same, count)):
+            yield batch
 
 
 def _common(record: Example) -> Example:
     return {name: record[name] for name in ("id", "caption", "frame_rate", "source", "frames")}
 
 
-def _finish(common: Example, arrays: dict[str, Array]) -> Example:
-    return {**common, **{name: np.asarray(value).astype(ml_dtypes.bfloat16) for name, value in arrays.items()}}
+def _finish(batch: list[_Prepared], arrays: dict[str, Array]) -> Iterator[Example]:
+    host = jax.device_get(arrays)
+    for index, clip in enumerate(batch):
+        yield {**clip.common, **{name: value[index] for name, value in host.items()}}
 
 
 def _centre(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,19 +1,21 @@
-"""One job divided among processes of this machine, with one progress."""
+"""One job divided among processes of this machine, with one progress; and among threads, in order."""
 
+import collections
 import dataclasses
 import functools
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from gen1_jax.data.dataset import WriteSummary
 
+S, T = TypeVar("S"), TypeVar("T")
 Job = Callable[..., WriteSummary]
 """Called with `process_index`, `process_count` and `progress`, as `write_dataset` is."""
 
@@ -71,6 +73,17 @@ def run_job(
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
+
+
+def map_ahead(pool: Executor, function: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
+    """Like `pool.map`, but only `ahead` items are taken before their turn, so that items may be many and large."""
+    pending: collections.deque[Future[T]] = collections.deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 _INHERITED = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")

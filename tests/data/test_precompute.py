@@ -77,6 +77,17 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, model, tiny_mod
     assert relative_error(np.asarray(record["content"], np.float32), content) < 0.02
 
 
+def test_batches_of_clips_are_what_single_clips_are(clips, latents, model, tmp_path, monkeypatch):
+    """As on an accelerator: five clips in batches of two, over the borders of shards."""
+    monkeypatch.setattr("gen1_jax.data.precompute._AT_ONCE", {"cpu": (2, 4)})
+    precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), clips_per_shard=3), model)
+    batched, single = open_dataset(tmp_path, "train"), open_dataset(latents, "train")
+    assert [record["id"] for record in batched] == [record["id"] for record in single]
+    for ours, theirs in zip(batched, single, strict=True):
+        for name in ("moments", "structure", "content"):
+            assert relative_error(np.asarray(ours[name], np.float32), np.asarray(theirs[name], np.float32)) < 0.01
+
+
 def test_a_rerun_adds_nothing_and_another_recipe_is_refused(clips, latents, model):
     recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
     assert precompute_dataset(latents, recipe, model).written == 0
