@@ -1,4 +1,4 @@
-"""`gen1 evaluate`."""
+"""`gen1 evaluate` and `gen1 curves`."""
 
 import argparse
 from pathlib import Path
@@ -61,3 +61,29 @@ def _evaluate(args: argparse.Namespace) -> None:
         for bar in verdict["bars"]
     ]
     report(verdict, args.json, None if args.json else "\n".join([*lines, "{report}"]))
+
+
+def add_curves(commands) -> None:
+    """Declare `gen1 curves`."""
+    parser = command(
+        commands,
+        "curves",
+        _curves,
+        "draw how trainings went, from the logs of their workdirs",
+        "gen1 curves runs/vae runs/unet -o training.png",
+    )
+    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of gen1 train")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="a .png")
+    parser.add_argument("--json", action="store_true", help="print steps, hours and losses as JSON")
+
+
+def _curves(args: argparse.Namespace) -> None:
+    from gen1_jax.evaluation.curves import plot_trainings, read_training
+    from gen1_jax.media import check_writable
+
+    check_writable(args.output, (".png",))
+    trainings = [read_training(workdir) for workdir in args.workdirs]
+    plot_trainings(trainings, Path(args.output))
+    rows = [training.summary for training in trainings]
+    lines = ["  ".join(f"{name} {value}" for name, value in row.items()) for row in rows]
+    report({"picture": args.output, "runs": rows}, args.json, "\n".join([*lines, "{picture}"]))

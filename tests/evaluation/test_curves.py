@@ -1,0 +1,59 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gen1_jax.cli import main
+from gen1_jax.evaluation.curves import read_training
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """Two stages of 20 steps in entries of ten; the first entry has no time, for it compiled."""
+    folder = tmp_path / "runs" / "vae"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"component": "vae"}))
+    entries = [
+        {
+            "step": step,
+            "stage": "first" if step <= 20 else "second",
+            "loss": 1 / step,
+            "image/loss": 1 / step,
+            "psnr": step,
+        }
+        | ({"step_seconds": 0.5, "examples_per_second": 16.0} if step > 10 else {})
+        for step in (10, 20, 30, 40)
+    ]
+    entries.insert(2, {"step": 20, "preview": "20.mp4"})
+    text = "".join(json.dumps(entry) + "\n" for entry in entries)
+    (folder / "log.jsonl").write_text(text + '{"step": 50, "lo')
+    return folder
+
+
+def test_summary_and_picture(workdir, tmp_path, capsys):
+    training = read_training(workdir)
+    assert training.seconds == 15 and training.summary == {
+        "run": "vae",
+        "component": "vae",
+        "steps": 40,
+        "examples": 240,
+        "hours": 0.004,
+        "loss": 1 / 40,
+        "psnr": 40,
+    }
+    picture = tmp_path / "curves.png"
+    assert main(["curves", str(workdir), str(workdir), "-o", str(picture), "--json"]) == 0
+    assert [run["steps"] for run in json.loads(capsys.readouterr().out)["runs"]] == [40, 40]
+    one = Image.open(picture).size
+    assert main(["curves", str(workdir), "-o", str(picture)]) == 0
+    assert Image.open(picture).size[0] < one[0] and np.asarray(Image.open(picture)).std() > 5
+
+
+def test_what_is_no_workdir_is_said(workdir, tmp_path, capsys):
+    assert main(["curves", str(tmp_path), "-o", str(tmp_path / "a.png")]) == 2
+    assert "has no log.jsonl" in capsys.readouterr().err
+    (workdir / "log.jsonl").write_text("")
+    assert main(["curves", str(workdir), "-o", str(tmp_path / "a.png")]) == 2
+    assert "has no entry yet" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
