@@ -23,6 +23,14 @@ def add_export(commands) -> None:
         "gen1 export --model runs/nano --format diffusers -o nano-diffusers",
     )
     parser.add_argument("--model", required=True, metavar="NAME|DIR", help="nano, a model folder or a workdir")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        type=_part,
+        default=[],
+        metavar="NETWORK=DIR",
+        help="networks from elsewhere, as vae=runs/vae",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
     formats = "; ".join(f"{name}: {what}" for name, what in _FORMATS.items())
     parser.add_argument("--format", choices=tuple(_FORMATS), default="safetensors", help=f"{formats} (safetensors)")
@@ -41,6 +49,7 @@ def add_export(commands) -> None:
 def _export(args) -> None:
     from gen1_jax.exporting.export import export, origin_of
     from gen1_jax.exporting.stablehlo_format import StableHLOOptions
+    from gen1_jax.pretrained.folder import AssembledModel
     from gen1_jax.training.workdir import open_trained
 
     programs = {name: getattr(args, name) for name in _PROGRAMS if getattr(args, name) is not None}
@@ -52,6 +61,9 @@ def _export(args) -> None:
         raise ValueError(f"--max-file-size must be at least 1, got {args.max_file_size}")
     use_compilation_cache()
     source = open_trained(args.model, ema=not args.raw)
+    if args.parts:
+        parts = {name: open_trained(model, ema=not args.raw) for name, model in args.parts}
+        source = AssembledModel(source, parts)
     manifest = export(
         source,
         args.output,
@@ -64,6 +76,13 @@ def _export(args) -> None:
     worst = max(manifest["parity"].values())
     text = "{output}: {model}, " + f"{_FORMATS[args.format]}; differs from the JAX model by {worst:.1g} at most"
     report({"output": args.output, **manifest}, args.json, text)
+
+
+def _part(text: str) -> tuple[str, str]:
+    network, equals, model = text.partition("=")
+    if not (network and equals and model):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like vae=runs/vae, a network and where it comes from")
+    return network, model
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 
 from gen1_jax.exporting.networks import LIMIT, ExportError, Written
 from gen1_jax.exporting.stablehlo_format import StableHLOOptions
-from gen1_jax.pretrained.folder import ModelFolder, ModelSource, new_folder
+from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, ModelSource, new_folder
 from gen1_jax.pretrained.tensors import read_json
 from gen1_jax.training.workdir import TrainedModel
 
@@ -140,9 +140,14 @@ def origin_of(source: ModelSource, *, ema: bool) -> dict[str, Any]:
     """Where a model's weights come from: component, stage, step and whether they are an EMA, as far as it is known.
 
     Args:
-        source: a workdir's model; an exported folder, whose manifest tells; or any other, of which nothing is known.
+        source: a workdir's model; several, of which each tells for itself; an exported folder, whose manifest tells; or
+            any other, of which nothing is known.
         ema: whether a workdir was opened for its EMA.
     """
+    if isinstance(source, AssembledModel):
+        return {
+            "parts": {name: {"model": part.name, **origin_of(part, ema=ema)} for name, part in source.parts.items()}
+        }
     if isinstance(source, TrainedModel):
         return {"component": source.component, "stage": source.record["stage"], "step": source.step, "ema": ema}
     if isinstance(source, ModelFolder) and (source.path / MANIFEST).is_file():

@@ -4,6 +4,7 @@ config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -146,6 +147,38 @@ class SeededModel:
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
         return _tokenizer(self._tokenizer_folder, self.config)
+
+
+class AssembledModel:
+    """Networks of several models as one.
+
+    Args:
+        base: gives all that no part gives.
+        parts: models by the network that is taken from each, its configuration with it.
+
+    Raises:
+        ValueError: a network that the base does not have, or networks that do not fit each other.
+    """
+
+    def __init__(self, base: ModelSource, parts: Mapping[str, ModelSource]):
+        if unknown := sorted(parts.keys() - set(base.config.components)):
+            raise ValueError(f"{base.name} has no network {unknown[0]!r}, only {', '.join(base.config.components)}")
+        self.base, self.parts, self.name = base, dict(parts), base.name
+        networks = {component: getattr(source.config, component) for component, source in parts.items()}
+        self.config = dataclasses.replace(base.config, **networks)
+        self.warning = base.warning if set(base.config.components) - parts.keys() else None
+
+    def parameters(self, component: str) -> Params:
+        """The weights of one network."""
+        return self.parts.get(component, self.base).parameters(component)
+
+    def stored(self, component: str) -> Params:
+        """The same, read where they are sliced."""
+        return self.parts.get(component, self.base).stored(component)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the text tower."""
+        return self.parts.get("clip", self.base).tokenizer()
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:

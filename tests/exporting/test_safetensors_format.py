@@ -1,5 +1,6 @@
 """Model folders out of models; what every export does."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -7,13 +8,14 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from tiny import TINY
 
 from gen1_jax.cli import main
 from gen1_jax.exporting import safetensors_format
 from gen1_jax.exporting.export import export, origin_of
 from gen1_jax.exporting.networks import ExportError, relative_difference
-from gen1_jax.models.module import flatten
-from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.models.module import flatten, initialise
+from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, save_model
 
 
 def test_an_exported_folder_is_the_model_bit_for_bit(tiny_model, tmp_path, capsys):
@@ -73,6 +75,32 @@ def test_the_origin_outlives_exports(tiny_model, tmp_path):
     assert main(["export", "--model", str(tmp_path / "one"), "-o", str(tmp_path / "two")]) == 0
     manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
     assert {key: manifest[key] for key in origin} == origin
+
+
+def test_a_model_out_of_parts(tiny_model, tmp_path, capsys):
+    config = dataclasses.replace(TINY, vae=dataclasses.replace(TINY.vae, scaling_factor=0.5))
+    other, out = tmp_path / "other", tmp_path / "out"
+    params = {c: initialise(config.build(c, np.float32), 7) for c in config.components}
+    save_model(other, config, params, (tiny_model / "tokenizer.json").read_text())
+    command = ["export", "--model", str(tiny_model), "-o", str(out), "--parts"]
+    assert main([*command, f"vae={other}", f"prior={other}"]) == 0
+    made, base = ModelFolder(out), ModelFolder(tiny_model)
+    assert made.config == config
+    for component in config.components:
+        theirs = params[component] if component in ("vae", "prior") else base.parameters(component)
+        jax.tree.map(np.testing.assert_array_equal, made.parameters(component), theirs)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["parts"] == {"vae": {"model": "other"}, "prior": {"model": "other"}}
+    unet = dataclasses.replace(TINY.unet, latent_channels=8, structure_channels=8)
+    wide = dataclasses.replace(TINY, vae=dataclasses.replace(TINY.vae, latent_channels=8), unet=unet)
+    with pytest.raises(ValueError, match="latent_channels"):
+        AssembledModel(base, {"vae": SeededModel(wide, 0, "wide", tiny_model)})
+    capsys.readouterr()
+    assert main([*command[:-2], str(tmp_path / "x"), "--parts", f"vea={other}"]) == 2
+    assert "has no network 'vea', only unet, vae" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, str(other)])
+    assert "is not like vae=runs/vae" in capsys.readouterr().err
 
 
 def test_unknown_formats_are_refused(tiny_model, tmp_path):
