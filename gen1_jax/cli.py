@@ -8,7 +8,7 @@ import threading
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import bench, data, edit, evaluate, export, models, plan, train
+from gen1_jax.commands import app, bench, data, edit, evaluate, export, models, plan, train
 from gen1_jax.commands.common import USAGE, OneLineParser
 
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
@@ -26,7 +26,9 @@ _COMMANDS = (
     export.add_export,
     models.add_info,
     evaluate.add_evaluate,
+    evaluate.add_curves,
     bench.add_bench,
+    app.add_app,
 )
 
 

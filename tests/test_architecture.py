@@ -20,8 +20,13 @@ MAY_IMPORT = {
     **dict.fromkeys(("data", "pretrained"), MIDDLE),
     **dict.fromkeys(TOP, MIDDLE | TOP),
 }
+MAY_IMPORT["app"] = set(MAY_IMPORT) | {"app"}
 MAY_IMPORT["commands"] = set(MAY_IMPORT) | {"commands"}
-ONLY_IN = {"orbax": {"training"}, **{name: {"exporting"} for name in ("torch", "diffusers", "transformers")}}
+ONLY_IN = {
+    "orbax": {"training"},
+    "gradio": {"app"},
+    **{name: {"exporting"} for name in ("torch", "diffusers", "transformers")},
+}
 SHIPPED_FOR_TORCH = ROOT / "exporting" / "modeling_gen1.py"  # it is copied out, and runs without the rest
 
 
@@ -64,6 +69,11 @@ def test_torch_is_imported_where_it_is_used():
         for node in ast.parse(path.read_text()).body:
             names = {name.split(".")[0] for name in imports_of(node)}
             assert not names & {"torch", "diffusers", "transformers"}, f"{path} imports {names}"
+
+
+def test_gradio_is_in_one_file():
+    users = {path for path in modules() if any(name.split(".")[0] == "gradio" for name in imports(path))}
+    assert users == {ROOT / "app" / "page.py"}
 
 
 def test_files_stay_readable():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, Progress, resize, to_uint8
+from gen1_jax.editing.pipeline import EditSettings, Frames, Gen1Pipeline, Progress, resize, to_uint8
 from gen1_jax.media import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -74,11 +74,17 @@ class EditRequest:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Source:
-    """The part of the input that is edited."""
+class Source:
+    """The part of a file that is edited.
+
+    Attributes:
+        info: of the whole file.
+        frames: at the model's size.
+        times: of the frames, seconds.
+    """
 
     info: VideoInfo
-    frames: np.ndarray  # (T, h, w, 3) at the model's size
+    frames: Frames
     times: list[Fraction]
 
 
@@ -106,18 +112,24 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     picture = None if request.image is None else read_image(request.image, request.limits)
     pipeline = Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
 
-    source = _read(request, pipeline, progress)
+    part = dict(start=request.start, frames=request.frames, stride=request.stride)
+    source = read_source(request.video, pipeline, request.limits, progress, **part)
+    if len(source.times) > 1:
+        for path in filter(_is_picture, outputs):
+            raise ValueError(
+                f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
+            )
     content = pipeline.encode_content(request.prompt, picture, request.settings.seed)
     structure = pipeline.structure(source.frames, request.settings.structure_blur, progress)
     latents = pipeline.sample(content, structure, request.settings, progress)
 
     if request.save_structure is not None:
         views = (np.repeat(frame[..., None], 3, axis=-1) for frame in map(to_uint8, structure))
-        _write(request.save_structure, views, source, request, audio=False)
+        write_frames(request.save_structure, views, source, request, audio=False)
     edited = pipeline.decode(latents, progress)
     if request.compare:
-        edited = _compare(source, structure, edited)
-    _write(request.output, edited, source, request, audio=True)
+        edited = compare_frames(source, structure, edited)
+    write_frames(request.output, edited, source, request, audio=True)
     return {
         "output": str(request.output),
         "frames": len(source.times),
@@ -142,9 +154,15 @@ def _is_picture(path: str | Path) -> bool:
     return str(path).lower().endswith(tuple(IMAGE_SUFFIXES))
 
 
-def _read(request: EditRequest, pipeline: Gen1Pipeline, progress: Progress) -> _Source:
-    part = dict(start=request.start, frames=request.frames, stride=request.stride)
-    with open_video(request.video, limits=request.limits, **part) as reader:
+def read_source(
+    path: str | Path, pipeline: Gen1Pipeline, limits: Limits, progress: Progress = lambda *_: None, **part: int | None
+) -> Source:
+    """Frames of a file at the model's size; `part` is `start`, `frames` and `stride` of `open_video`.
+
+    Raises:
+        MediaError: the file cannot be read, or is beyond the limits.
+    """
+    with open_video(path, limits=limits, **part) as reader:
         info = reader.info
         size = pipeline.config.working_size(info.height, info.width)
         small, times = [], []
@@ -152,16 +170,10 @@ def _read(request: EditRequest, pipeline: Gen1Pipeline, progress: Progress) -> _
             small.append(resize(frame.rgb, size))
             times.append(frame.time)
             progress("reading", len(times), max(reader.expected_frames or 0, len(times)))
-    if len(times) > 1:
-        for path in _outputs(request):
-            if _is_picture(path):
-                raise ValueError(
-                    f"{path}: a picture holds one frame, not {len(times)}; name a video or give --frames 1"
-                )
-    return _Source(info, np.stack(small), times)
+    return Source(info, np.stack(small), times)
 
 
-def _write(path: str | Path, frames: Iterator[np.ndarray], source: _Source, request: EditRequest, *, audio: bool):
+def write_frames(path: str | Path, frames: Iterator[np.ndarray], source: Source, request: EditRequest, *, audio: bool):
     """Frames to a file of the input's size and times (or of their own size, side by side)."""
     scale = (lambda frame: frame) if request.compare else lambda f: resize(f, (source.info.height, source.info.width))
     frames = map(scale, frames)
@@ -182,6 +194,7 @@ def _write(path: str | Path, frames: Iterator[np.ndarray], source: _Source, requ
             writer.write(frame, at)
 
 
-def _compare(source: _Source, structure: np.ndarray, edited: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def compare_frames(source: Source, structure: np.ndarray, edited: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Input, structure and edit beside each other, frame by frame, at the model's size."""
     for before, depth, after in zip(source.frames, structure, edited, strict=True):
         yield side_by_side([before, np.repeat(to_uint8(depth)[..., None], 3, axis=-1), after])

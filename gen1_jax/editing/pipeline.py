@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from gen1_jax.diffusion import get_sampler
-from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.editing.sampling import Conditions, GuidedSampler, Watch
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
@@ -240,9 +240,16 @@ class Gen1Pipeline:
         self, frames: Frames, structure_blur: int, progress: Progress | None = None
     ) -> Float[np.ndarray, "t h w"]:
         """The structure of frames of the model's size: blurred depth in [-1, 1], near is 1."""
+        return self.blur_structure(self.estimate_depth(frames, progress), structure_blur)
+
+    def estimate_depth(self, frames: Frames, progress: Progress | None = None) -> Float[np.ndarray, "t h w"]:
+        """Depth of frames of the model's size, normalised over the clip to [-1, 1], near is 1."""
         images = lambda chunk: jnp.asarray(chunk, jnp.float32) / 127.5 - 1
         chunks = _in_chunks(lambda x: self.depth.estimate(images(x)), frames, _reporter(progress, "depth"))
-        depth = np.asarray(normalise_depth(jnp.asarray(np.concatenate(list(chunks)))))
+        return np.asarray(normalise_depth(jnp.asarray(np.concatenate(list(chunks)))))
+
+    def blur_structure(self, depth: Float[np.ndarray, "t h w"], structure_blur: int) -> Float[np.ndarray, "t h w"]:
+        """Normalised depth, t_s times blurred."""
         blur = lambda chunk: _blur(jnp.asarray(chunk)[None], jnp.array([structure_blur]))[0]
         return np.concatenate(list(_in_chunks(blur, depth, None)))
 
@@ -260,8 +267,9 @@ class Gen1Pipeline:
         structure: Float[np.ndarray, "t h w"],
         settings: EditSettings,
         progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> Float[Array, "1 t i j c"]:
-        """Latents of the edit."""
+        """Latents of the edit; `watch` is called after each step with those that are still under way."""
         frames, height, width = structure.shape
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
         has_structure = self.config.unet.structure_channels > 0
@@ -274,7 +282,7 @@ class Gen1Pipeline:
         )
         sampler = self.sampler(settings.sampler, settings.num_inference_steps)
         shape = (1, frames, height // scale, width // scale, channels)
-        return sampler(shape, settings.seed, conditions, _reporter(progress, "sampling"))
+        return sampler(shape, settings.seed, conditions, _reporter(progress, "sampling"), watch)
 
     def sampler(self, name: str, num_inference_steps: int) -> GuidedSampler:
         """The compiled sampler of that name and number of steps, made once."""

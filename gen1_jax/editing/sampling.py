@@ -18,6 +18,9 @@ from gen1_jax.models.partition import Partition, partitioned
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
+Watch = Callable[[int, int, Array], None]
+"""Called with (steps done, steps in all, running latents): these are valid until the call returns."""
+
 
 class Conditions(NamedTuple):
     """What a sample is to follow. All of it is traced: changing a value never compiles.
@@ -42,7 +45,7 @@ class GuidedSampler:
 
     The step count, the sampler and the shapes are static; seed, content, structure, t_s and both scales are
     traced. The loop's bounds are traced too: a run without progress is one call of the compiled function,
-    one with progress is a call of that same function for each step. Only the running latents are kept.
+    one that is followed is a call of that same function for each step. Only the running latents are kept.
 
     Args:
         unet: the denoiser and its parameters.
@@ -73,7 +76,12 @@ class GuidedSampler:
         self.start = jax.jit(self._start, static_argnums=1)
 
     def __call__(
-        self, shape: tuple[int, ...], seed: int, conditions: Conditions, progress: Progress | None = None
+        self,
+        shape: tuple[int, ...],
+        seed: int,
+        conditions: Conditions,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -81,16 +89,20 @@ class GuidedSampler:
             shape: batch, frames, latent height and width, channels.
             seed: the same seed and conditions give the same latents.
             conditions: what to follow.
-            progress: called after each step.
+            progress: called after each step; what it raises ends the sampling.
+            watch: the same, with the running latents.
         """
         total = len(self.tables.timesteps)
         state = self.start(jnp.uint32(seed % 2**32), shape)
-        if progress is None:
+        if progress is None and watch is None:
             return self.advance(self.unet.params, state, conditions, 0, total).latents
         for step in range(total):
             state = self.advance(self.unet.params, state, conditions, step, step + 1)
             state.latents.block_until_ready()
-            progress(step + 1, total)
+            if progress is not None:
+                progress(step + 1, total)
+            if watch is not None:
+                watch(step + 1, total, state.latents)
         return state.latents
 
     def _start(self, seed, shape: tuple[int, ...]) -> SamplerState:

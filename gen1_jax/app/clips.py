@@ -1,0 +1,75 @@
+"""Clips that visitors look at: read once, their depth estimated once, so that t_s can be tried at no cost."""
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from gen1_jax.editing.files import Source, read_source
+from gen1_jax.editing.pipeline import Gen1Pipeline, Progress, to_uint8
+from gen1_jax.media import Limits, side_by_side
+
+_KEPT = 8  # clips in memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A clip at the model's size, and its depth.
+
+    Attributes:
+        source: the frames.
+        depth: normalised over the clip to [-1, 1], near is 1.
+    """
+
+    source: Source
+    depth: Float[np.ndarray, "t h w"]
+
+    @property
+    def description(self) -> str:
+        """Its size and length in words."""
+        info, read = self.source.info, len(self.source.times)
+        length = f"{read} frame" + "s" * (read > 1)
+        if info.frame_count is not None and info.frame_count > read:
+            length = f"the first {read} of {info.frame_count} frames"
+        height, width = self.source.frames.shape[1:3]
+        return f"{info.width}×{info.height}, {length}, seen by the model at {width}×{height}"
+
+
+class Clips:
+    """The clips looked at last. Several threads may ask; one at a time is served.
+
+    Args:
+        pipeline: estimates depth.
+        limits: refuses larger files.
+    """
+
+    def __init__(self, pipeline: Gen1Pipeline, limits: Limits):
+        self._pipeline, self._limits = pipeline, limits
+        self._clips: OrderedDict[tuple, Clip] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, video: str | Path, frames: int, progress: Progress | None = None) -> Clip:
+        """The first `frames` frames of a file.
+
+        Raises:
+            MediaError: the file cannot be read, or is beyond the limits.
+        """
+        with self._one_at_a_time:
+            key = (str(video), Path(video).stat().st_mtime_ns if Path(video).exists() else None, frames)
+            if key not in self._clips:
+                source = read_source(video, self._pipeline, self._limits, frames=frames)
+                depth = self._pipeline.estimate_depth(source.frames, progress)
+                self._clips[key] = Clip(source=source, depth=depth)
+            self._clips.move_to_end(key)
+            while len(self._clips) > _KEPT:
+                self._clips.popitem(last=False)
+            return self._clips[key]
+
+    def structure(self, clip: Clip, structure_blur: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The middle frame, and beside it its structure at t_s."""
+        middle = len(clip.depth) // 2
+        depth = self._pipeline.blur_structure(clip.depth[middle : middle + 1], structure_blur)[0]
+        return side_by_side([clip.source.frames[middle], np.repeat(to_uint8(depth)[..., None], 3, axis=-1)])

@@ -1,0 +1,40 @@
+"""The `gen1 edit` command that does what an edit of the page does."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+from gen1_jax.editing.files import EditRequest
+from gen1_jax.editing.pipeline import EditSettings
+
+_OPTIONS = {
+    "structure_blur": "--structure-blur",
+    "guidance_scale": "--guidance-scale",
+    "temporal_guidance_scale": "--temporal-guidance-scale",
+    "num_inference_steps": "--steps",
+    "seed": "--seed",
+    "sampler": "--sampler",
+}
+
+
+def command_text(request: EditRequest) -> str:
+    """A line for a POSIX shell. What is left at its default is left out; paths are those of the request."""
+    words = ["gen1", "edit", _argument(request.video), "-o", _argument(request.output)]
+    words += _option("--prompt", request.prompt) + _option("--image", request.image)
+    settings, defaults = dataclasses.asdict(request.settings), dataclasses.asdict(EditSettings())
+    for name, option in _OPTIONS.items():
+        words += _option(option, settings[name] if settings[name] != defaults[name] else None)
+    words += _option("--frames", request.frames)
+    words += _option("--model", request.model if str(request.model) != "nano" else None)
+    return shlex.join(words)
+
+
+def _argument(path: str | Path) -> str:
+    """A path that no parser takes for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _option(name: str, value: object | None) -> list[str]:
+    if value is None:
+        return []
+    return [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]

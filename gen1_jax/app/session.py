@@ -1,0 +1,194 @@
+"""Everything that the page can do, without the page."""
+
+import contextlib
+import dataclasses
+import filecmp
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gen1_jax.app.clips import Clips
+from gen1_jax.app.command_text import command_text
+from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
+from gen1_jax.editing.files import EditRequest, compare_frames, write_frames
+from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.media import Limits, MediaError, read_image
+from gen1_jax.training.workdir import open_trained
+
+DEMO_CLIP = Path(__file__).parents[1] / "assets" / "demo.mp4"
+_PREVIEWS = 10  # of the running latents in an edit
+_KEPT = 8  # edits on disk
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AppOptions:
+    """What `gen1 app` serves.
+
+    Attributes:
+        model: name of a model that ships, a model folder, or a training workdir.
+        max_upload_mb: MB (2**20 bytes) of an uploaded file at most.
+        max_frames: frames of an edit at most.
+    """
+
+    model: str = "nano"
+    max_upload_mb: int = 64
+    max_frames: int = 64
+
+    def __post_init__(self):
+        for name in ("max_upload_mb", "max_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+
+
+class EditSession:
+    """A model and the visitors who share it. A context manager, whose files are gone when it ends.
+
+    Args:
+        options: what to serve.
+
+    Attributes:
+        folder: temporary, for all that is written.
+        warning: one line that every visitor should see, or None.
+
+    Raises:
+        FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
+    """
+
+    def __init__(self, options: AppOptions):
+        self.options = options
+        self.limits = Limits(max_bytes=options.max_upload_mb * 2**20, max_frames=options.max_frames)
+        source = open_trained(options.model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the page shows it
+            self.pipeline = Gen1Pipeline(source)
+        self.warning = source.warning
+        self._clips = Clips(self.pipeline, self.limits)
+        self._queue = EditQueue(self._edit)
+        self._numbers = itertools.count()
+        self._temporary = tempfile.TemporaryDirectory(prefix="gen1_app_")
+        self.folder = Path(self._temporary.name)
+
+    def __enter__(self) -> "EditSession":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.close()
+        self._temporary.cleanup()
+
+    def structure(self, video: str | None, structure_blur: int, frames: int) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+        """The middle frame beside its structure at t_s, and a description of the clip. Nothing is sampled.
+
+        Raises:
+            ValueError: no clip, or one that cannot be read (`MediaError`); the file is called by its own name.
+        """
+        with _named(video):
+            clip = self._clips(_chosen(video), frames)
+        return self._clips.structure(clip, structure_blur), clip.description
+
+    def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture that gives the content.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        with _named(image):
+            return read_image(image, self.limits)
+
+    def request(
+        self, video: str | None, *, prompt: str | None, image: str | None, frames: int, settings: EditSettings
+    ) -> EditRequest:
+        """What an edit of a clip is to be.
+
+        Raises:
+            ValueError: there is no clip, or not exactly one of prompt and image.
+        """
+        clip = Path(_chosen(video))
+        return EditRequest(
+            video=clip,
+            output=f"{clip.stem}_edit.mp4",
+            prompt=prompt,
+            image=image,
+            model=self.options.model,
+            settings=settings,
+            frames=frames,
+            limits=self.limits,
+        )
+
+    def command(self, request: EditRequest) -> str:
+        """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names."""
+        video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
+        image = None if request.image is None else Path(request.image).name
+        return command_text(dataclasses.replace(request, video=video, image=image))
+
+    def submit(self, request: EditRequest, visitor: object) -> EditJob:
+        """Queue an edit; what the visitor had in the queue is cancelled.
+
+        Raises:
+            ValueError: the queue is full.
+        """
+        return self._queue.submit(request, visitor)
+
+    def cancel(self, visitor: object) -> None:
+        """Cancel the edit of a visitor: the device is free after the step that it is at."""
+        self._queue.cancel(visitor)
+
+    def _edit(self, job: EditJob, request: EditRequest) -> EditFiles:
+        """What `edit_file` does, with the clip's depth from memory and with pictures on the way."""
+        settings, pipeline = request.settings, self.pipeline
+
+        def show(done: int, total: int, latents) -> None:
+            if done % max(1, total // _PREVIEWS) == 0 and done < total:
+                middle = latents.shape[1] // 2
+                job.update(picture=next(pipeline.decode(latents[:, middle : middle + 1])))
+
+        with _named(request.video), _named(request.image):
+            picture = None if request.image is None else read_image(request.image, request.limits)
+            clip = self._clips(request.video, request.frames, job.report)
+            job.report("content", 0, 1)
+            content = pipeline.encode_content(request.prompt, picture, settings.seed)
+            structure = pipeline.blur_structure(clip.depth, settings.structure_blur)
+            latents = pipeline.sample(content, structure, settings, job.report, show)
+            edited = list(pipeline.decode(latents, job.report))
+            compared = compare_frames(clip.source, structure, iter(edited))
+            folder = self._new_folder()
+            files = EditFiles(edit=folder / request.output, comparison=folder / "comparison.mp4")
+            write_frames(files.edit, iter(edited), clip.source, request, audio=True)
+            write_frames(
+                files.comparison, compared, clip.source, dataclasses.replace(request, compare=True), audio=True
+            )
+        return files
+
+    def _new_folder(self) -> Path:
+        """For the files of one edit; those of the oldest one go."""
+        number = next(self._numbers)
+        shutil.rmtree(self.folder / f"edit_{number - _KEPT}", ignore_errors=True)
+        folder = self.folder / f"edit_{number}"
+        folder.mkdir()
+        return folder
+
+
+def _is_demo(video: str | Path) -> bool:
+    """Whether it is the demo clip, or the copy of it that the page serves."""
+    path = Path(video)
+    return path.name == DEMO_CLIP.name and path.exists() and filecmp.cmp(path, DEMO_CLIP, shallow=False)
+
+
+def _chosen(video: str | None) -> str:
+    if not video:
+        raise ValueError("choose a clip first")
+    return video
+
+
+@contextlib.contextmanager
+def _named(path: str | Path | None) -> Iterator[None]:
+    """MediaErrors about a file of a temporary folder call it by its own name."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(str(error).replace(f"{path}", Path(path or "").name)) from error

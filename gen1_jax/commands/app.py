@@ -1,0 +1,53 @@
+"""`gen1 app`."""
+
+import argparse
+import importlib.util
+import signal
+import threading
+
+from gen1_jax.commands.common import command, use_compilation_cache
+
+
+def add_app(commands) -> None:
+    """Declare `gen1 app`."""
+    parser = command(
+        commands,
+        "app",
+        _app,
+        "edit in the browser: a page for this machine, or for those who can reach it",
+        "gen1 app --model nano --port 7860",
+    )
+    parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, metavar="N", help="(the first free one from 7860)")
+    limits = parser.add_argument_group("limits on the input")
+    limits.add_argument("--max-upload-mb", type=int, default=64, metavar="MB", help="size of an uploaded file (64)")
+    limits.add_argument("--max-frames", type=int, default=64, metavar="N", help="frames of an edit (64)")
+
+
+def _app(args: argparse.Namespace) -> None:
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError('gen1 app needs gradio: pip install "gen1-jax[app]"')
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise ValueError(f"--port must be 1 to 65535, got {args.port}")
+    from gen1_jax.app.session import AppOptions, EditSession
+
+    options = AppOptions(model=args.model, max_upload_mb=args.max_upload_mb, max_frames=args.max_frames)
+    use_compilation_cache()
+    with EditSession(options) as session:
+        from gen1_jax.app.page import Page
+
+        page = Page(session)
+        try:
+            print(f"gen1 app: {page.serve(args.host, args.port)} (Ctrl-C ends it)", flush=True)
+            _wait_for_the_end()
+        finally:
+            page.close()
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl-C or SIGTERM, which both end it in good order: temporary files are removed."""
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end.set())
+    end.wait()

@@ -1,0 +1,21 @@
+import pytest
+from app_clips import write_clip
+
+from gen1_jax.app.session import AppOptions, EditSession
+
+
+@pytest.fixture(scope="session")
+def session(tiny_model):
+    with EditSession(AppOptions(model=str(tiny_model), max_upload_mb=1, max_frames=12)) as session:
+        yield session
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "my clip.mp4")
+
+
+@pytest.fixture
+def broken(tmp_path):
+    (tmp_path / "broken.mp4").write_text("not a video\n" * 100)
+    return tmp_path / "broken.mp4"

@@ -1,0 +1,213 @@
+"""What the page can do, without the page and without Gradio."""
+
+import importlib.util
+import itertools
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from app_clips import write_clip
+
+from gen1_jax.app.command_text import command_text
+from gen1_jax.app.session import DEMO_CLIP, AppOptions, EditSession
+from gen1_jax.cli import _parse, main
+from gen1_jax.editing.files import EditRequest
+from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.media import Limits, open_video, write_image
+
+SETTINGS = EditSettings(structure_blur=2, guidance_scale=5.5, num_inference_steps=3, seed=4)
+
+
+def frames_of(path):
+    with open_video(path) as reader:
+        return np.stack([frame.rgb for frame in reader])
+
+
+def request_of(session, video, settings=SETTINGS, prompt="gold", image=None, frames=4):
+    return session.request(str(video), prompt=prompt, image=image, frames=frames, settings=settings)
+
+
+def final(job):
+    return list(job.states())[-1]
+
+
+def test_the_slider_changes_the_structure_and_estimates_depth_once(session, clip, monkeypatch):
+    estimated = []
+
+    def estimate(frames, progress):
+        estimated.append(len(frames))
+        return np.random.default_rng(0).uniform(-1, 1, frames.shape[:3]).astype(np.float32)
+
+    monkeypatch.setattr(session.pipeline, "estimate_depth", estimate)
+    views = [session.structure(str(clip), level, 4) for level in (0, 3, 7, 0)]
+    assert estimated == [4]
+    assert views[0][1] == "48×32, the first 4 of 5 frames, seen by the model at 20×12"
+    pictures = [picture for picture, _ in views]
+    width = (pictures[0].shape[1] - 4) // 2
+    for one, other in itertools.pairwise(pictures):
+        assert (one[:, :width] == other[:, :width]).all()  # the input
+        assert (one[:, -width:] != other[:, -width:]).any()
+    np.testing.assert_array_equal(pictures[0], pictures[3])
+    session.structure(str(clip), 0, 5)
+    assert estimated == [4, 5]  # depth is normalised over the frames that are edited
+
+
+def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
+    request = request_of(session, clip)
+    job = session.submit(request, "visitor")
+    states = list(job.states())
+    assert states[-1].stage == "done", states[-1].message
+    text = session.command(request)
+    assert shlex.split(text)[:3] == ["gen1", "edit", "my clip.mp4"]
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(text)[1:], "--json"]) == 0
+    np.testing.assert_array_equal(frames_of("my clip_edit.mp4"), frames_of(states[-1].files.edit))
+    assert frames_of(states[-1].files.edit).shape == (4, 32, 48, 3)
+    assert frames_of(states[-1].files.comparison).shape == (4, 12, 3 * 20 + 2 * 4, 3)
+
+
+def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
+    clip_read = session._clips(clip, 4)
+    content = session.pipeline.encode_content("gold", None, 4)
+    session.pipeline.sample(content, clip_read.depth, SETTINGS)  # in one call, watched by nobody
+    compiled = session.pipeline.sampler("ddim", 3).advance._cache_size()
+    state = final(session.submit(request_of(session, clip), "visitor"))
+    assert state.stage == "done" and state.picture.shape == (12, 20, 3)
+    assert (state.picture != frames_of(state.files.comparison)[2][:, -20:]).any()
+    assert session.pipeline.sampler("ddim", 3).advance._cache_size() == compiled
+
+
+def test_a_picture_gives_the_content(session, clip, tmp_path):
+    picture = tmp_path / "content.png"
+    write_image(picture, np.random.default_rng(3).integers(0, 256, (40, 30, 3), np.uint8))
+    assert session.picture(str(picture)).shape == (40, 30, 3)
+    request = request_of(session, clip, prompt=None, image=str(picture))
+    assert "--image content.png" in session.command(request)
+    assert final(session.submit(request, "visitor")).stage == "done"
+
+
+def test_cancelling_frees_the_device(session, clip):
+    job = session.submit(request_of(session, clip, EditSettings(num_inference_steps=1000)), "one")
+    next(state for state in job.states() if state.stage == "sampling")
+    waiting = session.submit(request_of(session, clip), "other")
+    session.cancel("one")
+    assert final(job).stage == "cancelled"
+    assert final(waiting).stage == "done"
+
+
+@pytest.mark.parametrize(
+    ("settings", "content", "video"),
+    [
+        (EditSettings(), {"prompt": "it's a “car” $HOME"}, "a b.mp4"),
+        (EditSettings(seed=2**40, guidance_scale=-0.00001), {"prompt": "-x --model y"}, "-o.mp4"),
+        (
+            EditSettings(sampler="dpm++", temporal_guidance_scale=1 / 3, num_inference_steps=7, structure_blur=7),
+            {"image": "-p.png"},
+            "'.mp4",
+        ),
+    ],
+)
+def test_the_command_parses_to_the_same_edit(settings, content, video):
+    request = EditRequest(video=video, output="o.mp4", settings=settings, model="some model", frames=3, **content)
+    program, *arguments = shlex.split(command_text(request))
+    assert program == "gen1"
+    args = _parse(arguments)
+    assert Path(args.video) == Path(video) and args.output == "o.mp4"
+    assert (args.prompt, args.image) == (content.get("prompt"), content.get("image"))
+    assert (args.model, args.frames, args.start, args.stride) == ("some model", 3, 0, 1)
+    parsed = (args.structure_blur, args.guidance_scale, args.temporal_guidance_scale, args.steps, args.seed)
+    assert args.sampler == settings.sampler
+    assert parsed == (
+        settings.structure_blur,
+        settings.guidance_scale,
+        settings.temporal_guidance_scale,
+        settings.num_inference_steps,
+        settings.seed,
+    )
+
+
+def test_the_demo_clip_is_named_where_it_lies(session, tmp_path):
+    served = tmp_path / "demo.mp4"
+    served.write_bytes(DEMO_CLIP.read_bytes())
+    assert f" {DEMO_CLIP} " in session.command(request_of(session, served))
+    write_clip(served)
+    assert " demo.mp4 " in session.command(request_of(session, served))
+
+
+def test_wrong_files_are_one_line_with_their_own_name(session, clip, broken, tmp_path):
+    large = tmp_path / "large.mp4"
+    large.write_bytes(bytes(2**20 + 1))
+    long = write_clip(tmp_path / "long.mp4", frames=14)
+    for path, frames, word in [
+        (broken, 4, "not a video"),
+        (large, 4, "bytes"),
+        (long, 14, "--max-frames"),
+        (tmp_path / "gone.mp4", 4, "no such file"),
+    ]:
+        with pytest.raises(ValueError, match=word) as caught:
+            session.structure(str(path), 0, frames)
+        assert str(caught.value).startswith(f"{path.name}: ") and "\n" not in str(caught.value)
+        state = final(session.submit(request_of(session, path, frames=frames), "visitor"))
+        assert state.stage == "failed" and state.message == str(caught.value)
+    with pytest.raises(ValueError, match=r"^broken\.mp4: not a picture"):
+        session.picture(str(broken))
+    assert session.structure(str(long), 0, 12)[1].startswith("48×32, the first 12 of 14 frames")
+
+
+def test_wrong_requests_are_refused(session, clip):
+    for change, message in [
+        ({"prompt": " "}, "empty"),
+        ({"prompt": None}, "either"),
+        ({"video": ""}, "choose a clip"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            request_of(session, **({"video": clip} | change))
+    for wrong in ({"max_frames": 0}, {"max_upload_mb": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            AppOptions(**wrong)
+
+
+def test_old_edits_go_and_in_the_end_everything(tiny_model, clip):
+    with EditSession(AppOptions(model=str(tiny_model))) as session:
+        assert session.limits == Limits(max_bytes=64 * 2**20, max_frames=64)
+        first = session._new_folder()
+        for _ in range(7):
+            session._new_folder()
+        assert first.is_dir()
+        session._new_folder()
+        assert not first.is_dir() and len(list(session.folder.iterdir())) == 8
+        job = session.submit(request_of(session, clip, EditSettings(num_inference_steps=1000)), "visitor")
+    assert job.state.stage == "cancelled" and not session.folder.exists()
+
+
+def test_untrained_nano_warns():
+    with EditSession(AppOptions()) as session:
+        assert session.warning is None or "no trained weights" in session.warning
+
+
+def test_without_gradio_one_line_says_what_to_install():
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'gradio' else find(name, *rest)\n"
+        "from gen1_jax.cli import main\n"
+        "sys.exit(main(['app']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr == 'gen1: gen1 app needs gradio: pip install "gen1-jax[app]"\n'
+
+
+@pytest.mark.parametrize("option", ["--max-frames=0", "--max-upload-mb=0", "--port=0", "--port=70000", "--share"])
+def test_wrong_options_are_one_line(option, capsys):
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("gradio is not installed")
+    try:
+        code = main(["app", option])
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    err = capsys.readouterr().err
+    assert code == 2 and len(err.splitlines()) == 1 and option.split("=")[0] in err
