@@ -145,12 +145,12 @@ def _damage(path, damage):
 def test_a_full_disk(prior, unbroken, tmp_path):
     prior.finish(tmp_path, "--stage", "1")
     run = prior.run(tmp_path, largest_file=300_000)  # arrays of a checkpoint take more
-    assert run.wait() == 2 and "File too large" in run.said[0] and len(run.said) == 1
+    assert run.wait() == 2 and "File too large" in run.errors[0] and len(run.errors) == 1
     last = f"cannot be written to {tmp_path}/checkpoints (the last good one is of step {STEPS})"
-    assert last in run.said[0] and checkpoint_steps(tmp_path)[-1] == STEPS
+    assert last in run.errors[0] and checkpoint_steps(tmp_path)[-1] == STEPS
     before = (tmp_path / "log.jsonl").read_bytes()
-    run = prior.run(tmp_path, largest_file=100)
-    assert run.wait() == 2 and run.text == f"gen1: [Errno 27] File too large: '{tmp_path}/log.jsonl'\n"
+    run = prior.run(tmp_path, largest_file=1000)  # its own words are a file, too
+    assert run.wait() == 2 and run.errors == [f"gen1: [Errno 27] File too large: '{tmp_path}/log.jsonl'"]
     assert (tmp_path / "log.jsonl").read_bytes() == before
     prior.finish(tmp_path)
     assert_same_run(tmp_path, unbroken, END)

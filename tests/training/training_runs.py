@@ -100,6 +100,11 @@ class Run:
         """The lines of the program itself on stderr."""
         return [line for line in self.text.splitlines() if line.startswith("gen1: ")]
 
+    @property
+    def errors(self) -> list[str]:
+        """Those that are no warnings, as JAX gives when its cache cannot be written."""
+        return [line for line in self.said if not line.startswith("gen1: warning: ")]
+
     def until(self, happened: Callable[[], bool], timeout: float = 60) -> bool:
         """Waits for it; whether it happened before the process ended."""
         deadline = time.monotonic() + timeout
