@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns its exit code: 0, 2 for wrong input, 130 for Ctrl-C, 1 for a fault of this program."""
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
-    if not args.debug:
-        sys.unraisablehook = _report_unraisable
+    if not args.debug:  # Orbax's threads print what it also raises, in the middle of our one line
+        sys.unraisablehook = lambda _: None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for library in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # how they go about things; errors are raised
@@ -52,21 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        # One line: what threads of libraries, left in the middle of their work, say of it afterwards is not ours.
-        sys.unraisablehook = threading.excepthook = lambda *_: None
+        threading.excepthook = lambda _: None  # nor is what threads say that this leaves in the middle of their work
         wrong_input = isinstance(error, ValueError | OSError)
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"gen1: {text}" if wrong_input else f"gen1: {type(error).__name__}: {text}", file=sys.stderr)
         return USAGE if wrong_input else _FAILURE
-
-
-_unraisablehook = sys.unraisablehook
-
-
-def _report_unraisable(unraisable) -> None:
-    """As before, but for the threads of libraries: Orbax's print what it also raises, in the middle of our line."""
-    if threading.current_thread() is threading.main_thread():
-        _unraisablehook(unraisable)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

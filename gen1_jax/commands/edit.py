@@ -21,7 +21,7 @@ def add_edit(commands) -> None:
     )
     parser.add_argument("--prompt", metavar="TEXT", help="the content in words")
     parser.add_argument("--image", metavar="FILE", help="the content as a picture")
-    _add_settings(parser)
+    add_settings(parser)
     part = parser.add_argument_group("the part of the video")
     part.add_argument("--start", type=int, default=0, metavar="N", help="index of the first frame (0)")
     part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
@@ -49,7 +49,7 @@ def _edit(args) -> None:
         prompt=args.prompt,
         image=args.image,
         model=args.model,
-        settings=_settings(args),
+        settings=settings_of(args),
         start=args.start,
         frames=args.frames,
         stride=args.stride,
@@ -72,7 +72,7 @@ def add_demo(commands) -> None:
     )
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
-    _add_settings(parser)
+    add_settings(parser)
     parser.set_defaults(steps=20)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
@@ -82,12 +82,13 @@ def _demo(args) -> None:
 
     clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
     request = EditRequest(
-        video=clip, output=args.output, prompt=args.prompt, model=args.model, settings=_settings(args), compare=True
+        video=clip, output=args.output, prompt=args.prompt, model=args.model, settings=settings_of(args), compare=True
     )
     _run_edit(request, as_json=args.json)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare the model, and the numbers of an edit."""
     group = parser.add_argument_group("the edit")
     group.add_argument(
         "--structure-blur", type=int, default=0, metavar="0..7", help="t_s: detail of the structure given up (0)"
@@ -108,7 +109,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
 
 
-def _settings(args):
+def settings_of(args: argparse.Namespace):
+    """The `EditSettings` of what `add_settings` declared."""
     from gen1_jax.editing.pipeline import EditSettings
 
     return EditSettings(

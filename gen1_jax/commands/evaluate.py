@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.edit import add_settings, settings_of
 
 
 def add_evaluate(commands) -> None:
@@ -15,7 +16,6 @@ def add_evaluate(commands) -> None:
         "score edits of held-out synthetic worlds against the render of the right answer",
         "gen1 evaluate --model nano --benchmark worlds --clips 256 --out benchmark",
     )
-    parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.add_argument("--benchmark", choices=("worlds",), default="worlds", help="(worlds)")
     parser.add_argument("--out", required=True, metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="held-out edits (256)")
@@ -23,33 +23,19 @@ def add_evaluate(commands) -> None:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="PATTERN", help='methods, as "SDEdit*" and "structure_blur=*" (all)'
     )
-    parser.add_argument("--structure-blur", type=int, default=0, metavar="0..7", help="t_s of the edit (0)")
-    parser.add_argument("--guidance-scale", type=float, default=7.5, metavar="W", help="w of the edit (7.5)")
-    parser.add_argument("--temporal-guidance-scale", type=float, default=1.0, metavar="WT", help="w_t of the edit (1)")
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of the edit (50)")
-    parser.add_argument("--sampler", default="ddim", help="ddim or dpm++ (ddim)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of worlds and edits (0)")
+    add_settings(parser)
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON, and no progress")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from gen1_jax.data.processes import ProgressLine
-    from gen1_jax.editing.pipeline import EditSettings
     from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
     from gen1_jax.evaluation.report import write_report
     from gen1_jax.training.workdir import open_trained
 
     use_compilation_cache()
-    settings = EditSettings(
-        structure_blur=args.structure_blur,
-        guidance_scale=args.guidance_scale,
-        temporal_guidance_scale=args.temporal_guidance_scale,
-        num_inference_steps=args.steps,
-        sampler=args.sampler,
-        seed=args.seed,
-    )
     config = BenchmarkConfig(
-        clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings, only=tuple(args.only)
+        clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings_of(args), only=tuple(args.only)
     )
     out = Path(args.out)
     with ProgressLine("evaluate", "methods", enabled=not args.json) as progress:

@@ -10,7 +10,7 @@ Frames go through depth, encoder and decoder in chunks of one shape, so neither 
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
 from gen1_jax.diffusion import get_sampler
@@ -35,6 +35,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage ("depth", "structure", "sampling", "decoding"), units done and units in all."""
 
 _blur = jax.jit(blur_depth)
+_PRIOR_GUIDANCE = 4.0  # Karlo's
 _CHUNK = 8  # frames that depth, encoder and decoder see at once
 
 
@@ -219,14 +220,25 @@ class Gen1Pipeline:
             raise ValueError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
         if image is not None:
             return self._encode_picture(image)[:, None]
+        return self.encode_prompts([prompt], jax.random.key(seed % 2**32))[:, None]
+
+    def encode_prompts(self, prompts: Sequence[str], key: PRNGKeyArray) -> Float[Array, "n d"]:
+        """What the prior makes of prompts: image embeddings of CLIP.
+
+        Raises:
+            ValueError: the model has no prior.
+        """
         if self.prior is None:
             raise ValueError(f"{self.source.name} has no prior, so it cannot take a prompt: give an image")
-        if (count := self.tokenizer.token_count(prompt)) > self.tokenizer.length:
-            warnings.warn(f"the prompt has {count} tokens, the last of {self.tokenizer.length} are cut", stacklevel=3)
-        ids, mask = self.tokenizer([prompt, ""])
-        embeddings, hidden_states = self.clip.encode_text_tokens(ids)
-        text, empty = ([x[i : i + 1] for x in (embeddings, hidden_states, mask)] for i in (0, 1))
-        return self.prior.sample(*text, jax.random.key(seed % 2**32), jnp.float32(4.0), *empty)[:, None]
+        for count in map(self.tokenizer.token_count, prompts):
+            if count > self.tokenizer.length:
+                warnings.warn(
+                    f"the prompt has {count} tokens, the last of {self.tokenizer.length} are cut", stacklevel=4
+                )
+        ids, mask = self.tokenizer([*prompts, ""])
+        embeddings, states = self.clip.encode_text_tokens(ids)
+        text, empty = ([x[part] for x in (embeddings, states, mask)] for part in (slice(-1), slice(-1, None)))
+        return self.prior.sample(*text, key, jnp.float32(_PRIOR_GUIDANCE), *empty)
 
     def _encode_picture(self, image: np.ndarray) -> Float[Array, "1 d"]:
         """CLIP embedding of one picture, brought near the size that CLIP sees so that one compilation serves most."""

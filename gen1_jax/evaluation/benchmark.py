@@ -106,7 +106,7 @@ def run_benchmark(
         if not _file(folder, method).exists():
             _measure(scorer(), method, folder)
     report("done", len(chosen), len(chosen))
-    return summarise(out, worlds, identity, config.chosen())
+    return summarise(out, worlds, identity, chosen)
 
 
 def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], chosen: Iterable[Method]) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
 from gen1_jax.editing.sampling import Conditions
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.structure import normalise_depth, structure_images
-
-PRIOR_GUIDANCE = 4.0  # as of `Gen1Pipeline`
+from gen1_jax.training.examples import to_images
 
 Clips = UInt8[np.ndarray, "n t h w 3"]
 
@@ -89,7 +88,9 @@ class Editor:
 
     def estimate_depth(self, clips: Clips) -> Float32[np.ndarray, "n t h w"]:
         """Inverse depth of every frame by the model's network."""
-        return self._of_frames(lambda x: self.pipeline.depth.estimate(_images(x), frames_per_chunk=len(x)), clips)
+        return self._of_frames(
+            lambda x: self.pipeline.depth.estimate(to_images(jnp.asarray(x)), frames_per_chunk=len(x)), clips
+        )
 
     def _batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
         """Indices, the last batch filled up."""
@@ -106,20 +107,15 @@ class Editor:
         return np.concatenate(outputs)[: len(clips)]
 
     def _contents(self) -> Float32[np.ndarray, "n d"]:
-        prior, clip = self.pipeline.prior, self.pipeline.clip
-        if prior is None:
-            raise ValueError(f"{self.pipeline.source.name} has no prior, so it cannot take the prompts")
         contents = []
         for indices in self._batches():
-            ids, mask = self.pipeline.tokenizer([*(self.worlds.prompts[i] for i in indices), ""])
-            embeddings, states = clip.encode_text_tokens(ids)
-            text, empty = ((embeddings[s], states[s], mask[s]) for s in (slice(-1), slice(-1, None)))
             key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
-            contents.append(np.asarray(prior.sample(*text, key, jnp.float32(PRIOR_GUIDANCE), *empty)))
+            prompts = [self.worlds.prompts[i] for i in indices]
+            contents.append(np.asarray(self.pipeline.encode_prompts(prompts, key)))
         return np.concatenate(contents)[: len(self.worlds)]
 
     def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
-        return self.pipeline.vae.images_to_latents(_images(frames))
+        return self.pipeline.vae.images_to_latents(to_images(jnp.asarray(frames)))
 
     def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
         return self.pipeline.vae.latents_to_images(latents)
@@ -169,7 +165,3 @@ def _noise(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " 
     """Of every clip its own, whatever the batch."""
     draw = lambda index: jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), shape)
     return jax.vmap(draw)(indices)
-
-
-def _images(frames: UInt8[np.ndarray, "*dims"]) -> Float[Array, "*dims"]:
-    return jnp.asarray(frames, jnp.float32) / 127.5 - 1
