@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The stages in the paper's proportions, but for the first: there is no image model to start from."""
+    """Short stages without structure, for there is no image model to keep; edits use what the others learn."""
     sources = ("worlds_latents",)  # another folder: --config.data.video.sources="('mine',)", and image.sources
     return ConfigDict(
         dict(
@@ -27,16 +27,15 @@ def get_config() -> ConfigDict:
                 threads=8,
             ),
             stages=(
-                dict(name="images", steps=10_000, image_probability=1.0, structure=False),
-                dict(name="videos", steps=10_000, structure=False),
-                dict(name="structure", steps=10_000, structure_levels=(0, 0)),
-                dict(name="levels", steps=10_000, structure_levels=(0, 7)),
+                dict(name="images", steps=1_000, image_probability=1.0, structure=False),
+                dict(name="videos", steps=1_000, structure=False),
+                dict(name="structure", steps=5_000, structure_levels=(0, 0)),
+                dict(name="levels", steps=5_000, structure_levels=(0, 7)),
             ),
-            optimizer=dict(learning_rate=4e-4, warmup_steps=500, schedule="cosine", final_fraction=0.05),
+            optimizer=dict(learning_rate=5e-4, warmup_steps=300, schedule="cosine", ema_decay=0.999),
             unet=dict(content_dropout=0.1),
             dtype="bfloat16",
             log_every=50,
-            checkpoint=dict(every=1000, keep=2),
-            preview=dict(every=5000, num_inference_steps=25),
+            checkpoint=dict(every=2000, keep=2),
         )
     )

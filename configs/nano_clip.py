@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
                 threads=8,
                 flip_probability=0.0,
             ),
-            stages=(dict(name="clip", steps=10_000),),
-            optimizer=dict(learning_rate=5e-4, warmup_steps=500, schedule="cosine", weight_decay=0.1, ema_decay=0.999),
+            stages=(dict(name="clip", steps=2_000),),
+            optimizer=dict(learning_rate=1e-3, warmup_steps=300, schedule="cosine", weight_decay=0.1, ema_decay=0.999),
             checkpoint=dict(every=1000, keep=2),
         )
     )

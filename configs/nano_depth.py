@@ -21,8 +21,8 @@ def get_config() -> ConfigDict:
                 in_memory=True,
                 threads=8,
             ),
-            stages=(dict(name="depth", steps=15_000),),
-            optimizer=dict(learning_rate=5e-4, warmup_steps=500, schedule="cosine", ema_decay=0.999),
+            stages=(dict(name="depth", steps=6_000),),
+            optimizer=dict(learning_rate=5e-4, warmup_steps=300, schedule="cosine", ema_decay=0.999),
             checkpoint=dict(every=1000, keep=2),
         )
     )

@@ -2,15 +2,17 @@
 # nano from nothing: worlds, the five networks, the model folder. Run it again to go on where it stopped.
 #
 #   launch/nano.sh DIR              everything, one after the other
-#   launch/nano.sh DIR TARGET...    some of it, as "CUDA_VISIBLE_DEVICES=1 launch/nano.sh DIR clip depth"
+#   launch/nano.sh DIR TARGET...    some of it, as "launch/nano.sh DIR worlds networks encoders"
 #
-# Targets: worlds | vae, clip, depth (in any order, also at once) | encoders | latents | prior | conditioned | unet | nano
-# CLIPS (20000) synthetic clips. PROCESSES (1) that render and encode; several on one GPU share its memory:
-# XLA_PYTHON_CLIENT_PREALLOCATE=false. TRAIN: more arguments of every gen1 train, say "--config.log_every=10".
+# Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
+# GPUS (those that nvidia-smi lists): worlds and networks are divided among them by hand, latents and unet by JAX.
+# CLIPS (20000) synthetic clips. PROCESSES (5) that render on a GPU. TRAIN: more arguments of every gen1 train, say
+# "--config.log_every=10".
 set -euo pipefail
-configs=$(cd "$(dirname "$0")/../configs" && pwd)
+self=$(realpath "$0")
+configs=$(dirname "$self")/../configs
+gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
 clips=${CLIPS:-20000}
-processes=${PROCESSES:-1}
 read -r -a more <<<"${TRAIN:-}"
 mkdir -p "${1:?usage: launch/nano.sh DIR [TARGET...]}"
 cd "$1"
@@ -20,16 +22,46 @@ train() { # train RECIPE WORKDIR MODEL: a network beside those of the model, whi
     gen1 train --config "$configs/$1.py" --workdir "runs/$2" --config.model="$3" ${more[@]+"${more[@]}"}
 }
 
-test $# -gt 0 || set -- worlds vae clip depth encoders latents prior conditioned unet nano
+render() { # render ARGUMENT...: a share of the worlds
+    gen1 render --clips "$clips" --frames 8 --size 128 --out worlds "$@"
+}
+
+worlds() {
+    if test "$gpus" = 0; then render --processes "$(nproc)" && return; fi
+    render --batch-size 16 --process-count "$((clips / 16 + 1))" # one file: what it compiles, the others find
+    for ((gpu = 0; gpu < gpus; gpu++)); do
+        CUDA_VISIBLE_DEVICES=$gpu XLA_PYTHON_CLIENT_PREALLOCATE=false render --batch-size 16 \
+            --processes "${PROCESSES:-5}" --process-index "$gpu" --process-count "$gpus" &
+    done
+    all_of "$gpus"
+}
+
+networks() { # all at once: each of them waits for its data a good part of the time
+    if test "$gpus" = 0; then "$self" . vae depth clip prior && return; fi
+    export XLA_PYTHON_CLIENT_MEM_FRACTION=0.3
+    CUDA_VISIBLE_DEVICES=0 "$self" . vae &
+    CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . depth &
+    CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . clip prior &
+    all_of 3
+}
+
+all_of() { # all_of N: as many jobs; the first that fails ends the script, and the script the others
+    for ((job = 0; job < $1; job++)); do wait -n; done
+}
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+
+test $# -gt 0 || set -- worlds networks encoders latents unet nano
 for target; do
     case $target in
-    worlds) gen1 render --clips "$clips" --frames 8 --size 128 --batch-size 16 --processes "$processes" --out worlds ;;
+    worlds | networks) "$target" ;;
     vae | clip | depth) train "nano_$target" "$target" nano ;;
-    encoders) test -d encoders || gen1 export --model nano --parts vae=runs/vae clip=runs/clip depth=runs/depth -o encoders ;;
-    latents) gen1 precompute --data worlds --model encoders --size 128x128 --processes "$processes" --out worlds_latents ;;
-    prior) train prior prior encoders ;;
-    conditioned) test -d conditioned || gen1 export --model runs/prior -o conditioned ;;
-    unet) train nano unet conditioned ;;
+    prior) train nano_prior prior runs/clip ;;
+    encoders) # as they will ship, so that the U-Net learns on the latents of the very weights it is used with
+        parts=(vae=runs/vae clip=runs/clip depth=runs/depth prior=runs/prior)
+        test -d encoders || gen1 export --model nano --parts "${parts[@]}" --dtype bfloat16 -o encoders
+        ;;
+    latents) gen1 precompute --data worlds --model ./encoders --size 128x128 --out worlds_latents ;;
+    unet) train nano unet ./encoders ;;
     nano) test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;
     esac

@@ -29,8 +29,9 @@ def _implementation(query: Array, key: Array) -> str:
     platform = _platform.get() or jax.default_backend()
     if platform != "gpu" or query.dtype not in (jnp.bfloat16, jnp.float16):
         return "xla"
-    head_size, key_length = query.shape[-1], key.shape[1]
-    fused = head_size % 8 == 0 and head_size <= 256 and key_length > 64
+    head_size, query_length, key_length = query.shape[-1], query.shape[1], key.shape[1]
+    even = query_length % 2 == 0 and key_length % 2 == 0  # cuDNN has no gradient of odd lengths
+    fused = even and head_size % 8 == 0 and head_size <= 256 and key_length > 64
     return "cudnn" if fused else "xla"  # over a handful of frames the batched product is faster
 
 

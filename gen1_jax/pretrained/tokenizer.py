@@ -1,6 +1,7 @@
 """CLIP's byte-pair tokenizer, from one `tokenizer.json`."""
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from gen1_jax.models.clip import CLIPTextConfig
 from gen1_jax.pretrained.tensors import FolderError, one_line
 
 _START, _END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+_REMEMBERED = 1 << 16  # texts; training meets the same captions again and again
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -50,17 +52,22 @@ class CLIPTokenizer:
             raise FolderError(f"{source} ends texts with token {end}, but the model expects {expected}")
         self.length, self.start, self._end = config.max_position_embeddings, empty[0], end
         self.marks, self.json = (_START, _END), tokenizer_json
+        self._remembered = functools.lru_cache(_REMEMBERED)(self._encode)
 
     def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 (B, length), mask bool (B, length), True at a text's own tokens, its end included)."""
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(list(map(_valid, texts)))]
+        rows = [self._remembered(text) for text in texts]
         ids = np.full((len(rows), self.length), self._end, np.int32)
         mask = np.zeros((len(rows), self.length), bool)
         for i, row in enumerate(rows):
-            kept = row if len(row) <= self.length else [*row[: self.length - 1], self._end]
-            ids[i, : len(kept)] = kept
-            mask[i, : len(kept)] = True
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = True
         return ids, mask
+
+    def _encode(self, text: str) -> np.ndarray:
+        """The text's own tokens, cut at `length`."""
+        row = self._tokenizer.encode(_valid(text)).ids
+        return np.array(row if len(row) <= self.length else [*row[: self.length - 1], self._end], np.int32)
 
     def token_count(self, text: str) -> int:
         """Tokens of a text before it is cut, start and end included."""

@@ -85,7 +85,7 @@ class AutoencoderObjective:
         """The loss of each example, and:
 
         l1, gradient, kl: its parts, without weights.
-        psnr: of the reconstruction in dB, the range of pictures being 2.
+        psnr: of the reconstruction of a picture in dB, the range of pictures being 2; NaN for structure.
         l1_structure: l1 of pictures of structure only.
         latent_std: standard deviation of the unscaled posterior mean of a picture, NaN for structure. After training,
             `VAEConfig.scaling_factor` is 1 over its average.
@@ -104,7 +104,7 @@ class AutoencoderObjective:
             "l1": l1,
             "gradient": gradient,
             "kl": kl,
-            "psnr": -10 * jnp.log10(jnp.square(residual).mean((1, 2, 3)) / 4 + 1e-10),
+            "psnr": jnp.where(is_structure, jnp.nan, -10 * jnp.log10(jnp.square(residual).mean((1, 2, 3)) / 4 + 1e-10)),
             "l1_structure": jnp.where(is_structure, l1, jnp.nan),
             "latent_std": jnp.where(is_structure, jnp.nan, posterior.mean.std((1, 2, 3))),
         }

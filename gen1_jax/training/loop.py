@@ -105,6 +105,7 @@ class _Run:
         self.family = self.source.config
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.frozen: dict[str, Params] = {}
+        self.compiled: dict[bool, dict] = {True: {}, False: {}}  # of steps with structure, and without
         self.metrics: dict[str, Any] = {}
         self.state: TrainState
         self.step = 0  # of the run, that `state` has come to
@@ -170,7 +171,13 @@ class _Run:
         devices = self.layout.mesh.size
         objective = make_objective(config, config.stages[stage], self.family, self.source.tokenizer, devices)
         return TrainStep(
-            objective, config.optimizer, self.rates, self.layout, dtype=jnp.dtype(config.dtype), seed=config.seed
+            objective,
+            config.optimizer,
+            self.rates,
+            self.layout,
+            dtype=jnp.dtype(config.dtype),
+            seed=config.seed,
+            compiled=self.compiled[config.stages[stage].structure],  # levels are an input
         )
 
     def _abstract_state(self) -> TrainState:

@@ -62,6 +62,7 @@ class TrainStep:
         layout: where arrays lie.
         dtype: of the computation; float32 parameters are cast to it once a step.
         seed: of every draw; a step's draws depend on it and on the number of the step alone.
+        compiled: where to keep what is compiled, to share it with steps whose objectives differ in `inputs` alone.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class TrainStep:
         *,
         dtype: DTypeLike = jnp.float32,
         seed: int = 0,
+        compiled: dict[int, Callable] | None = None,
     ):
         self.objective, self.layout = objective, layout
         self._optimizer, self._config = make_optimizer(optimizer), optimizer
@@ -82,7 +84,7 @@ class TrainStep:
         self.abstract_state = jax.eval_shape(lambda p: initial_state(p, optimizer), abstract)
         self.state_shardings = layout.at_rest(self.abstract_state, self.rules)
         self._gathered = layout.gathered(abstract, self.rules)
-        self._jitted: dict[int, Callable] = {}
+        self._jitted = {} if compiled is None else compiled
 
     def __call__(self, state: TrainState, frozen: Mapping[str, Params], inputs: Inputs, microbatches: int = 1):
         """Runs a step; `state` is donated."""

@@ -39,6 +39,8 @@ def test_each_platform_has_its_implementation():
         assert _implementation(long, long) == "cudnn"
         assert _implementation(short, short) == "xla"  # frames of a clip
         assert _implementation(wide, wide) == "xla"  # the autoencoder's single head
+        odd = heads(65, dtype=jnp.bfloat16, size=64)
+        assert _implementation(odd, odd) == "xla"  # CLIP's patches and their class: cuDNN has no gradient of these
         assert _implementation(heads(128), heads(128)) == "xla"  # float32
     with attention_platform("tpu"):
         assert _implementation(long, long) == "xla"

@@ -11,6 +11,7 @@ from gen1_jax.cli import main
 from gen1_jax.media import open_video
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.training.metrics import read_log
+from gen1_jax.training.step import TrainStep
 from gen1_jax.training.workdir import TrainedModel, open_trained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -32,7 +33,20 @@ def train(name, workdir, *overrides):
     return main(["train", "--config", str(CONFIGS / f"{name}.py"), "--workdir", str(workdir), "--json", *overrides])
 
 
-def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys):
+@pytest.fixture
+def traced(monkeypatch):
+    """With or without structure, and the shapes of the inputs, of every step that was traced."""
+    traced, step = [], TrainStep._step
+
+    def counted(self, state, frozen, inputs, microbatches):
+        traced.append((self.objective.structure, *sorted((name, x.shape) for name, x in inputs.items())))
+        return step(self, state, frozen, inputs, microbatches)
+
+    monkeypatch.setattr(TrainStep, "_step", counted)
+    return traced
+
+
+def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys, traced):
     workdir = tmp_path / "run"
     both = f"('{data['worlds']}', '{data['clips']}')"
     overrides = [f"--config.data.{kind}.sources={both}" for kind in ("image", "video")]
@@ -41,6 +55,7 @@ def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out)
     assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
 
+    assert len(traced) == len(set(traced)) >= 3  # the last stage found what the one before had compiled
     log = read_log(workdir)
     steps = [entry for entry in log if "stage" in entry]
     assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
@@ -75,6 +90,7 @@ SHRUNK = ("model=tiny", "dtype=float32", "stages[0].steps=2", "log_every=1", "da
         ("nano_vae", "worlds", "psnr"),
         ("nano_clip", "worlds", "image_to_text_accuracy"),
         ("nano_depth", "worlds", "delta_1"),
+        ("nano_prior", "worlds", "cosine"),
         ("prior", "latents", "cosine"),
     ],
 )
