@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
                 image_probability=1.0,
                 inputs="pixels",
                 in_memory=True,
-                threads=8,
+                threads=16,
                 flip_probability=0.0,
             ),
             stages=(dict(name="clip", steps=2_000),),

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
                 image_probability=1.0,
                 inputs="pixels",
                 in_memory=True,
-                threads=8,
+                threads=16,
                 flip_probability=0.0,
             ),
             stages=(dict(name="prior", steps=3_000),),

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
                 image_probability=1.0,
                 inputs="depth",
                 in_memory=True,
-                threads=8,
+                threads=16,
             ),
             stages=(dict(name="vae", steps=8_000),),
             optimizer=dict(learning_rate=5e-4, warmup_steps=300, schedule="cosine", weight_decay=0.0, ema_decay=0.999),

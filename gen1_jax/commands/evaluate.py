@@ -1,6 +1,7 @@
 """`gen1 evaluate` and `gen1 curves`."""
 
 import argparse
+import itertools
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
@@ -17,7 +18,8 @@ def add_evaluate(commands) -> None:
         "gen1 evaluate --model nano --benchmark worlds --clips 256 --out benchmark",
     )
     parser.add_argument("--benchmark", choices=("worlds",), default="worlds", help="(worlds)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="of the report; run again to go on with it")
+    parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
+    parser.add_argument("--figure", metavar="FILE.png", help="instead, or beside it: edits over their right answers")
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="held-out edits (256)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="clips edited at once (16)")
     parser.add_argument(
@@ -28,12 +30,42 @@ def add_evaluate(commands) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from gen1_jax.media import check_writable
+
+    if not (args.out or args.figure):
+        raise ValueError("name --out DIR for the report, or --figure FILE.png for a picture")
+    if args.figure:
+        check_writable(args.figure, (".png",))
+    use_compilation_cache()
+    summary, lines = _benchmark(args) if args.out else ({}, [])
+    if args.figure:
+        prompts = _figure(args)
+        summary |= {"figure": args.figure, "prompts": prompts}
+        lines += [*itertools.chain(*prompts), "{figure}"]
+    report(summary, args.json, None if args.json else "\n".join(lines))
+
+
+def _figure(args: argparse.Namespace) -> list[list[str]]:
+    """Draws it; the prompts from left to right, a scene a row."""
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.editing.pipeline import Gen1Pipeline
+    from gen1_jax.evaluation.figure import draw_figure
+    from gen1_jax.media import write_image
+
+    with ProgressLine("figure", "edits", enabled=not args.json) as progress:
+        pipeline = Gen1Pipeline.from_pretrained(args.model)
+        picture, prompts = draw_figure(pipeline, settings_of(args), seed=args.seed, progress=progress)
+    write_image(args.figure, picture)
+    return prompts
+
+
+def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
+    """Measures, and writes the report; the verdict, and its lines."""
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
     from gen1_jax.evaluation.report import write_report
     from gen1_jax.training.workdir import open_trained
 
-    use_compilation_cache()
     config = BenchmarkConfig(
         clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings_of(args), only=tuple(args.only)
     )
@@ -46,7 +78,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         f"{'reached' if bar['reached'] else 'missed '}  {bar['figure']}: {bar['measured']} ({bar['bar']})"
         for bar in verdict["bars"]
     ]
-    report(verdict, args.json, None if args.json else "\n".join([*lines, "{report}"]))
+    return verdict, [*lines, "{report}"]
 
 
 def add_curves(commands) -> None:

@@ -92,8 +92,7 @@ def run_benchmark(
     chosen = config.chosen()
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)
-    identity = _identity(source, config)
-    _claim(out / _IDENTITY, identity)
+    identity = _claim(out / _IDENTITY, _identity(source, config))
 
     size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
     worlds = Worlds(config.clips, **size, seed=config.seed, progress=lambda *done: report("rendering", *done))
@@ -183,14 +182,17 @@ def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
     }
 
 
-def _claim(path: Path, identity: dict[str, Any]) -> None:
-    if not path.exists():
-        return _write_json(path, identity)
-    before = json.loads(path.read_text())
+def _claim(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity of the benchmark in this folder: the one that began it, wherever it goes on."""
     ours = json.loads(json.dumps(identity))
+    if not path.exists():
+        _write_json(path, ours)
+        return ours
+    before = json.loads(path.read_text())
     for name in ("weights", "config", "size"):
         if before.get(name) != ours[name]:
             raise ValueError(f"{path.parent} holds a benchmark with other {name}: choose another folder")
+    return before
 
 
 def _labels(told, prompt: str) -> dict[str, Any]:

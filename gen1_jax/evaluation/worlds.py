@@ -59,7 +59,7 @@ class Worlds:
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ):
-        self._scenes = [_scene(split, index, seed) for index in range(count)]
+        self._scenes = [scene(split, index, seed) for index in range(count)]
         self._size, self._frames, self._progress = (height, width), frames, progress
         answers = [(structure, answer) for structure, _, answer in self._scenes]
         self.prompts = tuple(synthetic.caption(b, a, seed=seed + i) for i, (a, b) in enumerate(answers))
@@ -79,12 +79,13 @@ class Worlds:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
 
 
-_Scene = tuple[synthetic.Structure, synthetic.Content, synthetic.Content]
+_Scene = tuple[synthetic.Structure, synthetic.Content, *tuple[synthetic.Content, ...]]
 
 
-def _scene(split: str, index: int, seed: int) -> _Scene:
+def scene(split: str, index: int, seed: int, *, answers: int = 1) -> _Scene:
+    """A structure, the content of the clip that is edited, and those of the answers."""
     structure = synthetic.sample_structure(synthetic.clip_seed(split, index, seed))
-    contents = (synthetic.clip_seed(split, index + offset, seed) for offset in (0, _ANSWERS))
+    contents = (synthetic.clip_seed(split, index + number * _ANSWERS, seed) for number in range(1 + answers))
     return structure, *(synthetic.sample_content(s, structure, split) for s in contents)
 
 
