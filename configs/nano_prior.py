@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """CLIP embeds the pictures as training goes on, which costs next to nothing."""
+    """CLIP embeds the pictures as training goes on."""
     return ConfigDict(
         dict(
             component="prior",

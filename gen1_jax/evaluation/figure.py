@@ -62,8 +62,8 @@ def draw_figure(
             results.append(pipeline.edit(source, prompt=prompt, **vars(settings)))
             progress(len(results) + index * edits, scenes * edits)
         seen = repeat(results[0].structure, "t h w -> t h w 3")
-        above = [source, *(result.frames for result in results)]
-        rows += [_row(above), _row([seen, *answers]), _white(2 * _GAP, _row(above).shape[1])]
+        above = _row([source, *(result.frames for result in results)])
+        rows += [above, _row([seen, *answers]), _white(2 * _GAP, above.shape[1])]
     return Figure(np.concatenate(rows[:-1]), prompts)
 
 
