@@ -18,10 +18,11 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Tests of one run share compiled programs; nothing is kept for the next."""
+def compilation_cache(tmp_path_factory, worker_id):
+    """Tests of one run share compiled programs, those of its other processes too; nothing is kept for the next."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    run = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    jax.config.update("jax_compilation_cache_dir", str(run / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_disable_most_optimizations", True)  # tests compile far longer than they compute

@@ -31,8 +31,8 @@ def encode_video(
     file = io.BytesIO()
     rate = Fraction(frame_rate).limit_denominator(1001)
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        # without B-frames, for with them x264 reads memory that it never wrote, and the bytes differ
-        options = {"crf": str(crf), "preset": "medium", "threads": "1", "bf": "0"}
+        # without B-frames and macroblock trees, for with them the same pictures now and then give other bytes
+        options = {"crf": str(crf), "preset": "medium", "threads": "1", "bf": "0", "mbtree": "0"}
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
