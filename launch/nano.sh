@@ -5,7 +5,7 @@
 #   launch/nano.sh DIR TARGET...    some of it, as "launch/nano.sh DIR worlds networks encoders"
 #
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
-# GPUS (those that nvidia-smi lists): worlds and networks are divided among them by hand, latents and unet by JAX.
+# GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips. PROCESSES (5) that render on a GPU. TRAIN: more arguments of every gen1 train, say
 # "--config.log_every=10".
 set -euo pipefail
@@ -29,9 +29,19 @@ render() { # render ARGUMENT...: a share of the worlds
 worlds() {
     if test "$gpus" = 0; then render --processes "$(nproc)" && return; fi
     render --batch-size 16 --process-count "$((clips / 16 + 1))" # one file: what it compiles, the others find
+    divided "${PROCESSES:-5}" render --batch-size 16
+}
+
+latents() {
+    local command=(gen1 precompute --data worlds --model ./encoders --size 128x128 --out worlds_latents)
+    if test "$gpus" = 0; then "${command[@]}" && return; fi
+    divided 3 "${command[@]}"
+}
+
+divided() { # divided N COMMAND...: a share of the work for each GPU, for N processes each
     for ((gpu = 0; gpu < gpus; gpu++)); do
-        CUDA_VISIBLE_DEVICES=$gpu XLA_PYTHON_CLIENT_PREALLOCATE=false render --batch-size 16 \
-            --processes "${PROCESSES:-5}" --process-index "$gpu" --process-count "$gpus" &
+        CUDA_VISIBLE_DEVICES=$gpu XLA_PYTHON_CLIENT_PREALLOCATE=false "${@:2}" \
+            --processes "$1" --process-index "$gpu" --process-count "$gpus" &
     done
     all_of "$gpus"
 }
@@ -53,14 +63,13 @@ trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 test $# -gt 0 || set -- worlds networks encoders latents unet nano
 for target; do
     case $target in
-    worlds | networks) "$target" ;;
+    worlds | networks | latents) "$target" ;;
     vae | clip | depth) train "nano_$target" "$target" nano ;;
     prior) train nano_prior prior runs/clip ;;
     encoders) # as they will ship, so that the U-Net learns on the latents of the very weights it is used with
         parts=(vae=runs/vae clip=runs/clip depth=runs/depth prior=runs/prior)
         test -d encoders || gen1 export --model nano --parts "${parts[@]}" --dtype bfloat16 -o encoders
         ;;
-    latents) gen1 precompute --data worlds --model ./encoders --size 128x128 --out worlds_latents ;;
     unet) train nano unet ./encoders ;;
     nano) test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;

@@ -160,8 +160,8 @@ def test_info_tells_the_model(tiny_model, capsys):
     assert model["name"] == "nano" and model["total_parameters"] < 16e6
 
 
-def test_untrained_nano_says_so_in_one_line(clip, tmp_path, capsys, monkeypatch):
+def test_an_untrained_model_says_so_in_one_line(clip, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("gen1_jax.editing.pipeline.Gen1Pipeline.encode_content", lambda *_: 1 / 0)
-    assert main(["edit", str(clip), "-o", str(tmp_path / "o.mp4"), "--prompt", "x"]) == 1
+    assert main(["edit", str(clip), "-o", str(tmp_path / "o.mp4"), "--prompt", "x", "--model", "tiny"]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("gen1: warning: nano has no trained weights yet") and len(lines) == 2
+    assert lines[0].startswith("gen1: warning: tiny has no trained weights yet") and len(lines) == 2

@@ -1,6 +1,5 @@
 """The `gen1 edit` command that does what an edit of the page does."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 
@@ -17,13 +16,13 @@ _OPTIONS = {
 }
 
 
-def command_text(request: EditRequest) -> str:
-    """A line for a POSIX shell. What is left at its default is left out; paths are those of the request."""
+def command_text(request: EditRequest, defaults: EditSettings) -> str:
+    """A line for a POSIX shell. What is at its default is left out; paths are those of the request."""
     words = ["gen1", "edit", _argument(request.video), "-o", _argument(request.output)]
     words += _option("--prompt", request.prompt) + _option("--image", request.image)
-    settings, defaults = dataclasses.asdict(request.settings), dataclasses.asdict(EditSettings())
     for name, option in _OPTIONS.items():
-        words += _option(option, settings[name] if settings[name] != defaults[name] else None)
+        value = getattr(request.settings, name)
+        words += _option(option, value if value != getattr(defaults, name) else None)
     words += _option("--frames", request.frames)
     words += _option("--model", request.model if str(request.model) != "nano" else None)
     return shlex.join(words)

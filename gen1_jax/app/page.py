@@ -21,7 +21,6 @@ from starlette.middleware import Middleware
 
 _PROMPT = "an oil painting of a copper car in a snowy field at dusk"
 _A_PROMPT, _A_PICTURE = "a prompt", "a picture"
-_DEFAULTS = EditSettings()
 _FRAMES = 16  # of an edit, unless the visitor wants more
 _STAGES = {
     "depth": "estimating depth",
@@ -122,6 +121,7 @@ class Page:
         self._connect()
 
     def _draw_inputs(self) -> None:
+        defaults = self._session.defaults
         self.video = gr.File(label=self._label("Clip"), value=str(DEMO_CLIP), height=90, elem_id="clip")
         self.demo = gr.Button("Take the demo clip", size="sm", elem_id="demo")
         self.kind = gr.Radio([_A_PROMPT, _A_PICTURE], value=_A_PROMPT, label="Content from", elem_id="kind")
@@ -134,7 +134,7 @@ class Page:
         self.structure_blur = gr.Slider(
             0,
             MAX_STRUCTURE_LEVEL,
-            _DEFAULTS.structure_blur,
+            defaults.structure_blur,
             step=1,
             label="Structure blur t_s",
             info="How much detail of the structure is given up: 0 keeps all of it.",
@@ -143,7 +143,7 @@ class Page:
         self.guidance = gr.Slider(
             0,
             20,
-            _DEFAULTS.guidance_scale,
+            defaults.guidance_scale,
             step=0.1,
             label="Guidance scale w",
             info="How strictly the content is followed.",
@@ -151,7 +151,7 @@ class Page:
         self.temporal = gr.Slider(
             0,
             2,
-            _DEFAULTS.temporal_guidance_scale,
+            defaults.temporal_guidance_scale,
             step=0.05,
             label="Temporal guidance scale w_t",
             info="Above 1 smoother in time, below 1 more hand-drawn.",
@@ -159,17 +159,17 @@ class Page:
         with gr.Row():
             most = self._session.options.max_frames
             self.steps = gr.Slider(
-                1, 100, _DEFAULTS.num_inference_steps, step=1, label="Steps", info="Of the sampler.", elem_id="steps"
+                1, 100, defaults.num_inference_steps, step=1, label="Steps", info="Of the sampler.", elem_id="steps"
             )
             self.frames = gr.Slider(
                 1, most, min(_FRAMES, most), step=1, label="Frames", info="Of the clip, from its start."
             )
         with gr.Row():
             self.sampler = gr.Radio(
-                ["ddim", "dpm++"], value=_DEFAULTS.sampler, label="Sampler", info="dpm++ needs fewer steps."
+                ["ddim", "dpm++"], value=defaults.sampler, label="Sampler", info="dpm++ needs fewer steps."
             )
             self.seed = gr.Number(
-                _DEFAULTS.seed, precision=0, minimum=0, label="Seed", info="The same one gives the same edit."
+                defaults.seed, precision=0, minimum=0, label="Seed", info="The same one gives the same edit."
             )
         with gr.Row():
             self.start = gr.Button("Edit", variant="primary", elem_id="edit")

@@ -55,6 +55,7 @@ class EditSession:
     Attributes:
         folder: temporary, for all that is written.
         warning: one line that every visitor should see, or None.
+        defaults: settings of an edit, the model's own among them.
 
     Raises:
         FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
@@ -67,7 +68,7 @@ class EditSession:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page shows it
             self.pipeline = Gen1Pipeline(source)
-        self.warning = source.warning
+        self.warning, self.defaults = source.warning, EditSettings().of(source.config)
         self._clips = Clips(self.pipeline, self.limits)
         self._queue = EditQueue(self._edit)
         self._numbers = itertools.count()
@@ -124,7 +125,7 @@ class EditSession:
         """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names."""
         video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
         image = None if request.image is None else Path(request.image).name
-        return command_text(dataclasses.replace(request, video=video, image=image))
+        return command_text(dataclasses.replace(request, video=video, image=image), self.defaults)
 
     def submit(self, request: EditRequest, visitor: object) -> EditJob:
         """Queue an edit; what the visitor had in the queue is cancelled.

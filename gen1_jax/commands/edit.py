@@ -73,7 +73,6 @@ def add_demo(commands) -> None:
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
     add_settings(parser)
-    parser.set_defaults(steps=20)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
 
@@ -94,7 +93,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--structure-blur", type=int, default=0, metavar="0..7", help="t_s: detail of the structure given up (0)"
     )
     group.add_argument(
-        "--guidance-scale", type=float, default=7.5, metavar="W", help="how strictly the content is followed (7.5)"
+        "--guidance-scale", type=float, metavar="W", help="how strictly the content is followed (the model's own)"
     )
     group.add_argument(
         "--temporal-guidance-scale",
@@ -103,7 +102,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
     )
-    group.add_argument("--steps", type=int, default=50, metavar="N", help="steps of the sampler (50)")
+    group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same edit (0)")
     group.add_argument("--sampler", default="ddim", help="ddim or dpm++ (ddim)")
     group.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")

@@ -19,7 +19,7 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument("--benchmark", choices=("worlds",), default="worlds", help="(worlds)")
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
-    parser.add_argument("--figure", metavar="FILE.png", help="instead, or beside it: edits over their right answers")
+    parser.add_argument("--figure", metavar="FILE.jpg", help="instead, or beside it: edits over their right answers")
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="held-out edits (256)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="clips edited at once (16)")
     parser.add_argument(
@@ -30,12 +30,12 @@ def add_evaluate(commands) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from gen1_jax.media import check_writable
+    from gen1_jax.media import IMAGE_SUFFIXES, check_writable
 
     if not (args.out or args.figure):
-        raise ValueError("name --out DIR for the report, or --figure FILE.png for a picture")
+        raise ValueError("name --out DIR for the report, or --figure FILE.jpg for a picture")
     if args.figure:
-        check_writable(args.figure, (".png",))
+        check_writable(args.figure, IMAGE_SUFFIXES)
     use_compilation_cache()
     summary, lines = _benchmark(args) if args.out else ({}, [])
     if args.figure:

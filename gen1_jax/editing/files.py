@@ -119,9 +119,10 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
             raise ValueError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
-    content = pipeline.encode_content(request.prompt, picture, request.settings.seed)
-    structure = pipeline.structure(source.frames, request.settings.structure_blur, progress)
-    latents = pipeline.sample(content, structure, request.settings, progress)
+    settings = request.settings.of(pipeline.config)
+    content = pipeline.encode_content(request.prompt, picture, settings.seed)
+    structure = pipeline.structure(source.frames, settings.structure_blur, progress)
+    latents = pipeline.sample(content, structure, settings, progress)
 
     if request.save_structure is not None:
         views = (np.repeat(frame[..., None], 3, axis=-1) for frame in map(to_uint8, structure))
@@ -141,7 +142,7 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
         "trained": pipeline.source.warning is None,
         "prompt": request.prompt,
         "image": None if request.image is None else str(request.image),
-        **dataclasses.asdict(request.settings),
+        **dataclasses.asdict(settings),
         "seconds": round(time.perf_counter() - began, 3),
     }
 

@@ -27,6 +27,7 @@ from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.workdir import open_trained
 
@@ -36,6 +37,7 @@ Progress = Callable[[str, int, int], None]
 
 _blur = jax.jit(blur_depth)
 _PRIOR_GUIDANCE = 4.0  # Karlo's
+_OWN = ("guidance_scale", "num_inference_steps")  # settings that a model has defaults of its own for
 _CHUNK = 8  # frames that depth, encoder and decoder see at once
 
 
@@ -45,17 +47,17 @@ class EditSettings:
 
     Attributes:
         structure_blur: t_s, 0 to 7: how much detail of the structure is given up.
-        guidance_scale: w, how strongly the content is followed.
+        guidance_scale: w, how strongly the content is followed; None for the model's own.
         temporal_guidance_scale: w_t; above 1 smoother in time, below 1 more hand-drawn.
-        num_inference_steps: steps of the sampler.
+        num_inference_steps: steps of the sampler; None for the model's own.
         seed: of all randomness.
         sampler: "ddim" or "dpm++".
     """
 
     structure_blur: int = 0
-    guidance_scale: float = 7.5
+    guidance_scale: float | None = None
     temporal_guidance_scale: float = 1.0
-    num_inference_steps: int = 50
+    num_inference_steps: int | None = None
     seed: int = 0
     sampler: str = "ddim"
 
@@ -63,13 +65,19 @@ class EditSettings:
         if not 0 <= self.structure_blur <= MAX_STRUCTURE_LEVEL:
             raise ValueError(f"structure_blur must be 0 to {MAX_STRUCTURE_LEVEL}, got {self.structure_blur}")
         for name in ("guidance_scale", "temporal_guidance_scale"):
-            if not np.isfinite(getattr(self, name)) or abs(getattr(self, name)) > 1000:
-                raise ValueError(f"{name} must be a number from -1000 to 1000, got {getattr(self, name)}")
-        if not 1 <= self.num_inference_steps <= 1000:
+            value = getattr(self, name)
+            if value is not None and (not np.isfinite(value) or abs(value) > 1000):
+                raise ValueError(f"{name} must be a number from -1000 to 1000, got {value}")
+        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
             raise ValueError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         get_sampler(self.sampler)
+
+    def of(self, config: Gen1Config) -> "EditSettings":
+        """The same with the model's own numbers where None was given."""
+        own = {name: getattr(config, name) for name in _OWN if getattr(self, name) is None}
+        return dataclasses.replace(self, **own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,9 +169,9 @@ class Gen1Pipeline:
         prompt: str | None = None,
         image: np.ndarray | None = None,
         structure_blur: int = 0,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         temporal_guidance_scale: float = 1.0,
-        num_inference_steps: int = 50,
+        num_inference_steps: int | None = None,
         seed: int = 0,
         sampler: str = "ddim",
         progress: Progress | None = None,
@@ -175,9 +183,9 @@ class Gen1Pipeline:
             prompt: what the result should look like; needs a model with a prior.
             image: a picture (H, W, 3) instead of a prompt.
             structure_blur: t_s, 0 to 7.
-            guidance_scale: w.
+            guidance_scale: w, by default the model's own: 7.5 at full size.
             temporal_guidance_scale: w_t.
-            num_inference_steps: steps of the sampler.
+            num_inference_steps: steps of the sampler, by default the model's own: 50 at full size.
             seed: of all randomness.
             sampler: "ddim" or "dpm++".
             progress: called with (stage, done, total).
@@ -282,6 +290,7 @@ class Gen1Pipeline:
         watch: Watch | None = None,
     ) -> Float[Array, "1 t i j c"]:
         """Latents of the edit; `watch` is called after each step with those that are still under way."""
+        settings = settings.of(self.config)
         frames, height, width = structure.shape
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
         has_structure = self.config.unet.structure_channels > 0

@@ -89,6 +89,7 @@ def run_benchmark(
         ValueError: `out` holds results of another model or configuration, or the model has no prior.
     """
     report = progress or (lambda *_: None)
+    config = dataclasses.replace(config, settings=config.settings.of(source.config))
     chosen = config.chosen()
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)

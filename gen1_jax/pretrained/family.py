@@ -32,6 +32,8 @@ class Gen1Config:
         width: see height.
         num_frames: frames of a training clip, the window of longer edits.
         window_overlap: frames that neighbouring windows of a longer edit share.
+        guidance_scale: w of an edit that does not say otherwise.
+        num_inference_steps: steps of the sampler of an edit that does not say otherwise.
     """
 
     unet: UNetConfig = UNetConfig()
@@ -44,6 +46,8 @@ class Gen1Config:
     width: int = 448
     num_frames: int = 8
     window_overlap: int = 4
+    guidance_scale: float = 7.5
+    num_inference_steps: int = 50
 
     def __post_init__(self):
         unet, vae, clip, prior = self.unet, self.vae, self.clip, self.prior
@@ -71,6 +75,9 @@ class Gen1Config:
             raise ValueError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
         if not 1 <= self.num_frames <= unet.max_frames:
             raise ValueError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
+        if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
+            most = self.schedule.num_train_timesteps
+            raise ValueError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
         if not 0 <= self.window_overlap < self.num_frames:
             raise ValueError(f"window_overlap is {self.window_overlap}, not in 0 ... num_frames - 1")
         if self.height < 1 or self.width < 1:
@@ -183,6 +190,8 @@ NANO = Gen1Config(
     schedule=NoiseSchedule(rescale_zero_terminal_snr=True),
     height=128,
     width=128,
+    guidance_scale=2.0,
+    num_inference_steps=20,
 )
 """The same code at 128x128, small enough for a laptop: the whole family has fewer than 16 M parameters."""
 

@@ -187,6 +187,8 @@ def open_model(name_or_folder: str | Path) -> ModelSource:
     Raises:
         FolderError, LayoutError: see `ModelFolder`.
     """
+    if str(name_or_folder) == _NANO.name:
+        return ModelFolder(_NANO)
     if str(name_or_folder) in SIZES:
         return SeededModel(SIZES[str(name_or_folder)], 0, str(name_or_folder), _NANO)
     if not Path(name_or_folder).is_dir():

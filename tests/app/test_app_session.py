@@ -1,5 +1,6 @@
 """What the page can do, without the page and without Gradio."""
 
+import dataclasses
 import importlib.util
 import itertools
 import shlex
@@ -112,7 +113,7 @@ def test_cancelling_frees_the_device(session, clip):
 )
 def test_the_command_parses_to_the_same_edit(settings, content, video):
     request = EditRequest(video=video, output="o.mp4", settings=settings, model="some model", frames=3, **content)
-    program, *arguments = shlex.split(command_text(request))
+    program, *arguments = shlex.split(command_text(request, EditSettings()))
     assert program == "gen1"
     args = _parse(arguments)
     assert Path(args.video) == Path(video) and args.output == "o.mp4"
@@ -183,9 +184,16 @@ def test_old_edits_go_and_in_the_end_everything(tiny_model, clip):
     assert job.state.stage == "cancelled" and not session.folder.exists()
 
 
-def test_untrained_nano_warns():
-    with EditSession(AppOptions()) as session:
-        assert session.warning is None or "no trained weights" in session.warning
+def test_an_untrained_model_warns():
+    with EditSession(AppOptions(model="tiny")) as session:
+        assert "no trained weights" in session.warning
+
+
+def test_the_defaults_are_those_of_the_model_and_the_command_leaves_them_out(session, clip):
+    assert session.defaults.guidance_scale == session.pipeline.config.guidance_scale
+    assert "--" not in session.command(request_of(session, clip, session.defaults)).split("--prompt")[0]
+    other = dataclasses.replace(session.defaults, guidance_scale=session.defaults.guidance_scale + 1)
+    assert "--guidance-scale" in session.command(request_of(session, clip, other))
 
 
 def test_without_gradio_one_line_says_what_to_install():

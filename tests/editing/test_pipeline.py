@@ -8,6 +8,7 @@ from tiny import TINY
 from gen1_jax import Gen1Pipeline
 from gen1_jax.editing.pipeline import EditSettings, resize, to_uint8
 from gen1_jax.models.structure import normalise_depth, structure_images
+from gen1_jax.pretrained.family import FULL
 
 
 def clip(frames=3, height=20, width=28, seed=0):
@@ -183,7 +184,7 @@ def test_to_uint8_and_resize_are_exact_where_nothing_changes():
 
 
 def test_settings_defaults_are_the_contract():
-    assert EditSettings() == EditSettings(
+    assert EditSettings().of(FULL) == EditSettings(
         structure_blur=0,
         guidance_scale=7.5,
         temporal_guidance_scale=1.0,

@@ -35,7 +35,7 @@ def test_edits_stand_over_the_answers_that_the_benchmark_scores_them_against(tmp
 
 def test_wrong_input_is_one_line(tmp_path, capsys):
     for arguments, message in (
-        ([], "name --out DIR for the report, or --figure FILE.png for a picture"),
+        ([], "name --out DIR for the report, or --figure FILE.jpg for a picture"),
         (["--figure", str(tmp_path / "figure.bmp")], ".png"),
         (["--figure", str(tmp_path / "absent" / "figure.png")], "absent"),
     ):

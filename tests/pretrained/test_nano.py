@@ -1,0 +1,92 @@
+"""The model that ships: its files are what its manifest says, and its edits are edits."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen1_jax import Gen1Pipeline
+from gen1_jax.evaluation.consistency import frame_consistency
+from gen1_jax.evaluation.pictures import psnr
+from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.pretrained import folder
+from gen1_jax.pretrained.family import NANO
+from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, open_model
+
+FOLDER = Path(folder.__file__).parent / "nano"
+STEPS = 6
+
+
+def edit_all(pipeline, worlds, **settings):
+    """The edits of all worlds, in few steps: what is asked of them is not much."""
+    return [
+        pipeline.edit(clip, prompt=prompt, num_inference_steps=STEPS, **settings).frames
+        for clip, prompt in zip(worlds.clips.source, worlds.prompts, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    return Worlds(3, frames=NANO.num_frames, height=NANO.height, width=NANO.width)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Gen1Pipeline.from_pretrained("nano")
+
+
+@pytest.fixture(scope="module")
+def edits(pipeline, worlds):
+    return edit_all(pipeline, worlds)
+
+
+def test_the_files_are_those_of_the_manifest():
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    hashes = {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in manifest["sha256"]}
+    assert hashes == manifest["sha256"]
+    assert manifest["ema"] is True and manifest["dtype"] == "bfloat16" and manifest["parity"] == {"tensors": 0.0}
+    weights = {path.name: path.stat().st_size for path in FOLDER.glob("*.safetensors")}
+    assert weights.keys() <= hashes.keys()
+    assert max(weights.values()) <= 16 * 2**20 and sum(weights.values()) <= 34e6
+
+
+def test_it_is_nano_and_trained():
+    model = open_model("nano")
+    assert isinstance(model, ModelFolder) and model.warning is None and model.name == "nano"
+    same = {"vae": {**model.config.to_dict()["vae"], "scaling_factor": NANO.vae.scaling_factor}}
+    assert model.config.to_dict() | same == NANO.to_dict()
+
+
+def test_the_card_says_what_it_is_for_and_its_licence():
+    card = (FOLDER / "README.md").read_text()
+    header, body = card.split("---\n")[1:3]
+    assert "license: apache-2.0" in header.splitlines()
+    for section in ("## Intended use", "## Limits", "## Training", "## Measured"):
+        assert section in body
+    assert (FOLDER / "training.png").stat().st_size > 10_000
+    licence = (FOLDER.parents[2] / "LICENSE").read_text()
+    assert "Apache License" in licence
+
+
+def test_edits_are_nearer_to_the_answer_than_the_input_and_random_weights(pipeline, worlds, edits):
+    random = AssembledModel(pipeline.source, {"unet": SeededModel(pipeline.config, 0, "random", FOLDER)})
+    noise = (
+        Gen1Pipeline(random).edit(worlds.clips.source[0], prompt=worlds.prompts[0], num_inference_steps=STEPS).frames
+    )
+    to_images = lambda clips: jnp.asarray(clips, jnp.float32) / 255
+    nearness = lambda clips: psnr(to_images(clips), to_images(worlds.clips.answer[: len(clips)]))
+    assert nearness(edits).mean() > nearness(worlds.clips.source).mean() + 2
+    assert nearness(edits)[0] > nearness([noise])[0] + 2
+
+
+def test_frames_agree_the_more_the_larger_w_t(pipeline, worlds, edits):
+    def agreement(clips):
+        embed = lambda clip: np.asarray(pipeline.clip.encode_image(pipeline.clip.preprocess(clip)))
+        return np.mean([frame_consistency(embed(clip)) for clip in clips])
+
+    drawn = edit_all(pipeline, worlds, temporal_guidance_scale=0.0)
+    smooth = edit_all(pipeline, worlds, temporal_guidance_scale=1.5)
+    assert agreement(drawn) < agreement(edits) < agreement(smooth)
