@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             ),
             stages=(dict(name="vae", steps=8_000),),
             optimizer=dict(learning_rate=5e-4, warmup_steps=300, schedule="cosine", weight_decay=0.0, ema_decay=0.999),
-            vae=dict(kl_weight=1e-4, structure_probability=0.2),
+            vae=dict(squared_weight=10.0, gradient_weight=0.1, kl_weight=1e-4, structure_probability=0.2),
             checkpoint=dict(every=1000, keep=2),
         )
     )

@@ -6,24 +6,27 @@
 #
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
-# CLIPS (20000) synthetic clips. PROCESSES (5) that render on a GPU. TRAIN: more arguments of every gen1 train, say
-# "--config.log_every=10".
+# CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
+# gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano"; its CLIP stays, and the U-Net sees all
+# levels of structure at once.
 set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
 gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
 clips=${CLIPS:-20000}
+from=${FROM:-}
 read -r -a more <<<"${TRAIN:-}"
 mkdir -p "${1:?usage: launch/nano.sh DIR [TARGET...]}"
 cd "$1"
 shift
 
 train() { # train RECIPE WORKDIR MODEL: a network beside those of the model, which are frozen
-    gen1 train --config "$configs/$1.py" --workdir "runs/$2" --config.model="$3" ${more[@]+"${more[@]}"}
+    gen1 train --config "$configs/$1.py" --workdir "runs/$2" --config.model="$3" \
+        ${from:+--config.from_scratch=False} ${more[@]+"${more[@]}"} "${@:4}"
 }
 
 render() { # render ARGUMENT...: a share of the worlds
-    gen1 render --clips "$clips" --frames 8 --size 128 --out worlds "$@"
+    gen1 render --clips "$clips" --seed "${SEED:-0}" --frames 8 --size 128 --out worlds "$@"
 }
 
 worlds() {
@@ -47,30 +50,34 @@ divided() { # divided N COMMAND...: a share of the work for each GPU, for N proc
 }
 
 networks() { # all at once: each of them waits for its data a good part of the time
-    if test "$gpus" = 0; then "$self" . vae depth clip prior && return; fi
+    local content=(clip prior)
+    test -z "$from" || content=(prior)
+    if test "$gpus" = 0; then "$self" . vae depth "${content[@]}" && return; fi
     export XLA_PYTHON_CLIENT_MEM_FRACTION=0.3
     CUDA_VISIBLE_DEVICES=0 "$self" . vae &
     CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . depth &
-    CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . clip prior &
+    CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . "${content[@]}" &
     all_of 3
 }
 
 all_of() { # all_of N: as many jobs; the first that fails ends the script, and the script the others
     for ((job = 0; job < $1; job++)); do wait -n; done
 }
+again='({"name": "again", "steps": 12000, "structure_levels": (0, 7)},)'
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 test $# -gt 0 || set -- worlds networks encoders latents unet nano
 for target; do
     case $target in
     worlds | networks | latents) "$target" ;;
-    vae | clip | depth) train "nano_$target" "$target" nano ;;
-    prior) train nano_prior prior runs/clip ;;
+    vae | clip | depth) train "nano_$target" "$target" "${from:-nano}" ;;
+    prior) train nano_prior prior "${from:-runs/clip}" ;;
     encoders) # as they will ship, so that the U-Net learns on the latents of the very weights it is used with
-        parts=(vae=runs/vae clip=runs/clip depth=runs/depth prior=runs/prior)
-        test -d encoders || gen1 export --model nano --parts "${parts[@]}" --dtype bfloat16 -o encoders
+        parts=(vae=runs/vae depth=runs/depth prior=runs/prior)
+        test -n "$from" || parts+=(clip=runs/clip)
+        test -d encoders || gen1 export --model "${from:-nano}" --parts "${parts[@]}" --dtype bfloat16 -o encoders
         ;;
-    unet) train nano unet ./encoders ;;
+    unet) train nano unet ./encoders ${from:+--config.stages="$again"} ;;
     nano) test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;
     esac

@@ -1,7 +1,7 @@
 """Training of the autoencoder: pictures, and pictures of structure, come back from their latents.
 
 pixels ──► a frame ─┐
-depth ──► normalise ├─► picture ──► posterior ──► sample ──► reconstruction ──► L1 + gradients + KL
+depth ──► normalise ├─► picture ──► posterior ──► sample ──► reconstruction ──► L1, L2, gradients, KL
           ──► blur ─┘
 """
 
@@ -31,6 +31,7 @@ class AutoencoderConfig:
     """How the autoencoder is trained.
 
     Attributes:
+        squared_weight: of the mean squared error, which is what PSNR measures.
         gradient_weight: of gradient matching between picture and reconstruction, which keeps edges sharp without a
             perceptual network; the mean absolute error has weight 1.
         gradient_scales: at how many resolutions gradients are matched.
@@ -38,14 +39,15 @@ class AutoencoderConfig:
         structure_probability: how often an example with depth is a picture of its structure instead.
     """
 
+    squared_weight: float = 0.0
     gradient_weight: float = 0.5
     gradient_scales: int = 3
     kl_weight: float = 1e-3
     structure_probability: float = 0.5
 
     def __post_init__(self):
-        if min(self.gradient_weight, self.kl_weight) < 0 or self.gradient_scales < 1:
-            raise ValueError(f"gradient_weight, kl_weight or gradient_scales is out of range: {self}")
+        if min(self.squared_weight, self.gradient_weight, self.kl_weight) < 0 or self.gradient_scales < 1:
+            raise ValueError(f"a weight or gradient_scales is out of range: {self}")
         if not 0 <= self.structure_probability <= 1:
             raise ValueError(f"structure_probability is {self.structure_probability}, not in 0 ... 1")
 
@@ -97,18 +99,20 @@ class AutoencoderObjective:
         latents = jax.vmap(type(posterior).sample)(posterior, of_noise)
         residual = network.apply(params, latents, method="decode") - pictures
 
-        l1 = jnp.abs(residual).mean((1, 2, 3))
+        l1, squared = (error.mean((1, 2, 3)) for error in (jnp.abs(residual), jnp.square(residual)))
         gradient = gradient_loss(residual, self.settings.gradient_scales)
         kl = kl_divergence(*posterior)
         metrics = {
             "l1": l1,
             "gradient": gradient,
             "kl": kl,
-            "psnr": jnp.where(is_structure, jnp.nan, -10 * jnp.log10(jnp.square(residual).mean((1, 2, 3)) / 4 + 1e-10)),
+            "psnr": jnp.where(is_structure, jnp.nan, -10 * jnp.log10(squared / 4 + 1e-10)),
             "l1_structure": jnp.where(is_structure, l1, jnp.nan),
             "latent_std": jnp.where(is_structure, jnp.nan, posterior.mean.std((1, 2, 3))),
         }
-        return l1 + self.settings.gradient_weight * gradient + self.settings.kl_weight * kl, metrics
+        weights = self.settings
+        loss = l1 + weights.squared_weight * squared + weights.gradient_weight * gradient + weights.kl_weight * kl
+        return loss, metrics
 
     def _pictures(self, inputs: Inputs, keys: Key[Array, " b"]) -> tuple[Array, Array]:
         """What is to be reconstructed, in [-1, 1] (B H W 3), and which of it is structure (B)."""

@@ -171,6 +171,16 @@ def test_autoencoder_sees_pictures_and_structure(objectives, losses_of):
     assert 30 < np.sum(structure) < 70
 
 
+def test_the_autoencoders_loss_is_the_weighted_sum_of_its_parts(starts):
+    weights = AutoencoderConfig(squared_weight=3.0, gradient_weight=0.2, kl_weight=0.01, structure_probability=0.0)
+    objective = AutoencoderObjective(TINY, weights)
+    (params, frozen), inputs = starts["vae"], objective.inputs(make_batch())
+    losses, parts = jax.jit(objective.loss)(params, frozen, inputs, keys_of(0))
+    squared = 4 * 10 ** (-parts["psnr"] / 10)
+    expected = parts["l1"] + 3 * squared + 0.2 * parts["gradient"] + 0.01 * parts["kl"]
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
 def test_latent_std_is_that_of_the_encoder(objectives):
     objective = objectives["vae"]
     params, batch = initialise(objective.module, 0), make_batch(pixels=make_batch().pixels[:, :1], depth=None)
