@@ -131,7 +131,7 @@ class Editor:
         return self.pipeline.vae.images_to_latents(images)
 
     def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:
-        settings = way.settings
+        settings = way.settings.of(self.pipeline.config)
         sampler = self.pipeline.sampler(settings.sampler, settings.num_inference_steps)
         steps = len(sampler.tables.timesteps)
         first_step = min(round(steps * (1 - way.strength)), steps - 1)
