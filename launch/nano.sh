@@ -7,14 +7,15 @@
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
-# gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano"; its CLIP stays, and the U-Net sees all
-# levels of structure at once.
+# gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR; its CLIP stays,
+# and the U-Net sees all levels of structure at once.
 set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
 gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
 clips=${CLIPS:-20000}
 from=${FROM:-}
+again='({"name": "again", "steps": 12000, "structure_levels": (0, 7)},)' # the U-Net's stages if it goes on
 read -r -a more <<<"${TRAIN:-}"
 mkdir -p "${1:?usage: launch/nano.sh DIR [TARGET...]}"
 cd "$1"
@@ -30,15 +31,17 @@ render() { # render ARGUMENT...: a share of the worlds
 }
 
 worlds() {
-    if test "$gpus" = 0; then render --processes "$(nproc)" && return; fi
+    if test "$gpus" = 0; then
+        render --processes "$(nproc)"
+        return
+    fi
     render --batch-size 16 --process-count "$((clips / 16 + 1))" # one file: what it compiles, the others find
     divided "${PROCESSES:-5}" render --batch-size 16
 }
 
 latents() {
     local command=(gen1 precompute --data worlds --model ./encoders --size 128x128 --out worlds_latents)
-    if test "$gpus" = 0; then "${command[@]}" && return; fi
-    divided 3 "${command[@]}"
+    if test "$gpus" = 0; then "${command[@]}"; else divided 3 "${command[@]}"; fi
 }
 
 divided() { # divided N COMMAND...: a share of the work for each GPU, for N processes each
@@ -52,7 +55,10 @@ divided() { # divided N COMMAND...: a share of the work for each GPU, for N proc
 networks() { # all at once: each of them waits for its data a good part of the time
     local content=(clip prior)
     test -z "$from" || content=(prior)
-    if test "$gpus" = 0; then "$self" . vae depth "${content[@]}" && return; fi
+    if test "$gpus" = 0; then
+        "$self" . vae depth "${content[@]}"
+        return
+    fi
     export XLA_PYTHON_CLIENT_MEM_FRACTION=0.3
     CUDA_VISIBLE_DEVICES=0 "$self" . vae &
     CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . depth &
@@ -63,7 +69,6 @@ networks() { # all at once: each of them waits for its data a good part of the t
 all_of() { # all_of N: as many jobs; the first that fails ends the script, and the script the others
     for ((job = 0; job < $1; job++)); do wait -n; done
 }
-again='({"name": "again", "steps": 12000, "structure_levels": (0, 7)},)'
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 test $# -gt 0 || set -- worlds networks encoders latents unet nano
