@@ -106,14 +106,16 @@ def run_benchmark(
         if not _file(folder, method).exists():
             _measure(scorer(), method, folder)
     report("done", len(chosen), len(chosen))
-    return summarise(out, worlds, identity, chosen)
+    return summarise(out, worlds, identity, methods(config.settings))
 
 
-def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], chosen: Iterable[Method]) -> dict[str, Any]:
-    """Puts the files of all methods together, and results.json in its place."""
+def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterable[Method]) -> dict[str, Any]:
+    """Puts the files of all methods that were measured together, and results.json in its place."""
     folder = out / _METHODS
     table = {}
-    for method in chosen:
+    for method in known:
+        if not _file(folder, method).exists():
+            continue
         entry = json.loads(_file(folder, method).read_text())
         table[method.name] = dict(group=method.group, value=method.value) | entry
     components = json.loads((folder / f"{_COMPONENTS}.json").read_text())

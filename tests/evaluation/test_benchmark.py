@@ -91,12 +91,13 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     again = []
     monkeypatch.setattr(benchmark, "_measure", lambda scorer, method, folder: again.append(method.name))
     (tmp_path / "methods" / "structure_blur_3.json").rename(tmp_path / "aside.json")
-    with pytest.raises(FileNotFoundError):
-        run_benchmark(source, config, tmp_path)
+    assert "structure_blur=3" not in run_benchmark(source, config, tmp_path)["methods"]
     assert again == ["structure_blur=3"]
     (tmp_path / "aside.json").rename(tmp_path / "methods" / "structure_blur_3.json")
     monkeypatch.setattr(benchmark, "_scorer", None)
-    assert run_benchmark(source, config, tmp_path) == results == json.loads((tmp_path / "results.json").read_text())
+    for only in (config.only, ("edit",)):  # the second keeps what the first has measured
+        assert run_benchmark(source, dataclasses.replace(config, only=only), tmp_path) == results
+    assert json.loads((tmp_path / "results.json").read_text()) == results
     with pytest.raises(ValueError, match="holds a benchmark with other config: choose another folder"):
         run_benchmark(source, dataclasses.replace(config, clips=3), tmp_path)
 
