@@ -37,6 +37,8 @@ class AutoencoderConfig:
         gradient_scales: at how many resolutions gradients are matched.
         kl_weight: of the mean KL divergence of a latent's element from the unit Gaussian.
         structure_probability: how often an example with depth is a picture of its structure instead.
+        decoder_only: leave the encoder as it is, so that latents, and every U-Net trained on them, stay valid
+            (as https://huggingface.co/stabilityai/sd-vae-ft-mse was trained). Wants weight_decay 0.
     """
 
     squared_weight: float = 0.0
@@ -44,6 +46,7 @@ class AutoencoderConfig:
     gradient_scales: int = 3
     kl_weight: float = 1e-3
     structure_probability: float = 0.5
+    decoder_only: bool = False
 
     def __post_init__(self):
         if min(self.squared_weight, self.gradient_weight, self.kl_weight) < 0 or self.gradient_scales < 1:
@@ -90,12 +93,14 @@ class AutoencoderObjective:
         psnr: of the reconstruction of a picture in dB, the range of pictures being 2; NaN for structure.
         l1_structure: l1 of pictures of structure only.
         latent_std: standard deviation of the unscaled posterior mean of a picture, NaN for structure. After training,
-            `VAEConfig.scaling_factor` is 1 over its average.
+            `VAEConfig.scaling_factor` is 1 over its average. Not with `decoder_only`, where the scale stays, too.
         """
         of_picture, of_noise = split_keys(keys, 2)
         pictures, is_structure = self._pictures(inputs, of_picture)
         network = Bound(self.module, params)
         posterior = network.apply(params, pictures, method="encode")
+        if self.settings.decoder_only:
+            posterior = jax.lax.stop_gradient(posterior)
         latents = jax.vmap(type(posterior).sample)(posterior, of_noise)
         residual = network.apply(params, latents, method="decode") - pictures
 
@@ -108,8 +113,9 @@ class AutoencoderObjective:
             "kl": kl,
             "psnr": jnp.where(is_structure, jnp.nan, -10 * jnp.log10(squared / 4 + 1e-10)),
             "l1_structure": jnp.where(is_structure, l1, jnp.nan),
-            "latent_std": jnp.where(is_structure, jnp.nan, posterior.mean.std((1, 2, 3))),
         }
+        if not self.settings.decoder_only:
+            metrics["latent_std"] = jnp.where(is_structure, jnp.nan, posterior.mean.std((1, 2, 3)))
         weights = self.settings
         loss = l1 + weights.squared_weight * squared + weights.gradient_weight * gradient + weights.kl_weight * kl
         return loss, metrics

@@ -172,6 +172,8 @@ class TrainConfig:
         for name in ("log_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")
+        if self.vae.decoder_only and self.optimizer.weight_decay:
+            raise ValueError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
 
     @property
     def total_steps(self) -> int:

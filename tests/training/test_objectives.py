@@ -181,6 +181,20 @@ def test_the_autoencoders_loss_is_the_weighted_sum_of_its_parts(starts):
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
+def test_the_decoder_alone_learns_and_latents_stay(starts):
+    objective = AutoencoderObjective(TINY, AutoencoderConfig(decoder_only=True))
+    step, optimizer = make_step(objective, OPTIMIZERS["vae"]), OPTIMIZERS["vae"]
+    (params, frozen), inputs, history = starts["vae"], objective.inputs(make_batch()), []
+    first, state = flatten(params), optimizer.init(params)
+    for i in range(20):
+        params, state, losses, metrics, _ = step(params, state, frozen, inputs, keys_of(i))
+        history.append(float(losses.mean()))
+    assert np.mean(history[-5:]) < 0.6 * history[0] and "latent_std" not in metrics
+    idle = {path.split(".")[0] for path, x in flatten(params).items() if np.array_equal(x, first[path])}
+    moved = {path.split(".")[0] for path, x in flatten(params).items() if not np.array_equal(x, first[path])}
+    assert (idle, moved) == ({"encoder", "quant_conv"}, {"decoder", "post_quant_conv"})
+
+
 def test_latent_std_is_that_of_the_encoder(objectives):
     objective = objectives["vae"]
     params, batch = initialise(objective.module, 0), make_batch(pixels=make_batch().pixels[:, :1], depth=None)

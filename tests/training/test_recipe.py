@@ -57,6 +57,7 @@ def test_overrides_reach_every_field():
         ("--config.checkpoint.every=0", "checkpoint.every"),
         ("--config.microbatches.video=0", "microbatches"),
         ("--config.preview.every=-1", "preview.every"),
+        ("--config.vae.decoder_only=True", "weight_decay must be 0"),
     ],
 )
 def test_wrong_overrides_are_named_in_one_line(override, named):
