@@ -97,7 +97,8 @@ def _panel(axes: Any, training: Training) -> None:
         beside.plot(*_series(training, measure), color="C2", lw=1, label=measure.replace("_", " "))
         beside.legend(fontsize=7, loc="center right")
     about = training.summary
-    axes.set_title(f"{training.component}: {about['steps']:,} steps, {60 * about['hours']:.0f} min", fontsize=9)
+    name = training.name if training.component in training.name else f"{training.name} ({training.component})"
+    axes.set_title(f"{name}: {about['steps']:,} steps, {60 * about['hours']:.0f} min", fontsize=9)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7, loc="upper right")
