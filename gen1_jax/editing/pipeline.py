@@ -36,7 +36,6 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage ("depth", "structure", "sampling", "decoding"), units done and units in all."""
 
 _blur = jax.jit(blur_depth)
-_PRIOR_GUIDANCE = 4.0  # Karlo's
 _OWN = ("guidance_scale", "num_inference_steps")  # settings that a model has defaults of its own for
 _CHUNK = 8  # frames that depth, encoder and decoder see at once
 
@@ -246,7 +245,8 @@ class Gen1Pipeline:
         ids, mask = self.tokenizer([*prompts, ""])
         embeddings, states = self.clip.encode_text_tokens(ids)
         text, empty = ([x[part] for x in (embeddings, states, mask)] for part in (slice(-1), slice(-1, None)))
-        return self.prior.sample(*text, key, jnp.float32(_PRIOR_GUIDANCE), *empty)
+        guidance, steps = jnp.float32(self.config.prior_guidance_scale), self.config.prior_num_inference_steps
+        return self.prior.sample(*text, key, guidance, *empty, num_inference_steps=steps)
 
     def _encode_picture(self, image: np.ndarray) -> Float[Array, "1 d"]:
         """CLIP embedding of one picture, brought near the size that CLIP sees so that one compilation serves most."""

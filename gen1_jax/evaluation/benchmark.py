@@ -173,6 +173,7 @@ class _Lazily:
 def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
     """What results depend on, and what they were made with."""
     measured = {name: value for name, value in dataclasses.asdict(config).items() if name != "only"}
+    measured |= {name: getattr(source.config, name) for name in ("prior_guidance_scale", "prior_num_inference_steps")}
     return {
         "model": source.name,
         "trained": source.warning is None,

@@ -34,6 +34,8 @@ class Gen1Config:
         window_overlap: frames that neighbouring windows of a longer edit share.
         guidance_scale: w of an edit that does not say otherwise.
         num_inference_steps: steps of the sampler of an edit that does not say otherwise.
+        prior_guidance_scale: of the prior, towards the prompt and away from the empty one; Karlo's is 4.
+        prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
     """
 
     unet: UNetConfig = UNetConfig()
@@ -48,6 +50,8 @@ class Gen1Config:
     window_overlap: int = 4
     guidance_scale: float = 7.5
     num_inference_steps: int = 50
+    prior_guidance_scale: float = 4.0
+    prior_num_inference_steps: int = 25
 
     def __post_init__(self):
         unet, vae, clip, prior = self.unet, self.vae, self.clip, self.prior
@@ -78,6 +82,8 @@ class Gen1Config:
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
             most = self.schedule.num_train_timesteps
             raise ValueError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
+        if not 2 <= self.prior_num_inference_steps <= 1000:
+            raise ValueError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
             raise ValueError(f"window_overlap is {self.window_overlap}, not in 0 ... num_frames - 1")
         if self.height < 1 or self.width < 1:
@@ -192,6 +198,8 @@ NANO = Gen1Config(
     width=128,
     guidance_scale=2.0,
     num_inference_steps=20,
+    prior_guidance_scale=1.5,
+    prior_num_inference_steps=2,
 )
 """The same code at 128x128, small enough for a laptop: the whole family has fewer than 16 M parameters."""
 

@@ -1,5 +1,7 @@
+import dataclasses
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from gen1_jax import Gen1Pipeline
 from gen1_jax.editing.pipeline import EditSettings, resize, to_uint8
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.pretrained.family import FULL
+from gen1_jax.pretrained.folder import ModelFolder
 
 
 def clip(frames=3, height=20, width=28, seed=0):
@@ -49,6 +52,25 @@ def test_each_setting_matters(pipeline):
         {"sampler": "dpm++"},
     ):
         assert (edit(pipeline, frames, **change).frames != base).any(), change
+
+
+def test_the_model_says_how_its_prior_is_sampled(tiny_model):
+    source = ModelFolder(tiny_model)
+    ids, mask = source.tokenizer()(["a golden car", ""])
+    made = []
+    for guidance, steps in ((4.0, 25), (2.0, 5)):
+        source.config = dataclasses.replace(
+            source.config, prior_guidance_scale=guidance, prior_num_inference_steps=steps
+        )
+        pipeline = Gen1Pipeline(source)
+        embeddings, states = pipeline.clip.encode_text_tokens(ids)
+        text, empty = ([x[i : i + 1] for x in (embeddings, states, mask)] for i in (0, 1))
+        expected = pipeline.prior.sample(
+            *text, jax.random.key(3), jnp.float32(guidance), *empty, num_inference_steps=steps
+        )
+        made.append(pipeline.encode_content("a golden car", None, seed=3))
+        np.testing.assert_allclose(made[-1][:, 0], expected, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(*made, rtol=1e-2)
 
 
 def test_a_second_edit_compiles_nothing(pipeline):
@@ -108,8 +130,6 @@ def test_contract_calls(pipeline):
     ids, mask = pipeline.tokenizer(["a cat", "two dogs"])
     assert pipeline.clip.encode_text(ids).shape == (b, 16)
     assert pipeline.depth(rng.normal(size=(b, 32, 32, 3)).astype(np.float32)).shape == (b, 32, 32)
-    import jax
-
     text, states = pipeline.clip.encode_text_tokens(ids)
     assert pipeline.prior.sample(text, states, mask, jax.random.key(0)).shape == (b, 16)
 
