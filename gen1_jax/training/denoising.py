@@ -9,7 +9,7 @@ arXiv 2302.03011, sections 3.1 to 3.3. Everything but the U-Net is frozen; `gen1
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +28,9 @@ from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.models.unet import SpaceTimeUNet
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.objective import Inputs
+from gen1_jax.training.prior_content import PriorContent
 
 NOISE_BINS = 4
 """The loss is also reported by noise level: timesteps are divided into this many equal ranges."""
@@ -46,19 +48,23 @@ class DenoisingConfig:
 
     Attributes:
         content_dropout: probability that the content is the null content, for guidance.
+        prior_probability: how often the content is what the prior makes of the caption, as an edit by prompt has it,
+            instead of CLIP's embedding of a frame; 0 in the paper.
         weighting: of noise levels: "uniform" or "min_snr".
         gamma: where "min_snr" clips.
     """
 
     content_dropout: float = 0.1
+    prior_probability: float = 0.0
     weighting: str = "uniform"
     gamma: float = 5.0
 
     def __post_init__(self):
-        if not 0 <= self.content_dropout <= 1:
-            raise ValueError(f"denoising.content_dropout is {self.content_dropout}, not in [0, 1]")
+        for name in ("content_dropout", "prior_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"unet.{name} is {getattr(self, name)}, not in [0, 1]")
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"denoising.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
+            raise ValueError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
 
 
 class _Draw(NamedTuple):
@@ -83,6 +89,10 @@ class DenoisingObjective:
         structure_levels: t_s is drawn from the first to the last.
         remat: recompute activations of the U-Net's blocks.
         pictures_at_once: how many the autoencoder encodes together, over all devices.
+        tokenizer: gives that of the captions; needed for `prior_probability` alone.
+
+    Raises:
+        ValueError: `prior_probability` for a family without a prior.
     """
 
     component = "unet"
@@ -98,6 +108,7 @@ class DenoisingObjective:
         structure_levels: tuple[int, int] = (0, 0),
         remat: bool = False,
         pictures_at_once: int = 8,
+        tokenizer: Callable[[], CLIPTokenizer] | None = None,
     ):
         self.config, self.settings = config, settings
         self.structure = structure and config.unet.structure_channels > 0
@@ -105,7 +116,10 @@ class DenoisingObjective:
         self._pictures_at_once = pictures_at_once
         self.module = SpaceTimeUNet(config.unet, dtype=dtype, remat=remat)
         estimates = ("depth",) if self.structure and inputs == "pixels" else ()
-        self.frozen = () if inputs == "latents" else ("vae", "clip", *estimates)
+        probability = settings.prior_probability
+        self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
+        encoders = () if inputs == "latents" else ("vae", "clip", *estimates)
+        self.frozen = tuple(dict.fromkeys((*encoders, *(self._of_captions.frozen if self._of_captions else ()))))
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
@@ -115,7 +129,7 @@ class DenoisingObjective:
             raise ValueError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
         if self.structure:  # as an input, so that stages that differ in it alone share their compilation
             arrays["structure_levels"] = np.tile(np.array(self.structure_levels, np.int32), (len(batch), 1))
-        return arrays
+        return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
     def loss(
         self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
@@ -127,9 +141,11 @@ class DenoisingObjective:
         levels = inputs.get("structure_levels", jnp.zeros((len(keys), 2), jnp.int32))
         draw = jax.vmap(lambda key, levels: self._draw(key, levels, mean.shape[1:]))(keys, levels)
         latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
-        structure, content = jax.lax.stop_gradient(
-            (self._structure(networks, inputs, draw.level, latents), self._content(networks, inputs))
-        )
+        content = self._content(networks, inputs)
+        if self._of_captions is not None:
+            of_captions = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # of their own: other draws stay
+            content = self._of_captions(frozen, inputs, of_captions, content)
+        structure, content = jax.lax.stop_gradient((self._structure(networks, inputs, draw.level, latents), content))
         content = jnp.where(draw.drop[:, None], 0, content.astype(jnp.float32))[:, None]
 
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type

@@ -45,6 +45,7 @@ def make_objective(
             structure_levels=stage.structure_levels,
             remat=config.remat,
             pictures_at_once=_PICTURES_PER_DEVICE * devices,
+            tokenizer=tokenizer,
         )
     if config.component == "vae":
         return AutoencoderObjective(family, settings, dtype=dtype)
