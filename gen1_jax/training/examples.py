@@ -4,9 +4,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 
 def split_keys(keys: Key[Array, " b"], count: int) -> Key[Array, "count b"]:
@@ -27,6 +29,12 @@ def pick_frames(clips: Shaped[Array, " b t *frame"], index: Int[Array, " b"]) ->
 def to_images(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     """0 ... 255 to [-1, 1], float32."""
     return pixels.astype(jnp.float32) / 127.5 - 1
+
+
+def caption_tokens(batch: Batch, tokenizer: CLIPTokenizer) -> dict[str, np.ndarray]:
+    """Token ids and mask of the captions, as arrays of a batch."""
+    token_ids, mask = tokenizer(batch.captions)
+    return {"token_ids": token_ids, "text_mask": mask}
 
 
 def require(batch: Batch, *names: str) -> None:

@@ -19,7 +19,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.examples import pick_frames, random_index, require, split_keys
+from gen1_jax.training.examples import caption_tokens, pick_frames, random_index, require, split_keys
 from gen1_jax.training.losses import cosine
 from gen1_jax.training.objective import Inputs
 
@@ -87,8 +87,7 @@ class PriorObjective:
         Raises:
             ValueError: neither an embedding nor pixels.
         """
-        token_ids, mask = self.tokenizer(batch.captions)
-        return {"token_ids": token_ids, "text_mask": mask} | _content(batch)
+        return caption_tokens(batch, self.tokenizer) | _content(batch)
 
     def loss(
         self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]

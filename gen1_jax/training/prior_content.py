@@ -12,7 +12,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.examples import split_keys
+from gen1_jax.training.examples import caption_tokens, split_keys
 from gen1_jax.training.objective import Inputs
 
 
@@ -43,8 +43,7 @@ class PriorContent:
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """Token ids and mask of the captions."""
-        token_ids, mask = self.tokenizer(batch.captions)
-        return {"token_ids": token_ids, "text_mask": mask}
+        return caption_tokens(batch, self.tokenizer)
 
     def __call__(
         self,
