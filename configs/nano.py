@@ -4,16 +4,21 @@ gen1 render     --clips 20000 --frames 8 --size 128 --out worlds
 gen1 precompute --data worlds --model nano --size 128x128 --out worlds_latents
 gen1 train      --config configs/nano.py --workdir runs/nano
 
+With configs/nano.py:again the U-Net of the model goes on.
+
 launch/nano.sh runs this and the recipes of the other networks, in their order.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
-    """Short stages without structure, for there is no image model to keep; edits use what the others learn."""
+def get_config(start: str = "") -> ConfigDict:
+    """Short stages without structure, for there is no image model to keep; edits use what the others learn.
+
+    Going on, larger batches cost little more time, and half of the contents come by way of the prior, as in edits.
+    """
     sources = ("worlds_latents",)  # another folder: --config.data.video.sources="('mine',)", and image.sources
-    return ConfigDict(
+    config = ConfigDict(
         dict(
             component="unet",
             model="nano",
@@ -39,3 +44,10 @@ def get_config() -> ConfigDict:
             checkpoint=dict(every=2000, keep=2),
         )
     )
+    if start == "again":
+        config.update(from_scratch=False, unet=dict(prior_probability=0.5))
+        config.update(stages=(dict(name="again", steps=9_000, structure_levels=(0, 7)),))
+        config.data.update(image=dict(batch_size=512), video=dict(batch_size=128))
+    elif start:
+        raise ValueError(f"after the colon can only be again, not {start}")
+    return config

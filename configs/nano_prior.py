@@ -5,14 +5,15 @@ gen1 train  --config configs/nano_clip.py --workdir runs/nano_clip
 gen1 train  --config configs/nano_prior.py --config.model=runs/nano_clip --workdir runs/nano_prior
 
 Pictures instead of latents, so that it can be trained beside the autoencoder that makes the latents.
+With configs/nano_prior.py:again the prior of the model goes on.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(start: str = "") -> ConfigDict:
     """CLIP embeds the pictures as training goes on."""
-    return ConfigDict(
+    config = ConfigDict(
         dict(
             component="prior",
             model="nano",
@@ -30,3 +31,8 @@ def get_config() -> ConfigDict:
             checkpoint=dict(every=1000, keep=2),
         )
     )
+    if start == "again":
+        config.update(from_scratch=False, stages=(dict(name="again", steps=4_000),))
+    elif start:
+        raise ValueError(f"after the colon can only be again, not {start}")
+    return config

@@ -2,14 +2,16 @@
 
 gen1 render --clips 20000 --frames 8 --size 128 --out worlds
 gen1 train  --config configs/nano_vae.py --workdir runs/nano_vae
+
+With configs/nano_vae.py:again the decoder of the model goes on alone, so that its latents stay what they are.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(start: str = "") -> ConfigDict:
     """Some of the examples are structure: the same autoencoder encodes both, and structure is easy."""
-    return ConfigDict(
+    config = ConfigDict(
         dict(
             component="vae",
             model="nano",
@@ -27,3 +29,9 @@ def get_config() -> ConfigDict:
             checkpoint=dict(every=1000, keep=2),
         )
     )
+    if start == "again":
+        config.update(from_scratch=False, vae=dict(decoder_only=True, squared_weight=20.0))
+        config.update(stages=(dict(name="again", steps=4_000),), optimizer=dict(learning_rate=3e-4))
+    elif start:
+        raise ValueError(f"after the colon can only be again, not {start}")
+    return config

@@ -7,23 +7,23 @@
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
-# gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR; its CLIP stays,
-# and the U-Net sees all levels of structure at once.
+# gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR: its decoder,
+# prior and U-Net, by the recipes' second part (configs/nano.py:again); what latents are made with stays as it is.
 set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
 gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
 clips=${CLIPS:-20000}
 from=${FROM:-}
-again='({"name": "again", "steps": 12000, "structure_levels": (0, 7)},)' # the U-Net's stages if it goes on
+encoders=(vae depth clip)
+test -z "$from" || encoders=(vae)
 read -r -a more <<<"${TRAIN:-}"
 mkdir -p "${1:?usage: launch/nano.sh DIR [TARGET...]}"
 cd "$1"
 shift
 
 train() { # train RECIPE WORKDIR MODEL: a network beside those of the model, which are frozen
-    gen1 train --config "$configs/$1.py" --workdir "runs/$2" --config.model="$3" \
-        ${from:+--config.from_scratch=False} ${more[@]+"${more[@]}"} "${@:4}"
+    gen1 train --config "$configs/$1.py${from:+:again}" --workdir "runs/$2" --config.model="$3" ${more[@]+"${more[@]}"}
 }
 
 render() { # render ARGUMENT...: a share of the worlds
@@ -53,17 +53,20 @@ divided() { # divided N COMMAND...: a share of the work for each GPU, for N proc
 }
 
 networks() { # all at once: each of them waits for its data a good part of the time
-    local content=(clip prior)
-    test -z "$from" || content=(prior)
     if test "$gpus" = 0; then
-        "$self" . vae depth "${content[@]}"
+        "$self" . "${encoders[@]}" prior
         return
     fi
     export XLA_PYTHON_CLIENT_MEM_FRACTION=0.3
     CUDA_VISIBLE_DEVICES=0 "$self" . vae &
-    CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . depth &
-    CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . "${content[@]}" &
-    all_of 3
+    if test -z "$from"; then
+        CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . depth &
+        CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . clip prior &
+        all_of 3
+    else
+        CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . prior &
+        all_of 2
+    fi
 }
 
 all_of() { # all_of N: as many jobs; the first that fails ends the script, and the script the others
@@ -78,11 +81,11 @@ for target; do
     vae | clip | depth) train "nano_$target" "$target" "${from:-nano}" ;;
     prior) train nano_prior prior "${from:-runs/clip}" ;;
     encoders) # as they will ship, so that the U-Net learns on the latents of the very weights it is used with
-        parts=(vae=runs/vae depth=runs/depth prior=runs/prior)
-        test -n "$from" || parts+=(clip=runs/clip)
+        parts=(prior=runs/prior)
+        for network in "${encoders[@]}"; do parts+=("$network=runs/$network"); done
         test -d encoders || gen1 export --model "${from:-nano}" --parts "${parts[@]}" --dtype bfloat16 -o encoders
         ;;
-    unet) train nano unet ./encoders ${from:+--config.stages="$again"} ;;
+    unet) train nano unet ./encoders ;;
     nano) test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;
     esac

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from gen1_jax.editing.pipeline import EditSettings
 from gen1_jax.evaluation.editor import Clips, Editor, Way
-from gen1_jax.evaluation.propagation import estimate_backward_flow, propagate_first, propagate_stepwise
+from gen1_jax.evaluation.optical_flow import estimate_backward_flow
+from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
 
 SWEEPS: dict[str, tuple] = {
     "temporal_guidance_scale": (0.0, 0.5, 1.0, 1.5, 2.0),

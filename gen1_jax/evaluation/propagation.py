@@ -1,8 +1,5 @@
 """Edit the first frame, carry it along the motion: the baseline that no model is needed for but an image one."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,28 +41,3 @@ def _warp(clips: Clips, flow: np.ndarray) -> Clips:
 
 
 _look = jax.jit(warp)
-
-
-def estimate_backward_flow(clips: Clips) -> Float32[np.ndarray, "n t h w 2"]:
-    """Pixels, to where what is seen was in the frame before, by TV-L1; zeros for frame 0.
-
-    Source: https://doi.org/10.1007/978-3-540-74936-3_22, as scikit-image has it.
-
-    Raises:
-        ValueError: scikit-image is not installed.
-    """
-    try:
-        from skimage.registration import optical_flow_tvl1
-    except ImportError:
-        raise ValueError('estimated flow needs scikit-image: pip install "gen1-jax[evaluate]"') from None
-    grey = clips.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32) / 255
-
-    def estimate(clip: np.ndarray) -> np.ndarray:
-        flow = np.zeros((*clip.shape, 2), np.float32)
-        for index in range(1, len(clip)):
-            down, right = optical_flow_tvl1(clip[index], clip[index - 1])
-            flow[index] = np.stack([right, down], axis=-1)
-        return flow
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.stack(list(pool.map(estimate, grey)))

@@ -62,7 +62,9 @@ def _naming(what: object) -> Iterator[None]:
     except KeyError as error:
         raise ValueError(f"{what}: there is no field {' '.join(str(error.args[0]).split())}") from None
     except Exception as error:  # the file may raise anything
-        raise ValueError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        _, traceback, rest = str(error).partition("Traceback (most recent call last):")  # ml_collections quotes it
+        told = rest.strip().splitlines()[-1] if traceback else " ".join(str(error).split())
+        raise ValueError(f"{what}: {told or type(error).__name__}") from None
 
 
 def _with_types(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

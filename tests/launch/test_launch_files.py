@@ -102,6 +102,28 @@ def test_scripts_have_no_pitfalls(path, tmp_path):
     assert path.stat().st_mode & 0o111, f"{path.name} is not executable"
 
 
+@pytest.mark.parametrize(
+    ("start", "networks", "again"),
+    [({}, ["vae", "depth", "clip", "prior"], ""), ({"FROM": "nano", "SEED": "3"}, ["vae", "prior"], ":again")],
+)
+@pytest.mark.parametrize("gpus", ["0", "2"])
+def test_nano_trains_what_the_model_that_it_starts_from_lacks(tmp_path, start, networks, again, gpus):
+    nothing_else = {"FROM": "", "SEED": "0", "GPUS": gpus, "PROCESSES": "1", "CLIPS": "16", "TRAIN": "--config.seed=5"}
+    code, calls, error = calls_of(
+        "nano.sh", str(tmp_path / "out"), folder=tmp_path, stand_ins=("gen1",), **(nothing_else | start)
+    )
+    assert code == 0, error
+    trainings = [call for call in calls if call[1] == "train"]
+    assert all(call[-1] == "--config.seed=5" for call in trainings) and "--config.model=./encoders" in trainings[-1]
+    trained = [parsed(call) for call in trainings]
+    assert sorted(Path(args.workdir).name for args in trained) == sorted([*networks, "unet"])
+    assert all(Path(args.config.removesuffix(again)).is_file() and args.config.endswith(again) for args in trained)
+    encoders, model = [parsed(call) for call in calls if call[1] == "export"]
+    assert sorted(encoders.parts) == sorted((network, f"runs/{network}") for network in networks)
+    assert calls[-1][1] == "export" and model.output == "nano"
+    assert {call[call.index("--seed") + 1] for call in calls if call[1] == "render"} == {start.get("SEED", "0")}
+
+
 def test_jobset_is_one():
     manifest = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
     jsonschema.validate(manifest, JOBSET)

@@ -17,6 +17,16 @@ def test_shipped_recipes_are_whole(path):
     assert config.total_steps == config.first_step(len(config.stages))
 
 
+@pytest.mark.parametrize("name", ["nano", "nano_vae", "nano_prior"])
+def test_recipes_that_go_on_do_so_from_weights_and_refuse_other_words(name):
+    config = read_recipe(f"{CONFIGS / name}.py:again")
+    assert not config.from_scratch and [stage.name for stage in config.stages] == ["again"]
+    assert differences(read_recipe(CONFIGS / f"{name}.py").to_dict(), config.to_dict())
+    with pytest.raises(ValueError, match=f"{name}.py:agian: ValueError: after the colon") as told:
+        read_recipe(f"{CONFIGS / name}.py:agian")
+    assert "Traceback" not in str(told.value)
+
+
 def test_the_papers_recipe():
     config = read_recipe(CONFIGS / "gen1.py")
     assert [stage.steps for stage in config.stages] == [15_000, 75_000, 25_000, 10_000]
