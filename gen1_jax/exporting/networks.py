@@ -52,7 +52,7 @@ class Networks(Mapping[str, Params]):
 
 def in_float32(params: Params) -> Params:
     """Parameters widened, so that the rounding of an export is no difference to it."""
-    return jax.tree.map(lambda x: x.astype(np.float32), params)
+    return jax.tree.map(lambda x: x.astype(np.float32, copy=False), params)
 
 
 def relative_difference(ours: Any, theirs: Any) -> float:

@@ -106,14 +106,12 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
         raise ExportError(f"platforms must include {here}, on which this machine checks the programs")
     networks, parity, signature = Networks(source, dtype), {}, {}
     for component, programs in (("unet", _unet_programs), ("vae", _vae_programs)):
-        weights = flatten(networks[component])
         file = folder / f"{component}.safetensors"
-        save_file({name: np.ascontiguousarray(x) for name, x in weights.items()}, file)
-        file.chmod(0o644)  # the library keeps files to their owner
+        weights = _write_weights(networks[component], file)
         for name, program in programs(source.config, networks.bound(component), shape, options.steps).items():
             artifact = folder / f"{name}.bin"
             artifact.write_bytes(_exported(program, weights, options.platforms))
-            result, parity[name] = _compare(program, load_file(file), artifact)
+            result, parity[name] = _compare(program, file, artifact)
             signature[name] = {
                 "file": artifact.name,
                 "weights": file.name,
@@ -179,7 +177,15 @@ def _vae_programs(config: Gen1Config, vae: Bound, shape: tuple[int, int, int], s
     }
 
 
-def _exported(program: _Program, weights: dict[str, np.ndarray], platforms: tuple[str, ...]) -> bytes:
+def _write_weights(params: Params, file: Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """Their names and shapes; the arrays, gigabytes at full size, are not held while programs are made."""
+    flat = flatten(params)
+    save_file({name: np.ascontiguousarray(x) for name, x in flat.items()}, file)
+    file.chmod(0o644)  # the library keeps files to their owner
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()}
+
+
+def _exported(program: _Program, weights: dict[str, jax.ShapeDtypeStruct], platforms: tuple[str, ...]) -> bytes:
     def run(weights, *arguments):
         params = in_float32(unflatten(weights))
         return program.traced(params, **dict(zip(program.arguments, arguments, strict=True)))
@@ -189,10 +195,13 @@ def _exported(program: _Program, weights: dict[str, np.ndarray], platforms: tupl
         return bytes(jax.export.export(jax.jit(run), platforms=platforms)(*shapes).serialize())
 
 
-def _compare(program: _Program, weights: dict[str, np.ndarray], artifact: Path) -> tuple[jax.Array, float]:
-    """The result of a program and weights as they are read back, and how far it is from the model's."""
+def _compare(program: _Program, weights: Path, artifact: Path) -> tuple[np.ndarray, float]:
+    """The result of a program and weights as they are read back, and how far it is from the model's.
+
+    The weights read back are gone before the model runs: at full size they are gigabytes.
+    """
     exported = jax.export.deserialize(bytearray(artifact.read_bytes()))
-    result = jax.jit(exported.call)(weights, *program.arguments.values())
+    result = np.asarray(jax.jit(exported.call)(load_file(weights), *program.arguments.values()))
     return result, relative_difference(result, program.live(**program.arguments))
 
 
