@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
+from gen1_jax.pretrained.tensors import one_line
 from gen1_jax.training.config import TrainConfig
 
 _MAY_DIFFER = (
@@ -63,8 +64,15 @@ def _naming(what: object) -> Iterator[None]:
         raise ValueError(f"{what}: there is no field {' '.join(str(error.args[0]).split())}") from None
     except Exception as error:  # the file may raise anything
         _, traceback, rest = str(error).partition("Traceback (most recent call last):")  # ml_collections quotes it
-        told = rest.strip().splitlines()[-1] if traceback else " ".join(str(error).split())
+        told = _end_of(rest) if traceback else one_line(error)
         raise ValueError(f"{what}: {told or type(error).__name__}") from None
+
+
+def _end_of(traceback: str) -> str:
+    """What was raised, and where."""
+    lines = [line.strip() for line in traceback.strip().splitlines()]
+    places = [line for line in lines if line.startswith("File ")]
+    return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
 
 def _with_types(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
