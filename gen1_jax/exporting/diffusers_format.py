@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from gen1_jax.exporting.diffusers_parity import measure
 from gen1_jax.exporting.networks import Networks, Written
 from gen1_jax.models.module import Params
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.pretrained.folder import ModelSource, in_shards
+from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_clip import CLIP, their_clip_config, their_image_processor_config
 from gen1_jax.pretrained.hf_depth import DEPTH, their_depth_config, unread_tensors
 from gen1_jax.pretrained.hf_prior import prior_tensors, their_prior_config, their_prior_scheduler_config
 from gen1_jax.pretrained.hf_unet import UNET, their_scheduler_config, their_unet_config
 from gen1_jax.pretrained.hf_vae import VAE, their_vae_config
+from gen1_jax.pretrained.tensors import save_tensors
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 _DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
@@ -81,16 +81,8 @@ def _network(component: str, config: Gen1Config, params: Params, tokenizer: CLIP
 
 def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, np.ndarray], shard_bytes: int | None) -> None:
     """One file, or several with an index of which holds what."""
-    tensors = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in tensors.items()}
-    shards = in_shards(tensors, shard_bytes)
-    weight_map = {}
-    for i, shard in enumerate(shards):
-        number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
-        file = folder / f"{stem}{number}.safetensors"
-        save_file(shard, file, metadata={"format": "pt"})
-        file.chmod(0o644)  # the library keeps files to their owner
-        weight_map |= dict.fromkeys(shard, file.name)
-    if len(shards) > 1:
+    weight_map = save_tensors(folder, stem, tensors, layout="pt", shard_bytes=shard_bytes)
+    if len(set(weight_map.values())) > 1:
         total = sum(value.nbytes for value in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         _write_json(folder / f"{stem}.safetensors.index.json", index)

@@ -17,7 +17,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
@@ -33,7 +33,8 @@ from gen1_jax.exporting.networks import (
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.pretrained.folder import FORMAT, ModelSource
+from gen1_jax.pretrained.tensors import save_tensors
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _LOADER = "load_stablehlo.py"
@@ -106,8 +107,8 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
         raise ExportError(f"platforms must include {here}, on which this machine checks the programs")
     networks, parity, signature = Networks(source, dtype), {}, {}
     for component, programs in (("unet", _unet_programs), ("vae", _vae_programs)):
+        weights = _write_weights(folder, component, networks[component])
         file = folder / f"{component}.safetensors"
-        weights = _write_weights(networks[component], file)
         for name, program in programs(source.config, networks.bound(component), shape, options.steps).items():
             artifact = folder / f"{name}.bin"
             artifact.write_bytes(_exported(program, weights, options.platforms))
@@ -177,11 +178,10 @@ def _vae_programs(config: Gen1Config, vae: Bound, shape: tuple[int, int, int], s
     }
 
 
-def _write_weights(params: Params, file: Path) -> dict[str, jax.ShapeDtypeStruct]:
+def _write_weights(folder: Path, component: str, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
     """Their names and shapes; the arrays, gigabytes at full size, are not held while programs are made."""
     flat = flatten(params)
-    save_file({name: np.ascontiguousarray(x) for name, x in flat.items()}, file)
-    file.chmod(0o644)  # the library keeps files to their owner
+    save_tensors(folder, component, flat, layout=FORMAT)
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()}
 
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
 from gen1_jax.diffusion import DDIM, temporal_guidance
 from gen1_jax.diffusion.guided import per_frame
@@ -26,6 +25,7 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET
 from gen1_jax.pretrained.layout import Layout
+from gen1_jax.pretrained.tensors import save_tensors
 
 MODELING = "modeling_gen1.py"
 
@@ -62,9 +62,7 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         raise ExportError("the torch format needs torch: pip install torch") from None
     networks = Networks(source, dtype)
     (folder / "config.json").write_text(json.dumps(_config(source.config), indent=2) + "\n", encoding="utf-8")
-    file = folder / "unet.safetensors"
-    save_file(LAYOUT.to_theirs(networks["unet"]), file, metadata={"format": "pt"})
-    file.chmod(0o644)  # the library keeps files to their owner
+    save_tensors(folder, "unet", LAYOUT.to_theirs(networks["unet"]), layout="pt")
     shutil.copyfile(Path(__file__).with_name(MODELING), folder / MODELING)
     inputs = _inputs(source.config)
     ours = _run_jax(networks.bound("unet"), source.config, inputs)

@@ -16,7 +16,6 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
 from gen1_jax.pretrained.family import SIZES, Gen1Config
@@ -29,6 +28,7 @@ from gen1_jax.pretrained.tensors import (
     pickles_in,
     read_json,
     read_text,
+    save_tensors,
     stored_tensors,
 )
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -229,7 +229,7 @@ def write_model(
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     for component in config.components:
-        _save_network(folder, component, params[component], shard_bytes)
+        save_tensors(folder, component, flatten(params[component]), layout=FORMAT, shard_bytes=shard_bytes)
 
 
 @contextlib.contextmanager
@@ -259,28 +259,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise FolderError(f"{folder} cannot be written: {reason}") from None
         raise
-
-
-def _save_network(folder: Path, component: str, params: Params, shard_bytes: int | None) -> None:
-    tensors = {name: np.asarray(jax.device_get(x), order="C") for name, x in flatten(params).items()}
-    shards = in_shards(tensors, shard_bytes)
-    for i, shard in enumerate(shards):
-        number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
-        file = folder / f"{component}{number}.safetensors"
-        save_file(shard, file, metadata={"format": FORMAT})
-        file.chmod(0o644)  # the library keeps files to their owner
-
-
-def in_shards(tensors: Mapping[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:
-    """Tensors dealt out in order to files of at most `shard_bytes`, or a single tensor that is larger."""
-    shards, size = [{}], 0
-    for name, value in tensors.items():
-        if shard_bytes is not None and size + value.nbytes > shard_bytes and shards[-1]:
-            shards.append({})
-            size = 0
-        shards[-1][name] = value
-        size += value.nbytes
-    return shards
 
 
 def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:

@@ -1,14 +1,17 @@
-"""Reading the tensors of a Hugging Face folder: safetensors files, whole or in shards. Nothing is ever unpickled."""
+"""The tensors of a folder, as Hugging Face's: safetensors files, whole or in shards. Nothing is ever unpickled."""
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 _PREFERRED = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack")
@@ -149,6 +152,43 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
         FolderError: see `tensor_files` and `stored_tensors`.
     """
     return {name: np.asarray(tensor) for name, tensor in stored_tensors(tensor_files(folder)).items()}
+
+
+def save_tensors(
+    folder: Path, stem: str, tensors: Mapping[str, ArrayLike], *, layout: str, shard_bytes: int | None = None
+) -> dict[str, str]:
+    """Writes STEM.safetensors, or STEM-00001-of-0000N.safetensors and so on, tensors dealt out in order.
+
+    Args:
+        folder: exists.
+        stem: of the files' names.
+        tensors: by name.
+        layout: whose names and shapes these are, which readers ask for: "pt" is PyTorch's.
+        shard_bytes: no file holds more, but for one of a single larger tensor; None for one file.
+
+    Returns:
+        The name of the file that holds each tensor.
+    """
+    shards = _dealt({name: np.asarray(jax.device_get(x), order="C") for name, x in tensors.items()}, shard_bytes)
+    held = {}
+    for i, shard in enumerate(shards):
+        number = f"-{i + 1:05}-of-{len(shards):05}" if len(shards) > 1 else ""
+        file = folder / f"{stem}{number}.safetensors"
+        save_file(shard, file, metadata={"format": layout})
+        file.chmod(0o644)  # the library keeps files to their owner
+        held |= dict.fromkeys(shard, file.name)
+    return held
+
+
+def _dealt(tensors: dict[str, np.ndarray], shard_bytes: int | None) -> list[dict[str, np.ndarray]]:
+    shards, size = [{}], 0
+    for name, value in tensors.items():
+        if shard_bytes is not None and size + value.nbytes > shard_bytes and shards[-1]:
+            shards.append({})
+            size = 0
+        shards[-1][name] = value
+        size += value.nbytes
+    return shards
 
 
 def pickles_in(folder: Path, stem: str = "") -> list[Path]:

@@ -98,14 +98,14 @@ def test_wrong_options_in_one_line(smallest_model, tmp_path, capsys, options, na
 
 
 def test_what_differs_is_not_exported(smallest_model, tmp_path, monkeypatch, capsys):
-    save = stablehlo_format.save_file
+    save = stablehlo_format.save_tensors
 
-    def broken(tensors, file):
-        if file.name == "vae.safetensors":
+    def broken(folder, component, tensors, **layout):
+        if component == "vae":
             tensors = tensors | {"decoder.conv_out.bias": tensors["decoder.conv_out.bias"] + 0.01}
-        save(tensors, file)
+        return save(folder, component, tensors, **layout)
 
-    monkeypatch.setattr(stablehlo_format, "save_file", broken)
+    monkeypatch.setattr(stablehlo_format, "save_tensors", broken)
     monkeypatch.setattr(stablehlo_format, "_unet_programs", lambda *_: {})
     assert main(command(smallest_model, tmp_path / "out", "--platforms", "cpu", "--size", "4x6")) == 2
     message = capsys.readouterr().err

@@ -228,7 +228,7 @@ def test_a_failed_save_leaves_nothing(tmp_path, tokenizer_json, monkeypatch):
     def fails(*args, **kwargs):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("gen1_jax.pretrained.folder.save_file", fails)
+    monkeypatch.setattr("gen1_jax.pretrained.tensors.save_file", fails)
     with pytest.raises(FolderError, match=r"a/b/model cannot be written: I/O error: No space left"):
         save_model(tmp_path / "a" / "b" / "model", TINY, params, tokenizer_json)
     assert list(tmp_path.iterdir()) == []

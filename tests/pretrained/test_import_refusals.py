@@ -166,7 +166,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(hub, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("gen1_jax.pretrained.folder.save_file", full)
+    monkeypatch.setattr("gen1_jax.pretrained.tensors.save_file", full)
     with pytest.raises(FolderError, match="model cannot be written: No space left on device"):
         import_huggingface(hub, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
