@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from gen1_jax.evaluation.methods import ANSWER, EDIT
 from gen1_jax.evaluation.statistics import Interval, bootstrap
@@ -74,10 +74,15 @@ def best(results: Results, group: str, measure: str) -> str | None:
     return max(members, key=lambda name: BETTER[measure] * _mean(results, name, measure), default=None)
 
 
-def nearer(results: Results, rival: str, measure: str) -> Interval:
-    """The share of clips whose edit is nearer to the answer than that of a rival."""
-    ours, theirs = (_clips(results, name, measure) for name in (EDIT, rival))
+def nearer(results: Results, rival: str, measure: str, among: slice | Int[np.ndarray, " k"] = slice(None)) -> Interval:
+    """The share of clips, of those `among` all, whose edit is nearer to the answer than that of a rival."""
+    ours, theirs = (_clips(results, name, measure)[among] for name in (EDIT, rival))
     return bootstrap((BETTER[measure] * (ours - theirs) > 0).astype(float))
+
+
+def by_motion(results: Results, parts: int) -> list[Int[np.ndarray, " k"]]:
+    """The clips in parts of one size, those first whose exact answers change most from frame to frame."""
+    return np.array_split(np.argsort(_clips(results, ANSWER, "frame_consistency"), kind="stable"), parts)
 
 
 def _components(results: Results) -> Iterator[Bar]:

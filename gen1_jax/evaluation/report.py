@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from PIL import Image
 
-from gen1_jax.evaluation.bars import Results, best, nearer, sweep
+from gen1_jax.evaluation.bars import Results, best, by_motion, nearer, sweep
 from gen1_jax.evaluation.benchmark import shown_clips
 from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT
 from gen1_jax.evaluation.plots import AXES, plot_consistency, plot_sweep
-from gen1_jax.evaluation.statistics import bootstrap
+from gen1_jax.evaluation.statistics import Interval, bootstrap
 from gen1_jax.media import VideoWriter, side_by_side
 
 _MEASURES = (
@@ -32,6 +33,7 @@ _SWEPT = {
     "guidance_scale": ("prompt_consistency", "retrieved", "perceptual", "psnr"),
     "num_inference_steps": ("perceptual", "psnr", "structure_error", "frame_consistency"),
 }
+_NEARNESS = ("perceptual", "psnr")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
@@ -71,6 +73,7 @@ def write_report(results: Results, out: Path) -> Path:
         if len(sweep(results, field)) > 1:
             plot_sweep(results, field, measures, out / f"{field}.png")
             sections += [f"<h2>Over {AXES[field]}</h2>", picture(f"{field}.png")]
+    sections += _by_motion(results)
     sections += _by_content(results)
     sections += _videos(results, out)
     page = f"<!doctype html><meta charset=utf-8><title>gen1_jax benchmark</title><style>{_STYLE}</style>"
@@ -113,13 +116,31 @@ def _nearer_rows(results: Results) -> Iterable[tuple[str, ...]]:
     groups = dict.fromkeys(entry["group"] for entry in results["methods"].values())
     for group in groups:
         if group not in (EDIT, ANSWER, *AXES, "sampler", "autoencoded answer"):
-            shares = [nearer(results, best(results, group, measure), measure) for measure in ("perceptual", "psnr")]
-            yield html.escape(group), *(f"{s.mean:.1%} <small>{s.low:.1%} … {s.high:.1%}</small>" for s in shares)
+            shares = [nearer(results, best(results, group, measure), measure) for measure in _NEARNESS]
+            yield html.escape(group), *map(_share, shares)
+
+
+def _share(share: Interval) -> str:
+    return f"{share.mean:.1%} <small>{share.low:.1%} … {share.high:.1%}</small>"
+
+
+def _by_motion(results: Results) -> Iterable[str]:
+    """How the edit fares against the first frame carried along, which has less to lose the less a clip moves."""
+    rival = "first frame, true flow"
+    if rival not in results["methods"]:
+        return
+    rows = []
+    for clips in by_motion(results, min(4, len(results["labels"]))):
+        alike, psnr = _mean(results, ANSWER, "frame_consistency", clips), _mean(results, EDIT, "psnr", clips)
+        shares = [nearer(results, rival, measure, clips) for measure in _NEARNESS]
+        rows.append((f"{alike:.4f}", str(len(clips)), f"{psnr:.2f}", *map(_share, shares)))
+    head = ("frame consistency of the answers", "clips", "psnr of the edits", "nearer in CLIP's space", "by PSNR")
+    yield f"<h2>By motion, against {rival}</h2><p>Clips in quarters; what moves most comes first.</p>"
+    yield _table(head, rows)
 
 
 def _by_content(results: Results) -> Iterable[str]:
     """The edit's scores by what the answer is made of."""
-    scores = results["methods"][EDIT]["scores"]
     measures = ("psnr", "ssim", "perceptual", "retrieved")
     for label in ("style", "environment", "materials"):
         members = defaultdict(list)
@@ -129,9 +150,13 @@ def _by_content(results: Results) -> Iterable[str]:
                 members[name].append(index)
         rows = []
         for name, indices in sorted(members.items()):
-            values = [bootstrap(np.array([scores[m]["clips"][i] for i in indices], float)).mean for m in measures]
+            values = [_mean(results, EDIT, measure, indices) for measure in measures]
             rows.append((html.escape(name), str(len(indices)), *(f"{value:.3g}" for value in values)))
         yield f"<h2>By {label}</h2>" + _table((label, "clips", *measures), rows)
+
+
+def _mean(results: Results, method: str, measure: str, clips: list[int] | Int[np.ndarray, " k"]) -> float:
+    return bootstrap(np.array(results["methods"][method]["scores"][measure]["clips"], float)[clips]).mean
 
 
 def _videos(results: Results, out: Path) -> Iterable[str]:

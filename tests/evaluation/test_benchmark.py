@@ -10,7 +10,7 @@ from tiny import TINY, save_tiny_model
 from gen1_jax.cli import main
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
 from gen1_jax.evaluation import benchmark
-from gen1_jax.evaluation.bars import bars, best, nearer, sweep
+from gen1_jax.evaluation.bars import bars, best, by_motion, nearer, sweep
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import ANSWER, EDIT, methods
@@ -80,13 +80,16 @@ def test_retrieval_by_groups_of_64():
 
 
 def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
-    config = BenchmarkConfig(clips=2, batch_size=2, settings=STEPS, only=("structure_blur=3",))
+    rival = "first frame, true flow"
+    config = BenchmarkConfig(clips=2, batch_size=2, settings=STEPS, only=("structure_blur=3", rival))
     results = run_benchmark(source, config, tmp_path)
-    assert set(results["methods"]) == {"edit", "input", "answer", "structure_blur=3"}
+    assert set(results["methods"]) == {"edit", "input", "answer", "structure_blur=3", rival}
     answer = results["methods"][ANSWER]["scores"]
     assert answer["psnr"]["mean"] == 100 and abs(answer["perceptual"]["mean"]) < 1e-5 and answer["ssim"]["mean"] == 1
     text = write_report(results, tmp_path).read_text()
     assert all((tmp_path / name).exists() for name in re.findall(r'src="([^"]+)"', text)) and "videos/01.mp4" in text
+    moving = results["methods"][ANSWER]["scores"]["frame_consistency"]["clips"]
+    assert f"By motion, against {rival}" in text and f"<tr><td>{min(moving):.4f}</td><td>1</td>" in text
 
     again = []
     monkeypatch.setattr(benchmark, "_measure", lambda scorer, method, folder: again.append(method.name))
@@ -162,3 +165,15 @@ def test_bars_tell_what_was_reached():
     }
     results["methods"]["structure_blur=7"]["scores"]["structure_error"]["clips"] = [0.6] * 64
     assert not next(bar for bar in bars(results) if bar.figure.startswith("structure error at t_s 0 ...")).reached
+
+
+def test_clips_by_motion():
+    """Those that change most come first, and shares are of the clips that are meant alone."""
+    results, rival = crafted(), "first frame, true flow"
+    alike = np.random.default_rng(0).permutation(64) / 64
+    results["methods"][ANSWER]["scores"]["frame_consistency"]["clips"] = alike.tolist()
+    results["methods"][EDIT]["scores"]["psnr"]["clips"] = np.where(alike < 0.25, 0.6, 0.4).tolist()
+    parts = by_motion(results, 4)
+    assert [alike[part].max() for part in parts] == [15 / 64, 31 / 64, 47 / 64, 63 / 64]
+    assert [nearer(results, rival, "psnr", part).mean for part in parts] == [1, 0, 0, 0]
+    assert nearer(results, rival, "psnr").mean == 0.25
