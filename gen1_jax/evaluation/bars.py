@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gen1_jax.evaluation.methods import ANSWER, EDIT
+from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME
 from gen1_jax.evaluation.statistics import Interval, bootstrap
 
 
@@ -21,6 +21,7 @@ class Bar(NamedTuple):
 
 
 Results = dict[str, Any]
+Clips = slice | list[int] | Int[np.ndarray, " k"]  # which of them
 
 BETTER = {"psnr": 1, "ssim": 1, "perceptual": -1}
 """Measures of nearness to the answer, and whether more or less is better."""
@@ -47,12 +48,12 @@ def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
 def _over_structure(results: Results) -> Iterator[Bar]:
     swept = sweep(results, "structure_blur")
     if len(swept) == 8:
-        means = [_mean(results, swept[level], "structure_error") for level in range(8)]
+        means = [mean_score(results, swept[level], "structure_error") for level in range(8)]
         rising = all(after >= before for before, after in itertools.pairwise(means))
         measured = " ".join(f"{mean:.3f}" for mean in means)
         yield Bar("structure error at t_s 0 ... 7", measured, "rises", rising)
     if 0 in swept:
-        ratio = _mean(results, swept[0], "structure_error") / _mean(results, ANSWER, "structure_error")
+        ratio = mean_score(results, swept[0], "structure_error") / mean_score(results, ANSWER, "structure_error")
         yield Bar("structure error at t_s 0, relative to the answer's", f"{ratio:.2f}", "at most 1.5", ratio <= 1.5)
 
 
@@ -60,7 +61,7 @@ def _edit(results: Results) -> Iterator[Bar]:
     for name, bar in ((EDIT, 0.70), (ANSWER, 0.90)):
         interval = _interval(results["methods"][name]["scores"]["retrieved"])
         yield Bar(f"prompt retrieval of 64, {name}", _percent(interval), f"at least {bar:.0%}", interval[0] >= bar)
-    for group, bar in (("SDEdit, frame by frame", 0.75), ("first frame, true flow", 0.80)):
+    for group, bar in (("SDEdit, frame by frame", 0.75), (FIRST_FRAME, 0.80)):
         for measure, what in (("perceptual", "in CLIP's space"), ("psnr", "by PSNR")):
             if rival := best(results, group, measure):
                 share = nearer(results, rival, measure)
@@ -71,10 +72,10 @@ def _edit(results: Results) -> Iterator[Bar]:
 def best(results: Results, group: str, measure: str) -> str | None:
     """Of the methods of a group the one that is nearest to the answer on average; None if none was measured."""
     members = [name for name, entry in results["methods"].items() if entry["group"] == group]
-    return max(members, key=lambda name: BETTER[measure] * _mean(results, name, measure), default=None)
+    return max(members, key=lambda name: BETTER[measure] * mean_score(results, name, measure), default=None)
 
 
-def nearer(results: Results, rival: str, measure: str, among: slice | Int[np.ndarray, " k"] = slice(None)) -> Interval:
+def nearer(results: Results, rival: str, measure: str, among: Clips = slice(None)) -> Interval:
     """The share of clips, of those `among` all, whose edit is nearer to the answer than that of a rival."""
     ours, theirs = (_clips(results, name, measure)[among] for name in (EDIT, rival))
     return bootstrap((BETTER[measure] * (ours - theirs) > 0).astype(float))
@@ -83,6 +84,11 @@ def nearer(results: Results, rival: str, measure: str, among: slice | Int[np.nda
 def by_motion(results: Results, parts: int) -> list[Int[np.ndarray, " k"]]:
     """The clips in parts of one size, those first whose exact answers change most from frame to frame."""
     return np.array_split(np.argsort(_clips(results, ANSWER, "frame_consistency"), kind="stable"), parts)
+
+
+def mean_score(results: Results, method: str, measure: str, among: Clips = slice(None)) -> float:
+    """The mean score of a method over the clips, of those `among` all."""
+    return float(np.nanmean(_clips(results, method, measure)[among]))
 
 
 def _components(results: Results) -> Iterator[Bar]:
@@ -108,10 +114,6 @@ def sweep(results: Results, field: str) -> dict[Any, str]:
 def _clips(results: Results, method: str, measure: str) -> Float[np.ndarray, " n"]:
     values = results["methods"][method]["scores"][measure]["clips"]
     return np.array([np.nan if value is None else value for value in values])
-
-
-def _mean(results: Results, method: str, measure: str) -> float:
-    return float(np.nanmean(_clips(results, method, measure)))
 
 
 def _interval(score: dict[str, Any]) -> tuple[float, float, float]:

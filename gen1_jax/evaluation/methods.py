@@ -21,6 +21,7 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of SDEdit."""
 
 EDIT, INPUT, ANSWER = "edit", "input", "answer"
+FIRST_FRAME = "first frame, true flow"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _baselines(settings: EditSettings) -> list[Method]:
     baselines = [
         Method("depth, frame by frame", None, _editing(Way(settings=settings, frame_by_frame=True))),
         Method(
-            "first frame, true flow",
+            FIRST_FRAME,
             None,
             lambda editor: propagate_first(editor.edit(first), editor.worlds.clips.flow_to_first),
         ),

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from PIL import Image
 
-from gen1_jax.evaluation.bars import Results, best, by_motion, nearer, sweep
+from gen1_jax.evaluation.bars import Results, best, by_motion, mean_score, nearer, sweep
 from gen1_jax.evaluation.benchmark import shown_clips
-from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT
+from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, INPUT
 from gen1_jax.evaluation.plots import AXES, plot_consistency, plot_sweep
-from gen1_jax.evaluation.statistics import Interval, bootstrap
+from gen1_jax.evaluation.statistics import Interval
 from gen1_jax.media import VideoWriter, side_by_side
 
 _MEASURES = (
@@ -126,16 +125,15 @@ def _share(share: Interval) -> str:
 
 def _by_motion(results: Results) -> Iterable[str]:
     """How the edit fares against the first frame carried along, which has less to lose the less a clip moves."""
-    rival = "first frame, true flow"
-    if rival not in results["methods"]:
+    if FIRST_FRAME not in results["methods"]:
         return
     rows = []
     for clips in by_motion(results, min(4, len(results["labels"]))):
-        alike, psnr = _mean(results, ANSWER, "frame_consistency", clips), _mean(results, EDIT, "psnr", clips)
-        shares = [nearer(results, rival, measure, clips) for measure in _NEARNESS]
+        alike, psnr = mean_score(results, ANSWER, "frame_consistency", clips), mean_score(results, EDIT, "psnr", clips)
+        shares = [nearer(results, FIRST_FRAME, measure, clips) for measure in _NEARNESS]
         rows.append((f"{alike:.4f}", str(len(clips)), f"{psnr:.2f}", *map(_share, shares)))
     head = ("frame consistency of the answers", "clips", "psnr of the edits", "nearer in CLIP's space", "by PSNR")
-    yield f"<h2>By motion, against {rival}</h2><p>Clips in quarters; what moves most comes first.</p>"
+    yield f"<h2>By motion, against {FIRST_FRAME}</h2><p>Clips in quarters; what moves most comes first.</p>"
     yield _table(head, rows)
 
 
@@ -150,13 +148,9 @@ def _by_content(results: Results) -> Iterable[str]:
                 members[name].append(index)
         rows = []
         for name, indices in sorted(members.items()):
-            values = [_mean(results, EDIT, measure, indices) for measure in measures]
+            values = [mean_score(results, EDIT, measure, indices) for measure in measures]
             rows.append((html.escape(name), str(len(indices)), *(f"{value:.3g}" for value in values)))
         yield f"<h2>By {label}</h2>" + _table((label, "clips", *measures), rows)
-
-
-def _mean(results: Results, method: str, measure: str, clips: list[int] | Int[np.ndarray, " k"]) -> float:
-    return bootstrap(np.array(results["methods"][method]["scores"][measure]["clips"], float)[clips]).mean
 
 
 def _videos(results: Results, out: Path) -> Iterable[str]:
@@ -180,4 +174,4 @@ def _videos(results: Results, out: Path) -> Iterable[str]:
     Image.fromarray(np.concatenate(stills)).save(out / "clips.png")
 
 
-_RIVALS = ("depth, frame by frame", "SDEdit, frame by frame", "SDEdit, whole clip", "first frame, true flow")
+_RIVALS = ("depth, frame by frame", "SDEdit, frame by frame", "SDEdit, whole clip", FIRST_FRAME)
