@@ -22,7 +22,8 @@ class Batch:
         pixels: uint8 (B, T, H, W, 3), sRGB; None for latents.
         depth: float32 (B, T, H, W), inverse depth of any scale, near is large; for `normalise_depth`, or None.
         moments: bfloat16 (B, T, h, w, 2 c), mean and log variance of the autoencoder, or None.
-        structure: bfloat16 (B, 8, T, h, w, c), latents of the blurred depth for each t_s, or None.
+        structure: bfloat16 (B, T, h, w, c), latents of the depth blurred t_s times, or None.
+        structure_level: int32 (B,), t_s, drawn at random.
         content: bfloat16 (B, d), CLIP's embedding of the content frame, or None.
         content_index: int32 (B,), which frame is the content, drawn at random; 0 for images.
         caption: uint8 (B, n), UTF-8 padded with zeros; see `captions`.
@@ -36,6 +37,7 @@ class Batch:
     moments: Leaf = None
     structure: Leaf = None
     content: Leaf = None
+    structure_level: Leaf
     content_index: Leaf
     caption: Leaf
     record: Leaf

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import dacite
 
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
+
 Kind = Literal["image", "video"]
 KINDS: tuple[Kind, Kind] = ("image", "video")
 Bucket = tuple[int, int]
@@ -79,6 +81,7 @@ class DataConfig:
         image: batches of pictures, T = 1.
         video: batches of clips.
         image_probability: that a batch is one of images.
+        structure_levels: t_s of an example is drawn uniformly from the first to the last, both included.
         seed: of everything random.
         inputs: what batches hold: "pixels"; "depth", pixels and the depth that every record must have (synthetic
             clips do); "latents", what `gen1 precompute` wrote.
@@ -95,6 +98,7 @@ class DataConfig:
     image: StreamConfig = StreamConfig(buckets=IMAGE_BUCKETS, batch_size=9216)
     video: StreamConfig = StreamConfig(buckets=((256, 448),), batch_size=1152, frames=8)
     image_probability: float = 0.125
+    structure_levels: tuple[int, int] = (0, 0)
     seed: int = 0
     inputs: Inputs = "pixels"
     flip_probability: float = 0.5
@@ -107,12 +111,17 @@ class DataConfig:
     prefetch: int = 2
 
     def __post_init__(self):
+        low, high = self.structure_levels
         checks = {
             "image.frames is not 1": self.image.frames == 1,
             "image_probability and flip_probability are not in [0, 1]": 0 <= self.image_probability <= 1
             and 0 <= self.flip_probability <= 1,
             "image_probability is not 0, and image has no sources": self.image_probability == 0 or self.image.sources,
             "image_probability is not 1, and video has no sources": self.image_probability == 1 or self.video.sources,
+            f"structure_levels {low} to {high} are not within 0 ... {MAX_STRUCTURE_LEVEL}": 0
+            <= low
+            <= high
+            <= MAX_STRUCTURE_LEVEL,
             "seed is not in [0, 2^32)": 0 <= self.seed < 2**32,
             "workers is negative": self.workers >= 0,
             "threads, prefetch and caption_bytes are not positive": min(self.threads, self.prefetch, self.caption_bytes)

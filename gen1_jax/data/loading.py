@@ -73,6 +73,7 @@ class LoadExample(grain.transforms.RandomMap):
     frames: int
     stride: int
     inputs: Inputs
+    structure_levels: tuple[int, int]
     flip_probability: float
     random_crop: bool
     caption_bytes: int
@@ -105,7 +106,7 @@ class LoadExample(grain.transforms.RandomMap):
         record = self.source[index]
         times.append(time.perf_counter())
         if self.inputs == "latents":
-            arrays, content = self._latents(record, rng)
+            arrays = self._latents(record, rng)
             times.append(time.perf_counter())
         else:
             frames, window = self._pictures(record, rng)
@@ -113,14 +114,21 @@ class LoadExample(grain.transforms.RandomMap):
             arrays = {"pixels": window.cut(frames)}
             if self.inputs == "depth":
                 arrays["depth"] = window.cut(window.fit(_depth(record)))
-            content = int(rng.integers(self.frames))
+            arrays |= self._choices(rng)
         arrays |= {
-            "content_index": np.int32(content),
             "caption": encode_caption(record.get("caption", ""), self.caption_bytes),
             "record": np.array([self.number, index], np.int32),
         }
         times.append(time.perf_counter())
         return {**arrays, "seconds": np.diff(times)}
+
+    def _choices(self, rng: np.random.Generator) -> dict[str, np.int32]:
+        """What else is drawn for an example."""
+        low, high = self.structure_levels
+        return {
+            "content_index": np.int32(rng.integers(self.frames)),
+            "structure_level": np.int32(rng.integers(low, high + 1)),
+        }
 
     def _pictures(self, record: Example, rng: np.random.Generator) -> tuple[UInt8[np.ndarray, "t h w 3"], Window]:
         """The frames of a window drawn at random, as its `fit` leaves them, and the window."""
@@ -154,7 +162,7 @@ class LoadExample(grain.transforms.RandomMap):
             mirrored=bool(rng.random() < self.flip_probability),
         )
 
-    def _latents(self, record: Example, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], int]:
+    def _latents(self, record: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A window of what was precomputed; what is frozen in latents cannot be cropped or mirrored."""
         if "moments" not in record:
             raise ValueError("it has no precomputed latents")
@@ -168,12 +176,13 @@ class LoadExample(grain.transforms.RandomMap):
             raise ValueError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
         start = int(rng.integers(frames - span + 1))
         chosen = slice(start, start + span, self.stride)
-        content = int(rng.integers(self.frames))
+        choices = self._choices(rng)
         return {
             "moments": record["moments"][chosen],
-            "structure": record["structure"][:, chosen],
-            "content": record["content"][chosen][content],
-        }, content
+            "structure": record["structure"][choices["structure_level"]][chosen],
+            "content": record["content"][chosen][choices["content_index"]],
+            **choices,
+        }
 
 
 def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -270,6 +270,7 @@ def _pipeline(config: DataConfig, kind: Kind, bucket: Bucket, members: Sequence[
             frames=stream.frames,
             stride=share.stride,
             inputs=config.inputs,
+            structure_levels=config.structure_levels,
             flip_probability=config.flip_probability,
             random_crop=config.random_crop,
             caption_bytes=config.caption_bytes,

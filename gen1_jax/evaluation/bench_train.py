@@ -12,6 +12,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
 from gen1_jax.evaluation.bench import random_parameters
 from gen1_jax.models.module import abstract_parameters, parameter_count
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 from gen1_jax.parallel.hardware import peak_flops
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
@@ -56,7 +57,7 @@ def bench_train(
     config = SIZES[size]
     layout = Layout(make_mesh(mesh or MeshConfig()))
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    objective = DenoisingObjective(config, structure_levels=(0, 7), dtype=dtype, remat=remat)
+    objective = DenoisingObjective(config, dtype=dtype, remat=remat)
     optimizer = OptimizerConfig()
     rates = learning_rates(optimizer, [(1000, None)])
     step = TrainStep(objective, optimizer, rates, layout, dtype=dtype)
@@ -73,7 +74,7 @@ def bench_train(
         "remat": remat,
         "microbatches": microbatches,
     }
-    plain = DenoisingObjective(config, structure_levels=(0, 7), dtype=dtype)
+    plain = DenoisingObjective(config, dtype=dtype)
     counter = TrainStep(plain, optimizer, rates, layout, dtype=dtype)
     for kind, batch_size in [("video", n) for n in clips] + [("image", n) for n in images]:
         batch = random_latents(config, kind, batch_size)
@@ -116,8 +117,9 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
 
     return Batch(
         moments=noise(frames, height, width, 2 * channels),
-        structure=noise(8, frames, height, width, channels),
+        structure=noise(frames, height, width, channels),
         content=noise(config.unet.cross_attention_dim),
+        structure_level=rng.integers(0, MAX_STRUCTURE_LEVEL + 1, batch_size, np.int32),
         content_index=np.zeros(batch_size, np.int32),
         caption=np.zeros((batch_size, 1), np.uint8),
         record=np.zeros((batch_size, 2), np.int32),

@@ -23,7 +23,6 @@ from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
 from gen1_jax.models.partition import partitioned
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
 from gen1_jax.training.config import StageConfig, TrainConfig
@@ -233,8 +232,7 @@ class Programs:
 
     def _make_step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
         config = dataclasses.replace(self.config, remat=remat)
-        levels = (0, MAX_STRUCTURE_LEVEL if structure else 0)
-        stage = StageConfig(name="planned", steps=1, structure=structure, structure_levels=levels)
+        stage = StageConfig(name="planned", steps=1, structure=structure)
         objective = make_objective(config, stage, self.family, self._source.tokenizer, layout.mesh.size)
         rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         return TrainStep(objective, config.optimizer, rates, layout, dtype=self.dtype, seed=config.seed)
@@ -254,19 +252,20 @@ class Programs:
     def _batch(self, shape: Shape, size: int) -> Batch:
         """A batch of one number, however large."""
         data, frames, channels = self.config.data, self._frames(shape.kind), self.family.unet.latent_channels
-        arrays = dict(content_index=_full((size,), np.int32), record=_full((size, 2), np.int32))
+        arrays = {name: _full((size,), np.int32) for name in ("content_index", "structure_level")}
         if data.inputs == "latents":
             clip = (frames, *self._latent_size(shape.bucket))
             arrays |= dict(
                 moments=_full((size, *clip, 2 * channels), ml_dtypes.bfloat16),
-                structure=_full((size, MAX_STRUCTURE_LEVEL + 1, *clip, channels), ml_dtypes.bfloat16),
+                structure=_full((size, *clip, channels), ml_dtypes.bfloat16),
                 content=_full((size, self.family.clip.projection_dim), ml_dtypes.bfloat16),
             )
         else:
             arrays["pixels"] = _full((size, frames, *shape.bucket, 3), np.uint8)
             arrays["depth"] = _full((size, frames, *shape.bucket), np.float32) if data.inputs == "depth" else None
         caption = _full((size, data.caption_bytes), np.uint8)
-        return Batch(**arrays, caption=caption, kind=shape.kind, bucket=shape.bucket)
+        record = _full((size, 2), np.int32)
+        return Batch(**arrays, caption=caption, record=record, kind=shape.kind, bucket=shape.bucket)
 
 
 def _full(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

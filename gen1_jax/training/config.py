@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from gen1_jax.data.config import DataConfig, Kind, from_plain
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.training.autoencoder import AutoencoderConfig
 from gen1_jax.training.contrastive import ContrastiveConfig
@@ -26,7 +25,7 @@ class StageConfig:
         steps: optimizer steps.
         image_probability: that a batch is one of images; None for that of the data.
         structure: whether the U-Net sees structure; without it, zeros, and t_s 0.
-        structure_levels: t_s is drawn uniformly from the first to the last, both included.
+        structure_levels: t_s is drawn uniformly from the first to the last, both included; None for those of the data.
         learning_rate: peak of this stage; None for that of the optimizer.
     """
 
@@ -34,13 +33,10 @@ class StageConfig:
     steps: int
     image_probability: float | None = None
     structure: bool = True
-    structure_levels: tuple[int, int] = (0, 0)
+    structure_levels: tuple[int, int] | None = None
     learning_rate: float | None = None
 
     def __post_init__(self):
-        low, high = self.structure_levels
-        if not 0 <= low <= high <= MAX_STRUCTURE_LEVEL:
-            raise ValueError(f"stage {self.name}: structure_levels {low} to {high} are not within 0 ... 7")
         if self.steps < 1:
             raise ValueError(f"stage {self.name}: {self.steps} steps, not at least 1")
 
@@ -169,6 +165,8 @@ class TrainConfig:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need names of their own: {', '.join(names)}")
+        for stage in range(len(names)):
+            self.stage_data(stage)  # raises now what would end the run when it comes to that stage
         for name in ("log_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")
@@ -186,11 +184,12 @@ class TrainConfig:
 
     def stage_data(self, stage: int) -> DataConfig:
         """The batches of a stage: other draws in each, so that none repeats the one before."""
-        chosen = self.stages[stage].image_probability
-        probability = self.data.image_probability if chosen is None else chosen
-        return dataclasses.replace(
-            self.data, image_probability=probability, seed=(self.data.seed + 7919 * stage) % 2**32
-        )
+        names = ("image_probability", "structure_levels")
+        chosen = {name: value for name in names if (value := getattr(self.stages[stage], name)) is not None}
+        try:
+            return dataclasses.replace(self.data, **chosen, seed=(self.data.seed + 7919 * stage) % 2**32)
+        except ValueError as error:
+            raise ValueError(f"stage {self.stages[stage].name}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON."""

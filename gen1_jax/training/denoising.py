@@ -37,8 +37,13 @@ NOISE_BINS = 4
 
 _FIELDS: dict[InputKind, tuple[str, ...]] = {
     "pixels": ("pixels", "content_index"),
-    "depth": ("pixels", "depth", "content_index"),
-    "latents": ("moments", "structure", "content"),
+    "depth": ("pixels", "content_index"),
+    "latents": ("moments", "content"),
+}
+_OF_STRUCTURE: dict[InputKind, tuple[str, ...]] = {
+    "pixels": ("structure_level",),
+    "depth": ("depth", "structure_level"),
+    "latents": ("structure", "structure_level"),
 }
 
 
@@ -73,7 +78,6 @@ class _Draw(NamedTuple):
     posterior: Float[Array, "b t h w c"]
     noise: Float[Array, "b t h w c"]
     timestep: Int[Array, " b"]
-    level: Int[Array, " b"]
     drop: Bool[Array, " b"]
 
 
@@ -86,7 +90,6 @@ class DenoisingObjective:
         dtype: of the computation.
         inputs: what batches hold.
         structure: whether the U-Net sees structure.
-        structure_levels: t_s is drawn from the first to the last.
         remat: recompute activations of the U-Net's blocks.
         pictures_at_once: how many the autoencoder encodes together, over all devices.
         tokenizer: gives that of the captions; needed for `prior_probability` alone.
@@ -105,14 +108,13 @@ class DenoisingObjective:
         dtype: DTypeLike = jnp.float32,
         inputs: InputKind = "latents",
         structure: bool = True,
-        structure_levels: tuple[int, int] = (0, 0),
         remat: bool = False,
         pictures_at_once: int = 8,
         tokenizer: Callable[[], CLIPTokenizer] | None = None,
     ):
         self.config, self.settings = config, settings
         self.structure = structure and config.unet.structure_channels > 0
-        self.structure_levels, self._inputs, self._dtype = structure_levels, inputs, dtype
+        self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = SpaceTimeUNet(config.unet, dtype=dtype, remat=remat)
         estimates = ("depth",) if self.structure and inputs == "pixels" else ()
@@ -123,12 +125,10 @@ class DenoisingObjective:
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
-        names = [n for n in _FIELDS[self._inputs] if self.structure or n not in ("depth", "structure")]
+        names = _FIELDS[self._inputs] + (_OF_STRUCTURE[self._inputs] if self.structure else ())
         arrays = {name: getattr(batch, name) for name in names}
         if missing := [name for name, array in arrays.items() if array is None]:
             raise ValueError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
-        if self.structure:  # as an input, so that stages that differ in it alone share their compilation
-            arrays["structure_levels"] = np.tile(np.array(self.structure_levels, np.int32), (len(batch), 1))
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
     def loss(
@@ -138,21 +138,21 @@ class DenoisingObjective:
         networks = {name: Bound(self._build(name), weights) for name, weights in frozen.items()}
         moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
         mean, log_variance = jnp.split(moments, 2, axis=-1)
-        levels = inputs.get("structure_levels", jnp.zeros((len(keys), 2), jnp.int32))
-        draw = jax.vmap(lambda key, levels: self._draw(key, levels, mean.shape[1:]))(keys, levels)
+        level = inputs.get("structure_level", jnp.zeros(len(keys), jnp.int32))
+        draw = jax.vmap(lambda key: self._draw(key, mean.shape[1:]))(keys)
         latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
         content = self._content(networks, inputs)
         if self._of_captions is not None:
             of_captions = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # of their own: other draws stay
             content = self._of_captions(frozen, inputs, of_captions, content)
-        structure, content = jax.lax.stop_gradient((self._structure(networks, inputs, draw.level, latents), content))
+        structure, content = jax.lax.stop_gradient((self._structure(networks, inputs, level, latents), content))
         content = jnp.where(draw.drop[:, None], 0, content.astype(jnp.float32))[:, None]
 
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
         noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
         unet = Bound(self.module, params)
-        prediction = unet.apply(params, noisy, draw.timestep, content, structure, draw.level)
+        prediction = unet.apply(params, noisy, draw.timestep, content, structure, level)
         losses = denoising_loss(
             prediction,
             training_target(prediction_type, latents, draw.noise, alpha, sigma),
@@ -163,14 +163,13 @@ class DenoisingObjective:
         )
         return losses, self._by_noise(losses, draw.timestep)
 
-    def _draw(self, key: Key[Array, ""], levels: Int[Array, "2"], shape: tuple[int, ...]) -> _Draw:
-        keys = jax.random.split(key, 5)
+    def _draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> _Draw:
+        keys = jax.random.split(key, 4)
         return _Draw(
             posterior=jax.random.normal(keys[0], shape),
             noise=jax.random.normal(keys[1], shape),
             timestep=jax.random.randint(keys[2], (), 0, self.config.schedule.num_train_timesteps),
-            level=jax.random.randint(keys[3], (), levels[0], levels[1] + 1),
-            drop=jax.random.bernoulli(keys[4], self.settings.content_dropout),
+            drop=jax.random.bernoulli(keys[3], self.settings.content_dropout),
         )
 
     def _build(self, component: str) -> nnx.Module:
@@ -190,7 +189,7 @@ class DenoisingObjective:
         if not self.structure:
             return jnp.zeros_like(latents)
         if "structure" in inputs:
-            return inputs["structure"][jnp.arange(len(level)), level].astype(jnp.float32)
+            return inputs["structure"].astype(jnp.float32)
         pictures = structure_images(normalise_depth(self._depth(networks, inputs)), level)
         return _of_each_frame(networks["vae"], pictures, method="images_to_latents")
 

@@ -42,7 +42,6 @@ def make_objective(
             dtype=dtype,
             inputs=config.data.inputs,
             structure=stage.structure,
-            structure_levels=stage.structure_levels,
             remat=config.remat,
             pictures_at_once=_PICTURES_PER_DEVICE * devices,
             tokenizer=tokenizer,

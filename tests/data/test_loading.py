@@ -19,6 +19,7 @@ def loader(source, **settings):
         "frames": 3,
         "stride": 1,
         "inputs": "pixels",
+        "structure_levels": (0, 7),
         "flip_probability": 0.0,
         "random_crop": True,
         "caption_bytes": 64,
@@ -128,19 +129,20 @@ def test_captions_are_cut_between_characters():
 
 def test_precomputed_latents(tmp_path):
     moments = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones((6, 4, 6, 8), np.float32)
-    structure = np.broadcast_to(moments[None, ..., :4], (8, 6, 4, 6, 4)) + 100
+    structure = moments[None, ..., :4] + 100 * np.arange(8)[:, None, None, None, None]
     content = np.arange(6, dtype=np.float32)[:, None] * np.ones((6, 5), np.float32)
     latents = {"moments": moments, "structure": structure, "content": content}
     source = Records([{**latents, "caption": "x", "height": 32, "width": 48}])
-    starts = set()
-    for seed in range(20):
-        example = load(source, seed, inputs="latents", flip_probability=1.0)
-        start = example["moments"][0, 0, 0, 0]
+    starts, levels = set(), set()
+    for seed in range(30):
+        example = load(source, seed, inputs="latents", structure_levels=(2, 5), flip_probability=1.0)
+        start, level = example["moments"][0, 0, 0, 0], example["structure_level"]
         starts.add(float(start))
+        levels.add(int(level))
         assert np.array_equal(example["moments"][:, 0, 0, 0], start + np.arange(3))
-        assert np.array_equal(example["structure"][:, :, 0, 0, 0], np.tile(100 + start + np.arange(3), (8, 1)))
+        assert np.array_equal(example["structure"][:, 0, 0, 0], 100 * level + start + np.arange(3))
         assert example["content"].shape == (5,) and example["content"][0] == start + example["content_index"]
-    assert starts == {0, 1, 2, 3}
+    assert starts == {0, 1, 2, 3} and levels == {2, 3, 4, 5}
     with pytest.raises(RecordError, match="no precomputed latents"):
         load(Records([clip(0)]), inputs="latents")
     with pytest.raises(RecordError, match="its latents are of 48x32, those wanted of 32x32"):

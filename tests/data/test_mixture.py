@@ -258,7 +258,7 @@ def test_precomputed_latents_come_in_batches(tmp_path):
     batch = next(mixture(video(make_latents(tmp_path), batch_size=2, inputs="latents")).iterate())
     shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in vars(batch).items() if hasattr(leaf, "dtype")}
     assert shapes["moments"] == ((2, 2, 4, 6, 8), "bfloat16")
-    assert shapes["structure"] == ((2, 8, 2, 4, 6, 4), "bfloat16")
+    assert shapes["structure"] == ((2, 2, 4, 6, 4), "bfloat16")
     assert shapes["content"] == ((2, 5), "bfloat16")
     assert batch.pixels is None and "naïve" in batch.captions[0]
 

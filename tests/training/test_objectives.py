@@ -89,6 +89,7 @@ def make_batch(captions=CAPTIONS, **changes) -> Batch:
     arrays = dict(
         pixels=pixels,
         depth=(0.5 + 0.4 * ramp).astype(np.float32),
+        structure_level=np.zeros(B, np.int32),
         content_index=np.array([0, 1, 0, 1], np.int32),
         caption=np.stack([encode_caption(c, 32) for c in captions]),
         record=np.zeros((B, 2), np.int32),

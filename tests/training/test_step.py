@@ -27,7 +27,7 @@ def layout():
 
 @pytest.fixture(scope="module")
 def step():
-    objective = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0), structure_levels=(0, 7))
+    objective = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
     return TrainStep(objective, OPTIMIZER, learning_rates(OPTIMIZER, [(100, None)]), layout())
 
 
@@ -103,12 +103,11 @@ def test_stages_before_structure_do_not_see_it(state, inputs):
 
 def test_the_null_content_is_zero_content(state, inputs):
     keys = jax.random.split(jax.random.key(0), 8)
-    dropped = DenoisingObjective(TINY, DenoisingConfig(content_dropout=1.0), structure_levels=(0, 7))
-    kept = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0), structure_levels=(0, 7))
+    dropped = DenoisingObjective(TINY, DenoisingConfig(content_dropout=1.0))
+    kept = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
     zero = inputs | {"content": jnp.zeros_like(inputs["content"])}
-    with_levels = lambda x: x | {"structure_levels": jnp.tile(jnp.array([0, 7]), (8, 1))}
-    one = jax.jit(lambda p: dropped.loss(p, {}, with_levels(inputs), keys)[0])(state.params)
-    other = jax.jit(lambda p: kept.loss(p, {}, with_levels(zero), keys)[0])(state.params)
+    one = jax.jit(lambda p: dropped.loss(p, {}, inputs, keys)[0])(state.params)
+    other = jax.jit(lambda p: kept.loss(p, {}, zero, keys)[0])(state.params)
     np.testing.assert_array_equal(one, other)
 
 
