@@ -8,15 +8,18 @@
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
 # gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR: its decoder,
-# prior and U-Net, by the recipes' second part (configs/nano.py:again); what latents are made with stays as it is.
+# prior and U-Net, by the recipes' second part (configs/nano.py:again); what latents are made with stays as it is, so that
+# they are made beside the networks.
 set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
 gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
 clips=${CLIPS:-20000}
 from=${FROM:-}
-encoders=(vae depth clip)
-test -z "$from" || encoders=(vae)
+encoders=(vae depth clip) model=nano text=runs/clip encode=./encoders all=(worlds networks encoders latents unet nano)
+if test -n "$from"; then
+    encoders=(vae) model=./start text=./start encode=./start all=(start worlds networks encoders unet nano)
+fi
 read -r -a more <<<"${TRAIN:-}"
 mkdir -p "${1:?usage: launch/nano.sh DIR [TARGET...]}"
 cd "$1"
@@ -40,7 +43,7 @@ worlds() {
 }
 
 latents() {
-    local command=(gen1 precompute --data worlds --model ./encoders --size 128x128 --out worlds_latents)
+    local command=(gen1 precompute --data worlds --model "$encode" --size 128x128 --out worlds_latents)
     if test "$gpus" = 0; then "${command[@]}"; else divided 3 "${command[@]}"; fi
 }
 
@@ -54,7 +57,7 @@ divided() { # divided N COMMAND...: a share of the work for each GPU, for N proc
 
 networks() { # all at once: each of them waits for its data a good part of the time
     if test "$gpus" = 0; then
-        "$self" . "${encoders[@]}" prior
+        "$self" . "${encoders[@]}" prior ${from:+latents}
         return
     fi
     export XLA_PYTHON_CLIENT_MEM_FRACTION=0.3
@@ -65,7 +68,8 @@ networks() { # all at once: each of them waits for its data a good part of the t
         all_of 3
     else
         CUDA_VISIBLE_DEVICES=$((gpus - 1)) "$self" . prior &
-        all_of 2
+        "$self" . latents &
+        all_of 3
     fi
 }
 
@@ -74,16 +78,17 @@ all_of() { # all_of N: as many jobs; the first that fails ends the script, and t
 }
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
-test $# -gt 0 || set -- worlds networks encoders latents unet nano
+test $# -gt 0 || set -- "${all[@]}"
 for target; do
     case $target in
     worlds | networks | latents) "$target" ;;
-    vae | clip | depth) train "nano_$target" "$target" "${from:-nano}" ;;
-    prior) train nano_prior prior "${from:-runs/clip}" ;;
+    start) test -d start || gen1 export --model "$from" --dtype bfloat16 -o start ;;
+    vae | clip | depth) train "nano_$target" "$target" "$model" ;;
+    prior) train nano_prior prior "$text" ;;
     encoders) # as they will ship, so that the U-Net learns on the latents of the very weights it is used with
         parts=(prior=runs/prior)
         for network in "${encoders[@]}"; do parts+=("$network=runs/$network"); done
-        test -d encoders || gen1 export --model "${from:-nano}" --parts "${parts[@]}" --dtype bfloat16 -o encoders
+        test -d encoders || gen1 export --model "$model" --parts "${parts[@]}" --dtype bfloat16 -o encoders
         ;;
     unet) train nano unet ./encoders ;;
     nano) test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano ;;

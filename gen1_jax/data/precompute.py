@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -45,6 +45,7 @@ from gen1_jax.pretrained.folder import ModelSource
 
 DATASET_NAME = "latent_clips"
 _ENCODERS = ("vae", "clip", "depth")
+_DECODES = {"vae": ("decoder", "post_quant_conv")}  # what latents do not depend on
 _AT_ONCE = {"cpu": (1, 8)}  # clips in a batch, pictures in the autoencoder; on accelerators more
 _LEVELS = MAX_STRUCTURE_LEVEL + 1
 
@@ -98,7 +99,7 @@ class PrecomputeRecipe:
             "description": "latents of clips, precomputed by gen1 precompute",
             "data": {"recipe": _recipe_of(self.data, self.split), "clips": len(source), "split": self.split},
             "size": [self.height, self.width],
-            "model": {component: fingerprint(model, component) for component in _ENCODERS},
+            "model": encoder_fingerprints(model),
             "depth": depth_contract(self.depth),
         }
 
@@ -108,10 +109,16 @@ def depth_contract(source: str = "model") -> dict[str, str]:
     return {"source": source, "polarity": "near is large", "normalisation": "clip minimum and maximum to [-1, 1]"}
 
 
-def fingerprint(model: ModelSource, component: str) -> str:
-    """A hash of a network's configuration and weights."""
+def encoder_fingerprints(model: ModelSource) -> dict[str, str]:
+    """Hashes of the networks that latents depend on; a decoder may be trained further, and they stay what they are."""
+    return {component: fingerprint(model, component, _DECODES.get(component, ())) for component in _ENCODERS}
+
+
+def fingerprint(model: ModelSource, component: str, without: Sequence[str] = ()) -> str:
+    """A hash of a network's configuration and weights, all but some of its parts."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(getattr(model.config, component)), sort_keys=True).encode())
-    for name, value in sorted(flatten(model.parameters(component)).items()):
+    parts = {name: part for name, part in model.parameters(component).items() if name not in without}
+    for name, value in sorted(flatten(parts).items()):
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:16]
 
@@ -123,7 +130,7 @@ def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSou
         ValueError: naming what differs.
     """
     info = read_recipe(directory, split)
-    made, ours = info.get("model", {}), {component: fingerprint(model, component) for component in _ENCODERS}
+    made, ours = info.get("model", {}), encoder_fingerprints(model)
     for component in _ENCODERS:
         if made.get(component) != ours[component]:
             raise ValueError(

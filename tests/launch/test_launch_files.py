@@ -118,7 +118,8 @@ def test_nano_trains_what_the_model_that_it_starts_from_lacks(tmp_path, start, n
     trained = [parsed(call) for call in trainings]
     assert sorted(Path(args.workdir).name for args in trained) == sorted([*networks, "unet"])
     assert all(Path(args.config.removesuffix(again)).is_file() and args.config.endswith(again) for args in trained)
-    encoders, model = [parsed(call) for call in calls if call[1] == "export"]
+    *begun, encoders, model = [parsed(call) for call in calls if call[1] == "export"]
+    assert [export.model for export in begun] == list(start.values())[:1]
     assert sorted(encoders.parts) == sorted((network, f"runs/{network}") for network in networks)
     assert calls[-1][1] == "export" and model.output == "nano"
     assert {call[call.index("--seed") + 1] for call in calls if call[1] == "render"} == {start.get("SEED", "0")}

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from tiny import TINY, save_tiny_model
 
 from gen1_jax.data.dataset import write_dataset
-from gen1_jax.data.precompute import DATASET_NAME, LATENT_FEATURES, depth_contract, fingerprint
+from gen1_jax.data.precompute import DATASET_NAME, LATENT_FEATURES, depth_contract, encoder_fingerprints
 from gen1_jax.pretrained.folder import ModelFolder
 
 _context = multiprocessing.get_context("forkserver")
@@ -64,8 +64,7 @@ def make_latents(directory: Path, model: Path, clips: int = 16, frames: int = 3)
             latents = dict(moments=normal(frames, 8, 8, 8), structure=normal(8, frames, 8, 8, 4))
             yield dict(id=f"c{i}", caption=f"clip {i}", content=normal(frames, 16), **latents, **sizes)
 
-    made = {component: fingerprint(ModelFolder(model), component) for component in ("vae", "clip", "depth")}
-    info = {"model": made, "depth": depth_contract("model")}
+    info = {"model": encoder_fingerprints(ModelFolder(model)), "depth": depth_contract("model")}
     kind = dict(name=DATASET_NAME, split="train", features=LATENT_FEATURES, num_shards=1)
     write_dataset(directory, **kind, examples=examples, info=info)
     return directory
