@@ -46,7 +46,7 @@ def get_config(start: str = "") -> ConfigDict:
     )
     if start == "again":
         config.update(from_scratch=False, unet=dict(prior_probability=0.75))
-        config.update(stages=(dict(name="again", steps=10_000, structure_levels=(0, 7)),))
+        config.update(stages=(dict(name="again", steps=9_000, structure_levels=(0, 7)),))
         config.data.update(image=dict(batch_size=1024), video=dict(batch_size=256))
     elif start:
         raise ValueError(f"after the colon can only be again, not {start}")
