@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config(start: str = "") -> ConfigDict:
     """Short stages without structure, for there is no image model to keep; edits use what the others learn.
 
-    Going on, larger batches cost little more time, and most contents come by way of the prior, as in edits by prompt.
+    Going on, larger batches cost little more time, and half of the contents come by way of the prior, as in edits.
     """
     sources = ("worlds_latents",)  # another folder: --config.data.video.sources="('mine',)", and image.sources
     config = ConfigDict(
@@ -45,9 +45,9 @@ def get_config(start: str = "") -> ConfigDict:
         )
     )
     if start == "again":
-        config.update(from_scratch=False, unet=dict(prior_probability=0.75))
+        config.update(from_scratch=False, unet=dict(prior_probability=0.5))
         config.update(stages=(dict(name="again", steps=9_000, structure_levels=(0, 7)),))
-        config.data.update(image=dict(batch_size=1024), video=dict(batch_size=256))
+        config.data.update(image=dict(batch_size=512), video=dict(batch_size=128))
     elif start:
         raise ValueError(f"after the colon can only be again, not {start}")
     return config

@@ -32,7 +32,7 @@ def get_config(start: str = "") -> ConfigDict:
         )
     )
     if start == "again":
-        config.update(from_scratch=False, stages=(dict(name="again", steps=3_000),))
+        config.update(from_scratch=False, stages=(dict(name="again", steps=4_000),))
     elif start:
         raise ValueError(f"after the colon can only be again, not {start}")
     return config

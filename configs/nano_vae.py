@@ -31,7 +31,7 @@ def get_config(start: str = "") -> ConfigDict:
     )
     if start == "again":
         config.update(from_scratch=False, vae=dict(decoder_only=True, squared_weight=20.0))
-        config.update(stages=(dict(name="again", steps=3_000),), optimizer=dict(learning_rate=3e-4))
+        config.update(stages=(dict(name="again", steps=4_000),), optimizer=dict(learning_rate=3e-4))
     elif start:
         raise ValueError(f"after the colon can only be again, not {start}")
     return config

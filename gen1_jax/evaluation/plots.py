@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.evaluation.bars import Results, sweep
+from gen1_jax.evaluation.bars import BETTER, Results, sweep
 from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT
 
 _MARKS = "os^vDP*X"
+_COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is the red of the edit
 
 AXES = {
     "temporal_guidance_scale": "ω_t",
@@ -31,7 +32,7 @@ def plot_consistency(results: Results, path: Path) -> None:
     for number, group in enumerate(others):
         names = [name for name, entry in results["methods"].items() if entry["group"] == group]
         style = _MARKS[number % len(_MARKS)] + ("-" if len(names) > 1 else "")
-        colour = "black" if group in (ANSWER, INPUT) else f"C{number % 10}"
+        colour = "black" if group in (ANSWER, INPUT) else _COLOURS[number % len(_COLOURS)]
         points = [_point(results, name) for name in names]
         axes.plot(*zip(*points, strict=True), style, color=colour, label=group, lw=0.8, ms=5)
     axes.set_xlabel("frame consistency")
@@ -59,7 +60,8 @@ def plot_sweep(results: Results, field: str, measures: Sequence[str], path: Path
         low, high = zip(*(score["interval"] for score in scores), strict=True)
         axes.plot(values, means, "o-", ms=4)
         axes.fill_between(values, low, high, alpha=0.25)
-        axes.axhline(results["methods"][ANSWER]["scores"][measure]["mean"], color="black", ls="--", lw=0.8)
+        if measure not in BETTER:  # of nearness to itself there is nothing to say
+            axes.axhline(results["methods"][ANSWER]["scores"][measure]["mean"], color="black", ls="--", lw=0.8)
         axes.set_xlabel(AXES[field])
         axes.set_title(measure.replace("_", " "), fontsize=9)
     figure.savefig(path, dpi=130)
