@@ -50,10 +50,10 @@ def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         return config
     values = flags.FlagValues()
     with _naming(" ".join(overrides)):
-        full = ConfigDict(_with_types(TrainConfig, config.to_dict()))
+        full = _with_types(TrainConfig, config.to_dict())
         config_flags.DEFINE_config_dict("config", full, flag_values=values, sys_argv=["gen1", *overrides])
         values(["gen1", *overrides])
-        return TrainConfig.from_dict(values.config.to_dict())
+        return TrainConfig.from_dict(_plain(values.config))
 
 
 @contextlib.contextmanager
@@ -75,17 +75,24 @@ def _end_of(traceback: str) -> str:
     return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
 
-def _with_types(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def _with_types(hint: Any, value: Any) -> Any:
     """Where there is None, what may stand there instead, so that it can be given on the command line."""
-    hints, typed = typing.get_type_hints(cls), {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            value = _with_types(hint, value)
-        elif value is None:
-            value = placeholder(next(t for t in typing.get_args(hint) if t is not type(None)))
-        typed[name] = value
-    return typed
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return ConfigDict({name: _with_types(hints[name], field) for name, field in value.items()})
+    if value is None:
+        other = next(t for t in typing.get_args(hint) if t is not type(None))
+        return placeholder(typing.get_origin(other) or other)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_with_types(typing.get_args(hint)[0], element) for element in value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """The inverse: no ConfigDict is left, nor a place for what was not given. ConfigDict's own stops at tuples."""
+    if isinstance(value, ConfigDict):
+        return {name: _plain(field) for name, field in value.items()}
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

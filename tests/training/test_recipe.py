@@ -44,13 +44,17 @@ def test_overrides_reach_every_field():
             "--config.data.video.sources=('a', 'b')",
             "--config.mesh.fsdp=2",  # not in the file
             "--config.stages[1].steps=7",
-            "--config.checkpoint.keep_every=5",  # None by default
+            "--config.stages[1].learning_rate=0.5",  # None by default, as these two
+            "--config.stages[0].structure_levels=(1, 2)",
+            "--config.checkpoint.keep_every=5",
             "--config.optimizer.learning_rate=3",
             "--config.remat=true",
         ],
     )
     assert [source.path for source in config.data.video.sources] == ["a", "b"]
     assert (config.mesh.fsdp, config.stages[1].steps, config.checkpoint.keep_every) == (2, 7, 5)
+    assert (config.stages[1].learning_rate, config.stages[0].structure_levels) == (0.5, (1, 2))
+    assert config.stages[0].learning_rate is None
     assert (config.optimizer.learning_rate, config.remat) == (3.0, True)
 
 
@@ -62,7 +66,9 @@ def test_overrides_reach_every_field():
         ("--config.dtype=int8", "dtype"),
         ("--config.optimizer.beta1=2", "beta1"),
         ("--config.foo=2", "foo"),
-        ("--config.stages[0].structure_levels=(3,9)", "structure_levels"),
+        ("--config.stages[0].structure_levels=(3,9)", "stage images: structure_levels 3 to 9"),
+        ("--config.data.structure_levels=(2,1)", "structure_levels 2 to 1"),
+        ("--config.stages[1].image_probability=2.0", "stage videos: image_probability"),
         ("--config.mesh.fsdp", "mesh.fsdp"),
         ("--config.checkpoint.every=0", "checkpoint.every"),
         ("--config.microbatches.video=0", "microbatches"),
