@@ -5,11 +5,11 @@
 #   launch/nano.sh DIR TARGET...    some of it, as "launch/nano.sh DIR worlds networks encoders"
 #
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
+# With FROM:         start | worlds | networks (or vae, prior, latents) | encoders | unet | nano
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
 # gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR: its decoder,
-# prior and U-Net, by the recipes' second part (configs/nano.py:again); what latents are made with stays as it is, so that
-# they are made beside the networks.
+# prior and U-Net, by the recipes' second part (configs/nano.py:again); what latents are made with stays as it is.
 set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
@@ -17,7 +17,7 @@ gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
 clips=${CLIPS:-20000}
 from=${FROM:-}
 encoders=(vae depth clip) model=nano text=runs/clip encode=./encoders all=(worlds networks encoders latents unet nano)
-if test -n "$from"; then
+if test -n "$from"; then # its encoders are there from the start, so latents are made beside the networks
     encoders=(vae) model=./start text=./start encode=./start all=(start worlds networks encoders unet nano)
 fi
 read -r -a more <<<"${TRAIN:-}"

@@ -112,16 +112,14 @@ class DataConfig:
 
     def __post_init__(self):
         low, high = self.structure_levels
+        in_order = 0 <= low <= high <= MAX_STRUCTURE_LEVEL
         checks = {
             "image.frames is not 1": self.image.frames == 1,
             "image_probability and flip_probability are not in [0, 1]": 0 <= self.image_probability <= 1
             and 0 <= self.flip_probability <= 1,
             "image_probability is not 0, and image has no sources": self.image_probability == 0 or self.image.sources,
             "image_probability is not 1, and video has no sources": self.image_probability == 1 or self.video.sources,
-            f"structure_levels {low} to {high} are not within 0 ... {MAX_STRUCTURE_LEVEL}": 0
-            <= low
-            <= high
-            <= MAX_STRUCTURE_LEVEL,
+            f"structure_levels {low} to {high} are not within 0 ... {MAX_STRUCTURE_LEVEL}": in_order,
             "seed is not in [0, 2^32)": 0 <= self.seed < 2**32,
             "workers is negative": self.workers >= 0,
             "threads, prefetch and caption_bytes are not positive": min(self.threads, self.prefetch, self.caption_bytes)
