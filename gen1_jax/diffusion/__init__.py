@@ -10,7 +10,7 @@ learns, a `Sampler` turns schedule and prediction type into a table and steps al
 combines the predictions of one step, and `run_steps` is the loop.
 """
 
-from gen1_jax.diffusion.guidance import branch_weights, temporal_guidance
+from gen1_jax.diffusion.guidance import Conditions, Guidance, branch_weights, guided_denoiser, temporal_guidance
 from gen1_jax.diffusion.losses import WEIGHTINGS, denoising_loss, loss_weights
 from gen1_jax.diffusion.prediction import PREDICTION_TYPES, to_x0_and_epsilon, training_target
 from gen1_jax.diffusion.samplers import (
@@ -32,8 +32,10 @@ __all__ = [
     "PREDICTION_TYPES",
     "SAMPLERS",
     "WEIGHTINGS",
+    "Conditions",
     "DPMSolverMultistep",
     "Denoiser",
+    "Guidance",
     "NoiseSchedule",
     "Sampler",
     "SamplerState",
@@ -41,6 +43,7 @@ __all__ = [
     "branch_weights",
     "denoising_loss",
     "get_sampler",
+    "guided_denoiser",
     "loss_weights",
     "run_steps",
     "sample",

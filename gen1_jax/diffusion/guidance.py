@@ -1,11 +1,53 @@
-"""Temporal-consistency guidance: equation 10 of Gen-1 (https://arxiv.org/abs/2302.03011)."""
+"""Temporal-consistency guidance: equation 10 of Gen-1 (https://arxiv.org/abs/2302.03011).
 
-from typing import Any
+    latents ──► [null content, frame by frame | null content | content]   one batch ──► mu_pi(0), mu(0), mu(c)
+                                                                                           │ equation 10
+    guided prediction ◄────────────────────────────────────────────────────────────────────┘
 
+Which of the three are evaluated is part of the program, the scales are arguments of it: changing them compiles nothing
+unless one becomes, or ceases to be, a number at which an evaluation has no weight.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion.broadcast import PerExample, per_example
+from gen1_jax.diffusion.samplers import Denoiser
+
+Branch = Literal["image", "null", "content"]
+"""mu_pi(0), mu(0) and mu(c) of equation 10."""
+
+_BRANCHES: tuple[Branch, ...] = ("image", "null", "content")
+
+
+@runtime_checkable
+class Conditions(Protocol):
+    """What mathematics asks of the conditions that a model is given. B, the number of clips, may grow."""
+
+    def without_content(self) -> "Conditions":
+        """The same with the null content."""
+        ...
+
+    def frames(self) -> "Conditions":
+        """The same for the image model: every frame by itself."""
+        ...
+
+    def window(self, start: Any, size: int) -> "Conditions":
+        """Of some of the frames."""
+        ...
+
+    def together(self, *others: "Conditions") -> "Conditions":
+        """One batch in which the n rows of each clip lie beside each other; those of images come first."""
+        ...
+
+
+Model = Callable[..., Float[Array, "b t h w c"]]
+"""(latents (B T h w C), timesteps (B,), `Conditions`) -> prediction (B T h w C)."""
 
 
 def temporal_guidance(
@@ -50,3 +92,66 @@ def branch_weights(guidance_scale: Any, temporal_guidance_scale: Any) -> tuple[A
     """
     w, w_t = guidance_scale, temporal_guidance_scale
     return 1 - w_t, w_t - w, w
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+    """The scales of an edit, and which branches they need. A pytree whose arrays are the scales.
+
+    Attributes:
+        guidance_scale: w, traced.
+        temporal_guidance_scale: w_t, traced. Of one frame it is without effect, since mu is mu_pi there.
+        branches: that are evaluated, in the order of equation 10; at least one.
+    """
+
+    guidance_scale: Float[Array, ""] | Any
+    temporal_guidance_scale: Float[Array, ""] | Any
+    branches: tuple[Branch, ...] = dataclasses.field(default=_BRANCHES, metadata={"static": True})
+
+    @classmethod
+    def of(cls, guidance_scale: float | int, temporal_guidance_scale: float | int) -> "Guidance":
+        """Those of two numbers, with the branches that have weight."""
+        weights = branch_weights(guidance_scale, temporal_guidance_scale)
+        needed = tuple(branch for branch, weight in zip(_BRANCHES, weights, strict=True) if weight != 0)
+        return cls(jnp.float32(guidance_scale), jnp.float32(temporal_guidance_scale), needed)
+
+    def of_images(self) -> "Guidance":
+        """The same for clips of one frame, where mu is mu_pi: ordinary guidance, mu(0) in the place of mu_pi(0)."""
+        named = dict.fromkeys("null" if branch == "image" else branch for branch in self.branches)
+        return dataclasses.replace(self, temporal_guidance_scale=jnp.float32(1), branches=tuple(named))
+
+    def combine(self, predictions: list[Float[Array, " b *dims"]]) -> Float[Array, " b *dims"]:
+        """Equation 10 of the predictions of `branches`. Whatever stands in for a branch without weight has none."""
+        known = dict(zip(self.branches, predictions, strict=True))
+        stand_in = {"image": "null content", "null": "content image", "content": "null image"}
+        three = [
+            next(known[name] for name in (branch, *others.split()) if name in known)
+            for branch, others in stand_in.items()
+        ]
+        return temporal_guidance(*three, self.guidance_scale, self.temporal_guidance_scale)
+
+
+def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) -> Denoiser:
+    """Temporal-consistency guidance (arXiv 2302.03011, equation 10) around a space-time model.
+
+    All branches are one batch, in which the rows of a clip lie beside each other; the model's temporal layers see
+    those of videos alone.
+
+    Args:
+        model: mu, and mu_pi where its conditions say `frames`.
+        conditions: of B clips.
+        guidance: scales and branches.
+    """
+    null = conditions.without_content()
+    told = {"image": null.frames(), "null": null, "content": conditions}
+
+    def denoise(latents: Float[Array, "b t h w c"], timesteps: Array) -> Float[Array, "b t h w c"]:
+        chosen = guidance.of_images() if latents.shape[1] == 1 else guidance
+        first, *others = (told[branch] for branch in chosen.branches)
+        n = len(chosen.branches)
+        rows = model(latents.repeat(n, axis=0), timesteps.repeat(n, axis=0), first.together(*others))
+        rows = rows.reshape(-1, n, *rows.shape[1:])
+        return chosen.combine([rows[:, i] for i in range(n)])
+
+    return denoise

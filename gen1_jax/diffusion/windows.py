@@ -6,9 +6,9 @@ All windows share one noisy clip, so no seam can grow between them (MultiDiffusi
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from gen1_jax.diffusion.guided import Model
+from gen1_jax.diffusion.guidance import Conditions, Model
 
 
 def window_starts(frames: int, window: int, overlap: int) -> np.ndarray:
@@ -42,16 +42,17 @@ def windowed(model: Model, window: int, overlap: int) -> Model:
     Windows are evaluated one after another, so the memory of the activations does not grow with the clip.
     """
 
-    def apply(latents, timesteps, content, structure, structure_level) -> Float[Array, "b t h w c"]:
+    def apply(
+        latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions
+    ) -> Float[Array, "b t h w c"]:
         frames = latents.shape[1]
         if frames <= window:
-            return model(latents, timesteps, content, structure, structure_level)
+            return model(latents, timesteps, conditions)
 
         def add(total, item):
             start, weights = item
             cut = lambda x: jax.lax.dynamic_slice_in_dim(x, start, window, axis=1)
-            part = None if structure is None else cut(structure)
-            out = model(cut(latents), timesteps, content, part, structure_level)
+            out = model(cut(latents), timesteps, conditions.window(start, window))
             blended = cut(total) + out * weights[:, None, None, None]
             return jax.lax.dynamic_update_slice_in_dim(total, blended, start, axis=1), None
 

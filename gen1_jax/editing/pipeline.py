@@ -21,10 +21,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
-from gen1_jax.diffusion import get_sampler
-from gen1_jax.editing.sampling import Conditions, GuidedSampler, Watch
+from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
@@ -110,7 +111,7 @@ class Gen1Pipeline:
         self.source, self.config = source, source.config
         self.dtype = jnp.dtype(dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16))
         self._layout = None if mesh is None else Layout(make_mesh(mesh))
-        self._samplers: dict[tuple[str, int], GuidedSampler] = {}
+        self._samplers: dict[str, GuidedSampler] = {}
         if source.warning:
             warnings.warn(source.warning, stacklevel=3)
 
@@ -293,23 +294,17 @@ class Gen1Pipeline:
         settings = settings.of(self.config)
         frames, height, width = structure.shape
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
-        has_structure = self.config.unet.structure_channels > 0
-        conditions = Conditions(
-            content=content,
-            structure=self.encode_structure(structure, progress) if has_structure else None,
-            structure_level=jnp.array([settings.structure_blur]),
-            guidance_scale=jnp.float32(settings.guidance_scale),
-            temporal_guidance_scale=jnp.float32(settings.temporal_guidance_scale),
-        )
+        encoded = self.encode_structure(structure, progress) if self.config.unet.structures else None
+        conditions = conditions_of(self.config.unet, content, encoded, jnp.array([settings.structure_blur]))
+        guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         sampler = self.sampler(settings.sampler, settings.num_inference_steps)
         shape = (1, frames, height // scale, width // scale, channels)
-        return sampler(shape, settings.seed, conditions, _reporter(progress, "sampling"), watch)
+        return sampler(shape, settings.seed, conditions, guidance, _reporter(progress, "sampling"), watch)
 
     def sampler(self, name: str, num_inference_steps: int) -> GuidedSampler:
-        """The compiled sampler of that name and number of steps, made once."""
-        key = (name, num_inference_steps)
-        if key not in self._samplers:
-            self._samplers[key] = GuidedSampler(
+        """The sampler of that name; what it compiles serves every number of steps."""
+        if name not in self._samplers:
+            self._samplers[name] = GuidedSampler(
                 self.unet,
                 self.config.schedule,
                 get_sampler(name),
@@ -318,7 +313,7 @@ class Gen1Pipeline:
                 overlap=self.config.window_overlap,
                 partition=None if self._layout is None else self._layout.activations(),
             )
-        return self._samplers[key]
+        return self._samplers[name].with_steps(num_inference_steps)
 
     def decode(
         self, latents: Float[Array, "1 t h w c"], progress: Progress | None = None

@@ -1,60 +1,49 @@
 """The guided sampler: noise to latents in one jitted loop."""
 
 import contextlib
+import copy
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float
 
-from gen1_jax.diffusion import NoiseSchedule, Sampler, SamplerState, run_steps
-from gen1_jax.diffusion.guided import guided_denoiser, per_frame
+from gen1_jax.diffusion import Guidance, NoiseSchedule, Sampler, SamplerState, SamplerTables, guided_denoiser, run_steps
 from gen1_jax.diffusion.windows import windowed
+from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
 
-Progress = Callable[[int, int], None]
+StepsDone = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 Watch = Callable[[int, int, Array], None]
 """Called with (steps done, steps in all, running latents): these are valid until the call returns."""
 
 
-class Conditions(NamedTuple):
-    """What a sample is to follow. All of it is traced: changing a value never compiles.
-
-    Attributes:
-        content: CLIP image embedding tokens.
-        structure: encoded structure, None for a model that takes none.
-        structure_level: t_s.
-        guidance_scale: w, scalar.
-        temporal_guidance_scale: w_t, scalar.
-    """
-
-    content: Float[Array, "b n d"]
-    structure: Float[Array, "b t h w s"] | None
-    structure_level: Int[Array, " b"]
-    guidance_scale: Float[Array, ""]
-    temporal_guidance_scale: Float[Array, ""]
-
-
 class GuidedSampler:
-    """Samples latents under temporal-consistency guidance, with one compilation for each shape.
+    """Samples latents under temporal-consistency guidance.
 
-    The step count, the sampler and the shapes are static; seed, content, structure, t_s and both scales are
-    traced. The loop's bounds are traced too: a run without progress is one call of the compiled function,
-    one that is followed is a call of that same function for each step. Only the running latents are kept.
+    One compilation for each shape, solver and set of branches that have weight (`Guidance.branches`); seed, conditions,
+    scales and the solver's tables are traced, so that another number of steps compiles nothing. The loop's bounds are
+    traced too: a run without progress is one call of the compiled function, one that is followed is a call of that
+    same function for each step. Only the running latents are kept.
 
     Args:
-        unet: the denoiser and its parameters.
+        unet: the denoiser and its parameters, see `models.denoiser.Denoiser`.
         schedule: the noise schedule it was trained on.
         sampler: the solver.
         num_inference_steps: number of steps.
         window: longest clip of one evaluation; longer ones are blended from windows of this many frames.
         overlap: frames that neighbouring windows share.
         partition: how activations are divided over devices; None for not at all.
+
+    Attributes:
+        tables: of the solver, one row a step.
+        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end) -> state.
+        start: the jitted (seed, shape) -> state.
     """
 
     def __init__(
@@ -68,36 +57,51 @@ class GuidedSampler:
         overlap: int,
         partition: Partition | None = None,
     ):
-        self.unet, self.partition = unet, partition
+        self.unet, self.partition, self.schedule = unet, partition, schedule
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
         self.window, self.overlap = window, overlap
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
 
+    def with_steps(self, num_inference_steps: int) -> "GuidedSampler":
+        """The same with another number of steps; what is compiled is shared."""
+        other = copy.copy(self)
+        other.__dict__.pop("padded_tables", None)
+        other.tables = self.sampler.tables(self.schedule, num_inference_steps, self.unet.config.prediction_type)
+        return other
+
+    @cached_property
+    def padded_tables(self) -> SamplerTables:
+        """The tables with as many rows for every number of steps, so that they have one shape."""
+        missing = self.schedule.num_train_timesteps - len(self.tables.timesteps)
+        return SamplerTables(*(np.pad(column, (0, missing)) for column in self.tables))
+
     def __call__(
         self,
         shape: tuple[int, ...],
         seed: int,
         conditions: Conditions,
-        progress: Progress | None = None,
+        guidance: Guidance,
+        progress: StepsDone | None = None,
         watch: Watch | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
         Args:
             shape: batch, frames, latent height and width, channels.
-            seed: the same seed and conditions give the same latents.
+            seed: the same seed, conditions and guidance give the same latents.
             conditions: what to follow.
+            guidance: how strictly.
             progress: called after each step; what it raises ends the sampling.
             watch: the same, with the running latents.
         """
         total = len(self.tables.timesteps)
         state = self.start(jnp.uint32(seed % 2**32), shape)
         if progress is None and watch is None:
-            return self.advance(self.unet.params, state, conditions, 0, total).latents
+            return self.run(state, conditions, guidance).latents
         for step in range(total):
-            state = self.advance(self.unet.params, state, conditions, step, step + 1)
+            state = self.run(state, conditions, guidance, start=step, stop=step + 1)
             state.latents.block_until_ready()
             if progress is not None:
                 progress(step + 1, total)
@@ -105,16 +109,37 @@ class GuidedSampler:
                 watch(step + 1, total, state.latents)
         return state.latents
 
+    def run(
+        self,
+        state: SamplerState,
+        conditions: Conditions,
+        guidance: Guidance,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> SamplerState:
+        """The state after the steps start <= i < stop (all of them by default); the one given is donated."""
+        stop = len(self.tables.timesteps) if stop is None else stop
+        return self.advance(self.unet.params, state, conditions, guidance, self.padded_tables, start, stop)
+
     def _start(self, seed, shape: tuple[int, ...]) -> SamplerState:
         noise_key, step_key = jax.random.split(jax.random.key(seed))
         return self.sampler.init(jax.random.normal(noise_key, shape), step_key)
 
-    def _advance(self, params: Params, state: SamplerState, conditions: Conditions, start, stop) -> SamplerState:
-        model = partial(self.unet.apply, params)
-        denoise = guided_denoiser(
-            windowed(model, self.window, self.overlap),
-            windowed(per_frame(model), self.window, 0),
-            **conditions._asdict(),
-        )
+    def _advance(
+        self,
+        params: Params,
+        state: SamplerState,
+        conditions: Conditions,
+        guidance: Guidance,
+        tables: SamplerTables,
+        start,
+        stop,
+    ) -> SamplerState:
+        def model(latents: Array, timesteps: Array, told: Conditions) -> Array:
+            prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
+            return prediction
+
+        denoise = guided_denoiser(windowed(model, self.window, self.overlap), conditions, guidance)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
-            return run_steps(denoise, self.sampler, self.tables, state, start=start, stop=stop)
+            return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)

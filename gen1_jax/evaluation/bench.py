@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from gen1_jax.diffusion import get_sampler
-from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.diffusion import Guidance, get_sampler, guided_denoiser
+from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.pretrained.family import SIZES
 
 
@@ -60,22 +62,20 @@ def bench_sample(
     sampler = GuidedSampler(
         unet, config.schedule, get_sampler("ddim"), steps, window=config.num_frames, overlap=config.window_overlap
     )
-    conditions = Conditions(
-        content=jnp.ones((1, 1, config.unet.cross_attention_dim)),
-        structure=jax.random.normal(jax.random.key(1), shape),
-        structure_level=jnp.array([0]),
-        guidance_scale=jnp.float32(guidance_scale),
-        temporal_guidance_scale=jnp.float32(temporal_guidance_scale),
-    )
+    content = jnp.ones((1, 1, config.unet.cross_attention_dim))
+    conditions = conditions_of(config.unet, content, jax.random.normal(jax.random.key(1), shape))
+    guidance = Guidance.of(guidance_scale, temporal_guidance_scale)
     began = time.perf_counter()
     state = sampler.start(jnp.uint32(0), shape)
-    compiled = sampler.advance.lower(unet.params, state, conditions, 0, steps).compile()
+    compiled = sampler.advance.lower(
+        unet.params, state, conditions, guidance, sampler.padded_tables, 0, steps
+    ).compile()
     compile_seconds = time.perf_counter() - began
-    run = lambda seed: sampler(shape, seed, conditions).block_until_ready()
+    run = lambda seed: sampler(shape, seed, conditions, guidance).block_until_ready()
     run(0)
     times = [_seconds(lambda seed=seed: run(seed)) for seed in range(repeats)]
     seconds = statistics.median(times)
-    flops = steps * _step_flops(unet, shape, conditions)
+    flops = steps * _step_flops(unet, shape, conditions, guidance)
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -96,7 +96,7 @@ def bench_sample(
         "tflop_per_second": flops / seconds / 1e12,
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         "peak_bytes": _peak_bytes(device),
-        "finite": bool(np.isfinite(np.asarray(sampler(shape, 0, conditions))).all()),
+        "finite": bool(np.isfinite(np.asarray(sampler(shape, 0, conditions, guidance))).all()),
     }
 
 
@@ -123,21 +123,15 @@ def random_parameters(abstract: Params, dtype: DTypeLike = jnp.float32) -> Param
     return jax.tree.map(lambda leaf: np.resize(kinds[leaf.ndim > 1], leaf.shape), abstract)
 
 
-def _step_flops(unet: Bound, shape: tuple[int, ...], conditions: Conditions) -> int:
-    """Operations of the evaluations that a step at these scales runs."""
-    batch, frames, *rest = shape
-    w, w_t = float(conditions.guidance_scale), float(conditions.temporal_guidance_scale)
+def _step_flops(unet: Bound, shape: tuple[int, ...], conditions: Conditions, guidance: Guidance) -> int:
+    """Operations of the evaluations that a step runs."""
 
-    def evaluation(clips: int, length: int) -> int:
-        latents = jax.ShapeDtypeStruct((clips, length, *rest), jnp.float32)
-        integers = jax.ShapeDtypeStruct((clips,), jnp.int32)
-        content = jax.ShapeDtypeStruct((clips, *conditions.content.shape[1:]), jnp.float32)
-        structure = None if conditions.structure is None else latents
-        return count_flops(unet.apply, unet.params, latents, integers, content, structure, integers)
+    def step(params: Params, latents: jax.Array, timesteps: jax.Array, conditions: Conditions) -> jax.Array:
+        model = lambda *args: unet.apply(params, *args, method="denoise")[0]
+        return guided_denoiser(model, conditions, guidance)(latents, timesteps)
 
-    video_branches = (w_t != w) + (w != 0)
-    total = evaluation(batch * video_branches, frames) if video_branches else 0
-    return total + (evaluation(batch * frames, 1) if w_t != 1 else 0)
+    latents, timesteps = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:1], jnp.int32)
+    return count_flops(step, unet.params, latents, timesteps, conditions)
 
 
 def _seconds(function) -> float:

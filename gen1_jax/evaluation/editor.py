@@ -10,11 +10,11 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-from gen1_jax.diffusion import SamplerState
+from gen1_jax.diffusion import Guidance, SamplerState
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
-from gen1_jax.editing.sampling import Conditions
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.structure import normalise_depth, structure_images
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.training.examples import to_images
 
 Clips = UInt8[np.ndarray, "n t h w 3"]
@@ -122,7 +122,7 @@ class Editor:
 
     def _structure(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"] | None:
         config = self.pipeline.config.unet
-        if not config.structure_channels:
+        if not config.structures:
             return None
         if not way.sees_structure:
             return jnp.zeros(self._latents[indices].shape)
@@ -149,15 +149,11 @@ class Editor:
                 None if x is None else rearrange(x, "b t ... -> (b t) 1 ...") for x in (latents, structure)
             )
             content = content.repeat(frames, axis=0)
-        conditions = Conditions(
-            content=content,
-            structure=structure,
-            structure_level=jnp.full(len(latents), settings.structure_blur * way.sees_structure),
-            guidance_scale=jnp.float32(settings.guidance_scale),
-            temporal_guidance_scale=jnp.float32(settings.temporal_guidance_scale),
-        )
+        level = jnp.full(len(latents), settings.structure_blur * way.sees_structure)
+        conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
+        guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         state: SamplerState = sampler.sampler.init(latents)
-        out = sampler.advance(self.pipeline.unet.params, state, conditions, first_step, steps).latents
+        out = sampler.run(state, conditions, guidance, start=first_step).latents
         return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
 
 

@@ -116,7 +116,7 @@ def _notes(config: Gen1Config) -> dict[str, str]:
         notes["unet.in_channels"] = (
             f"{latents} of z_t; {structure} of structure: blurred depth in [-1, 1] (near is 1) as 3 equal channels, "
             f"encoded, the mean times {scale}; {unet.structure_level_channels} of t_s, constant over a frame: cosines, "
-            f"then sines, of t_s / 10000^(i / {unet.structure_level_channels // 2})"
+            f"then sines, of t_s / {unet.structure_level_period:g}^(i / {unet.structure_level_channels // 2})"
         )
     notes["clip"] = "content is the projected image embedding, not normalised"
     notes["depth"] = (

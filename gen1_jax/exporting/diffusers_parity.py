@@ -49,7 +49,9 @@ def _unet(source: ModelSource, networks: Networks, folder: Path) -> dict[str, fl
     inputs, structure = [latents[:, 0]], None
     if config.structure_channels:
         structure = fixed_normal(2, 1, side, side, config.structure_channels, seed=2)
-        level = np.asarray(timestep_embedding(jnp.asarray(levels), config.structure_level_channels))
+        level = np.asarray(
+            timestep_embedding(jnp.asarray(levels), config.structure_level_channels, config.structure_level_period)
+        )
         inputs += [structure[:, 0], np.tile(level[:, None, None], (1, side, side, 1))]
     theirs = _load(UNet2DConditionModel, folder)(
         _channels_first(np.concatenate(inputs, axis=-1)), torch.tensor(timesteps), torch.tensor(content)

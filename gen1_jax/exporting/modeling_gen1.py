@@ -46,6 +46,7 @@ class UNetConfig:
     norm_num_groups: int
     max_frames: int  # longest clip of one evaluation
     prediction_type: str  # "v_prediction", "epsilon" or "sample"
+    structure_level_period: float = 10_000.0  # longest period of the embedding of t_s, over 2 pi
 
 
 # Inside the network frames are pictures of one batch, (B T) C H W; `frames` is T, or 1 to leave time out.
@@ -224,7 +225,7 @@ class SpaceTimeUNet(nn.Module):
             raise ValueError("this model needs structure" if structure is None else "this model takes no structure")
         x, frames = latents, length if temporal else 1
         if structure is not None:
-            level = _sinusoids(structure_level, config.structure_level_channels)
+            level = _sinusoids(structure_level, config.structure_level_channels, config.structure_level_period)
             level = level[:, None, :, None, None].expand(-1, length, -1, *latents.shape[3:])
             x = torch.cat([latents, structure.to(latents), level.to(latents)], dim=2)
         time = self.time_embedding(_sinusoids(timesteps, config.block_out_channels[0]).to(dtype))
@@ -249,10 +250,10 @@ class SpaceTimeUNet(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x))).float().unflatten(0, (batch, length))
 
 
-def _sinusoids(steps: Tensor, features: int) -> Tensor:
+def _sinusoids(steps: Tensor, features: int, period: float = 10_000.0) -> Tensor:
     """(B,) whole numbers to (B, features): cosines, then sines."""
     half = features // 2
-    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=steps.device) / half)
+    frequencies = torch.exp(-math.log(period) * torch.arange(half, device=steps.device) / half)
     angles = steps[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

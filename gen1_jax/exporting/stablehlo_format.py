@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from gen1_jax.diffusion import get_sampler
-from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.exporting.networks import (
     ExportError,
     Networks,
@@ -32,6 +32,7 @@ from gen1_jax.exporting.networks import (
 )
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import FORMAT, ModelSource
 from gen1_jax.pretrained.tensors import save_tensors
@@ -136,16 +137,16 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
         overlap=config.window_overlap,
     )
 
-    def conditions(content, structure=None, structure_level=None, guidance_scale=None, temporal_guidance_scale=None):
-        level = jnp.zeros(1, jnp.int32) if structure_level is None else structure_level
-        return Conditions(content, structure, level, guidance_scale, temporal_guidance_scale)
+    def request(guidance_scale, temporal_guidance_scale, **given):
+        scales = jnp.asarray(guidance_scale), jnp.asarray(temporal_guidance_scale)
+        return conditions_of(config.unet, **given), Guidance(*scales)  # all branches: scales are arguments
 
     def sample(params: Params, seed, **given):
         state = sampler.start(seed, latents)
-        return sampler.advance(params, state, conditions(**given), 0, steps).latents
+        return sampler.advance(params, state, *request(**given), sampler.padded_tables, 0, steps).latents
 
     given = {"content": fixed_normal(1, 1, config.unet.cross_attention_dim, seed=2)}
-    if config.unet.structure_channels:
+    if config.unet.structures:
         given["structure"] = fixed_normal(1, frames, rows, columns, config.unet.structure_channels, seed=1)
         given["structure_level"] = np.array([2], np.int32)
     noisy = {"latents": fixed_normal(*latents), "timesteps": np.array([500], np.int32)}
@@ -155,7 +156,7 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
         "guided_sampler": _Program(
             "unet",
             sample,
-            lambda seed, **given: sampler(latents, int(seed), conditions(**given)),
+            lambda seed, **given: sampler(latents, int(seed), *request(**given)),
             {"seed": np.uint32(0)} | given | scales,
         ),
     }

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import DDIM, temporal_guidance
-from gen1_jax.diffusion.guided import per_frame
 from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, relative_difference
 from gen1_jax.models.module import Bound
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET
@@ -84,10 +84,14 @@ class _WithoutBytecode(importlib.machinery.SourceFileLoader):
         """Keeps nothing."""
 
 
+_NOT_THEIRS = ("kind", "structure_kinds", "content_kind")
+"""Fields of our `UNetConfig` that name what the tensors are, which PyTorch code need not know."""
+
+
 def _config(config: Gen1Config) -> dict[str, Any]:
     """The arguments of the classes in modeling_gen1.py."""
     return {
-        "unet": dataclasses.asdict(config.unet),
+        "unet": {name: value for name, value in dataclasses.asdict(config.unet).items() if name not in _NOT_THEIRS},
         "schedule": dataclasses.asdict(config.schedule),
         "scaling_factor": config.vae.scaling_factor,
         "num_frames": config.num_frames,
@@ -128,8 +132,9 @@ def _run_jax(unet: Bound, config: Gen1Config, inputs: _Inputs) -> dict[str, np.n
         twice(structure),
         jnp.full(2, _LEVEL),
     )
+    told = conditions_of(config.unet, *args[2:])
     with jax.default_matmul_precision("highest"):  # accelerators round products of float32 otherwise
-        image, video = per_frame(unet)(*args), unet(*args)
+        image, video = unet.denoise(*args[:2], told.frames())[0], unet(*args)
     guided = temporal_guidance(image[:1], video[:1], video[1:], _W, _W_T)
     step = sampler.step(tables, 0, sampler.init(jnp.asarray(noise)), guided).latents
     outputs = {"unet_image": image, "unet_video": video, "guided_step": step}

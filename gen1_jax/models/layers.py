@@ -191,14 +191,16 @@ def _geglu(value: Array, gate: Array) -> Array:
     return value * jax.nn.gelu(gate, approximate=False)
 
 
-def timestep_embedding(timesteps: Int[Array, "*batch"], features: int) -> Float[Array, "*batch d"]:
-    """Sinusoidal embedding of integer steps, float32: cosines then sines, periods from 2π to 20000π.
+def timestep_embedding(
+    timesteps: Int[Array, "*batch"], features: int, max_period: float = 10_000.0
+) -> Float[Array, "*batch d"]:
+    """Sinusoidal embedding of integer steps, float32: cosines then sines, periods from 2π to 2π `max_period`.
 
     Source: https://arxiv.org/abs/2006.11239 with the order of halves that Stable Diffusion uses
     (diffusers: flip_sin_to_cos, freq_shift 0).
     """
     half = features // 2
-    frequencies = jnp.exp(-jnp.log(10_000.0) * jnp.arange(half, dtype=jnp.float32) / half)
+    frequencies = jnp.exp(-jnp.log(max_period) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = timesteps[..., None].astype(jnp.float32) * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 

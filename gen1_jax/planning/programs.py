@@ -17,12 +17,14 @@ from jax.extend import core
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Bucket, Kind
-from gen1_jax.diffusion import get_sampler
-from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.diffusion import Guidance, SamplerTables, get_sampler
+from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.models.attention import attention_platform
+from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
 from gen1_jax.models.partition import partitioned
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
 from gen1_jax.training.config import StageConfig, TrainConfig
@@ -210,20 +212,18 @@ class Programs:
             self._forwards[shape] = jax.make_jaxpr(step.objective.loss)(weights, frozen, inputs, _keys())
         return self._forwards[shape]
 
-    def _request(self, sampler: GuidedSampler, clips: int) -> tuple[Any, Conditions]:
-        """Abstract state and conditions of the sampler."""
+    def _request(self, sampler: GuidedSampler, clips: int) -> tuple[Any, Conditions, Guidance, SamplerTables]:
+        """Abstract state, conditions, guidance with all three branches, and tables of the sampler."""
         family, unet, array = self.family, self.family.unet, jax.ShapeDtypeStruct
         size = self._latent_size((family.height, family.width))
         shape = (clips, family.num_frames, *size, unet.latent_channels)
         state = jax.eval_shape(lambda seed: sampler.start(seed, shape), array((), jnp.uint32))
-        structure = array((*shape[:-1], unet.structure_channels), jnp.float32) if unet.structure_channels else None
-        return state, Conditions(
-            content=array((clips, 1, unet.cross_attention_dim), jnp.float32),
-            structure=structure,
-            structure_level=array((clips,), jnp.int32),
-            guidance_scale=array((), jnp.float32),
-            temporal_guidance_scale=array((), jnp.float32),
-        )
+        structure = array((*shape[:-1], unet.structure_channels), jnp.float32) if unet.structures else None
+        content, level = array((clips, 1, unet.cross_attention_dim), jnp.float32), array((clips,), jnp.int32)
+        conditions = jax.eval_shape(lambda *given: conditions_of(unet, *given), content, structure, level)
+        scale = array((), jnp.float32)
+        tables = jax.tree.map(lambda x: array(x.shape, x.dtype), sampler.padded_tables)
+        return state, conditions, Guidance(scale, scale), tables
 
     def _step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
         if (structure, layout, remat) not in self._steps:

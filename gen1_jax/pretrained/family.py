@@ -1,7 +1,7 @@
 """The family of networks that makes one model: its configuration, its two sizes, and how to build each member."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dacite
@@ -10,23 +10,48 @@ from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.depth import DPTConfig, DPTDepth
 from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
-from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
+from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A network that a family may have.
+
+    Attributes:
+        config: the class of its configuration, which holds plain values alone.
+        build: the network without arrays, of (configuration, dtype=).
+    """
+
+    config: type
+    build: Callable[..., nnx.Module]
+
+
+PARTS: dict[str, Part] = {
+    "unet": Part(UNetConfig, build_denoiser),
+    "vae": Part(VAEConfig, AutoencoderKL),
+    "clip": Part(CLIPConfig, CLIPModel),
+    "depth": Part(DPTConfig, DPTDepth),
+    "prior": Part(PriorConfig, PriorTransformer),
+}
+"""Every network by its name, which is that of its file in a model folder; a further one is a further line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False)
 class Gen1Config:
     """Everything that describes a model but its weights. The defaults are the full size.
 
+    Each part is an attribute, too (`config.unet`), and a keyword argument (`Gen1Config(unet=...)`,
+    `dataclasses.replace(config, prior=None)`); None for one that a model does not have.
+
     Attributes:
-        unet: the denoiser.
-        vae: the autoencoder of frames and structure.
-        clip: gives content from a picture and features of a prompt.
-        depth: estimates structure.
-        prior: turns a prompt into content; None if the model has none, so that it edits from pictures alone.
+        parts: configurations by name, see `PARTS`. "unet", the denoiser, and "vae", the autoencoder of frames and
+            structure, are in every model; "clip" gives content from a picture and features of a prompt, "prior" turns
+            a prompt into content, "depth" estimates structure.
         schedule: the noise schedule of training.
         height: of the pictures of training, in pixels; edits have about height * width pixels.
         width: see height.
@@ -36,13 +61,12 @@ class Gen1Config:
         num_inference_steps: steps of the sampler of an edit that does not say otherwise.
         prior_guidance_scale: of the prior, towards the prompt and away from the empty one; Karlo's is 4.
         prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
+
+    Raises:
+        ValueError: an unknown or a missing part, parts that do not fit each other, or a number out of range.
     """
 
-    unet: UNetConfig = UNetConfig()
-    vae: VAEConfig = VAEConfig()
-    clip: CLIPConfig = CLIPConfig()
-    depth: DPTConfig = DPTConfig()
-    prior: PriorConfig | None = PriorConfig()
+    parts: Mapping[str, Any]
     schedule: NoiseSchedule = NoiseSchedule()
     height: int = 256
     width: int = 448
@@ -53,15 +77,40 @@ class Gen1Config:
     prior_guidance_scale: float = 4.0
     prior_num_inference_steps: int = 25
 
-    def __post_init__(self):
+    def __init__(self, *, parts: Mapping[str, Any] | None = None, **values: Any):
+        given = {name: part.config() for name, part in PARTS.items()} if parts is None else dict(parts)
+        for field in dataclasses.fields(self)[1:]:
+            object.__setattr__(self, field.name, values.pop(field.name, field.default))
+        given |= values
+        if unknown := sorted(given.keys() - PARTS.keys()):
+            raise ValueError(f"there is no part {unknown[0]!r} of a model, only {', '.join(PARTS)}")
+        present = {name: given[name] for name in PARTS if given.get(name) is not None}
+        object.__setattr__(self, "parts", present)
+        self._check_parts()
+        self._check_numbers()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PARTS and "parts" in self.__dict__:
+            return self.parts.get(name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.parts.items()), *(getattr(self, f.name) for f in dataclasses.fields(self)[1:])))
+
+    def _check_parts(self) -> None:
+        needed = ["unet", "vae"] + (["clip"] if self.unet is not None and self.unet.content_kind == "image" else [])
+        if missing := [name for name in needed if getattr(self, name) is None]:
+            raise ValueError(f"this model has no {missing[0]}")
         unet, vae, clip, prior = self.unet, self.vae, self.clip, self.prior
-        pairs = [
-            ("unet.cross_attention_dim", unet.cross_attention_dim, "clip.projection_dim", clip.projection_dim),
-            ("unet.latent_channels", unet.latent_channels, "vae.latent_channels", vae.latent_channels),
-        ]
-        if unet.structure_channels:
+        pairs = [("unet.latent_channels", unet.latent_channels, "vae.latent_channels", vae.latent_channels)]
+        if unet.content_kind == "image":
+            width = clip.projection_dim
+            pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, "clip.projection_dim", width)]
+        if unet.structures:
             pairs += [("unet.structure_channels", unet.structure_channels, "vae.latent_channels", vae.latent_channels)]
         if prior is not None:
+            if clip is None:
+                raise ValueError("this model has a prior, but no clip to read prompts for it")
             pairs += [
                 ("prior.embedding_dim", prior.embedding_dim, "clip.projection_dim", clip.projection_dim),
                 ("prior.text_hidden_size", prior.text_hidden_size, "clip.text.hidden_size", clip.text.hidden_size),
@@ -75,6 +124,9 @@ class Gen1Config:
         for name, value, other, expected in pairs:
             if value != expected:
                 raise ValueError(f"{name} is {value}, but {other} is {expected}")
+
+    def _check_numbers(self) -> None:
+        unet = self.unet
         if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
             raise ValueError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
         if not 1 <= self.num_frames <= unet.max_frames:
@@ -92,11 +144,11 @@ class Gen1Config:
     @property
     def components(self) -> tuple[str, ...]:
         """Names of the networks, as attributes of this and as files of a model folder."""
-        return ("unet", "vae", "clip", "depth") + (("prior",) if self.prior is not None else ())
+        return tuple(self.parts)
 
     def build(self, component: str, dtype: DTypeLike) -> nnx.Module:
         """One network without arrays, computing in `dtype`."""
-        return _MODULES[component](getattr(self, component), dtype=dtype)
+        return PARTS[component].build(self.parts[component], dtype=dtype)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which clips of height x width are seen: their shape, about the model's number of pixels."""
@@ -105,8 +157,11 @@ class Gen1Config:
         return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dicts of plain values, for JSON."""
-        return dataclasses.asdict(self)
+        """Nested dicts of plain values, for JSON; null for a part that the model lacks."""
+        parts = {name: self.parts.get(name) for name in PARTS}
+        plain = {name: None if part is None else dataclasses.asdict(part) for name, part in parts.items()}
+        others = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[1:]}
+        return plain | others | {"schedule": dataclasses.asdict(self.schedule)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gen1Config":
@@ -117,10 +172,19 @@ class Gen1Config:
         """
         _check_numbers(values)
         try:
-            return dacite.from_dict(cls, _with_tuples(values), dacite.Config(strict=True))
+            stored = dacite.from_dict(_STORED, _with_tuples(values), dacite.Config(strict=True))
         except (dacite.DaciteError, TypeError) as error:
             raise ValueError(str(error)) from None
+        return cls(**vars(stored))
 
+
+_STORED = dataclasses.make_dataclass(
+    "Gen1Config",
+    [(name, part.config | None, part.config()) for name, part in PARTS.items()]
+    + [(f.name, f.type, f.default) for f in dataclasses.fields(Gen1Config)[1:]],
+    kw_only=True,
+)
+"""What a config.json holds: the parts beside the numbers."""
 
 _MAY_BE_ZERO = ("structure_channels", "structure_level_channels", "backbone_out_indices", "window_overlap")
 
@@ -141,19 +205,12 @@ def _with_tuples(value: Any) -> Any:
     return {key: _with_tuples(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-_MODULES = {
-    "unet": SpaceTimeUNet,
-    "vae": AutoencoderKL,
-    "clip": CLIPModel,
-    "depth": DPTDepth,
-    "prior": PriorTransformer,
-}
-
-FULL = Gen1Config()
+FULL = Gen1Config(unet=UNetConfig(structure_level_period=LEVEL_PERIOD))
 """Stable Diffusion 1.5's U-Net and autoencoder, CLIP ViT-L/14, DPT-Large, Karlo's prior, at 448x256."""
 
 NANO = Gen1Config(
     unet=UNetConfig(
+        structure_level_period=LEVEL_PERIOD,
         block_out_channels=(64, 96, 128),
         attention_levels=(False, True, True),
         layers_per_block=1,
@@ -207,6 +264,7 @@ _TINY_LAYERS = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, n
 
 TINY = Gen1Config(
     unet=UNetConfig(
+        structure_level_period=LEVEL_PERIOD,
         block_out_channels=(8, 8),
         attention_levels=(False, False),
         layers_per_block=1,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen1_jax.diffusion import PREDICTION_TYPES, NoiseSchedule
-from gen1_jax.models.unet import UNetConfig
+from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout
 
@@ -99,8 +99,12 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         conv_in_kernel=3,
         conv_out_kernel=3,
     )
+    # Rows of conv_in that are new may have the embedding that suits them; those that are there are used to theirs.
+    is_new = in_channels != _STRUCTURE_CHANNELS
+    period = config.get("structure_level_period", LEVEL_PERIOD if is_new else UNetConfig.structure_level_period)
     try:
         return UNetConfig(
+            structure_level_period=float(period),
             block_out_channels=theirs.block_out_channels,
             attention_levels=attend,
             layers_per_block=theirs.layers_per_block,
@@ -159,6 +163,7 @@ def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[
         "act_fn": "silu",
         "flip_sin_to_cos": True,
         "freq_shift": 0,
+        "structure_level_period": config.structure_level_period,  # diffusers ignores it, `unet_config` reads it
     }
 
 

@@ -22,10 +22,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
+from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.structure import normalise_depth, structure_images
-from gen1_jax.models.unet import SpaceTimeUNet
+from gen1_jax.models.unet import conditions_of
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -113,10 +114,10 @@ class DenoisingObjective:
         tokenizer: Callable[[], CLIPTokenizer] | None = None,
     ):
         self.config, self.settings = config, settings
-        self.structure = structure and config.unet.structure_channels > 0
+        self.structure = structure and bool(config.unet.structures)
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
-        self.module = SpaceTimeUNet(config.unet, dtype=dtype, remat=remat)
+        self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
         estimates = ("depth",) if self.structure and inputs == "pixels" else ()
         probability = settings.prior_probability
         self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
@@ -152,7 +153,8 @@ class DenoisingObjective:
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
         noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
         unet = Bound(self.module, params)
-        prediction = unet.apply(params, noisy, draw.timestep, content, structure, level)
+        conditions = conditions_of(self.config.unet, content, structure, level)
+        prediction, _ = unet.apply(params, noisy, draw.timestep, conditions, method="denoise")
         losses = denoising_loss(
             prediction,
             training_target(prediction_type, latents, draw.noise, alpha, sigma),
@@ -184,7 +186,7 @@ class DenoisingObjective:
     def _structure(
         self, networks: Mapping[str, Bound], inputs: Inputs, level: Int[Array, " b"], latents: Float[Array, "b t h w c"]
     ) -> Float[Array, "b t h w s"] | None:
-        if not self.config.unet.structure_channels:
+        if not self.config.unet.structures:
             return None
         if not self.structure:
             return jnp.zeros_like(latents)

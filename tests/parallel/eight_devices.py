@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen1_jax.diffusion import NoiseSchedule, get_sampler
-from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler
+from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
 from gen1_jax.models.partition import partitioned
-from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
-from gen1_jax.models.unet_blocks import TemporalConv, TemporalTransformer, TransformerBlock
+from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig, conditions_of
+from gen1_jax.models.unet.spatial import TransformerBlock
+from gen1_jax.models.unet.temporal import TemporalConv, TemporalTransformer
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 
@@ -86,9 +87,8 @@ def sampled(layout):
         partition=None if layout is None else layout.activations(),
     )
     shape = (1, FRAMES, HEIGHT, WIDTH, 4)
-    number = lambda x: jnp.float32(x)
-    conditions = Conditions(normal(2, 1, 2, 16), normal(3, *shape), jnp.array([2]), number(3), number(1.5))
-    return np.asarray(sampler(shape, 0, conditions))
+    conditions = conditions_of(UNET, normal(2, 1, 2, 16), normal(3, *shape), jnp.array([2]))
+    return np.asarray(sampler(shape, 0, conditions, Guidance.of(3, 1.5)))
 
 
 def difference(ours, reference):

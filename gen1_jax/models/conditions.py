@@ -1,0 +1,104 @@
+"""What a model is told about the clips that it denoises: content, structures, and which of them are mere pictures.
+
+    prompt or picture ─► content {"image": tokens, "text": tokens} ─┐
+    depth, edges, ... ─► structure {"depth": Signal, ...} ──────────┴─► Conditions ─► denoiser
+
+A pytree, so that it is an argument of jitted functions; the one place that knows what its axes mean. `diffusion` knows
+it by a protocol of its own (`diffusion.guidance.Conditions`).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+# Of arrays, or of what stands in their place where jax maps over a pytree: shapes, shardings, ...
+Maps = Float[Array, "b t h w c"] | Any
+PerClip = Int[Array, " b"] | Float[Array, " b"] | Any
+Tokens = Float[Array, "b n d"] | Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Signal:
+    """One structure of each clip, pixel by pixel.
+
+    Attributes:
+        maps: (B, T, h, w, c), as the model takes them: encoded, for Gen-1's depth.
+        level: (B,), t_s, the rounds of blur that they went through.
+        weight: (B,), how much they count; at 0 they are absent.
+    """
+
+    maps: Maps
+    level: PerClip
+    weight: PerClip
+
+    @classmethod
+    def of(cls, maps: Float[Array, "b t h w c"], level: Int[Array, " b"] | None = None) -> "Signal":
+        """Maps at their full weight; t_s is 0 where it is not given."""
+        level = jnp.zeros(len(maps), jnp.int32) if level is None else level
+        return cls(maps, level, jnp.ones(len(maps), jnp.float32))
+
+    @property
+    def weighted_maps(self) -> Float[Array, "b t h w c"]:
+        """The maps times their weight."""
+        return self.maps * self.weight.astype(self.maps.dtype)[:, None, None, None, None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What B clips are to follow.
+
+    Attributes:
+        content: (B, N, D) cross-attention tokens by kind: "image" (CLIP image embeddings), "text" (its text states).
+            Each kind has keys and values of its own in the model.
+        null: (1, N, D) tokens that say nothing, by kind; zeros for the kinds that it lacks.
+        structure: by kind ("depth", ...).
+        still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
+            Rows of a clip lie beside each other in the batch, pictures first: of (True, False) every other row is
+            pictures.
+    """
+
+    content: dict[str, Tokens]
+    null: dict[str, Tokens] = dataclasses.field(default_factory=dict)
+    structure: dict[str, Signal] = dataclasses.field(default_factory=dict)
+    still: tuple[bool, ...] = dataclasses.field(default=(False,), metadata={"static": True})
+
+    def without_content(self) -> "Conditions":
+        """The same with the null content, for guidance."""
+        tokens = {
+            kind: jnp.broadcast_to(self.null[kind], x.shape) if kind in self.null else jnp.zeros_like(x)
+            for kind, x in self.content.items()
+        }
+        return dataclasses.replace(self, content=tokens)
+
+    def frames(self) -> "Conditions":
+        """The same for the image model mu_pi: every frame by itself, temporal layers off."""
+        return dataclasses.replace(self, still=(True,) * len(self.still))
+
+    def window(self, start: int | Int[Array, ""], size: int) -> "Conditions":
+        """Of frames start to start + size - 1; `start` may be traced."""
+        cut = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1)
+        structure = {kind: dataclasses.replace(x, maps=cut(x.maps)) for kind, x in self.structure.items()}
+        return dataclasses.replace(self, structure=structure)
+
+    def together(self, *others: "Conditions") -> "Conditions":
+        """One batch: the rows of each clip beside each other, so that a mesh that divides clips leaves them together.
+
+        Raises:
+            ValueError: pictures after videos.
+        """
+        parts = (self, *others)
+        still = tuple(flag for part in parts for flag in part.still)
+        if sorted(still, reverse=True) != list(still):
+            raise ValueError("conditions of pictures must come before those of videos")
+
+        def beside(*leaves: Array) -> Array:
+            rows = [x.reshape(-1, len(part.still), *x.shape[1:]) for x, part in zip(leaves, parts, strict=True)]
+            return jnp.concatenate(rows, axis=1).reshape(-1, *leaves[0].shape[1:])
+
+        content, structure = jax.tree.map(beside, *((part.content, part.structure) for part in parts))
+        return dataclasses.replace(self, content=content, structure=structure, still=still)

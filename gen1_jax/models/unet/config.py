@@ -1,0 +1,75 @@
+"""The shape of a space-time U-Net."""
+
+import dataclasses
+from typing import Literal
+
+LEVEL_PERIOD = 16.0
+"""`structure_level_period` of new models, in which levels 0 to 7 lie apart; the default is that of old ones."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Shape of a `SpaceTimeUNet`. The defaults are Stable Diffusion 1.x's.
+
+    Attributes:
+        kind: of the denoiser, see `models.denoiser`.
+        latent_channels: channels of z_t and of the prediction.
+        structure_channels: channels of each encoded structure; 0 builds a model without structure or t_s.
+        structure_level_channels: channels of the sinusoidal embedding of t_s (arXiv 2302.03011).
+        structure_level_period: longest period of that embedding, in rounds of blur, over 2π. 10,000 is that of
+            timesteps, under which half of the channels hardly tell 0 from 7; about 16 suits levels.
+        structure_kinds: the structures that the model sees, in the order of their channels.
+        content_kind: what content tokens are: "image" (CLIP image embeddings) or "text" (its text states).
+        block_out_channels: width of each level, finest first; each level but the last halves H and W.
+        attention_levels: which levels have spatial and temporal transformers.
+        layers_per_block: residual blocks of a level on the way down (one more on the way up).
+        num_attention_heads: heads of every attention.
+        cross_attention_dim: width of a content token.
+        norm_num_groups: groups of every group normalisation.
+        max_frames: number of learnable frame positions, the longest clip of one evaluation.
+        prediction_type: what the output means: "v_prediction", "epsilon" or "sample".
+    """
+
+    kind: Literal["unet"] = "unet"
+    latent_channels: int = 4
+    structure_channels: int = 4
+    structure_level_channels: int = 4
+    structure_level_period: float = 10_000.0
+    structure_kinds: tuple[str, ...] = ("depth",)
+    content_kind: Literal["image", "text"] = "image"
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[bool, ...] = (True, True, True, False)
+    layers_per_block: int = 2
+    num_attention_heads: int = 8
+    cross_attention_dim: int = 768
+    norm_num_groups: int = 32
+    max_frames: int = 32
+    prediction_type: str = "v_prediction"
+
+    def __post_init__(self):
+        if len(self.attention_levels) != len(self.block_out_channels):
+            raise ValueError("attention_levels needs one entry for each of block_out_channels")
+        if any(width % self.norm_num_groups or width % self.num_attention_heads for width in self.block_out_channels):
+            raise ValueError(
+                f"block_out_channels {self.block_out_channels} are not all multiples of norm_num_groups "
+                f"{self.norm_num_groups} and of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
+            raise ValueError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
+        if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
+            raise ValueError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The kinds of structure that the model sees; none without structure channels."""
+        return self.structure_kinds if self.structure_channels else ()
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of conv_in: z_t, then for each structure its maps and the embedding of its t_s."""
+        return self.latent_channels + len(self.structures) * (self.structure_channels + self.structure_level_channels)
+
+    @property
+    def downscale(self) -> int:
+        """How far the coarsest level shrinks latents; multiples of it avoid odd sizes on the way."""
+        return 2 ** (len(self.block_out_channels) - 1)

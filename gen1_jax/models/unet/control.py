@@ -1,0 +1,64 @@
+"""What structure adds to the U-Net: further input channels, or terms of its skip connections and of its middle."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.layers import timestep_embedding
+from gen1_jax.models.unet.config import UNetConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Injection:
+    """What a control gives the U-Net.
+
+    Attributes:
+        first: (B, T, h, w, k), channels of conv_in after those of the latents; Gen-1's way.
+        skips: (B, T, h_i, w_i, c_i), added to the skip connections, the first of conv_in, then in the order of the way
+            down; a ControlNet's way (https://arxiv.org/abs/2302.05543).
+        middle: added to what the middle gives.
+    """
+
+    first: Float[Array, "b t h w k"] | None = None
+    skips: tuple[Array, ...] = ()
+    middle: Float[Array, "b t i j c"] | None = None
+
+
+def concatenated(config: UNetConfig, conditions: Conditions, latents: Float[Array, "b t h w c"]) -> Injection:
+    """Gen-1's control: each structure and the embedding of its t_s as channels beside z_t (arXiv 2302.03011, 3.2).
+
+    Args:
+        config: names the structures.
+        conditions: has all of them.
+        latents: of the shape that the channels get.
+    """
+    channels = []
+    for kind in config.structures:
+        signal = conditions.structure[kind]
+        level = timestep_embedding(signal.level, config.structure_level_channels, config.structure_level_period)
+        level = (level * signal.weight[:, None])[:, None, None, None]
+        level = jnp.broadcast_to(level, (*latents.shape[:-1], level.shape[-1]))
+        channels += [signal.weighted_maps.astype(latents.dtype), level.astype(latents.dtype)]
+    return Injection(first=jnp.concatenate(channels, axis=-1) if channels else None)
+
+
+def conditions_of(
+    config: UNetConfig,
+    content: Float[Array, "b n d"],
+    structure: Float[Array, "b t h w c"] | None = None,
+    structure_level: Int[Array, " b"] | None = None,
+) -> Conditions:
+    """The conditions of a model with one structure.
+
+    Args:
+        config: names the kinds.
+        content: tokens.
+        structure: encoded; None for a model that takes none.
+        structure_level: t_s; 0 if None.
+    """
+    signals = {} if structure is None else {config.structure_kinds[0]: Signal.of(structure, structure_level)}
+    return Conditions(content={config.content_kind: content}, structure=signals)

@@ -1,0 +1,82 @@
+"""Layers between frames. Each is a residual whose last projection starts at zero, and which images pass by.
+
+Temporal layers see (b h w) sequences of frames. A fresh video model is its image model on each frame (arXiv 2302.03011,
+figure 3).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from gen1_jax.models.layers import EMBEDDING, ZEROS, Conv, GroupNorm, Linear, parameter
+from gen1_jax.models.partition import by_frame, by_position, fold, unfold
+from gen1_jax.models.unet.config import UNetConfig
+from gen1_jax.models.unet.spatial import TransformerBlock
+
+Video = Float[Array, "b t h w c"]
+Place = Literal["resnet", "attention", "mid"]
+"""Where a temporal layer stands: after a convolution of a residual block, after a spatial transformer of a level, or
+after that of the middle."""
+
+
+class TemporalConv(nnx.Module):
+    """x + conv(x) over three neighbouring frames; the identity at initialisation."""
+
+    def __init__(self, channels: int):
+        self.conv = Conv(channels, channels, (3, 1), init=ZEROS)
+
+    def __call__(self, x: Video) -> Video:
+        batch, frames, height, width, channels = x.shape
+        y = self.conv(by_position(x.reshape(batch, frames, height * width, channels)))
+        return x + by_frame(by_position(y).reshape(x.shape))
+
+
+class TemporalTransformer(nnx.Module):
+    """Attention among the frames at each position, with learnable positions of the frame index.
+
+    Mirrors the spatial transformer: both attentions look at the frames.
+    """
+
+    def __init__(self, config: UNetConfig, channels: int):
+        self.norm = GroupNorm(config.norm_num_groups, channels, epsilon=1e-6)
+        self.proj_in = Linear(channels, channels)
+        self.frame_positions = parameter((config.max_frames, channels), EMBEDDING)
+        self.block = TransformerBlock(channels, config.num_attention_heads)
+        self.proj_out = Linear(channels, channels, init=ZEROS)
+
+    def __call__(self, x: Video) -> Video:
+        batch, frames, height, width, _ = x.shape
+        y = by_frame(self.proj_in(self.norm(x)))  # the norm is over whole frames
+        y = by_position(rearrange(y, "b t h w c -> b t (h w) c"))
+        y = fold(rearrange(y, "b t p c -> b p t c"))
+        y = self.proj_out(self.block(y + self.frame_positions[...][:frames].astype(y.dtype)))
+        y = by_position(rearrange(unfold(y, batch), "b p t c -> b t p c"))
+        return x + by_frame(rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width))
+
+
+def temporal_layer(config: UNetConfig, channels: int, place: Place) -> nnx.Module | None:
+    """The temporal layer of a place, or None where there is none. Gen-1 has one in each."""
+    return TemporalConv(channels) if place == "resnet" else TemporalTransformer(config, channels)
+
+
+def over_time(layer: Callable[[Video], Video] | None, x: Video, still: tuple[bool, ...]) -> Video:
+    """A temporal layer on the clips that are videos; images, and clips seen frame by frame, pass it by.
+
+    Args:
+        layer: see `temporal_layer`.
+        x: activations.
+        still: see `Conditions.still`.
+    """
+    images = sum(still)
+    if layer is None or x.shape[1] == 1 or images == len(still):
+        return x
+    if not images:
+        return layer(x)
+    rows = x.reshape(-1, len(still), *x.shape[1:])
+    videos = layer(rows[:, images:].reshape(-1, *x.shape[1:]))
+    videos = videos.reshape(-1, len(still) - images, *x.shape[1:])
+    return jnp.concatenate([rows[:, :images], videos], axis=1).reshape(x.shape)

@@ -1,0 +1,173 @@
+"""The denoiser: Stable Diffusion's U-Net, extended in time, with structure and content inputs.
+
+    latents (b t h w 4) ───┐
+    structure (b t h w 4)  ├─ concat ─► conv_in ─► down ─► middle ─► up ─► conv_out ─► v (b t h w 4)
+    embedding of t_s (4) ──┘                         ▲ skips ──────────┘
+    timesteps ─► sinusoid ─► MLP ─► every residual block        content (b n 768) ─► every cross-attention
+
+Architecture: arXiv 2302.03011, section 3; the image part is the U-Net of arXiv 2112.10752. An image is a video of one
+frame: temporal layers are bypassed at T = 1 and every other layer is shared. Parameter names depend on level and
+block index only.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.layers import Conv, GroupNorm, TimestepMLP, upsample_nearest
+from gen1_jax.models.unet.blocks import BlockInputs, DownBlock, MidBlock, UpBlock
+from gen1_jax.models.unet.config import UNetConfig
+from gen1_jax.models.unet.control import Injection, concatenated, conditions_of
+
+Skips = list[Array]
+"""Activations (b t h_i w_i c_i) of every level, finest first."""
+
+
+class SpaceTimeUNet(nnx.Module):
+    """Predicts v (or epsilon, or x0: `config.prediction_type`) for every frame of a noisy latent clip.
+
+    A `models.denoiser.Denoiser`.
+
+    Args:
+        config: the shape of the network.
+        dtype: dtype of the computation; parameters keep their own. Norms and softmax, the timestep's embedding and
+            the last convolution use float32: guidance magnifies what half precision would lose there.
+        remat: recompute each block's activations in the backward pass instead of keeping them.
+    """
+
+    def __init__(self, config: UNetConfig, *, dtype: DTypeLike = jnp.float32, remat: bool = False):
+        self.config, self.dtype, self.remat = config, dtype, remat
+        widths = config.block_out_channels
+        first, time_features = widths[0], 4 * widths[0]
+        self.conv_in = Conv(config.in_channels, first)
+        self.time_embedding = TimestepMLP(first, time_features)
+
+        down, skips, previous = [], [first], first
+        for level, width in enumerate(widths):
+            is_last = level == len(widths) - 1
+            down.append(DownBlock(config, previous, width, config.attention_levels[level], downsample=not is_last))
+            skips += [width] * (config.layers_per_block + (not is_last))
+            previous = width
+        self.down_blocks = nnx.List(down)
+
+        self.mid_block = MidBlock(config, widths[-1])
+
+        up = []
+        for level, width in reversed(list(enumerate(widths))):
+            block_skips = [skips.pop() for _ in range(config.layers_per_block + 1)]
+            up.append(UpBlock(config, previous, width, block_skips, config.attention_levels[level], upsample=level > 0))
+            previous = width
+        self.up_blocks = nnx.List(up)
+
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, first, epsilon=1e-5)
+        self.conv_out = Conv(first, config.latent_channels)
+
+    def __call__(
+        self,
+        latents: Float[Array, "b t h w c"],
+        timesteps: Int[Array, " b"],
+        content: Float[Array, "b n d"],
+        structure: Float[Array, "b t h w s"] | None = None,
+        structure_level: Int[Array, " b"] | None = None,
+    ) -> Float[Array, "b t h w c"]:
+        """One evaluation of the network with one structure; see `denoise`.
+
+        Args:
+            latents: z_t. t = 1 is an image.
+            timesteps: diffusion step of each clip, 0 to 999.
+            content: CLIP image embedding(s) as cross-attention tokens; zeros are the null content.
+            structure: encoded blurred depth; None only if the configuration has no structure.
+            structure_level: t_s, rounds of blur of each clip's structure.
+
+        Returns:
+            The prediction, float32.
+
+        Raises:
+            ValueError: more frames than frame positions, or structure where the model has none, or none where it has.
+        """
+        conditions = conditions_of(self.config, content, structure, structure_level)
+        return self.denoise(latents, timesteps, conditions)[0]
+
+    def denoise(
+        self, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions, cache: Any = None
+    ) -> tuple[Float[Array, "b t h w c"], Any]:
+        """One evaluation of the network, down, middle and up.
+
+        Args:
+            latents: z_t. t = 1 is an image.
+            timesteps: diffusion step of each clip, 0 to 999.
+            conditions: content and structures of the kinds that the configuration names.
+            cache: what an evaluation before left; the U-Net has no use for one and gives it back.
+
+        Returns:
+            The prediction, float32, and the cache.
+
+        Raises:
+            ValueError: more frames than frame positions, or content or structure of other kinds than the model takes.
+        """
+        self._check(latents, conditions)
+        injection = self.inject(latents, conditions)
+        given = BlockInputs(
+            time=self.time_embedding(timesteps, jnp.float32),
+            content=conditions.content[self.config.content_kind].astype(self.dtype),
+            still=conditions.still,
+        )
+        x, skips = self.down(latents, injection, given)
+        x = self.middle(x, injection, given)
+        return self.up(x, skips, given), cache
+
+    def inject(self, latents: Float[Array, "b t h w c"], conditions: Conditions) -> Injection:
+        """What the structures add."""
+        return concatenated(self.config, conditions, latents)
+
+    def down(
+        self, latents: Float[Array, "b t h w c"], injection: Injection, given: BlockInputs
+    ) -> tuple[Float[Array, "b t i j d"], Skips]:
+        """From latents to the coarsest level, and the skip connections on the way, the injection's added."""
+        channels = [latents] if injection.first is None else [latents, injection.first.astype(latents.dtype)]
+        x = self.conv_in(jnp.concatenate(channels, axis=-1).astype(self.dtype))
+        skips = [x]
+        for block in self.down_blocks:
+            x, outputs = self._run(block, x, given)
+            skips += outputs
+        if injection.skips:
+            skips = [skip + add.astype(skip.dtype) for skip, add in zip(skips, injection.skips, strict=True)]
+        return x, skips
+
+    def middle(
+        self, x: Float[Array, "b t i j d"], injection: Injection, given: BlockInputs
+    ) -> Float[Array, "b t i j d"]:
+        """The coarsest level, the injection's term added."""
+        x = self._run(self.mid_block, x, given)
+        return x if injection.middle is None else x + injection.middle.astype(x.dtype)
+
+    def up(self, x: Float[Array, "b t i j d"], skips: Skips, given: BlockInputs) -> Float[Array, "b t h w c"]:
+        """From the coarsest level to the prediction, float32."""
+        skips = list(skips)
+        for block in self.up_blocks:
+            used = [skips.pop() for _ in range(len(block.resnets))]
+            x = self._run(block, x, used, given)
+            if block.upsample is not None:
+                x = block.upsample(upsample_nearest(x, *skips[-1].shape[2:4]))
+        x = jax.nn.silu(self.conv_norm_out(x.astype(jnp.float32)))
+        return self.conv_out(x)
+
+    def _run(self, block: nnx.Module, *args: Any) -> Any:
+        return (jax.checkpoint(lambda *inputs: block(*inputs)) if self.remat else block)(*args)
+
+    def _check(self, latents: Array, conditions: Conditions) -> None:
+        frames, config, given = latents.shape[1], self.config, set(conditions.structure)
+        if frames > config.max_frames:
+            raise ValueError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
+        if missing := sorted(set(config.structures) - given):
+            raise ValueError(f"this model needs structure: {', '.join(missing)}")
+        if unknown := sorted(given - set(config.structures)):
+            takes = f"only {', '.join(config.structures)}" if config.structures else "no structure"
+            raise ValueError(f"this model takes {takes}, not {', '.join(unknown)}")
+        if config.content_kind not in conditions.content:
+            raise ValueError(f"this model needs content of kind {config.content_kind!r}")
