@@ -2,10 +2,12 @@
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
 from gen1_jax.commands.edit import add_settings, settings_of
+from gen1_jax.errors import UserError
 
 
 def add_evaluate(commands) -> None:
@@ -33,7 +35,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from gen1_jax.media import IMAGE_SUFFIXES, check_writable
 
     if not (args.out or args.figure):
-        raise ValueError("name --out DIR for the report, or --figure FILE.jpg for a picture")
+        raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture")
     if args.figure:
         check_writable(args.figure, IMAGE_SUFFIXES)
     use_compilation_cache()
@@ -61,10 +63,10 @@ def _figure(args: argparse.Namespace) -> list[list[str]]:
 
 def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Measures, and writes the report; the verdict, and its lines."""
+    from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
     from gen1_jax.evaluation.report import write_report
-    from gen1_jax.training.workdir import open_trained
 
     config = BenchmarkConfig(
         clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings_of(args), only=tuple(args.only)
@@ -96,11 +98,18 @@ def add_curves(commands) -> None:
 
 
 def _curves(args: argparse.Namespace) -> None:
-    from gen1_jax.evaluation.curves import plot_trainings, read_training
+    from gen1_jax.evaluation.curves import has_entries, plot_trainings, read_training
     from gen1_jax.media import check_writable
 
     check_writable(args.output, (".png",))
-    trainings = [read_training(workdir) for workdir in args.workdirs]
+    trainings = []
+    for workdir in args.workdirs:
+        if len(args.workdirs) > 1 and not has_entries(workdir):
+            print(f"gen1: {workdir} is left out: nothing has been logged there yet", file=sys.stderr)
+        else:
+            trainings.append(read_training(workdir))
+    if not trainings:
+        raise UserError("nothing has been logged yet in any of these workdirs")
     plot_trainings(trainings, Path(args.output))
     rows = [training.summary for training in trainings]
     lines = ["  ".join(f"{name} {value}" for name, value in row.items()) for row in rows]

@@ -38,6 +38,7 @@ from gen1_jax.data.dataset import (
     write_dataset,
 )
 from gen1_jax.data.processes import map_ahead
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels, flatten
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
 from gen1_jax.models.vae import AutoencoderKL
@@ -87,11 +88,11 @@ class PrecomputeRecipe:
 
     def __post_init__(self):
         if (self.height is None) != (self.width is None):
-            raise ValueError("give both of height and width, or neither")
+            raise UserError("give both of height and width, or neither")
         if self.depth not in ("model", "record"):
-            raise ValueError(f"depth is {self.depth!r}, not model or record")
+            raise UserError(f"depth is {self.depth!r}, not model or record")
         if self.clips_per_shard < 1 or (self.height is not None and min(self.height, self.width) < 8):
-            raise ValueError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
+            raise UserError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
 
     def info(self, source: RecordSource, model: ModelSource) -> dict[str, Any]:
         """What the data set's recipe says: where the latents come from, and the contract of their depth."""
@@ -133,13 +134,13 @@ def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSou
     made, ours = info.get("model", {}), encoder_fingerprints(model)
     for component in _ENCODERS:
         if made.get(component) != ours[component]:
-            raise ValueError(
+            raise UserError(
                 f"{directory}: its latents were made by another {component} ({made.get(component)}) than that of"
                 f" {model.name} ({ours[component]}); run gen1 precompute with this model"
             )
     expected = depth_contract(info.get("depth", {}).get("source", "model"))
     if info.get("depth") != expected:
-        raise ValueError(f"{directory}: its depth is {info.get('depth')}, not {expected}; run gen1 precompute again")
+        raise UserError(f"{directory}: its depth is {info.get('depth')}, not {expected}; run gen1 precompute again")
 
 
 def precompute_dataset(
@@ -168,9 +169,9 @@ def precompute_dataset(
     """
     source = open_dataset(recipe.data, recipe.split)
     if "video" not in source.features:
-        raise ValueError(f"{recipe.data}: its records have no video; name a data set of gen1 prepare or gen1 render")
+        raise UserError(f"{recipe.data}: its records have no video; name a data set of gen1 prepare or gen1 render")
     if recipe.depth == "record" and "depth" not in source.features:
-        raise ValueError(f"{recipe.data}: its records have no depth; use --depth model")
+        raise UserError(f"{recipe.data}: its records have no depth; use --depth model")
     encoder = _Encoder(model, recipe, dtype)
     shards = max(1, -(-len(source) // recipe.clips_per_shard))
     share = (process_index, process_count)

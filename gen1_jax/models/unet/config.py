@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from gen1_jax.errors import UserError
+
 LEVEL_PERIOD = 16.0
 """`structure_level_period` of new models, in which levels 0 to 7 lie apart; the default is that of old ones."""
 
@@ -48,16 +50,16 @@ class UNetConfig:
 
     def __post_init__(self):
         if len(self.attention_levels) != len(self.block_out_channels):
-            raise ValueError("attention_levels needs one entry for each of block_out_channels")
+            raise UserError("attention_levels needs one entry for each of block_out_channels")
         if any(width % self.norm_num_groups or width % self.num_attention_heads for width in self.block_out_channels):
-            raise ValueError(
+            raise UserError(
                 f"block_out_channels {self.block_out_channels} are not all multiples of norm_num_groups "
                 f"{self.norm_num_groups} and of num_attention_heads {self.num_attention_heads}"
             )
         if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
-            raise ValueError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
+            raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
         if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
-            raise ValueError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
+            raise UserError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
 
     @property
     def structures(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.layers import Conv, GroupNorm, TimestepMLP, upsample_nearest
 from gen1_jax.models.unet.blocks import BlockInputs, DownBlock, MidBlock, UpBlock
@@ -163,11 +164,11 @@ class SpaceTimeUNet(nnx.Module):
     def _check(self, latents: Array, conditions: Conditions) -> None:
         frames, config, given = latents.shape[1], self.config, set(conditions.structure)
         if frames > config.max_frames:
-            raise ValueError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
+            raise UserError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
         if missing := sorted(set(config.structures) - given):
-            raise ValueError(f"this model needs structure: {', '.join(missing)}")
+            raise UserError(f"this model needs structure: {', '.join(missing)}")
         if unknown := sorted(given - set(config.structures)):
             takes = f"only {', '.join(config.structures)}" if config.structures else "no structure"
-            raise ValueError(f"this model takes {takes}, not {', '.join(unknown)}")
+            raise UserError(f"this model takes {takes}, not {', '.join(unknown)}")
         if config.content_kind not in conditions.content:
-            raise ValueError(f"this model needs content of kind {config.content_kind!r}")
+            raise UserError(f"this model needs content of kind {config.content_kind!r}")
