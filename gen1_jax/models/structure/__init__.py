@@ -7,13 +7,14 @@ A kind is a module here and a line of `registry.py`; depth is the first.
 
 from gen1_jax.models.structure.blur import MAX_STRUCTURE_LEVEL, blur
 from gen1_jax.models.structure.depth import Depth, blur_depth, normalise_depth, structure_images
-from gen1_jax.models.structure.kind import StructureKind
+from gen1_jax.models.structure.kind import EncodeImages, StructureKind
 from gen1_jax.models.structure.registry import STRUCTURE_KINDS, structure_kind
 
 __all__ = [
     "MAX_STRUCTURE_LEVEL",
     "STRUCTURE_KINDS",
     "Depth",
+    "EncodeImages",
     "StructureKind",
     "blur",
     "blur_depth",
