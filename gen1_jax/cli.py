@@ -4,12 +4,15 @@ import argparse
 import logging
 import os
 import sys
+import tempfile
 import threading
+import traceback
 import warnings
 
 from gen1_jax import __version__
 from gen1_jax.commands import app, bench, data, edit, evaluate, export, models, plan, train
 from gen1_jax.commands.common import USAGE, OneLineParser
+from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing
 
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
 
@@ -33,7 +36,10 @@ _COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Returns its exit code: 0, 2 for wrong input, 130 for Ctrl-C, 1 for a fault of this program."""
+    """Run a command. Returns its exit code.
+
+    0; 2 for wrong input; 130 for Ctrl-C; 75 for a training that is to be started again; 1 for a fault of this program.
+    """
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     if not args.debug:  # Orbax's threads print what it also raises, in the middle of our one line
@@ -53,10 +59,38 @@ def main(arguments: list[str] | None = None) -> int:
         if args.debug:
             raise
         threading.excepthook = lambda _: None  # nor is what threads say that this leaves in the middle of their work
-        wrong_input = isinstance(error, ValueError | OSError)
-        text = " ".join(str(error).split()) or type(error).__name__
-        print(f"gen1: {text}" if wrong_input else f"gen1: {type(error).__name__}: {text}", file=sys.stderr)
-        return USAGE if wrong_input else _FAILURE
+        code, line = _judge(error, start_again=args.start_again)
+        print(f"gen1: {line}", file=sys.stderr)
+        return code
+
+
+def _judge(error: Exception, *, start_again: bool) -> tuple[int, str]:
+    """Whose doing an error is, as the exit code, and what to say of it.
+
+    Args:
+        error: that ended a command.
+        start_again: whether the command goes on where it was when storage answers again.
+    """
+    text = in_one_line(error)
+    if start_again and is_passing(error):
+        return START_AGAIN, f"{text}; this may pass, the same command goes on"
+    if isinstance(error, UserError) or is_about_a_path(error):
+        return USAGE, text
+    if type(error) is not Failure:
+        text = f"{type(error).__name__}: {text}"
+    if isinstance(error, Failure):
+        return _FAILURE, text
+    return _FAILURE, f"{text} (a fault of this program: {_keep(error)})"
+
+
+def _keep(error: Exception) -> str:
+    """Writes the traceback to a file; where it is."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="gen1_traceback_", suffix=".txt", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return "--debug shows where"
+    return f"its traceback is in {file.name}"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

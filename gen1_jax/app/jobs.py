@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gen1_jax.errors import UserError
+
 _HEARTBEAT, _PAUSE = 0.4, 0.1  # seconds
 _LONGEST_QUEUE = 16
 _FINAL = ("done", "failed", "cancelled")
@@ -128,7 +130,7 @@ class EditQueue:
         job = EditJob()
         with self._lock:
             if sum(not job.state.final for _, job in self._jobs) >= _LONGEST_QUEUE:
-                raise ValueError(f"{_LONGEST_QUEUE} edits are waiting already: try again later")
+                raise UserError(f"{_LONGEST_QUEUE} edits are waiting already: try again later")
             self._jobs.append((owner, job))
             self._announce()
         self._worker.submit(self._run, job, request)

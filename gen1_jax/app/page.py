@@ -12,6 +12,7 @@ from gen1_jax.app.jobs import EditState
 from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.editing.files import EditRequest
 from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.errors import UserError
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
@@ -282,7 +283,7 @@ class Page:
             sampler=sampler,
         )
         if kind == _A_PICTURE and not image:
-            raise ValueError("choose a picture first")
+            raise UserError("choose a picture first")
         content = dict(prompt=prompt, image=None) if kind == _A_PROMPT else dict(prompt=None, image=image)
         return self._session.request(video, **content, frames=int(frames), settings=settings)
 

@@ -16,10 +16,11 @@ from jaxtyping import UInt8
 from gen1_jax.app.clips import Clips
 from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
+from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.files import EditRequest, compare_frames, write_frames
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, MediaError, read_image
-from gen1_jax.training.workdir import open_trained
 
 DEMO_CLIP = Path(__file__).parents[1] / "assets" / "demo.mp4"
 _PREVIEWS = 10  # of the running latents in an edit
@@ -43,7 +44,7 @@ class AppOptions:
     def __post_init__(self):
         for name in ("max_upload_mb", "max_frames"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
 
 
 class EditSession:
@@ -182,7 +183,7 @@ def _is_demo(video: str | Path) -> bool:
 
 def _chosen(video: str | None) -> str:
     if not video:
-        raise ValueError("choose a clip first")
+        raise UserError("choose a clip first")
     return video
 
 

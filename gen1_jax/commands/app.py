@@ -6,6 +6,7 @@ import signal
 import threading
 
 from gen1_jax.commands.common import command, use_compilation_cache
+from gen1_jax.errors import UserError
 
 
 def add_app(commands) -> None:
@@ -27,9 +28,9 @@ def add_app(commands) -> None:
 
 def _app(args: argparse.Namespace) -> None:
     if importlib.util.find_spec("gradio") is None:
-        raise ValueError('gen1 app needs gradio: pip install "gen1-jax[app]"')
+        raise UserError('gen1 app needs gradio: pip install "gen1-jax[app]"')
     if args.port is not None and not 1 <= args.port <= 65535:
-        raise ValueError(f"--port must be 1 to 65535, got {args.port}")
+        raise UserError(f"--port must be 1 to 65535, got {args.port}")
     from gen1_jax.app.session import AppOptions, EditSession
 
     options = AppOptions(model=args.model, max_upload_mb=args.max_upload_mb, max_frames=args.max_frames)

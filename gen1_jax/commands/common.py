@@ -27,7 +27,7 @@ def command(commands, name: str, function, summary: str, example: str) -> argpar
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, start_again=False)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -60,10 +60,10 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
     import warnings
     from functools import partial
 
+    from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.data.precompute import PrecomputeRecipe, precompute_dataset
     from gen1_jax.data.prepare_geometry import parse_bucket
     from gen1_jax.data.processes import ProgressLine, run_job
-    from gen1_jax.training.workdir import open_trained
 
     height, width = parse_bucket(args.size) if args.size else (None, None)
     recipe = PrecomputeRecipe(

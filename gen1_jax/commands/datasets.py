@@ -8,6 +8,8 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+from gen1_jax.errors import UserError
+
 Result = tuple[dict[str, Any], str]
 
 
@@ -35,9 +37,9 @@ def run_render(args: argparse.Namespace) -> Result:
     from gen1_jax.media import check_writable, write_image
 
     if not (args.sheet or args.out):
-        raise ValueError("name --out DIR for a data set, or --sheet FILE.png for a picture")
+        raise UserError("name --out DIR for a data set, or --sheet FILE.png for a picture")
     if args.out and args.clips is None:
-        raise ValueError("name how many clips: --clips N")
+        raise UserError("name how many clips: --clips N")
     if args.sheet:
         check_writable(args.sheet, (".png",))
     summary, text = _render_dataset(args) if args.out else ({}, "")
@@ -149,7 +151,7 @@ def _data_config(args: argparse.Namespace):
     if args.config:
         return load_config(args.config)
     if not (args.video or args.image):
-        raise ValueError("name sources, --video DIR or --image DIR, or a --config FILE")
+        raise UserError("name sources, --video DIR or --image DIR, or a --config FILE")
     buckets = [parse_bucket(text.strip()) for text in args.buckets.split(",")]
     probability = 0.125 if args.video and args.image else float(bool(args.image))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
 from gen1_jax.commands.edit import add_settings, settings_of
+from gen1_jax.errors import UserError
 
 
 def add_evaluate(commands) -> None:
@@ -33,7 +34,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from gen1_jax.media import IMAGE_SUFFIXES, check_writable
 
     if not (args.out or args.figure):
-        raise ValueError("name --out DIR for the report, or --figure FILE.jpg for a picture")
+        raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture")
     if args.figure:
         check_writable(args.figure, IMAGE_SUFFIXES)
     use_compilation_cache()
@@ -61,10 +62,10 @@ def _figure(args: argparse.Namespace) -> list[list[str]]:
 
 def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     """Measures, and writes the report; the verdict, and its lines."""
+    from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
     from gen1_jax.evaluation.report import write_report
-    from gen1_jax.training.workdir import open_trained
 
     config = BenchmarkConfig(
         clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings_of(args), only=tuple(args.only)

@@ -3,6 +3,7 @@
 import argparse
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.errors import UserError
 
 _FORMATS = {
     "safetensors": "a model folder for gen1 edit --model",
@@ -47,18 +48,18 @@ def add_export(commands) -> None:
 
 
 def _export(args) -> None:
+    from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.exporting.export import export, origin_of
     from gen1_jax.exporting.stablehlo_format import StableHLOOptions
     from gen1_jax.pretrained.folder import AssembledModel
-    from gen1_jax.training.workdir import open_trained
 
     programs = {name: getattr(args, name) for name in _PROGRAMS if getattr(args, name) is not None}
     if programs and args.format != "stablehlo":
-        raise ValueError(f"--{next(iter(programs))} is for --format stablehlo, not for {args.format}")
+        raise UserError(f"--{next(iter(programs))} is for --format stablehlo, not for {args.format}")
     if args.max_file_size is not None and args.format not in ("safetensors", "diffusers"):
-        raise ValueError(f"--max-file-size is for --format safetensors and diffusers, not for {args.format}")
+        raise UserError(f"--max-file-size is for --format safetensors and diffusers, not for {args.format}")
     if args.max_file_size is not None and args.max_file_size < 1:
-        raise ValueError(f"--max-file-size must be at least 1, got {args.max_file_size}")
+        raise UserError(f"--max-file-size must be at least 1, got {args.max_file_size}")
     use_compilation_cache()
     source = open_trained(args.model, ema=not args.raw)
     if args.parts:

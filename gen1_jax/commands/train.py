@@ -3,8 +3,14 @@
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from gen1_jax.commands.common import USAGE, command, report, use_compilation_cache
+from gen1_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from gen1_jax.evaluation.preview import EditPreview
+    from gen1_jax.training.config import TrainConfig
 
 
 def add_train(commands) -> None:
@@ -30,7 +36,7 @@ def add_train(commands) -> None:
     group.add_argument("--process-id", type=int, metavar="N")
     group.add_argument("--join-timeout", type=float, default=600.0, metavar="S", help="wait for others (600)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, and no progress")
-    parser.set_defaults(overrides=[], takes_overrides=True)
+    parser.set_defaults(overrides=[], takes_overrides=True, start_again=True)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -46,7 +52,8 @@ def _train(args: argparse.Namespace) -> int:
     use_compilation_cache()
     config = read_recipe(args.config, args.overrides)
     if args.stage is not None and not 1 <= args.stage <= len(config.stages):
-        raise ValueError(f"--stage is {args.stage}, but {args.config} has stages 1 to {len(config.stages)}")
+        raise UserError(f"--stage is {args.stage}, but {args.config} has stages 1 to {len(config.stages)}")
+    preview = _preview(config)
     speaks = jax.process_index() == 0  # for all
     with ProgressLine("training", "steps", enabled=speaks and not args.json) as progress:
         outcome = train(
@@ -55,6 +62,7 @@ def _train(args: argparse.Namespace) -> int:
             last_stage=None if args.stage is None else args.stage - 1,
             allow_older=args.allow_older,
             profile=args.profile,
+            preview=preview,
             progress=progress,
         )
     summary = {
@@ -71,6 +79,16 @@ def _train(args: argparse.Namespace) -> int:
         report(summary, args.json, text)
     leave()
     return outcome.exit_code
+
+
+def _preview(config: "TrainConfig") -> "EditPreview | None":
+    """What the recipe asks for, its clip read already."""
+    if config.component != "unet" or not config.preview.every:
+        return None
+    from gen1_jax.checkpoints.trained import open_trained
+    from gen1_jax.evaluation.preview import EditPreview
+
+    return EditPreview(config.preview, open_trained(config.model), config.dtype)
 
 
 def _join(args: argparse.Namespace) -> None:

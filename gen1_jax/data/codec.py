@@ -12,6 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from jaxtyping import Float32, UInt8, UInt16
 
+from gen1_jax.errors import UserError
 from gen1_jax.media.frames import encode_frame
 
 _TOP = 65535  # of 16 bits
@@ -71,7 +72,7 @@ class VideoFile:
             self._stream = self._container.streams.video[0]
         except IndexError:
             self._container.close()
-            raise ValueError("it has no pictures") from None
+            raise UserError("it has no pictures") from None
         self._stream.thread_type = "NONE"
         self._untouched = True
         self.height, self.width = self._stream.height, self._stream.width
@@ -120,7 +121,7 @@ class VideoFile:
             count += 1
             if count == frames:
                 return pictures
-        raise ValueError(f"it ends after {count} of {frames} frames from frame {start} on, {stride} apart")
+        raise UserError(f"it ends after {count} of {frames} frames from frame {start} on, {stride} apart")
 
     def _from(self, start: int) -> Iterator[av.VideoFrame]:
         """Frames from `start` on; in a long file from the key frame before it, counted by their times."""
@@ -189,7 +190,7 @@ def decode_depth(data: bytes, shape: Sequence[int]) -> UInt16[np.ndarray, "t h w
     try:
         high, low = np.frombuffer(zlib.decompress(data), np.uint8).reshape(2, *shape).astype(np.uint16)
     except zlib.error as error:
-        raise ValueError(f"its depth is damaged ({error})") from None
+        raise UserError(f"its depth is damaged ({error})") from None
     folded = high << 8 | low
     rough = (folded >> 1) ^ -(folded & 1)
     return np.cumsum(np.cumsum(rough, axis=2, dtype=np.uint16), axis=1, dtype=np.uint16)
@@ -210,7 +211,7 @@ def recorded_maps(record: Mapping[str, Any], kind: str) -> Float32[np.ndarray, "
         ValueError: it has none, or they are damaged.
     """
     if kind not in record:
-        raise ValueError(f"it has no {kind}; only records with maps, such as those of gen1 render, have")
+        raise UserError(f"it has no {kind}; only records with maps, such as those of gen1 render, have")
     maps = record[kind]
     if isinstance(maps, bytes):
         maps = inverse_depth(maps, (record["frames"], record["height"], record["width"]), record["depth_range"])

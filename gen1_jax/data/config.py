@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import dacite
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 
 Kind = Literal["image", "video"]
@@ -40,7 +41,7 @@ class SourceConfig:
 
     def __post_init__(self):
         if self.stride < 1 or (self.weight is not None and self.weight <= 0):
-            raise ValueError(f"{self.path}: stride {self.stride} and weight {self.weight} must be positive")
+            raise UserError(f"{self.path}: stride {self.stride} and weight {self.weight} must be positive")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,10 @@ class StreamConfig:
 
     def __post_init__(self):
         if self.frames < 1 or self.batch_size < 1 or not self.buckets or min(map(min, self.buckets)) < 1:
-            raise ValueError(
-                f"{self.frames} frames, batches of {self.batch_size}, buckets {self.buckets}: out of range"
-            )
+            raise UserError(f"{self.frames} frames, batches of {self.batch_size}, buckets {self.buckets}: out of range")
         weighted = {source.weight is None for source in self.sources}
         if len(weighted) > 1:
-            raise ValueError("either all sources of a stream have a weight, or none")
+            raise UserError("either all sources of a stream have a weight, or none")
 
 
 # Height, width: 320x320, 384x320, 448x256 and the flipped shapes (arXiv 2302.03011 as recalled).
@@ -131,7 +130,7 @@ class DataConfig:
         }
         for problem, holds in checks.items():
             if not holds:
-                raise ValueError(problem)
+                raise UserError(problem)
 
     @property
     def streams(self) -> dict[Kind, StreamConfig]:
@@ -163,7 +162,7 @@ def check_kinds(names: tuple[str, ...]) -> None:
     for name in names:
         structure_kind(name)
     if len(set(names)) < len(names):
-        raise ValueError(f"structure names a kind twice: {', '.join(names)}")
+        raise UserError(f"structure names a kind twice: {', '.join(names)}")
 
 
 _READING = dacite.Config(
@@ -187,7 +186,7 @@ def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
     try:
         return dacite.from_dict(cls, values, _READING)
     except (dacite.DaciteError, TypeError) as error:
-        raise ValueError(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 def load_config(path: str | os.PathLike[str]) -> DataConfig:
@@ -197,11 +196,11 @@ def load_config(path: str | os.PathLike[str]) -> DataConfig:
         ValueError: no such file, no `get_config`, or values that are not of a `DataConfig`.
     """
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file")
     config = runpy.run_path(os.fspath(path))
     if "get_config" not in config:
-        raise ValueError(f"{path}: has no function get_config")
+        raise UserError(f"{path}: has no function get_config")
     made = config["get_config"]()
     if "data" not in made:
-        raise ValueError(f"{path}: its configuration has no `data`")
+        raise UserError(f"{path}: its configuration has no `data`")
     return DataConfig.from_dict(made["data"].to_dict())

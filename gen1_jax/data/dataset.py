@@ -31,6 +31,7 @@ from tensorflow_datasets.core import dataset_info as tfds_info
 from tensorflow_datasets.core import example_serializer, file_adapters, naming
 
 from gen1_jax.data.storage import Folder, folder, local_folder
+from gen1_jax.errors import UserError
 from gen1_jax.files import replacing, write_text
 
 Example = dict[str, Any]
@@ -54,7 +55,7 @@ _WRITER_OPTIONS = "group_size:1"
 _VERSION = "1.0.0"
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A record cannot be read. The message is one line: the file, the record's index, what is wrong."""
 
 
@@ -114,9 +115,9 @@ def write_dataset(
         ValueError: the directory holds a split made by another recipe, or an argument is out of range.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not re.fullmatch(r"\w+", split):
-        raise ValueError(f"data set {name!r}, split {split!r}: use small letters, digits and underscores")
+        raise UserError(f"data set {name!r}, split {split!r}: use small letters, digits and underscores")
     if not (num_shards >= 1 and 0 <= process_index < process_count):
-        raise ValueError(f"{num_shards} shards, process {process_index} of {process_count}: out of range")
+        raise UserError(f"{num_shards} shards, process {process_index} of {process_count}: out of range")
     directory = local_folder(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schema = tfds.features.FeaturesDict(dict(features))
@@ -184,7 +185,7 @@ class RecordSource:
         try:
             self.parts = [part for part in builder.info.splits[split].file_instructions if part.take]
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{directory}: has no split {split!r} ({error})") from None
+            raise UserError(f"{directory}: has no split {split!r} ({error})") from None
         self._ends = list(itertools.accumulate(part.take for part in self.parts))
         self._records = ArrayRecordDataSource(self.parts) if self.parts else None
         self._texts = {key for key, feature in self.features.items() if isinstance(feature, tfds.features.Text)}
@@ -248,14 +249,14 @@ def _builder(directory: str, split: str) -> tfds.core.DatasetBuilder:
         there = {file.name for file in folder(directory).iterdir()}  # one request to a bucket, not one a shard
         shards = sum(shard_path(recipe.parent, made, shard).name in there for shard in range(made["num_shards"]))
         if shards < made["num_shards"]:
-            raise ValueError(
+            raise UserError(
                 f"{directory}: split {split!r} has {shards} of {made['num_shards']} shards; run its command to the end"
             )
     try:
         return tfds.builder_from_directory(directory)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{directory}: is not a TFDS data set ({reason})") from None
+        raise UserError(f"{directory}: is not a TFDS data set ({reason})") from None
 
 
 def _write_shard(path: Path, schema: tfds.features.FeaturesDict, examples: Iterable[Example]) -> int:
@@ -288,7 +289,7 @@ def _claim(directory: Path, recipe: dict[str, Any]) -> None:
         same_split = other["split"] == recipe["split"]
         for key in recipe if same_split else ("name", "features"):
             if other[key] != recipe[key]:
-                raise ValueError(
+                raise UserError(
                     f"{directory}: split {other['split']!r} was made with another {_difference(key, other, recipe)};"
                     " choose another folder, or remove this one"
                 )
@@ -357,7 +358,7 @@ def count_records(path: Path) -> int:
         with contextlib.closing(ArrayRecordReader(str(path))) as reader:
             return reader.num_records()
     except RuntimeError as error:
-        raise ValueError(f"{path}: is damaged ({' '.join(str(error).split())}); remove it and make it again") from None
+        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())}); remove it and make it again") from None
 
 
 def _is_complete(directory: Path, recipe: dict[str, Any]) -> bool:
@@ -398,6 +399,6 @@ def _read_json(path: Folder, blame: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise ValueError(blame) from None
+        raise UserError(blame) from None
     except ValueError as error:
-        raise ValueError(f"{path}: is damaged ({error}); remove it") from None
+        raise UserError(f"{path}: is damaged ({error}); remove it") from None

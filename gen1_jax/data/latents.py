@@ -33,6 +33,7 @@ from gen1_jax.data.dataset import (
     write_dataset,
 )
 from gen1_jax.data.storage import folder, local_folder
+from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 
@@ -156,7 +157,7 @@ class LatentSource:
         """Raises a ValueError that names a kind of structure that is not there."""
         for kind in kinds:
             if kind not in self.kinds:
-                raise ValueError(
+                raise UserError(
                     f"{self._records.directory}: has no structure of kind {kind!r}, only {', '.join(self.kinds)};"
                     f" run gen1 precompute with --structure {','.join((*self.kinds, kind))} into another folder"
                 )

@@ -17,6 +17,7 @@ from gen1_jax.data.codec import VideoFile, cover_size, recorded_maps
 from gen1_jax.data.config import Bucket, Inputs
 from gen1_jax.data.dataset import Example, RecordError
 from gen1_jax.data.sources import Source
+from gen1_jax.errors import UserError
 from gen1_jax.media.errors import DEFAULT_LIMITS
 from gen1_jax.media.images import decode as decode_image
 from gen1_jax.media.images import read_image
@@ -143,7 +144,7 @@ class LoadExample(grain.transforms.RandomMap):
         """The frames of a window drawn at random, as its `fit` leaves them, and the window."""
         if "image" in record:
             if self.frames > 1:
-                raise ValueError("it is a picture, not a video")
+                raise UserError("it is a picture, not a video")
             image = _image(record["image"])
             window = self._window(1, *image.shape[:2], rng)
             return window.fit(image[None]), window
@@ -158,7 +159,7 @@ class LoadExample(grain.transforms.RandomMap):
     def _window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
         span = (self.frames - 1) * self.stride + 1
         if frames < span:
-            raise ValueError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+            raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
         size = cover_size(height, width, self.bucket)
         rest = [outer - inner for outer, inner in zip(size, self.bucket, strict=True)]
         at = [int(rng.integers(r + 1)) if self.random_crop else r // 2 for r in rest]
@@ -174,15 +175,15 @@ class LoadExample(grain.transforms.RandomMap):
     def _latents(self, record: Example, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A window of what was precomputed; what is frozen in latents cannot be cropped or mirrored."""
         if "moments" not in record:
-            raise ValueError("it has no precomputed latents")
+            raise UserError("it has no precomputed latents")
         if (record["height"], record["width"]) != self.bucket:
             height, width = self.bucket
-            raise ValueError(
+            raise UserError(
                 f"its latents are of {record['width']}x{record['height']}, those wanted of {width}x{height}"
             )
         frames, span = len(record["moments"]), (self.frames - 1) * self.stride + 1
         if frames < span:
-            raise ValueError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+            raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
         start = int(rng.integers(frames - span + 1))
         chosen = slice(start, start + span, self.stride)
         choices = self._choices(rng)

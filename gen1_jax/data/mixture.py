@@ -32,6 +32,7 @@ from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.loading import STEPS, LoadExample
 from gen1_jax.data.memory import InMemory
 from gen1_jax.data.sources import Source, open_source
+from gen1_jax.errors import UserError
 
 _LAST_STEP = 2**60
 _GRAIN_SHUFFLES = 2**16
@@ -110,13 +111,13 @@ class Mixture:
         opened = functools.cache(functools.partial(_open, config))  # once, also for both kinds
         for kind, stream in config.streams.items():
             if stream.batch_size % self._process_count:
-                raise ValueError(f"{kind}: {self._process_count} processes cannot share batches of {stream.batch_size}")
+                raise UserError(f"{kind}: {self._process_count} processes cannot share batches of {stream.batch_size}")
             for bucket, members in _shares(stream, opened).items():
                 shares[kind, bucket] = members
             if config.inputs == "latents" and config.structure:
                 _compare_windows(stream, opened)
             if not any(shares[kind, bucket] for bucket in stream.buckets):
-                raise ValueError(f"{kind}: the sources have no examples")
+                raise UserError(f"{kind}: the sources have no examples")
         self._fingerprint = _fingerprint(config, shares)
         self._pipelines = {key: _pipeline(config, *key, members) for key, members in shares.items() if members}
         self.probabilities = _probabilities(config, shares)
@@ -224,7 +225,7 @@ class BatchIterator(grain.DatasetIterator):
             ValueError: it was taken from a stream of other data or another configuration.
         """
         if state["data"] != self._mixture._fingerprint:
-            raise ValueError("the data have changed since the state was saved: other sources, buckets, sizes or seed")
+            raise UserError("the data have changed since the state was saved: other sources, buckets, sizes or seed")
         self._stop()
         self._step, self.stats.skipped = state["step"], state["skipped"]
 

@@ -31,6 +31,7 @@ from gen1_jax.data.config import check_kinds
 from gen1_jax.data.dataset import Example, RecordSource, WriteSummary, missing_shards, open_dataset, read_recipe
 from gen1_jax.data.latents import DATASET_NAME, LEVELS, made_structure, structure_contract, write_latents
 from gen1_jax.data.processes import map_ahead
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params, cast_kernels, flatten
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import EncodeImages, StructureKind, structure_kind
@@ -68,14 +69,14 @@ class PrecomputeRecipe:
 
     def __post_init__(self):
         if (self.height is None) != (self.width is None):
-            raise ValueError("give both of height and width, or neither")
+            raise UserError("give both of height and width, or neither")
         check_kinds(self.structure)
         if self.depth not in ("model", "record"):
-            raise ValueError(f"depth is {self.depth!r}, not model or record")
+            raise UserError(f"depth is {self.depth!r}, not model or record")
         if self.depth == "record" and "depth" not in self.structure:
-            raise ValueError(f"depth is 'record', but structure is {', '.join(self.structure) or 'none'}")
+            raise UserError(f"depth is 'record', but structure is {', '.join(self.structure) or 'none'}")
         if self.clips_per_shard < 1 or (self.height is not None and min(self.height, self.width) < 8):
-            raise ValueError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
+            raise UserError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
 
     @property
     def recorded(self) -> tuple[str, ...]:
@@ -127,14 +128,14 @@ def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSou
     made, ours = info.get("model", {}), encoder_fingerprints(model, structure)
     for component in ours:
         if made.get(component) != ours[component]:
-            raise ValueError(
+            raise UserError(
                 f"{directory}: its latents were made by another {component} ({made.get(component)}) than that of"
                 f" {model.name} ({ours[component]}); run gen1 precompute with this model"
             )
     for kind, contract in structure.items():
         expected = structure_contract(kind, contract.get("source", "model"))
         if contract != expected:
-            raise ValueError(f"{directory}: its {kind} is {contract}, not {expected}; run gen1 precompute again")
+            raise UserError(f"{directory}: its {kind} is {contract}, not {expected}; run gen1 precompute again")
 
 
 def precompute_dataset(
@@ -163,9 +164,9 @@ def precompute_dataset(
     """
     source = open_dataset(recipe.data, recipe.split)
     if "video" not in source.features:
-        raise ValueError(f"{recipe.data}: its records have no video; name a data set of gen1 prepare or gen1 render")
+        raise UserError(f"{recipe.data}: its records have no video; name a data set of gen1 prepare or gen1 render")
     if "depth" in recipe.recorded and "depth" not in source.features:
-        raise ValueError(f"{recipe.data}: its records have no depth; use --depth model")
+        raise UserError(f"{recipe.data}: its records have no depth; use --depth model")
     encoder = _Encoder(model, recipe, dtype)
     shards = max(1, -(-len(source) // recipe.clips_per_shard))
     share = (process_index, process_count)

@@ -28,6 +28,7 @@ from gen1_jax.data.prepare_geometry import (
     resize,
 )
 from gen1_jax.data.shots import ShotOptions, find_shots, thumbnail
+from gen1_jax.errors import UserError
 from gen1_jax.media import Frame, Limits, VideoInfo, open_video
 from gen1_jax.media.errors import AnyPath
 
@@ -74,11 +75,11 @@ class PrepareOptions:
             ("crf", 0, 51),
         ):
             if not least <= (value := getattr(self, name)) <= most:
-                raise ValueError(f"{name} must be between {least} and {most}, not {value}.")
+                raise UserError(f"{name} must be between {least} and {most}, not {value}.")
         if not self.buckets:
-            raise ValueError("buckets: at least one size is needed, such as 448x256.")
+            raise UserError("buckets: at least one size is needed, such as 448x256.")
         if any(side < 2 or side % 2 for bucket in self.buckets for side in bucket):
-            raise ValueError(f"buckets: sides must be positive and even, not {self.buckets}.")
+            raise UserError(f"buckets: sides must be positive and even, not {self.buckets}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from gen1_jax.data.prepare_pool import Lost, Worker
 from gen1_jax.data.prepare_spool import SpoolTask, Task, save_error
+from gen1_jax.errors import UserError
 
 try:
     import apache_beam as beam
@@ -59,7 +60,7 @@ def run_beam(task: SpoolTask, missing: Sequence[Task], *, timeout: float, argume
         Exception: whatever Beam raises when the pipeline fails, or cannot be built from these arguments.
     """
     if beam is None:
-        raise ValueError("--runner beam needs Apache Beam; install it with: pip install 'gen1-jax[beam]'.")
+        raise UserError("--runner beam needs Apache Beam; install it with: pip install 'gen1-jax[beam]'.")
     if not missing:
         return
     with beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from gen1_jax.errors import UserError
+
 Bucket = tuple[int, int]
 """(height, width), pixels."""
 
@@ -26,9 +28,9 @@ def parse_bucket(text: str) -> Bucket:
     """A bucket from "WIDTHxHEIGHT"; ValueError unless both are positive and even, as H.264 wants them."""
     width, cross, height = text.partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()) or not (int(width) and int(height)):
-        raise ValueError(f"bucket {text!r}: write it as WIDTHxHEIGHT, such as 448x256.")
+        raise UserError(f"bucket {text!r}: write it as WIDTHxHEIGHT, such as 448x256.")
     if int(width) % 2 or int(height) % 2:
-        raise ValueError(f"bucket {text!r}: width and height must be even.")
+        raise UserError(f"bucket {text!r}: width and height must be even.")
     return int(height), int(width)
 
 

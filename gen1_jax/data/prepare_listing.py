@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from gen1_jax.errors import UserError
 from gen1_jax.media.errors import AnyPath, shown
 from gen1_jax.media.files import existing_path, local_path
 
@@ -65,9 +66,9 @@ def list_videos(videos: AnyPath, captions: AnyPath | None = None) -> list[VideoE
         text = given[key] if key else caption or _sidecar(path)
         entries.append(VideoEntry(path=path, source=_text(name), caption=" ".join(text.split())))
     if not entries:
-        raise ValueError(f"{shown(videos)}: no videos found there; give a folder, a pattern in quotes, or a CSV file.")
+        raise UserError(f"{shown(videos)}: no videos found there; give a folder, a pattern in quotes, or a CSV file.")
     if captions and used <= {None}:
-        raise ValueError(f"{shown(captions)}: none of its files is among the videos; check its column 'file'.")
+        raise UserError(f"{shown(captions)}: none of its files is among the videos; check its column 'file'.")
     return entries
 
 
@@ -115,15 +116,15 @@ def _rows(path: AnyPath, wanted: tuple[str, ...] = ("file",)) -> dict[str, str]:
         with existing_path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
-                raise ValueError(f"{shown(path)}: has no column {missing[0]!r}; its first line must name the columns.")
+                raise UserError(f"{shown(path)}: has no column {missing[0]!r}; its first line must name the columns.")
             for row in reader:
                 name = row["file"]
                 if not name or name in rows:
                     fault = f"{shown(name)} for a second time" if name else "no file"
-                    raise ValueError(f"{shown(path)}: line {reader.line_num} names {fault}.")
+                    raise UserError(f"{shown(path)}: line {reader.line_num} names {fault}.")
                 rows[name] = row.get("caption") or ""
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{shown(path)}: not a CSV file in UTF-8 ({error}).") from None
+        raise UserError(f"{shown(path)}: not a CSV file in UTF-8 ({error}).") from None
     return rows
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any
 
+from gen1_jax.errors import Failure
+
 # Not forked: a child of a process with threads (XLA's, gRPC's) may inherit a lock that nobody will open.
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -102,7 +104,7 @@ class Worker:
         code, begun, served = self._process.exitcode, self._begun, self._served
         self.close()
         if not begun and not served:
-            raise RuntimeError(f"a worker process cannot start (exit code {code})")
+            raise Failure(f"a worker process cannot start (exit code {code})")
         if not begun or served > 1:  # perhaps by what an item before left behind: the same everywhere if it is fresh
             self.start(self.item)
             return None

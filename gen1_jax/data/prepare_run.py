@@ -32,6 +32,7 @@ from gen1_jax.data.prepare_spool import (
     save_error,
 )
 from gen1_jax.data.storage import local_folder
+from gen1_jax.errors import UserError
 from gen1_jax.files import write_text
 from gen1_jax.media.errors import shown
 
@@ -76,12 +77,12 @@ class PrepareRequest:
 
     def __post_init__(self) -> None:
         if self.runner not in _RUNNERS:
-            raise ValueError(f"runner must be one of {', '.join(_RUNNERS)}, not {self.runner!r}.")
+            raise UserError(f"runner must be one of {', '.join(_RUNNERS)}, not {self.runner!r}.")
         if not (self.split.isascii() and self.split.isidentifier()):
-            raise ValueError(f"split must be letters, digits and underscores, not {self.split!r}.")
+            raise UserError(f"split must be letters, digits and underscores, not {self.split!r}.")
         for name in ("shards", "workers", "timeout"):
             if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, not {value}.")
+                raise UserError(f"{name} must be positive, not {value}.")
 
 
 def prepare_dataset(
@@ -139,7 +140,7 @@ def _alone(out: Path) -> Iterator[None]:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"{shown(out)}: another gen1 prepare is at work there; wait for it.") from None
+                raise UserError(f"{shown(out)}: another gen1 prepare is at work there; wait for it.") from None
         yield
     finally:
         os.close(folder)
@@ -149,7 +150,7 @@ def _is_whole(out: Path, split: str, recipe: dict[str, Any]) -> bool:
     """Whether the split is there already, in all its parts; ValueError if the folder is not for these clips."""
     for path in out.glob("recipe_*.json"):
         if (name := json.loads(path.read_text())["name"]) != _NAME:
-            raise ValueError(f"{shown(out)}: holds another data set ({name!r}); choose another folder.")
+            raise UserError(f"{shown(out)}: holds another data set ({name!r}); choose another folder.")
     try:
         made = read_recipe(out, split)
     except ValueError:
@@ -175,7 +176,7 @@ def _claim(spool: Path, recipe: dict[str, Any]) -> None:
 def _check_same(out: Path, split: str, made: dict[str, Any], recipe: dict[str, Any]) -> None:
     for name in sorted(made.keys() | recipe.keys()):
         if made.get(name) != recipe.get(name):
-            raise ValueError(
+            raise UserError(
                 f"{shown(out)}: split {split!r} was begun with other {name} ({made.get(name)}, not"
                 f" {recipe.get(name)}); choose another folder or split, or remove this folder."
             )
@@ -215,7 +216,7 @@ def _write(
     if not total:
         reasons = Counter(reason for outcome in outcomes for reason in outcome.rejected)
         why = [*reasons, *([f"see {QUARANTINE}"] if any(outcome.error for outcome in outcomes) else [])]
-        raise ValueError(f"{shown(out)}: not one usable clip in {len(entries)} videos ({', '.join(why)}).")
+        raise UserError(f"{shown(out)}: not one usable clip in {len(entries)} videos ({', '.join(why)}).")
     shards = request.shards or -(-sum(outcome.size for outcome in outcomes) // _SHARD_BYTES)
     write_dataset(
         out,

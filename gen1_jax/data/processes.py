@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 
 from gen1_jax.data.dataset import WriteSummary
+from gen1_jax.errors import Failure, UserError
 
 S, T = TypeVar("S"), TypeVar("T")
 Job = Callable[..., WriteSummary]
@@ -45,7 +46,7 @@ def run_job(
         ValueError: numbers out of range, or from the job.
     """
     if processes < 1 or not 0 <= process_index < process_count:
-        raise ValueError(f"{processes} processes, process {process_index} of {process_count}: out of range")
+        raise UserError(f"{processes} processes, process {process_index} of {process_count}: out of range")
     if processes == 1:
         return job(process_index=process_index, process_count=process_count, progress=progress)
     context = multiprocessing.get_context("spawn")  # forking a process that has threads, as JAX has, hangs
@@ -68,7 +69,7 @@ def run_job(
                 progress(sum(counters[::2]), sum(counters[1::2]))
             return functools.reduce(_sum, summaries)
         except BrokenProcessPool:
-            raise RuntimeError("a worker process was killed, perhaps for want of memory; run again to go on") from None
+            raise Failure("a worker process was killed, perhaps for want of memory; run again to go on") from None
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()

@@ -23,6 +23,7 @@ from gen1_jax.data.codec import VideoFile
 from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
 from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.storage import folder, is_remote
+from gen1_jax.errors import UserError
 from gen1_jax.media.images import READABLE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
@@ -70,10 +71,10 @@ def open_source(path: str, split: str = "train") -> Source:
             return LatentSource(records)
         return records if "video" in records.features else TfdsSource(path, split)
     if is_remote(path):
-        raise ValueError(f"{path}: no data set there; videos, pictures and lone array_record files lie in a folder")
+        raise UserError(f"{path}: no data set there; videos, pictures and lone array_record files lie in a folder")
     files = _files(path)
     if not files:
-        raise ValueError(f"{path}: no data set, video, picture or array_record file there")
+        raise UserError(f"{path}: no data set, video, picture or array_record file there")
     if "array_record" in files[0].name:
         return MediaRecords(tuple(map(str, files)))
     return MediaFiles(tuple(map(str, files)))
@@ -162,15 +163,15 @@ class TfdsSource:
         try:
             builder = tfds.builder(name) if path.startswith("tfds:") else tfds.builder_from_directory(path)
         except Exception as error:
-            raise ValueError(f"{path}: no such TFDS data set ({_first_line(error)})") from None
+            raise UserError(f"{path}: no such TFDS data set ({_first_line(error)})") from None
         self._features: Mapping[str, Any] = builder.info.features or {}
         self._key, self._what = self._find_pictures()
         try:
             self._records = builder.as_data_source(split)
         except NotImplementedError:
-            raise ValueError(f"{path}: {_NO_DATA_SOURCE.format(name=name)}") from None
+            raise UserError(f"{path}: {_NO_DATA_SOURCE.format(name=name)}") from None
         except (AssertionError, KeyError, ValueError, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path}: split {split!r} cannot be opened ({(str(error).splitlines() or [''])[0]})"
             ) from None
 
@@ -179,7 +180,7 @@ class TfdsSource:
             keys = [key for key, feature in self._features.items() if isinstance(feature, kind)]
             if keys:  # of several, say with masks, the one that has the usual name
                 return what if what in keys else min(keys), what
-        raise ValueError(f"{self._path}: has no image or video feature, only {', '.join(sorted(self._features))}")
+        raise UserError(f"{self._path}: has no image or video feature, only {', '.join(sorted(self._features))}")
 
     def __len__(self) -> int:
         return len(self._records)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from etils import epath
 
+from gen1_jax.errors import UserError
+
 Folder = Path | epath.Path
 """Of pathlib on disk, of epath in a bucket: nearly the same methods; a bucket can neither append nor lock."""
 
@@ -26,9 +28,9 @@ def folder(path: str | os.PathLike[str]) -> Folder:
         return Path(path)
     if not address.startswith("gs://"):
         scheme = address.split("://")[0]
-        raise ValueError(f"{address}: only folders and gs:// can be used; mount the {scheme}:// bucket as a folder")
+        raise UserError(f"{address}: only folders and gs:// can be used; mount the {scheme}:// bucket as a folder")
     if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
-        raise ValueError(f"{address}: gs:// needs gcsfs; install it with: pip install 'gen1-jax[gcs]'")
+        raise UserError(f"{address}: gs:// needs gcsfs; install it with: pip install 'gen1-jax[gcs]'")
     return epath.Path(path)
 
 
@@ -39,5 +41,5 @@ def local_folder(path: str | os.PathLike[str]) -> Path:
         ValueError: the address of a bucket.
     """
     if is_remote(path):
-        raise ValueError(f"{path}: is written to a folder only; copy the folder to the bucket when it is whole")
+        raise UserError(f"{path}: is written to a folder only; copy the folder to the bucket when it is whole")
     return Path(path)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.loading import STEPS
 from gen1_jax.data.mixture import LoadStats, Mixture
+from gen1_jax.errors import UserError
 
 _GAP, _LINE_HEIGHT, _LETTER_WIDTH = 4, 12, 6
 
@@ -32,7 +33,7 @@ def walk(
         records skipped. And the last batch.
     """
     if batches < 1:
-        raise ValueError(f"{batches} batches: need at least 1")
+        raise UserError(f"{batches} batches: need at least 1")
     iterator = mixture.iterate()
     try:
         next(iterator)
@@ -81,7 +82,7 @@ def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:
         ValueError: the batch has latents, no pixels.
     """
     if batch.pixels is None:
-        raise ValueError("a batch of latents has no picture")
+        raise UserError("a batch of latents has no picture")
     strips = []
     for row in range(min(rows, len(batch))):
         frames = [np.array(frame) for frame in batch.pixels[row]]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion.prediction import PREDICTION_TYPES
+from gen1_jax.errors import UserError
 
 WEIGHTINGS = ("uniform", "min_snr")
 
@@ -49,11 +50,11 @@ def loss_weights(
     SNR the last timestep therefore has weight 0 for "v_prediction" and "sample".
     """
     if weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
+        raise UserError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
     if prediction_type not in PREDICTION_TYPES:
-        raise ValueError(f"prediction_type must be one of {PREDICTION_TYPES}, got {prediction_type!r}")
+        raise UserError(f"prediction_type must be one of {PREDICTION_TYPES}, got {prediction_type!r}")
     if not gamma > 0:
-        raise ValueError(f"gamma must be positive, got {gamma}")
+        raise UserError(f"gamma must be positive, got {gamma}")
     signal = alpha_bar.astype(jnp.float32)
     noise = 1 - signal
     if weighting == "uniform":

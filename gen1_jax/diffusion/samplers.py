@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, PRNGKeyArray
 
 from gen1_jax.diffusion.prediction import x0_coefficients
 from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.errors import UserError
 
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 
@@ -112,11 +113,11 @@ class _LinearSampler:
 
     def __post_init__(self):
         if self.timestep_spacing not in (None, *TIMESTEP_SPACINGS):
-            raise ValueError(
+            raise UserError(
                 f"timestep_spacing must be one of {TIMESTEP_SPACINGS} or None, got {self.timestep_spacing!r}"
             )
         if self.steps_offset < 0:
-            raise ValueError(f"steps_offset must not be negative, got {self.steps_offset}")
+            raise UserError(f"steps_offset must not be negative, got {self.steps_offset}")
 
     def init(self, latents: Float[Array, " b *dims"], key: PRNGKeyArray | None = None) -> SamplerState:
         """See `Sampler.init`; a deterministic sampler forgets the key."""
@@ -169,7 +170,7 @@ class DDIM(_LinearSampler):
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must be between 0 and 1, got {self.eta}")
+            raise UserError(f"eta must be between 0 and 1, got {self.eta}")
 
     def tables(self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str) -> SamplerTables:
         """See `Sampler.tables`."""
@@ -226,7 +227,7 @@ def get_sampler(name: str, **options) -> Sampler:
         ValueError: unknown name; the message lists the choices.
     """
     if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}; choose one of: {', '.join(SAMPLERS)}")
+        raise UserError(f"unknown sampler {name!r}; choose one of: {', '.join(SAMPLERS)}")
     return SAMPLERS[name](**options)
 
 
@@ -306,7 +307,7 @@ def sample(
 def _check_steps(schedule: NoiseSchedule, num_inference_steps: int) -> None:
     if not 1 <= num_inference_steps <= schedule.num_train_timesteps:
         most = schedule.num_train_timesteps
-        raise ValueError(f"num_inference_steps must be between 1 and {most}, got {num_inference_steps}")
+        raise UserError(f"num_inference_steps must be between 1 and {most}, got {num_inference_steps}")
 
 
 def _tables(
@@ -319,7 +320,7 @@ def _tables(
 ) -> SamplerTables:
     """First-order steps from alpha_bar = `now` to `then`: x' = alpha' x0 + direction eps + std noise."""
     if prediction_type == "epsilon" and not schedule.alphas_cumprod_float64[timesteps].all():
-        raise ValueError(
+        raise UserError(
             "prediction_type 'epsilon' cannot be sampled from a schedule with zero terminal SNR; "
             "use 'v_prediction' or 'sample', or a timestep_spacing that leaves the last timestep out"
         )

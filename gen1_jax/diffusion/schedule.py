@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gen1_jax.diffusion.broadcast import per_example
+from gen1_jax.errors import UserError
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
@@ -41,13 +42,13 @@ class NoiseSchedule:
     def __post_init__(self):
         fewest = 2 if self.rescale_zero_terminal_snr else 1  # the rescaling needs a first and a last timestep
         if self.num_train_timesteps < fewest:
-            raise ValueError(f"num_train_timesteps must be at least {fewest}, got {self.num_train_timesteps}")
+            raise UserError(f"num_train_timesteps must be at least {fewest}, got {self.num_train_timesteps}")
         if not 0 < self.beta_start < 1:
-            raise ValueError(f"beta_start must be between 0 and 1, got {self.beta_start}")
+            raise UserError(f"beta_start must be between 0 and 1, got {self.beta_start}")
         if not self.beta_start <= self.beta_end < 1:
-            raise ValueError(f"beta_end must be in [beta_start, 1), got {self.beta_end}")
+            raise UserError(f"beta_end must be in [beta_start, 1), got {self.beta_end}")
         if self.beta_schedule not in BETA_SCHEDULES:
-            raise ValueError(f"beta_schedule must be one of {BETA_SCHEDULES}, got {self.beta_schedule!r}")
+            raise UserError(f"beta_schedule must be one of {BETA_SCHEDULES}, got {self.beta_schedule!r}")
 
     @cached_property
     def alphas_cumprod_float64(self) -> Float[np.ndarray, " timesteps"]:

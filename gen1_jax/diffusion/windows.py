@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion.guided import Model
+from gen1_jax.errors import UserError
 
 
 def window_starts(frames: int, window: int, overlap: int) -> np.ndarray:
@@ -18,9 +19,9 @@ def window_starts(frames: int, window: int, overlap: int) -> np.ndarray:
         ValueError: the overlap is not in 0 ... window - 1, or the clip is shorter than the window.
     """
     if not 0 <= overlap < window:
-        raise ValueError(f"overlap must be between 0 and {window - 1}, got {overlap}")
+        raise UserError(f"overlap must be between 0 and {window - 1}, got {overlap}")
     if frames < window:
-        raise ValueError(f"a clip of {frames} frames is shorter than the window of {window}")
+        raise UserError(f"a clip of {frames} frames is shorter than the window of {window}")
     starts = np.arange(0, frames - window, window - overlap)
     return np.append(starts, frames - window).astype(np.int32)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.pipeline import EditSettings, Frames, Gen1Pipeline, Progress, resize, to_uint8
+from gen1_jax.errors import UserError
 from gen1_jax.media import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -27,7 +29,6 @@ from gen1_jax.media import (
     write_image,
 )
 from gen1_jax.parallel.mesh import MeshConfig
-from gen1_jax.training.workdir import open_trained
 
 _OUTPUTS = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
@@ -68,9 +69,9 @@ class EditRequest:
 
     def __post_init__(self):
         if (self.prompt is None) == (self.image is None):
-            raise ValueError("give either --prompt or --image" + ("" if self.prompt is None else ", not both"))
+            raise UserError("give either --prompt or --image" + ("" if self.prompt is None else ", not both"))
         if self.prompt is not None and not self.prompt.strip():
-            raise ValueError("--prompt is empty: say what the result should look like")
+            raise UserError("--prompt is empty: say what the result should look like")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
         check_output(output, [request.video, *([request.image] if request.image else [])])
         check_writable(output, _OUTPUTS)
     if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
-        raise ValueError(f"{outputs[0]}: --output and --save-structure are the same file")
+        raise UserError(f"{outputs[0]}: --output and --save-structure are the same file")
     picture = None if request.image is None else read_image(request.image, request.limits)
     pipeline = Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
 
@@ -116,7 +117,7 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     source = read_source(request.video, pipeline, request.limits, progress, **part)
     if len(source.times) > 1:
         for path in filter(_is_picture, outputs):
-            raise ValueError(
+            raise UserError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
     settings = request.settings.of(pipeline.config)

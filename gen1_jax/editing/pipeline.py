@@ -21,15 +21,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from PIL import Image
 
+from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler, Watch
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
-from gen1_jax.training.workdir import open_trained
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 Progress = Callable[[str, int, int], None]
@@ -62,15 +63,15 @@ class EditSettings:
 
     def __post_init__(self):
         if not 0 <= self.structure_blur <= MAX_STRUCTURE_LEVEL:
-            raise ValueError(f"structure_blur must be 0 to {MAX_STRUCTURE_LEVEL}, got {self.structure_blur}")
+            raise UserError(f"structure_blur must be 0 to {MAX_STRUCTURE_LEVEL}, got {self.structure_blur}")
         for name in ("guidance_scale", "temporal_guidance_scale"):
             value = getattr(self, name)
             if value is not None and (not np.isfinite(value) or abs(value) > 1000):
-                raise ValueError(f"{name} must be a number from -1000 to 1000, got {value}")
+                raise UserError(f"{name} must be a number from -1000 to 1000, got {value}")
         if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
-            raise ValueError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
+            raise UserError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
         if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+            raise UserError(f"seed must not be negative, got {self.seed}")
         get_sampler(self.sampler)
 
     def of(self, config: Gen1Config) -> "EditSettings":
@@ -196,7 +197,7 @@ class Gen1Pipeline:
             ValueError: not exactly one of prompt and image, no frames, or a setting out of range.
         """
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise ValueError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
+            raise UserError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
         settings = EditSettings(
             structure_blur=structure_blur,
             guidance_scale=guidance_scale,
@@ -206,7 +207,7 @@ class Gen1Pipeline:
             sampler=sampler,
         )
         if image is not None and (image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8):
-            raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+            raise UserError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         size = frames.shape[1:3]
         small = np.stack([resize(frame, self.config.working_size(*size)) for frame in frames])
         content = self.encode_content(prompt, image, seed)
@@ -224,7 +225,7 @@ class Gen1Pipeline:
             ValueError: not exactly one of the two, or a prompt for a model without a prior.
         """
         if (prompt is None) == (image is None):
-            raise ValueError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
+            raise UserError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
         if image is not None:
             return self._encode_picture(image)[:, None]
         return self.encode_prompts([prompt], jax.random.key(seed % 2**32))[:, None]
@@ -236,7 +237,7 @@ class Gen1Pipeline:
             ValueError: the model has no prior.
         """
         if self.prior is None:
-            raise ValueError(f"{self.source.name} has no prior, so it cannot take a prompt: give an image")
+            raise UserError(f"{self.source.name} has no prior, so it cannot take a prompt: give an image")
         for count in map(self.tokenizer.token_count, prompts):
             if count > self.tokenizer.length:
                 warnings.warn(

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.errors import UserError
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
 from gen1_jax.pretrained.family import SIZES
@@ -47,9 +48,9 @@ def bench_sample(
         ValueError: an unknown size, or numbers below one.
     """
     if size not in SIZES:
-        raise ValueError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
     if min(frames, steps, repeats) < 1:
-        raise ValueError("frames, steps and repeats must be at least 1")
+        raise UserError("frames, steps and repeats must be at least 1")
     config = SIZES[size]
     height, width = height or config.height, width or config.width
     device = jax.devices()[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
+from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bench import random_parameters
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
@@ -51,9 +52,9 @@ def bench_train(
         ValueError: an unknown size, a mesh that does not fit the devices, or numbers below one.
     """
     if size not in SIZES:
-        raise ValueError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
     if min((steps, microbatches, *clips, *images)) < 1:
-        raise ValueError("batch sizes, microbatches and steps must be at least 1")
+        raise UserError("batch sizes, microbatches and steps must be at least 1")
     config = SIZES[size]
     layout = Layout(make_mesh(mesh or MeshConfig()))
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16

@@ -21,6 +21,7 @@ import numpy as np
 
 from gen1_jax.data.precompute import fingerprint
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT, Method, methods
@@ -61,7 +62,7 @@ class BenchmarkConfig:
 
     def __post_init__(self):
         if self.clips < 1 or self.batch_size < 1 or self.seed < 0:
-            raise ValueError(f"{self.clips} clips in batches of {self.batch_size}, seed {self.seed}: out of range")
+            raise UserError(f"{self.clips} clips in batches of {self.batch_size}, seed {self.seed}: out of range")
 
     def chosen(self) -> list[Method]:
         """The methods to measure.
@@ -72,7 +73,7 @@ class BenchmarkConfig:
         known = methods(self.settings)
         for pattern in self.only:
             if not fnmatch.filter([method.name for method in known], pattern):
-                raise ValueError(f"no method is called {pattern!r}: {', '.join(method.name for method in known)}")
+                raise UserError(f"no method is called {pattern!r}: {', '.join(method.name for method in known)}")
         fits = lambda method: not self.only or any(fnmatch.fnmatch(method.name, pattern) for pattern in self.only)
         return [method for method in known if method.name in _ALWAYS or fits(method)]
 
@@ -195,7 +196,7 @@ def _claim(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     before = json.loads(path.read_text())
     for name in ("weights", "config", "size"):
         if before.get(name) != ours[name]:
-            raise ValueError(f"{path.parent} holds a benchmark with other {name}: choose another folder")
+            raise UserError(f"{path.parent} holds a benchmark with other {name}: choose another folder")
     return before
 
 

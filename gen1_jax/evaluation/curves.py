@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.training.metrics import LOG, read_log
 
 _MEASURES = {"vae": "psnr", "clip": "image_to_text_accuracy", "depth": "delta_1", "prior": "cosine"}
@@ -51,10 +52,10 @@ def read_training(workdir: Path) -> Training:
         ValueError: it has none, or nothing has been logged yet.
     """
     if not (workdir / LOG).is_file():
-        raise ValueError(f"{workdir} has no {LOG}: it is not a workdir of gen1 train")
+        raise UserError(f"{workdir} has no {LOG}: it is not a workdir of gen1 train")
     entries = [entry for entry in read_log(workdir) if entry.get("loss") is not None]
     if not entries:
-        raise ValueError(f"{workdir / LOG} has no entry yet")
+        raise UserError(f"{workdir / LOG} has no entry yet")
     component = json.loads((workdir / "config.json").read_text())["component"]
     return Training(workdir.name, component, entries, sum(seconds for _, seconds in _spent(entries)))
 

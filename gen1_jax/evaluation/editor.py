@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 from gen1_jax.diffusion import SamplerState
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
 from gen1_jax.editing.sampling import Conditions
+from gen1_jax.errors import UserError
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.training.examples import to_images
@@ -41,7 +42,7 @@ class Way:
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
-            raise ValueError(f"strength must be above 0 and at most 1, got {self.strength}")
+            raise UserError(f"strength must be above 0 and at most 1, got {self.strength}")
 
 
 class Editor:

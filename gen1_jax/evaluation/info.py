@@ -6,8 +6,8 @@ from importlib import metadata
 import jax
 import numpy as np
 
+from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.models.module import abstract_parameters, parameter_count
-from gen1_jax.training.workdir import open_trained
 
 _PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "tokenizers", "safetensors")
 

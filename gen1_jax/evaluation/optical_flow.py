@@ -7,6 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from gen1_jax.errors import UserError
+
 _CLIPS_A_WORKER = 8  # fewer are not worth the start of a process
 
 
@@ -23,7 +25,7 @@ def estimate_backward_flow(clips: UInt8[np.ndarray, "n t h w 3"]) -> Float32[np.
     try:
         import skimage.registration  # noqa: F401
     except ImportError:
-        raise ValueError('estimated flow needs scikit-image: pip install "gen1-jax[evaluate]"') from None
+        raise UserError('estimated flow needs scikit-image: pip install "gen1-jax[evaluate]"') from None
     grey = clips.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32) / 255
     workers = min(os.cpu_count() or 1, len(clips) // _CLIPS_A_WORKER)
     if workers < 2:

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from gen1_jax.checkpoints.trained import TrainedModel
 from gen1_jax.exporting.networks import LIMIT, ExportError, Written
 from gen1_jax.exporting.stablehlo_format import StableHLOOptions
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, ModelSource, new_folder
 from gen1_jax.pretrained.tensors import read_json
-from gen1_jax.training.workdir import TrainedModel
 
 MANIFEST = "manifest.json"
 _ORIGIN = ("component", "stage", "step", "ema")

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.folder import ModelSource
 
@@ -14,7 +15,7 @@ LIMIT = 1e-4
 """Largest relative difference that an export may have."""
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """An export that cannot be made, or that does not compute what the model does. One line."""
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gen1_jax.errors import UserError
+
 AnyPath = str | os.PathLike[str]
 
 
-class MediaError(ValueError):
+class MediaError(UserError):
     """A file cannot be read or written. The message is one line: the file, what is wrong, the mend."""
 
 

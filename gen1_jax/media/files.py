@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from gen1_jax.errors import UserError
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, shown
 
 # "http://…", "file:…", "concat:…", "pipe:0", "data:…"; one letter and a slash is a Windows drive.
@@ -65,7 +66,7 @@ def check_output(path: AnyPath, inputs: Iterable[AnyPath]) -> None:
     """Raises ValueError when `path` is one of `inputs`, by whatever name (links included)."""
     target = local_path(path)
     if any(_same_file(target, source) for source in inputs):
-        raise ValueError(f"{shown(path)}: the output is also an input; choose another name.")
+        raise UserError(f"{shown(path)}: the output is also an input; choose another name.")
 
 
 def _same_file(one: AnyPath, other: AnyPath) -> bool:
@@ -80,7 +81,7 @@ def check_suffix(path: AnyPath, allowed: Collection[str]) -> str:
     suffix = "/" if is_folder(path) else Path(path).suffix.lower()
     if suffix not in allowed:
         names = ", ".join("a folder NAME/" if name == "/" else name for name in allowed)
-        raise ValueError(f"{shown(path)}: cannot tell what to write; end its name in one of: {names}.")
+        raise UserError(f"{shown(path)}: cannot tell what to write; end its name in one of: {names}.")
     return suffix
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from types import TracebackType
 
+from gen1_jax.errors import UserError
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, shown
 from gen1_jax.media.files import existing_path, regular_file
 from gen1_jax.media.info import Frame, VideoInfo
@@ -50,9 +51,9 @@ def open_video(
     """
     for name, value, least in (("start", start, 0), ("frames", frames, 1), ("stride", stride, 1)):
         if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}.")
+            raise UserError(f"{name} must be at least {least}, not {value}.")
     if frame_rate <= 0:
-        raise ValueError(f"frame_rate must be positive, not {frame_rate}.")
+        raise UserError(f"frame_rate must be positive, not {frame_rate}.")
     local = existing_path(path)
     if not local.is_dir():
         regular_file(path, limits)

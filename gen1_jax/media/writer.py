@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import UInt8
 
+from gen1_jax.errors import UserError
 from gen1_jax.media.encoder import Encoder
 from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
 from gen1_jax.media.files import PendingOutput, check_suffix
@@ -53,9 +54,9 @@ class VideoWriter:
     ) -> None:
         suffix = check_suffix(path, VIDEO_SUFFIXES)
         if width < 1 or height < 1:
-            raise ValueError(f"{shown(path)}: frames of {width}x{height} cannot be written.")
+            raise UserError(f"{shown(path)}: frames of {width}x{height} cannot be written.")
         if not 0 < frame_rate <= 1000:
-            raise ValueError(f"{shown(path)}: {frame_rate} frames a second cannot be written; at most 1000.")
+            raise UserError(f"{shown(path)}: {frame_rate} frames a second cannot be written; at most 1000.")
         rate = Fraction(frame_rate)
         self._step = 1 / (rate.limit_denominator(1001) if isinstance(frame_rate, float) else rate)
         self._path, self._shape = path, (height, width, 3)

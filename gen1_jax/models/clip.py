@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.layers import EMBEDDING, Conv, Embedding, LayerNorm, Linear, parameter
 from gen1_jax.models.transformer import ACTIVATIONS, TransformerLayer
 
@@ -49,9 +50,9 @@ class TowerConfig:
 
     def __post_init__(self):
         if self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act is {self.hidden_act!r}, not one of {', '.join(ACTIVATIONS)}")
+            raise UserError(f"hidden_act is {self.hidden_act!r}, not one of {', '.join(ACTIVATIONS)}")
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
+            raise UserError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads, {self.num_attention_heads}"
             )
 
@@ -130,7 +131,7 @@ class CLIPModel(nnx.Module):
         """
         size = self.config.vision.image_size
         if pixels.shape[1:3] != (size, size):
-            raise ValueError(f"pixels of {pixels.shape[1]}x{pixels.shape[2]}, but this model takes {size}x{size}")
+            raise UserError(f"pixels of {pixels.shape[1]}x{pixels.shape[2]}, but this model takes {size}x{size}")
         summary = self.vision(pixels.astype(self.dtype))
         return self.visual_projection(summary).astype(jnp.float32)
 
@@ -150,7 +151,7 @@ class CLIPModel(nnx.Module):
         """
         config = self.config.text
         if token_ids.shape[1] > config.max_position_embeddings:
-            raise ValueError(
+            raise UserError(
                 f"{token_ids.shape[1]} tokens, but this model has {config.max_position_embeddings} positions "
                 f"(max_position_embeddings)"
             )

@@ -17,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.depth_layers import DepthHead, Fusion, PatchTokens, Reassemble
 from gen1_jax.models.transformer import TransformerLayer
 
@@ -55,26 +56,26 @@ class DPTConfig:
 
     def __post_init__(self):
         if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+            raise UserError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
+            raise UserError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
             )
         maps = len(self.backbone_out_indices)
         if not maps == len(self.reassemble_factors) == len(self.neck_hidden_sizes):
-            raise ValueError("backbone_out_indices, reassemble_factors, neck_hidden_sizes differ in length")
+            raise UserError("backbone_out_indices, reassemble_factors, neck_hidden_sizes differ in length")
         steps = itertools.pairwise((-1, *self.backbone_out_indices, self.num_hidden_layers))
         if any(low >= high for low, high in steps):
-            raise ValueError(
+            raise UserError(
                 f"backbone_out_indices {self.backbone_out_indices} do not ascend within {self.num_hidden_layers} layers"
             )
         halving = tuple(self.patch_size / 2 ** (2 + i) for i in range(maps))
         if self.reassemble_factors != halving:  # else the output would not have the image's resolution
-            raise ValueError(
+            raise UserError(
                 f"reassemble_factors are {self.reassemble_factors}, not {halving} (for patch_size {self.patch_size})"
             )
         if any(factor > 1 and factor != int(factor) for factor in self.reassemble_factors):
-            raise ValueError(f"reassemble_factors {self.reassemble_factors}: those above 1 must be whole")
+            raise UserError(f"reassemble_factors {self.reassemble_factors}: those above 1 must be whole")
 
     @property
     def size_multiple(self) -> int:
@@ -138,7 +139,7 @@ class DPTDepth(nnx.Module):
         _, height, width, _ = pixels.shape
         multiple, patch = self.config.size_multiple, self.config.patch_size
         if height % multiple or width % multiple:
-            raise ValueError(f"images of {height}x{width}: both must be multiples of {multiple} (or use estimate)")
+            raise UserError(f"images of {height}x{width}: both must be multiples of {multiple} (or use estimate)")
         tokens, maps = self.embeddings(pixels.astype(self.dtype)), []
         for index, layer in enumerate(self.layers):
             tokens = layer(tokens)
@@ -167,7 +168,7 @@ class DPTDepth(nnx.Module):
             ValueError: frames_per_chunk is less than 1.
         """
         if frames_per_chunk < 1:
-            raise ValueError(f"frames_per_chunk is {frames_per_chunk}, not at least 1")
+            raise UserError(f"frames_per_chunk is {frames_per_chunk}, not at least 1")
         count, height, width, _ = images.shape
         size = self.config.working_size(height, width)
         chunk = min(frames_per_chunk, count)

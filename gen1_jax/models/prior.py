@@ -21,6 +21,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, LayerNorm, Linear, TimestepMLP, parameter
 from gen1_jax.models.transformer import TransformerLayer
 
@@ -178,7 +179,7 @@ class PriorTransformer(nnx.Module):
         """
         given = [x is not None for x in uncond]
         if any(given) and not all(given):
-            raise ValueError("uncond_text_embedding, uncond_hidden_states and uncond_mask go together")
+            raise UserError("uncond_text_embedding, uncond_hidden_states and uncond_mask go together")
         if all(given):  # both branches are one batch
             empty = (jnp.broadcast_to(u, x.shape) for u, x in zip(uncond, text, strict=True))
             text = tuple(jnp.concatenate(pair) for pair in zip(empty, text, strict=True))
@@ -224,7 +225,7 @@ def unclip_schedule(num_inference_steps: int) -> UnCLIPStep:
         ValueError: num_inference_steps is not from 2 to 1000.
     """
     if not 2 <= num_inference_steps <= _TRAINING_STEPS:
-        raise ValueError(f"num_inference_steps is {num_inference_steps}, not from 2 to {_TRAINING_STEPS}")
+        raise UserError(f"num_inference_steps is {num_inference_steps}, not from 2 to {_TRAINING_STEPS}")
 
     def cosine(i: int) -> float:
         return math.cos((i / _TRAINING_STEPS + 0.008) / 1.008 * math.pi / 2) ** 2

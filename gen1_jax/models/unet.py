@@ -18,6 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.layers import Conv, GroupNorm, TimestepMLP, timestep_embedding, upsample_nearest
 from gen1_jax.models.unet_blocks import DownBlock, MidBlock, UpBlock
 
@@ -54,14 +55,14 @@ class UNetConfig:
 
     def __post_init__(self):
         if len(self.attention_levels) != len(self.block_out_channels):
-            raise ValueError("attention_levels needs one entry for each of block_out_channels")
+            raise UserError("attention_levels needs one entry for each of block_out_channels")
         if any(width % self.norm_num_groups or width % self.num_attention_heads for width in self.block_out_channels):
-            raise ValueError(
+            raise UserError(
                 f"block_out_channels {self.block_out_channels} are not all multiples of norm_num_groups "
                 f"{self.norm_num_groups} and of num_attention_heads {self.num_attention_heads}"
             )
         if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
-            raise ValueError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
+            raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
 
     @property
     def downscale(self) -> int:
@@ -167,6 +168,6 @@ class SpaceTimeUNet(nnx.Module):
     def _check(self, latents, structure):
         frames, config = latents.shape[1], self.config
         if frames > config.max_frames:
-            raise ValueError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
+            raise UserError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
         if (structure is None) != (config.structure_channels == 0):
-            raise ValueError("this model needs structure" if structure is None else "this model takes no structure")
+            raise UserError("this model needs structure" if structure is None else "this model takes no structure")

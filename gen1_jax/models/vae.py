@@ -17,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.attention import Attention
 from gen1_jax.models.layers import Conv, GroupNorm, upsample_nearest
 
@@ -46,7 +47,7 @@ class VAEConfig:
     def __post_init__(self):
         widths = self.block_out_channels
         if not widths or any(width < 1 or width % self.norm_num_groups for width in widths):
-            raise ValueError(
+            raise UserError(
                 f"block_out_channels is {widths}, but needs one or more multiples of norm_num_groups, "
                 f"{self.norm_num_groups}"
             )
@@ -86,7 +87,7 @@ class AutoencoderKL(nnx.Module):
 
     def __init__(self, config: VAEConfig, *, dtype: DTypeLike = jnp.float32, frames_per_chunk: int = 8):
         if frames_per_chunk < 1:
-            raise ValueError(f"frames_per_chunk is {frames_per_chunk}, but a chunk needs at least one picture")
+            raise UserError(f"frames_per_chunk is {frames_per_chunk}, but a chunk needs at least one picture")
         self.config, self.dtype, self.frames_per_chunk = config, jnp.dtype(dtype), frames_per_chunk
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.quant_conv = Conv(2 * config.latent_channels, 2 * config.latent_channels, 1)

@@ -11,6 +11,8 @@ from functools import partial
 import jax
 from jax._src import distributed as _internals  # nothing public tells the address before all have come
 
+from gen1_jax.errors import UserError
+
 JOIN_SECONDS = 600.0
 """How long processes wait for each other, unless told otherwise: images are pulled, nodes boot."""
 
@@ -47,7 +49,7 @@ def initialise(
     given = {"coordinator_address": coordinator_address, "num_processes": num_processes, "process_id": process_id}
     if lacking := [name for name, value in given.items() if value is None]:
         if len(lacking) < len(given):
-            raise ValueError(f"{' and '.join(lacking)} must be given too: several processes need {', '.join(given)}")
+            raise UserError(f"{' and '.join(lacking)} must be given too: several processes need {', '.join(given)}")
         cluster = _cluster()
         if cluster is None:
             return
@@ -57,7 +59,7 @@ def initialise(
         if num_processes == 1:
             return
     if timeout <= 0:
-        raise ValueError(f"processes cannot be waited for {timeout} seconds")
+        raise UserError(f"processes cannot be waited for {timeout} seconds")
     if jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -71,7 +73,7 @@ def initialise(
         if cluster == _TPU_HOST and isinstance(error, ValueError):  # its metadata knows of no pod
             return
         reason = " ".join(str(error).split())
-        raise ValueError(
+        raise UserError(
             f"processes could not be joined ({cluster}): {reason} {_MENDS.get(cluster, 'Give')} {', '.join(given)}"
         ) from None
     if cluster in (_SLURM, _OPEN_MPI) and not _shares_gpus():
@@ -88,9 +90,9 @@ def leave() -> None:
 def _check(coordinator_address: str, num_processes: int, process_id: int) -> None:
     host, _, port = coordinator_address.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"coordinator_address is {coordinator_address!r}, not host:port")
+        raise UserError(f"coordinator_address is {coordinator_address!r}, not host:port")
     if not 0 <= process_id < num_processes:
-        raise ValueError(f"process_id is {process_id}, not in 0 ... {num_processes - 1} (num_processes - 1)")
+        raise UserError(f"process_id is {process_id}, not in 0 ... {num_processes - 1} (num_processes - 1)")
 
 
 def _wait(join: Callable[[], None], timeout: float | int, say: Callable[[str], None]) -> None:

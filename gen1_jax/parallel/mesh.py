@@ -16,6 +16,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from gen1_jax.errors import UserError
+
 AXES = ("data", "fsdp", "tensor", "context")
 """The axes of every mesh, those that communicate most last."""
 
@@ -40,7 +42,7 @@ class MeshConfig:
     def __post_init__(self):
         sizes = self._given()
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
-            raise ValueError(f"mesh {self} needs positive sizes, at most one of them -1 (the rest of the devices)")
+            raise UserError(f"mesh {self} needs positive sizes, at most one of them -1 (the rest of the devices)")
 
     def __str__(self) -> str:
         return ",".join(f"{axis}={size}" for axis, size in zip(AXES, self._given(), strict=True))
@@ -56,7 +58,7 @@ class MeshConfig:
         filled = tuple(device_count // known if size == -1 else size for size in given)
         if math.prod(filled) != device_count:
             wanted = f"multiples of {known}" if -1 in given else str(known)
-            raise ValueError(f"mesh {self} is for {wanted} devices, but there are {device_count}")
+            raise UserError(f"mesh {self} is for {wanted} devices, but there are {device_count}")
         return filled
 
     def _given(self) -> tuple[int, int, int, int]:
@@ -86,7 +88,7 @@ def device_grid(sizes: tuple[int, int, int, int], devices: Sequence[Any]) -> np.
     across_data = math.gcd(data, slices)
     across_fsdp = slices // across_data
     if fsdp % across_fsdp:
-        raise ValueError(f"{slices} slices can be divided along neither data={data} nor fsdp={fsdp}")
+        raise UserError(f"{slices} slices can be divided along neither data={data} nor fsdp={fsdp}")
     within = (data // across_data, fsdp // across_fsdp, tensor, context)
     return mesh_utils.create_hybrid_device_mesh(
         within, (across_data, across_fsdp, 1, 1), devices, allow_split_physical_axes=True
@@ -101,5 +103,5 @@ def parse_mesh(text: str) -> MeshConfig:
     """
     pairs = [part.partition("=") for part in text.split(",") if part]
     if any(axis not in AXES or not size.lstrip("-").isdigit() for axis, _, size in pairs):
-        raise ValueError(f"--mesh {text!r} is not like data=16,fsdp=16 (axes: {', '.join(AXES)})")
+        raise UserError(f"--mesh {text!r} is not like data=16,fsdp=16 (axes: {', '.join(AXES)})")
     return MeshConfig(**{axis: int(size) for axis, _, size in pairs})

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import keystr, tree_map_with_path
 
+from gen1_jax.errors import UserError
 from gen1_jax.parallel.activations import Activations
 
 Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -118,7 +119,7 @@ class Layout:
                 parts.setdefault(device.process_index, set()).add(row)
         distinct = sorted({tuple(sorted(part)) for part in parts.values()})
         if sum(map(len, distinct)) != len(rows) or len(set(map(len, distinct))) != 1:
-            raise ValueError(f"mesh {dict(self.mesh.shape)} gives processes unequal parts of a batch: {distinct}")
+            raise UserError(f"mesh {dict(self.mesh.shape)} gives processes unequal parts of a batch: {distinct}")
         mine = parts[jax.process_index() if process is None else process]
         return distinct.index(tuple(sorted(mine))), len(distinct)
 

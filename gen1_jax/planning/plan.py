@@ -7,6 +7,7 @@ from typing import Any, Literal
 from jax.sharding import AbstractMesh
 
 from gen1_jax.data.config import KINDS, Kind
+from gen1_jax.errors import UserError
 from gen1_jax.parallel.mesh import AXES, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.planning.estimate import estimate
@@ -99,7 +100,7 @@ class _Planner:
     def _check(self, kind: Kind, shards: int) -> None:
         size, parts = getattr(self.config.data, kind).batch_size, self.config.microbatches.of(kind)
         if size % (shards * parts):
-            raise ValueError(
+            raise UserError(
                 f"batches of {size} {kind}s cannot be divided among {shards} groups of chips (data x fsdp) in {parts} "
                 f"parts: see --batch, --mesh and --microbatches"
             )

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 from jax.extend import core
 
+from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Bucket, Kind
 from gen1_jax.diffusion import get_sampler
@@ -30,7 +31,6 @@ from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import learning_rates
 from gen1_jax.training.step import TrainStep
-from gen1_jax.training.workdir import open_trained
 
 SAMPLER_STEPS = 50
 

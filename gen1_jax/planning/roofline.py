@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.planning.hlo import Collective
 from gen1_jax.planning.topology import Topology
 
@@ -37,7 +38,7 @@ class RooflineAssumptions:
 
     def __post_init__(self):
         if not (0 < self.compute_efficiency <= 1 and 0 <= self.overlap <= 1):
-            raise ValueError(f"compute_efficiency must be in (0, 1] and overlap in [0, 1]: {self}")
+            raise UserError(f"compute_efficiency must be in (0, 1] and overlap in [0, 1]: {self}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

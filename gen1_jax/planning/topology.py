@@ -7,6 +7,7 @@ import os
 import re
 from typing import Any
 
+from gen1_jax.errors import UserError
 from gen1_jax.parallel.hardware import CHIPS, Chip
 
 # libtpu reads these as it loads: do not ask the cloud who we are, let several processes compile at once, and (the last
@@ -65,17 +66,17 @@ def parse_topology(text: str) -> Topology:
     match = re.fullmatch(r"(?:(gpu):)?([a-z0-9]+):([1-9]\d*(?:x[1-9]\d*)*)", text.strip().lower())
     chip = CHIPS.get(match[2]) if match else None
     if match is None or chip is None or (chip.platform == "gpu") != bool(match[1]):
-        raise ValueError(f"topology {text!r} is not known: expected {forms}")
+        raise UserError(f"topology {text!r} is not known: expected {forms}")
     shape = tuple(int(size) for size in match[3].split("x"))
     if len(shape) != (chip.torus_dimensions or 1):
-        raise ValueError(f"topology {text!r} has {len(shape)} sizes: expected {forms}")
+        raise UserError(f"topology {text!r} has {len(shape)} sizes: expected {forms}")
     topology = Topology(name=match[0], chip=chip, shape=shape)
     if chip.platform == "gpu" and topology.hosts > 1 and topology.chips % chip.chips_per_host:
-        raise ValueError(f"topology {text!r}: more than one host of {chip.chips_per_host} takes a multiple of them")
+        raise UserError(f"topology {text!r}: more than one host of {chip.chips_per_host} takes a multiple of them")
     if chip.platform == "tpu" and topology.chips > 1 and any(size % 2 for size in shape[:2]):
-        raise ValueError(f"topology {text!r}: the first two sizes are even, or all are 1 (a host holds 2x2 chips)")
+        raise UserError(f"topology {text!r}: the first two sizes are even, or all are 1 (a host holds 2x2 chips)")
     if chip.largest_slice and topology.chips > chip.largest_slice:
-        raise ValueError(
+        raise UserError(
             f"topology {text!r} has {topology.chips} chips: the largest {chip.name} slice has {chip.largest_slice}"
         )
     return topology
@@ -93,7 +94,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
         ValueError: the topology is not a TPU's, or libtpu does not know its sizes.
     """
     if topology.chip.platform != "tpu":
-        raise ValueError(f"{topology.name} has no TPU devices")
+        raise UserError(f"{topology.name} has no TPU devices")
     if importlib.util.find_spec("libtpu") is None:
         raise MissingTpuCompiler(f"compiling for {topology.name} needs libtpu: install gen1-jax[tpu]")
     from jax.errors import JaxRuntimeError
@@ -109,5 +110,5 @@ def tpu_devices(topology: Topology) -> list[Any]:
     try:
         description = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options)
     except JaxRuntimeError as error:
-        raise ValueError(f"libtpu has no topology {topology.name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"libtpu has no topology {topology.name}: {str(error).splitlines()[0]}") from error
     return list(description.devices)

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 from gen1_jax.models.depth import DPTConfig, DPTDepth
 from gen1_jax.models.module import flatten
@@ -74,20 +75,20 @@ class Gen1Config:
             ]
         for name, value, other, expected in pairs:
             if value != expected:
-                raise ValueError(f"{name} is {value}, but {other} is {expected}")
+                raise UserError(f"{name} is {value}, but {other} is {expected}")
         if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
-            raise ValueError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
+            raise UserError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
         if not 1 <= self.num_frames <= unet.max_frames:
-            raise ValueError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
+            raise UserError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
             most = self.schedule.num_train_timesteps
-            raise ValueError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
+            raise UserError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
         if not 2 <= self.prior_num_inference_steps <= 1000:
-            raise ValueError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
+            raise UserError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
-            raise ValueError(f"window_overlap is {self.window_overlap}, not in 0 ... num_frames - 1")
+            raise UserError(f"window_overlap is {self.window_overlap}, not in 0 ... num_frames - 1")
         if self.height < 1 or self.width < 1:
-            raise ValueError(f"height and width are {self.height} and {self.width}, not positive")
+            raise UserError(f"height and width are {self.height} and {self.width}, not positive")
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ class Gen1Config:
         try:
             return dacite.from_dict(cls, _with_tuples(values), dacite.Config(strict=True))
         except (dacite.DaciteError, TypeError) as error:
-            raise ValueError(str(error)) from None
+            raise UserError(str(error)) from None
 
 
 _MAY_BE_ZERO = ("structure_channels", "structure_level_channels", "backbone_out_indices", "window_overlap")
@@ -131,7 +132,7 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, list | tuple) else (value,)
         numbers = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
         if not all(n > 0 or (n == 0 and path.endswith(_MAY_BE_ZERO)) for n in numbers):
-            raise ValueError(f"{path} is {value!r}, which is out of range")
+            raise UserError(f"{path} is {value!r}, which is out of range")
 
 
 def _with_tuples(value: Any) -> Any:

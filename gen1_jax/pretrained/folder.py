@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from safetensors import SafetensorError
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
 from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.layout import refuse
@@ -162,7 +163,7 @@ class AssembledModel:
 
     def __init__(self, base: ModelSource, parts: Mapping[str, ModelSource]):
         if unknown := sorted(parts.keys() - set(base.config.components)):
-            raise ValueError(f"{base.name} has no network {unknown[0]!r}, only {', '.join(base.config.components)}")
+            raise UserError(f"{base.name} has no network {unknown[0]!r}, only {', '.join(base.config.components)}")
         self.base, self.parts, self.name = base, dict(parts), base.name
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
         self.config = dataclasses.replace(base.config, **networks)

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, abstract_parameters, initialise
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
@@ -64,7 +65,7 @@ class HuggingFaceFolders:
     def __post_init__(self):
         towers = (self.clip_text is not None) + (self.clip_image is not None)
         if (self.clip is not None) + towers / 2 != 1:
-            raise ValueError("give either clip (one folder) or both of clip_text and clip_image")
+            raise UserError("give either clip (one folder) or both of clip_text and clip_image")
 
 
 def import_huggingface(

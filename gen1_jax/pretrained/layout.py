@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.tensors import is_floating
 
@@ -26,7 +27,7 @@ _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 _SHOWN = 8
 
 
-class LayoutError(ValueError):
+class LayoutError(UserError):
     """A checkpoint does not fit a network: tensors left over, parameters unfilled, or shapes that disagree."""
 
 

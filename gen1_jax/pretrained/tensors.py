@@ -13,12 +13,14 @@ from jax.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from gen1_jax.errors import UserError
+
 _PREFERRED = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-class FolderError(ValueError):
+class FolderError(UserError):
     """A model folder lacks a file, or holds one that is damaged or refused. One line that names it."""
 
 

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.synthetic import vocabulary
 from gen1_jax.synthetic.content import Content, make_content
 from gen1_jax.synthetic.environments import ENVIRONMENT_NAMES, LIGHTS
@@ -74,7 +75,7 @@ def caption(content: Content, structure: Structure, *, seed: int = 0, form: str 
       ValueError: for an unknown form.
     """
     if form not in (None, "short", "long"):
-        raise ValueError(f"unknown form {form!r}: choose short or long")
+        raise UserError(f"unknown form {form!r}: choose short or long")
     told, words = describe(structure, content), _Words(seed)
     form = form or words.pick(("short", "long"))
     place, light = words.pick(vocabulary.ENVIRONMENTS[told.environment]), words.pick(vocabulary.LIGHTS[told.light])
@@ -104,7 +105,7 @@ def _phrases() -> dict[str, tuple[str, str]]:
         for name, phrases in names.items():
             for phrase in (p for group in phrases for p in group) if kind in nested else phrases:
                 if table.setdefault(phrase.lower(), (kind, name)) != (kind, name):
-                    raise ValueError(f"the phrase {phrase!r} means both {table[phrase.lower()]} and {(kind, name)}")
+                    raise UserError(f"the phrase {phrase!r} means both {table[phrase.lower()]} and {(kind, name)}")
     return table
 
 
@@ -123,11 +124,11 @@ def parse(text: str) -> Description:
     things = [item for item in found if item[0] in ("shape", "material")]
     pairs = [dict(things[i : i + 2]) for i in range(0, len(things), 2)]
     if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"cannot match materials with objects in {text!r}")
+        raise UserError(f"cannot match materials with objects in {text!r}")
     single = {}
     for kind in ("environment", "light", "style"):
         names = [name for k, name in found if k == kind]
         if len(names) != 1:
-            raise ValueError(f"{len(names)} phrases for {kind} in {text!r}: need exactly one")
+            raise UserError(f"{len(names)} phrases for {kind} in {text!r}: need exactly one")
         single[kind] = names[0]
     return Description(objects=tuple((pair["shape"], pair["material"]) for pair in pairs), **single)

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.synthetic.environments import ENVIRONMENT_NAMES, ENVIRONMENTS, LIGHTS
 from gen1_jax.synthetic.materials import MATERIAL_NAMES
 from gen1_jax.synthetic.structure import MAX_OBJECTS, Leaf, Structure
@@ -34,7 +35,7 @@ def make_content(materials: tuple[str, ...], environment: str, light: str, style
       ValueError: for a name that is not in its list, or no or too many materials.
     """
     if not 1 <= len(materials) <= MAX_OBJECTS:
-        raise ValueError(f"{len(materials)} materials: a clip has 1 to {MAX_OBJECTS} objects")
+        raise UserError(f"{len(materials)} materials: a clip has 1 to {MAX_OBJECTS} objects")
     padded = (*materials, *(materials[-1:] * (MAX_OBJECTS - len(materials))))
     return Content(
         materials=np.array([_index(MATERIAL_NAMES, name, "material") for name in padded], np.int32),
@@ -46,7 +47,7 @@ def make_content(materials: tuple[str, ...], environment: str, light: str, style
 
 def _index(names: tuple[str, ...], name: str, what: str) -> int:
     if name not in names:
-        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(names)}")
+        raise UserError(f"unknown {what} {name!r}: choose one of {', '.join(names)}")
     return names.index(name)
 
 
@@ -68,9 +69,9 @@ def clip_seed(split: str, index: int, seed: int = 0) -> int:
       ValueError: for an unknown split, or an index outside [0, 2^30), or a negative seed.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     if not 0 <= index < SEEDS_PER_SPLIT or seed < 0:
-        raise ValueError(f"clip {index} of seed {seed}: the index must lie in [0, 2^30) and the seed be positive")
+        raise UserError(f"clip {index} of seed {seed}: the index must lie in [0, 2^30) and the seed be positive")
     return (seed * len(SPLITS) + SPLITS.index(split)) * SEEDS_PER_SPLIT + index
 
 
@@ -83,7 +84,7 @@ def sample_content(seed: int, structure: Structure, split: str = "train") -> Con
       ValueError: for an unknown split.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     rng = np.random.Generator(np.random.Philox(key=[seed & 0xFFFFFFFFFFFFFFFF, 0xC0]))
     count = len(structure.names)
     while True:

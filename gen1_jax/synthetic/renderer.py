@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gen1_jax.errors import UserError
 from gen1_jax.synthetic.animation import camera_view, part_poses
 from gen1_jax.synthetic.content import Content
 from gen1_jax.synthetic.distance import Solids, place
@@ -38,7 +39,7 @@ class Geometry(NamedTuple):
 def _grid(size: int | tuple[int, int], supersample: int) -> Grid:
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 2 or supersample < 1:
-        raise ValueError(f"size {size}, supersample {supersample}: need at least 2 and 1")
+        raise UserError(f"size {size}, supersample {supersample}: need at least 2 and 1")
     return Grid(height, width, supersample)
 
 
@@ -57,7 +58,7 @@ def trace_clip(
 ) -> Geometry:
     """The geometry pass: frame i is at i / fps seconds. See `render` for the arguments."""
     if frames < 1:
-        raise ValueError(f"frames {frames}: need at least 1")
+        raise UserError(f"frames {frames}: need at least 1")
     return trace_frames(structure, jnp.float32(fps), frames, _grid(size, supersample), _one_by_one(one_by_one))
 
 

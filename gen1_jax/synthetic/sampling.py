@@ -6,6 +6,7 @@ import math
 import jax
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.synthetic.parts import SHAPE_FIELDS, Part, box, drum, limb, rotation
 from gen1_jax.synthetic.shapes import SHAPE_NAMES, SHAPES
 from gen1_jax.synthetic.structure import (
@@ -58,9 +59,9 @@ def sample_structure(
     """
     for name, known in ((layout, LAYOUTS), (camera, CAMERAS), *((shape, SHAPE_NAMES) for shape in shapes or ())):
         if name is not None and name not in known:
-            raise ValueError(f"unknown name {name!r}: choose one of {', '.join(known)}")
+            raise UserError(f"unknown name {name!r}: choose one of {', '.join(known)}")
     if shapes is not None and not 1 <= len(shapes) <= MAX_OBJECTS:
-        raise ValueError(f"{len(shapes)} shapes: a clip holds 1 to {MAX_OBJECTS}")
+        raise UserError(f"{len(shapes)} shapes: a clip holds 1 to {MAX_OBJECTS}")
     rng = np.random.Generator(np.random.Philox(key=[seed & 0xFFFFFFFFFFFFFFFF, 0x57]))
     drawn_layout = int(rng.choice(len(LAYOUTS), p=[0.26, 0.22, 0.18, 0.16, 0.18]))
     drawn_camera = int(rng.integers(len(CAMERAS)))
@@ -329,7 +330,7 @@ def _pack(placed: list[_Placed], set_parts: list[Part]) -> Parts:
     rows = [(slot, it.scale, part) for slot, it in enumerate(placed) for part in it.parts]
     rows += [(MAX_OBJECTS, 1.0, part) for part in set_parts]
     if len(rows) > MAX_PARTS:
-        raise ValueError(f"{len(rows)} parts: a clip holds at most {MAX_PARTS}")
+        raise UserError(f"{len(rows)} parts: a clip holds at most {MAX_PARTS}")
     table = Parts(
         count=np.asarray(len(rows)),
         shape=np.zeros((MAX_PARTS, len(SHAPE_FIELDS))),

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
 from gen1_jax.models.vae import AutoencoderKL
@@ -50,9 +51,9 @@ class AutoencoderConfig:
 
     def __post_init__(self):
         if min(self.squared_weight, self.gradient_weight, self.kl_weight) < 0 or self.gradient_scales < 1:
-            raise ValueError(f"a weight or gradient_scales is out of range: {self}")
+            raise UserError(f"a weight or gradient_scales is out of range: {self}")
         if not 0 <= self.structure_probability <= 1:
-            raise ValueError(f"structure_probability is {self.structure_probability}, not in 0 ... 1")
+            raise UserError(f"structure_probability is {self.structure_probability}, not in 0 ... 1")
 
 
 class AutoencoderObjective:

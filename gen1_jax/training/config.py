@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, from_plain
+from gen1_jax.errors import UserError
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.training.autoencoder import AutoencoderConfig
 from gen1_jax.training.contrastive import ContrastiveConfig
@@ -38,7 +40,7 @@ class StageConfig:
 
     def __post_init__(self):
         if self.steps < 1:
-            raise ValueError(f"stage {self.name}: {self.steps} steps, not at least 1")
+            raise UserError(f"stage {self.name}: {self.steps} steps, not at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class MicrobatchConfig:
 
     def __post_init__(self):
         if min(self.image, self.video) < 1:
-            raise ValueError(f"microbatches are {self.image} and {self.video}, not at least 1")
+            raise UserError(f"microbatches are {self.image} and {self.video}, not at least 1")
 
     def of(self, kind: Kind) -> int:
         """Parts of a batch of this kind."""
@@ -63,51 +65,41 @@ class MicrobatchConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
-    """What is kept of a run.
-
-    Attributes:
-        every: steps between checkpoints; the end of a stage has one too.
-        keep: how many of the last are kept.
-        keep_every: further ones that stay: those of steps divisible by this; None for none.
-    """
-
-    every: int = 1000
-    keep: int = 3
-    keep_every: int | None = None
-
-    def __post_init__(self):
-        if min(self.every, self.keep, 1 if self.keep_every is None else self.keep_every) < 1:
-            raise ValueError(f"checkpoint.every, keep and keep_every must be at least 1: {self}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PreviewConfig:
-    """A fixed edit, sampled with the EMA weights as training goes on.
+    """Fixed edits of one clip, sampled with the EMA weights as training goes on.
 
     Attributes:
         every: steps between previews; 0 for none.
         video: path of the clip; None for the one that ships.
-        image: path of the picture whose content is asked for; None for a prompt.
-        prompt: what is asked for otherwise.
+        image: path of a picture whose content is asked for, instead of prompts.
+        prompts: what is asked for otherwise, an edit each.
+        prompt: a single one instead of `prompts`.
         frames: of the clip.
         num_inference_steps: of the sampler.
-        guidance_scale: w.
+        guidance_scale: w; None for the model's own.
         temporal_guidance_scale: w_t.
     """
 
     every: int = 0
     video: str | None = None
     image: str | None = None
-    prompt: str = "a clay world"
+    prompts: tuple[str, ...] = ("a clay world",)
+    prompt: str | None = None
     frames: int = 8
     num_inference_steps: int = 25
-    guidance_scale: float = 7.5
+    guidance_scale: float | None = None
     temporal_guidance_scale: float = 1.0
 
     def __post_init__(self):
         if self.every < 0 or min(self.frames, self.num_inference_steps) < 1:
-            raise ValueError(f"preview.every is negative, or frames or num_inference_steps is not positive: {self}")
+            raise UserError(f"preview.every is negative, or frames or num_inference_steps is not positive: {self}")
+        if self.image is None and not (self.asked and all(text.strip() for text in self.asked)):
+            raise UserError("preview.prompts is empty, or one of them: say what the edits should look like")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The prompts."""
+        return self.prompts if self.prompt is None else (self.prompt,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,17 +153,17 @@ class TrainConfig:
 
     def __post_init__(self):
         if not self.stages:
-            raise ValueError("a run needs at least one stage")
+            raise UserError("a run needs at least one stage")
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise ValueError(f"stages need names of their own: {', '.join(names)}")
+            raise UserError(f"stages need names of their own: {', '.join(names)}")
         for stage in range(len(names)):
             self.stage_data(stage)  # raises now what would end the run when it comes to that stage
         for name in ("log_every", "max_skipped"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")
+                raise UserError(f"{name} is {getattr(self, name)}, not at least 1")
         if self.vae.decoder_only and self.optimizer.weight_decay:
-            raise ValueError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
+            raise UserError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
 
     @property
     def total_steps(self) -> int:
@@ -189,7 +181,7 @@ class TrainConfig:
         try:
             return dataclasses.replace(self.data, **chosen, seed=(self.data.seed + 7919 * stage) % 2**32)
         except ValueError as error:
-            raise ValueError(f"stage {self.stages[stage].name}: {error}") from None
+            raise UserError(f"stage {self.stages[stage].name}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON."""

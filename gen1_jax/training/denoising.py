@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.structure import normalise_depth, structure_images
@@ -69,9 +70,9 @@ class DenoisingConfig:
     def __post_init__(self):
         for name in ("content_dropout", "prior_probability"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"unet.{name} is {getattr(self, name)}, not in [0, 1]")
+                raise UserError(f"unet.{name} is {getattr(self, name)}, not in [0, 1]")
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
+            raise UserError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
 
 
 class _Draw(NamedTuple):
@@ -130,7 +131,7 @@ class DenoisingObjective:
         names = _FIELDS[self._inputs] + (_OF_STRUCTURE[self._inputs] if self.structure else ())
         arrays = {n: batch.structure.get("depth") if n == "structure" else getattr(batch, n) for n in names}
         if missing := [name for name, array in arrays.items() if array is None]:
-            raise ValueError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
+            raise UserError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
     def loss(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.errors import UserError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 
@@ -46,4 +47,4 @@ def require(batch: Batch, *names: str) -> None:
     for name in names:
         if getattr(batch, name) is None:
             inputs = "depth" if name == "depth" else "pixels"
-            raise ValueError(f"the batches have no {name}, which this objective trains on: set inputs to {inputs!r}")
+            raise UserError(f"the batches have no {name}, which this objective trains on: set inputs to {inputs!r}")

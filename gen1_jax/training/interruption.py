@@ -6,8 +6,10 @@ from types import FrameType
 
 import jax
 
-PREEMPTED = 75
-"""Exit code of a run that was told to end and saved: sysexits' EX_TEMPFAIL, start it again."""
+from gen1_jax.errors import START_AGAIN
+
+PREEMPTED = START_AGAIN
+"""Exit code of a run that was told to end and saved."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""

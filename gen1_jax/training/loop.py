@@ -1,6 +1,6 @@
 """The loop: the stages of a recipe, one after the other, from wherever the workdir has come to.
 
-restore or initialise ─► for each stage: for each batch: step ─► log ─► preview ─► checkpoint ─► told to end?
+restore or initialise ─► for each stage: for each batch: step ─► log ─► checkpoint ─► preview ─► told to end?
 """
 
 import collections
@@ -15,25 +15,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gen1_jax.checkpoints.checksum import digest
+from gen1_jax.checkpoints.store import CheckpointError, Checkpoints
+from gen1_jax.checkpoints.trained import Origin, open_trained, with_latent_scale
+from gen1_jax.checkpoints.workdir import WorkFiles
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.mixture import BatchIterator, Mixture
 from gen1_jax.data.precompute import check_latents
 from gen1_jax.data.storage import folder
+from gen1_jax.errors import Failure, UserError
 from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import ENCODER_RULES, Layout
-from gen1_jax.training.checkpoint import CheckpointError, Checkpoints
+from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import Calibrated
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import learning_rates
-from gen1_jax.training.preview import Preview
+from gen1_jax.training.preview import Preview, take_preview
 from gen1_jax.training.recipe import differences
 from gen1_jax.training.step import TrainState, TrainStep, initial_state
 from gen1_jax.training.throughput import Profiler, Throughput, model_flops
-from gen1_jax.training.workdir import WorkFiles, open_trained, with_latent_scale
 
 _IN_FLIGHT = 2  # steps that may be queued on the device
 _PROFILED = range(3, 6)  # steps after the start: those before compile
@@ -42,7 +46,7 @@ Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a few words)."""
 
 
-class TrainingStopped(RuntimeError):
+class TrainingStopped(Failure):
     """The run cannot go on; the message names the last good checkpoint."""
 
 
@@ -68,6 +72,7 @@ def train(
     last_stage: int | None = None,
     allow_older: bool = False,
     profile: bool = False,
+    preview: Preview | None = None,
     progress: Progress = lambda done, total, note: None,
 ) -> Outcome:
     """Runs a recipe, or goes on with it.
@@ -78,16 +83,21 @@ def train(
         last_stage: end after this stage (from 0); None for all.
         allow_older: if the newest checkpoint is damaged, go on from the one before.
         profile: write a trace of a few steps for TensorBoard or Perfetto.
+        preview: makes what is shown every `TrainConfig.preview.every` steps.
         progress: called as it goes.
 
     Raises:
-        ValueError: the recipe, the data, the model and the workdir do not fit each other.
+        UserError: the recipe, the data, the model and the workdir do not fit each other, or another training is at
+            work in the workdir. One that was made for this is gone again.
         CheckpointError: a damaged checkpoint, or none can be written.
         TrainingStopped: too many steps without finite gradients.
+        PassingFault: storage did not answer.
     """
-    files = WorkFiles(workdir, continued=(LOG,) if jax.process_index() == 0 else ())
+    layout, source = Layout(make_mesh(config.mesh)), open_trained(config.model)  # before there is a workdir
+    first = jax.process_index() == 0
+    files = WorkFiles(workdir, continued=(LOG,) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
-        run = _Run(config, files, checkpoints, progress, profile)
+        run = _Run(config, layout, source, files, checkpoints, preview, progress, profile)
         run.restore(allow_older) or run.initialise()
         return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
 
@@ -96,13 +106,20 @@ class _Run:
     """What lives as long as one call of `train`."""
 
     def __init__(
-        self, config: TrainConfig, files: WorkFiles, checkpoints: Checkpoints, progress: Progress, profile: bool
+        self,
+        config: TrainConfig,
+        layout: Layout,
+        source: ModelSource,
+        files: WorkFiles,
+        checkpoints: Checkpoints,
+        preview: Preview | None,
+        progress: Progress,
+        profile: bool,
     ) -> None:
-        self.config, self.files, self.checkpoints, self.progress = config, files, checkpoints, progress
-        self.workdir, self.profile = files.folder, profile
-        self.layout = Layout(make_mesh(config.mesh))
-        self.source = open_trained(config.model)
-        self.family = self.source.config
+        self.config, self.layout, self.source, self.family = config, layout, source, source.config
+        self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
+        self.preview, self.progress, self.profile = preview, progress, profile
+        self.origin = Origin.of(config.model, source)
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.frozen: dict[str, Params] = {}
         self.compiled: dict[bool, dict] = {True: {}, False: {}}  # of steps with structure, and without
@@ -116,8 +133,10 @@ class _Run:
         for step in reversed(self.checkpoints.steps):
             try:
                 record = self.checkpoints.record(step)
-                if different := differences(record["config"], self.config.to_dict()):
-                    raise ValueError(f"{self.checkpoints.folder.parent} was made by another recipe: {different}")
+                began = Origin.from_record(record)
+                same_place = {"model": self.config.model} if began.place == self.origin.place else {}
+                if different := differences(record["config"] | same_place, self.config.to_dict()):
+                    raise UserError(f"{self.checkpoints.folder.parent} was made by another recipe: {different}")
                 self.state = self.checkpoints.restore(step, self._abstract_state())
             except CheckpointError as error:
                 older = [s for s in self.checkpoints.steps if s < step]
@@ -126,6 +145,8 @@ class _Run:
                     raise CheckpointError(f"{error}{hint}") from None
                 continue
             self.step, self.data_state, self.metrics = step, record["data"], record["metrics"]
+            if began.frozen:  # the first checkpoints do not say
+                self.origin = dataclasses.replace(began, place=self.origin.place)
             self._drop_newer(step)
             return True
         return False
@@ -195,6 +216,7 @@ class _Run:
                 stored, dtype = self.source.stored(name), jnp.dtype(self.config.dtype)
                 placed = self.layout.put(stored, self.layout.at_rest(stored, ENCODER_RULES))
                 self.frozen[name] = jax.jit(lambda params: cast_kernels(params, dtype))(placed)  # noqa: B023
+                self.origin = self.origin.with_frozen(name, digest(self.frozen[name]), self.source)
         return {name: self.frozen[name] for name in components}
 
     def _mixture(self, stage: int, *, whole: bool = False) -> Mixture:
@@ -219,7 +241,7 @@ class _Run:
         parts = self.config.microbatches.of(batch.kind)
         size = getattr(self.config.data, batch.kind).batch_size
         if size % (parts * self.layout.batch_shards):
-            raise ValueError(
+            raise UserError(
                 f"batches of {size} {batch.kind}s cannot be divided among {self.layout.batch_shards} devices in "
                 f"{parts} parts (data.{batch.kind}.batch_size, microbatches.{batch.kind}, mesh)"
             )
@@ -230,13 +252,12 @@ class _Stage:
     """A stage while it runs."""
 
     def __init__(self, run: _Run, number: int, log: MetricsLog) -> None:
-        self.run, self.config, self.log = run, run.config, log
+        self.run, self.config, self.log, self.number = run, run.config, log, number
         self.name = run.config.stages[number].name
         self.first, self.end = run.config.first_step(number), run.config.first_step(number + 1)
         self.train_step = run.train_step(number)
         self.frozen = run.frozen_weights(self.train_step.objective.frozen)
         self.batches = run.batches(number, self.first)
-        self.preview = Preview(run.config, run.workdir, run.source) if run.config.component == "unet" else None
         self.means, self.clock = MeanMetrics(), Throughput()
         self.flops: dict[tuple, int] = {}
         self.in_flight: collections.deque = collections.deque()
@@ -251,11 +272,10 @@ class _Stage:
                 code = interruption.exit_code(run.step)
                 if run.step % config.log_every == 0 or last or code:
                     self.write_log()
-                if self.preview is not None and config.preview.every and run.step % config.preview.every == 0:
-                    edit = self.clock.without(lambda: self.preview(run.step, run.state.ema, run.layout))
-                    self.log.write(run.step, edit)
                 if run.step % config.checkpoint.every == 0 or last or code:
                     self.clock.without(self.save)
+                if run.preview is not None and config.preview.every and run.step % config.preview.every == 0:
+                    self.clock.without(self.show)
                 if code:
                     return code
         finally:
@@ -278,6 +298,7 @@ class _Stage:
             self.flops[shape] = self.clock.without(lambda: model_flops(self.train_step, self.frozen, inputs))
             run.state, metrics = self.clock.without(lambda: jax.block_until_ready(step()))
         run.step += 1
+        run.files.begun = True
         self.means.add(batch.kind, metrics)
         self.clock.add(len(jax.tree.leaves(inputs)[0]), self.flops[shape], waited)
         self.in_flight.append(metrics["loss"])
@@ -300,6 +321,11 @@ class _Stage:
                 f"{skipped} steps in a row, up to step {run.step}, had no finite loss or gradient; {last}"
             )
 
+    def show(self) -> None:
+        """Takes a preview."""
+        run, structure = self.run, self.run.config.stages[self.number].structure
+        take_preview(run.preview, run.step, run.state.ema, structure=structure, workdir=run.workdir, log=self.log)
+
     def save(self) -> None:
         """Starts writing a checkpoint."""
         run, family = self.run, self.run.family
@@ -307,6 +333,7 @@ class _Stage:
             family = with_latent_scale(family, run.metrics)
         record = {
             "config": self.config.to_dict(),
+            "origin": run.origin.to_dict(),
             "model": family.to_dict(),
             "stage": self.name,
             "data": self.batches.get_state(),

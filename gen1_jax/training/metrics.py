@@ -1,6 +1,7 @@
 """Metrics: kept on the device between two entries of the log, then written as JSON lines and for TensorBoard."""
 
 import contextlib
+import io
 import json
 import os
 from collections import defaultdict
@@ -9,12 +10,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
 from gen1_jax.data.storage import Folder
 from gen1_jax.training.step import Metrics
 
 LOG = "log.jsonl"
+_STRIP = 4  # frames of a clip's strip
 
 
 class MeanMetrics:
@@ -80,6 +85,27 @@ class MetricsLog:
             if isinstance(value, float | int):
                 self._board.add_scalar(name, value, step)
         self._board.flush()
+
+    def write_clip(self, step: int, name: str, frames: UInt8[np.ndarray, "t h w 3"], frame_rate: float) -> None:
+        """A clip for TensorBoard's page of images: moving, and as a strip of a few frames, "NAME/frames"."""
+        if not self._enabled:
+            return
+        strip = np.concatenate(
+            [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, _STRIP).round().astype(int))]
+        )
+        self._board.add_image(f"{name}/frames", strip, step, dataformats="HWC")
+        height, width = frames.shape[1:3]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(frames, frame_rate))
+        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        self._board.flush()
+
+
+def _gif(frames: UInt8[np.ndarray, "t h w 3"], frame_rate: float) -> bytes:
+    """The library's own clips need a further package for this."""
+    first, *rest = map(Image.fromarray, frames)
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=max(20, round(1000 / frame_rate)), loop=0)
+    return file.getvalue()
 
 
 @contextlib.contextmanager

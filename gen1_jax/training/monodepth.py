@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.examples import pick_frames, random_index, require, split_keys, to_images
@@ -42,9 +43,9 @@ class MonodepthConfig:
 
     def __post_init__(self):
         if not 0 <= self.trim < 1:
-            raise ValueError(f"trim is {self.trim}, not in 0 ... 1")
+            raise UserError(f"trim is {self.trim}, not in 0 ... 1")
         if self.gradient_weight < 0 or self.gradient_scales < 1 or self.depth_range <= 1:
-            raise ValueError(f"gradient_weight, gradient_scales or depth_range is out of range: {self}")
+            raise UserError(f"gradient_weight, gradient_scales or depth_range is out of range: {self}")
 
 
 class DepthObjective:

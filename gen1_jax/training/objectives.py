@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from gen1_jax.errors import UserError
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.autoencoder import AutoencoderObjective
@@ -33,7 +34,7 @@ def make_objective(
         ValueError: the model has no such network.
     """
     if config.component not in family.components:
-        raise ValueError(f"{config.model} has no {config.component} to train")
+        raise UserError(f"{config.model} has no {config.component} to train")
     settings, dtype = getattr(config, config.component), jnp.dtype(config.dtype)
     if config.component == "unet":
         return DenoisingObjective(

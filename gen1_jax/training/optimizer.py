@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params
 
 
@@ -44,12 +45,12 @@ class OptimizerConfig:
     def __post_init__(self):
         for name in ("learning_rate", "epsilon", "max_gradient_norm"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"optimizer.{name} is {getattr(self, name)}, not positive")
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}, not positive")
         for name in ("beta1", "beta2", "ema_decay", "final_fraction"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"optimizer.{name} is {getattr(self, name)}, not in [0, 1]")
+                raise UserError(f"optimizer.{name} is {getattr(self, name)}, not in [0, 1]")
         if self.warmup_steps < 0 or self.weight_decay < 0:
-            raise ValueError("optimizer.warmup_steps and weight_decay must not be negative")
+            raise UserError("optimizer.warmup_steps and weight_decay must not be negative")
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:

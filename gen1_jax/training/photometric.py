@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from gen1_jax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhotometricConfig:
@@ -31,7 +33,7 @@ class PhotometricConfig:
 
     def __post_init__(self):
         if min(dataclasses.astuple(self)) < 0 or self.saturation > 1:
-            raise ValueError(f"amounts are not negative, and saturation is at most 1: {self}")
+            raise UserError(f"amounts are not negative, and saturation is at most 1: {self}")
 
 
 def change_light(

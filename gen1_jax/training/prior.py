@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -41,7 +42,7 @@ class PriorTrainingConfig:
 
     def __post_init__(self):
         if not 0 <= self.drop_caption <= 1 or self.calibration_batches < 1:
-            raise ValueError(f"drop_caption or calibration_batches is out of range: {self}")
+            raise UserError(f"drop_caption or calibration_batches is out of range: {self}")
 
 
 class PriorObjective:
@@ -76,7 +77,7 @@ class PriorObjective:
         dtype: DTypeLike = jnp.float32,
     ):
         if config.prior is None:
-            raise ValueError("this family has no prior to train")
+            raise UserError("this family has no prior to train")
         self.settings, self.tokenizer = settings, tokenizer
         self.module, self._clip = config.build(self.component, dtype), config.build("clip", dtype)
         self._empty_text = tokenizer([""])
@@ -153,7 +154,7 @@ def prior_statistics(
         ValueError: fewer than two embeddings.
     """
     if len(embeddings) < 2:
-        raise ValueError(f"{len(embeddings)} embeddings have no standard deviation")
+        raise UserError(f"{len(embeddings)} embeddings have no standard deviation")
     x = embeddings.astype(np.float64)
     mean, std = x.mean(0, keepdims=True), x.std(0, keepdims=True)
     return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -36,7 +37,7 @@ class PriorContent:
 
     def __init__(self, config: Gen1Config, probability: float, tokenizer: CLIPTokenizer, dtype: DTypeLike):
         if config.prior is None:
-            raise ValueError("unet.prior_probability needs a model with a prior")
+            raise UserError("unet.prior_probability needs a model with a prior")
         self.config, self.probability, self.tokenizer = config, probability, tokenizer
         self._clip, self._prior = config.build("clip", dtype), config.build("prior", dtype)
         self._empty = tokenizer([""])

@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
+from gen1_jax.errors import UserError
 from gen1_jax.pretrained.tensors import one_line
 from gen1_jax.training.config import TrainConfig
 
@@ -40,7 +41,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         ValueError: no such file, an error in it, an unknown field, or a value of the wrong type or out of range.
     """
     if not os.path.isfile(os.fspath(path).split(".py:")[0].removesuffix(".py") + ".py"):
-        raise ValueError(f"{path}: no such file; a recipe is a Python file, see configs/")
+        raise UserError(f"{path}: no such file; a recipe is a Python file, see configs/")
     values = flags.FlagValues()
     with _naming(path):
         config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
@@ -61,11 +62,11 @@ def _naming(what: object) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise ValueError(f"{what}: there is no field {' '.join(str(error.args[0]).split())}") from None
+        raise UserError(f"{what}: there is no field {' '.join(str(error.args[0]).split())}") from None
     except Exception as error:  # the file may raise anything
         _, traceback, rest = str(error).partition("Traceback (most recent call last):")  # ml_collections quotes it
         told = _end_of(rest) if traceback else one_line(error)
-        raise ValueError(f"{what}: {told or type(error).__name__}") from None
+        raise UserError(f"{what}: {told or type(error).__name__}") from None
 
 
 def _end_of(traceback: str) -> str:

@@ -12,11 +12,11 @@ from etils.epath import backend, gpath
 from orbax.checkpoint._src.path import gcs_utils
 from training_runs import checkpoint_steps, log
 
+from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.cli import main
 from gen1_jax.data import dataset
 from gen1_jax.data.dataset import open_dataset, write_dataset
 from gen1_jax.data.sources import open_source
-from gen1_jax.training.workdir import open_trained
 
 
 class FolderForBucket(backend._OsPathBackend):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from training_runs import STEPS, assert_same_run, checkpoint_steps, log, saving
 
-from gen1_jax.training.checkpoint import CheckpointError, Checkpoints
+from gen1_jax.checkpoints.store import CheckpointError, Checkpoints
 from gen1_jax.training.config import CheckpointConfig
 from gen1_jax.training.step import TrainState
 

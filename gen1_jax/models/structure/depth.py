@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.blur import blur
@@ -107,4 +108,4 @@ def structure_images(depth: Float[Array, "b t h w"], structure_level: Int[Array,
 
 def _check(quantiles: Quantiles) -> None:
     if not 0 <= quantiles[0] < quantiles[1] <= 1:
-        raise ValueError(f"quantiles {quantiles} of depth do not ascend within 0 ... 1")
+        raise UserError(f"quantiles {quantiles} of depth do not ascend within 0 ... 1")

@@ -1,5 +1,6 @@
 """The kinds of structure that there are, by name."""
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.structure.depth import Depth
 from gen1_jax.models.structure.kind import StructureKind
 
@@ -13,5 +14,5 @@ def structure_kind(name: str) -> StructureKind:
         ValueError: there is none; lists those that there are.
     """
     if name not in STRUCTURE_KINDS:
-        raise ValueError(f"there is no structure of kind {name!r}, only {', '.join(sorted(STRUCTURE_KINDS))}")
+        raise UserError(f"there is no structure of kind {name!r}, only {', '.join(sorted(STRUCTURE_KINDS))}")
     return STRUCTURE_KINDS[name]

@@ -2,7 +2,7 @@
 
     checkpoints/STEP/params  ema  progress (optimizer, counters)  record (JSON: recipe, stage, data cursor, versions)
 
-The record holds checksums of the bits of every array, which are sums and so the same on any mesh, and of itself.
+The record holds checksums of every array, the same on any mesh (`checksum.py`), and of itself.
 """
 
 import hashlib
@@ -11,25 +11,40 @@ import shutil
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gen1_jax.checkpoints.checksum import IN_ORDER, PLAIN, digest
+from gen1_jax.checkpoints.config import CheckpointConfig
+from gen1_jax.checkpoints.workdir import CHECKPOINTS
 from gen1_jax.data.storage import Folder
+from gen1_jax.errors import PassingFault, UserError, in_one_line, is_passing
 from gen1_jax.models.module import Params
-from gen1_jax.training.config import CheckpointConfig
-from gen1_jax.training.step import TrainState
-from gen1_jax.training.workdir import CHECKPOINTS
 
 _ITEMS = ("params", "ema", "progress", "record")
 _PACKAGES = ("gen1-jax", "jax", "flax", "optax", "orbax-checkpoint")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint is missing, damaged or cannot be written. One line that names it."""
+
+
+@runtime_checkable
+class State(Protocol):
+    """All that a run changes: a NamedTuple of these and of further fields, arrays or trees of them."""
+
+    params: Params
+    ema: Params
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+    def _replace(self, **fields: Any) -> Any: ...
+
+
+S = TypeVar("S", bound=State)
 
 
 class Checkpoints:
@@ -63,16 +78,18 @@ class Checkpoints:
         """Steps of the checkpoints, ascending; that of one that is still being written comes last."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
+    def save(self, step: int, state: State, record: Mapping[str, Any]) -> None:
         """Starts writing; returns as soon as the state has been copied to the host.
 
         Raises:
             CheckpointError: this or the one before could not be written.
+            PassingFault: because storage did not answer; so too of the other methods.
         """
         if step in self._manager.all_steps():
             return
         versions = {name: metadata.version(name) for name in _PACKAGES}
-        record = {**record, "step": step, "versions": versions, "checksums": checksums(state)}
+        sums = {"checksum": IN_ORDER, "checksums": checksums(state)}
+        record = {**record, "step": step, "versions": versions, **sums}
         record["checksums"]["record"] = _record_checksum(record)
         with self._writing():
             self._check_space(state)
@@ -120,8 +137,8 @@ class Checkpoints:
             self._verify(step, record, {"record": _record_checksum(record)})
         return record
 
-    def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state, straight into the shards that `abstract` asks for.
+    def restore(self, step: int, abstract: S) -> S:
+        """The state, of the same kind, straight into the shards that `abstract` asks for.
 
         Raises:
             CheckpointError: it is damaged.
@@ -136,8 +153,9 @@ class Checkpoints:
                     record=ocp.args.JsonRestore(),
                 ),
             )
-            state = TrainState(params=items.params, ema=items.ema, **items.progress)
-            self._verify(step, items.record, checksums(state) | {"record": _record_checksum(items.record)})
+            state = abstract._replace(params=items.params, ema=items.ema, **items.progress)
+            found = checksums(state, _version(items.record))
+            self._verify(step, items.record, found | {"record": _record_checksum(items.record)})
         return state
 
     def weights(self, step: int, abstract: Params, *, ema: bool = True) -> Params:
@@ -150,7 +168,7 @@ class Checkpoints:
         with self._reading(step):
             arguments = {item: ocp.args.StandardRestore(jax.tree.map(_on_host, abstract))}
             items = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore(), **arguments))
-            self._verify(step, items.record, {item: _digest(items[item])})
+            self._verify(step, items.record, {item: digest(items[item], _version(items.record))})
         return items[item]
 
     def _verify(self, step: int, record: Mapping[str, Any], found: Mapping[str, str]) -> None:
@@ -168,7 +186,7 @@ class Checkpoints:
         finished = ocp.utils.checkpoint_steps(self._absolute)
         return f"the last good one is of step {max(finished)}" if finished else "there is none yet"
 
-    def _check_space(self, state: TrainState) -> None:
+    def _check_space(self, state: State) -> None:
         """Refuses to begin what cannot be finished: it would end in pages of what the library says about it."""
         if not isinstance(self.folder, Path):  # a bucket is never full
             return
@@ -178,10 +196,15 @@ class Checkpoints:
             raise OSError(f"it needs {needed / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free")
 
 
-def checksums(state: TrainState) -> dict[str, str]:
+def checksums(state: State, version: int = IN_ORDER) -> dict[str, str]:
     """A hash of the bits of each part of a state, the same on every mesh."""
     parts = {"params": state.params, "ema": state.ema, "progress": _progress(state)}
-    return {name: _digest(part) for name, part in parts.items()}
+    return {name: digest(part, version) for name, part in parts.items()}
+
+
+def _version(record: Mapping[str, Any]) -> int:
+    """Of the checksums: those of the first checkpoints do not say."""
+    return record.get("checksum", PLAIN)
 
 
 def _record_checksum(record: Mapping[str, Any]) -> str:
@@ -190,24 +213,8 @@ def _record_checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _progress(state: TrainState) -> dict[str, Any]:
+def _progress(state: State) -> dict[str, Any]:
     return {name: value for name, value in state._asdict().items() if name not in ("params", "ema")}
-
-
-def _digest(tree: Any) -> str:
-    leaves = jax.tree.leaves(tree)
-    sums = np.asarray(_bit_sums(leaves)) if isinstance(leaves[0], jax.Array) else np.array(list(map(_host_sum, leaves)))
-    return hashlib.sha256(np.ascontiguousarray(sums, np.uint32)).hexdigest()[:16]
-
-
-@jax.jit
-def _bit_sums(leaves: list[jax.Array]) -> jax.Array:
-    """Of each array the bits of its elements as whole numbers, summed modulo 2^32: exact in any order."""
-    return jnp.stack([jax.lax.bitcast_convert_type(leaf, jnp.uint32).sum(dtype=jnp.uint32) for leaf in leaves])
-
-
-def _host_sum(leaf: np.ndarray) -> int:
-    return int(np.ascontiguousarray(leaf).view(np.uint32).sum(dtype=np.uint32))
 
 
 def _on_host(leaf: Any) -> np.ndarray:
@@ -215,7 +222,7 @@ def _on_host(leaf: Any) -> np.ndarray:
 
 
 class _one_line:
-    """Turns whatever a library raises inside into a `CheckpointError` of one line."""
+    """Turns whatever a library raises inside into a `CheckpointError` or a `PassingFault` of one line."""
 
     def __init__(self, message: Callable[[], str]):
         self._message = message
@@ -224,13 +231,13 @@ class _one_line:
         pass
 
     def __exit__(self, kind, error, trace) -> None:
-        if isinstance(error, Exception) and not isinstance(error, CheckpointError):
-            raise CheckpointError(f"{self._message()}: {_reason(error)}") from error
+        if isinstance(error, Exception) and not isinstance(error, CheckpointError | PassingFault):
+            kind = PassingFault if is_passing(error) else CheckpointError
+            raise kind(f"{self._message()}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:
     """What began it, in a few words."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:140]} ... {text[-140:]}"  # where it was, and what
+    return in_one_line(error, 285)

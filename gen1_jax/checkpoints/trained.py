@@ -1,0 +1,161 @@
+"""A training workdir as a model: the EMA weights of its last checkpoint, the frozen networks of what it began from."""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen1_jax.checkpoints.workdir import is_workdir
+from gen1_jax.data.storage import folder, is_remote
+from gen1_jax.errors import UserError
+from gen1_jax.models.module import Params, abstract_parameters
+from gen1_jax.pretrained.family import SIZES, Gen1Config
+from gen1_jax.pretrained.folder import ModelFolder, ModelSource, open_model
+from gen1_jax.pretrained.tensors import FolderError
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+
+
+class TrainedModel:
+    """The model that a workdir has come to; see `ModelSource`.
+
+    The frozen networks are those of what the run began from, which may itself be a workdir that has gone on since: a
+    warning says so.
+
+    Args:
+        workdir: of `gen1 train`.
+        ema: the running mean of the weights, or the weights themselves.
+
+    Raises:
+        FolderError: there is no checkpoint yet, or what the run began from is not where it was.
+        CheckpointError: the last one is damaged.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], *, ema: bool = True):
+        self.path, self._ema = folder(workdir), ema
+        with self._checkpoints() as checkpoints:
+            if not checkpoints.steps:
+                raise FolderError(f"{workdir} has no finished checkpoint yet")
+            self.step = checkpoints.steps[-1]
+            self.record = checkpoints.record(self.step)
+        self.name = f"{self.path.resolve().name} at step {self.step}"
+        self.component: str = self.record["config"]["component"]
+        self.config = Gen1Config.from_dict(self.record["model"])
+        self.base = self._open_base()
+
+    def _open_base(self) -> ModelSource:
+        began = Origin.from_record(self.record)
+        if not began.exists():
+            raise FolderError(
+                f"{self.path}: was trained on {began.place}, which is not there any more, and takes its frozen "
+                f"networks from it: move it back"
+            )
+        base = open_trained(began.place)
+        if isinstance(base, TrainedModel) and began.step not in (None, base.step):
+            warnings.warn(
+                f"{self.path} was trained on {began.place} at step {began.step}, whose {base.component} is at step "
+                f"{base.step} now",
+                stacklevel=4,
+            )
+        return base
+
+    @property
+    def warning(self) -> str | None:
+        """What the frozen networks warn of."""
+        return self.base.warning and f"{self.name} has a trained {self.component}; as to the rest, {self.base.warning}"
+
+    def parameters(self, component: str) -> Params:
+        """The weights of one network, on the host."""
+        if component != self.component:
+            return self.base.parameters(component)
+        abstract = abstract_parameters(self.config.build(component, np.float32))
+        with self._checkpoints() as checkpoints:
+            return checkpoints.weights(self.step, abstract, ema=self._ema)
+
+    def stored(self, component: str) -> Params:
+        """The same; those of the trained network are on the host."""
+        return self.parameters(component) if component == self.component else self.base.stored(component)
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer of the text tower."""
+        return self.base.tokenizer()
+
+    def _checkpoints(self):
+        from gen1_jax.checkpoints.store import Checkpoints  # its library takes seconds to import
+
+        return Checkpoints(self.path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run began from, as its checkpoints record it.
+
+    Attributes:
+        place: the model as the recipe names it; a folder or an address by its absolute path.
+        step: that a workdir had come to; None for other models, and in checkpoints that do not say.
+        frozen: checksums of the frozen networks that have been used, cast to the dtype of the computation.
+    """
+
+    place: str
+    step: int | None = None
+    frozen: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: str, source: ModelSource) -> "Origin":
+        """That of a run which begins now from `source`, which the recipe calls `model`."""
+        is_folder = isinstance(source, TrainedModel | ModelFolder) and source.path == Path(model)
+        place = os.path.abspath(model) if is_folder and not is_remote(model) else model
+        return cls(place=place, step=source.step if isinstance(source, TrainedModel) else None)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Origin":
+        """That of a checkpoint; the first ones hold the model's name alone."""
+        return cls(**record["origin"]) if "origin" in record else cls(place=record["config"]["model"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    def exists(self) -> bool:
+        """Whether it is still there."""
+        return self.place in SIZES or is_remote(self.place) or os.path.isdir(self.place)
+
+    def with_frozen(self, component: str, checksum: str, now: ModelSource) -> "Origin":
+        """With the checksum of a frozen network that is used from now on.
+
+        Args:
+            component: the network.
+            checksum: of its weights as the run computes with them.
+            now: where they come from.
+
+        Raises:
+            UserError: the run has used another; names what the run began from, and what is there now.
+        """
+        if self.frozen.get(component, checksum) != checksum:
+            then = self.place if self.step is None else f"{self.place} at step {self.step}"
+            raise UserError(
+                f"this run began with the {component} of {then}, and that of {now.name} is another: put it back, or "
+                f"begin another workdir"
+            )
+        return dataclasses.replace(self, frozen={**self.frozen, component: checksum})
+
+
+def open_trained(name_or_folder: str | os.PathLike[str], *, ema: bool = True) -> ModelSource:
+    """A training workdir (its EMA weights, or the raw ones), a model folder, or a model by its name.
+
+    Raises:
+        FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
+    """
+    return TrainedModel(name_or_folder, ema=ema) if is_workdir(name_or_folder) else open_model(name_or_folder)
+
+
+def with_latent_scale(config: Gen1Config, metrics: Mapping[str, Any]) -> Gen1Config:
+    """The family with the scale that gives latents of a newly trained autoencoder unit variance."""
+    if not metrics.get("latent_std"):
+        return config
+    return dataclasses.replace(
+        config, vae=dataclasses.replace(config.vae, scaling_factor=1 / float(metrics["latent_std"]))
+    )

@@ -1,0 +1,119 @@
+"""Fixed edits, sampled as training goes on: what the EMA weights make of one clip, and how that measures."""
+
+import gc
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, resize, to_uint8
+from gen1_jax.errors import UserError
+from gen1_jax.evaluation.consistency import frame_consistency, prompt_consistency
+from gen1_jax.media import open_video, read_image, side_by_side
+from gen1_jax.models.module import Params, cast_kernels
+from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.training.config import PreviewConfig
+from gen1_jax.training.preview import Shown
+
+_DEMO = Path(__file__).parents[1] / "assets" / "demo.mp4"
+
+
+class EditPreview:
+    """The edits of a `PreviewConfig`, on one device of the first process: a `training.preview.Preview`.
+
+    The clip is read at once, so that a run which cannot be previewed does not begin. All networks are loaded anew for
+    each preview and let go after it; what is compiled comes from JAX's cache.
+
+    Args:
+        config: what to edit, and how.
+        source: gives the frozen networks.
+        dtype: of the computation.
+
+    Raises:
+        UserError: the video or the picture cannot be read (`MediaError`), or prompts for a model without a prior.
+    """
+
+    def __init__(self, config: PreviewConfig, source: ModelSource, dtype: str):
+        self.config, self._source, self._dtype = config, source, jnp.dtype(dtype)
+        if config.image is None and source.config.prior is None:
+            raise UserError(
+                f"preview: {source.name} has no prior, so it takes no prompt: name a picture, preview.image"
+            )
+        self._picture = None if config.image is None else read_image(config.image)
+        with open_video(config.video or _DEMO, frames=config.frames) as reader:
+            size = source.config.working_size(reader.info.height, reader.info.width)
+            self._frames = np.stack([resize(frame.rgb, size) for frame in reader])
+            self._rate = reader.info.frame_rate
+
+    def __call__(self, step: int, ema: Params, *, structure: bool) -> Shown | None:
+        """The clip, its structure and each edit side by side; measures are means over the edits."""
+        mesh = jax.tree.leaves(ema)[0].sharding.mesh
+        gather = jax.jit(cast_kernels, static_argnums=1, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        weights = jax.tree.map(lambda x: x.addressable_data(0), gather(ema, self._dtype))
+        if jax.process_index():
+            return None
+        try:
+            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees_structure=structure)
+            return self._show(pipeline)
+        finally:
+            del pipeline, weights
+            gc.collect()  # a sampler and what it compiles hold each other, and with them the networks
+
+    def _show(self, pipeline: "_Pipeline") -> Shown:
+        depth = pipeline.structure(self._frames, 0)
+        contents = self.config.asked if self._picture is None else (None,)
+        edits = [self._edit(pipeline, depth, prompt) for prompt in contents]
+        measures: dict[str, list[float]] = {}
+        for prompt, edit in zip(contents, edits, strict=True):
+            embeddings = np.asarray(pipeline.clip.encode_image(pipeline.clip.preprocess(edit)))
+            measures.setdefault("preview/frame_consistency", []).append(frame_consistency(embeddings))
+            if prompt is not None:
+                ids, _ = pipeline.tokenizer([prompt])
+                text = np.asarray(pipeline.clip.encode_text(ids))[0]
+                measures.setdefault("preview/prompt_consistency", []).append(prompt_consistency(embeddings, text))
+        maps = np.repeat(to_uint8(depth)[..., None], 3, axis=-1)
+        return Shown(
+            frames=np.stack([side_by_side(views) for views in zip(self._frames, maps, *edits, strict=True)]),
+            frame_rate=self._rate,
+            measures={name: float(np.mean(values)) for name, values in measures.items()},
+        )
+
+    def _edit(self, pipeline: "_Pipeline", depth: np.ndarray, prompt: str | None) -> np.ndarray:
+        settings = EditSettings(
+            guidance_scale=self.config.guidance_scale,
+            temporal_guidance_scale=self.config.temporal_guidance_scale,
+            num_inference_steps=self.config.num_inference_steps,
+        ).of(pipeline.config)
+        content = pipeline.encode_content(prompt, self._picture, settings.seed)
+        return np.stack(list(pipeline.decode(pipeline.sample(content, depth, settings))))
+
+
+class _Pipeline(Gen1Pipeline):
+    """A pipeline that can be made blind to structure, as training makes the U-Net: its latents are zeros."""
+
+    def __init__(self, source: ModelSource, dtype: jnp.dtype, *, sees_structure: bool):
+        super().__init__(source, dtype)
+        self._sees_structure = sees_structure
+
+    def encode_structure(self, structure, progress=None):
+        latents = super().encode_structure(structure, progress)
+        return latents if self._sees_structure else jnp.zeros_like(latents)
+
+
+class _WithUNet:
+    """A model whose U-Net's weights are at hand."""
+
+    warning = None
+
+    def __init__(self, source: ModelSource, unet: Params):
+        self.config, self.name, self._source, self._unet = source.config, source.name, source, unet
+
+    def parameters(self, component: str) -> Params:
+        return self._unet if component == "unet" else self._source.parameters(component)
+
+    stored = parameters
+
+    def tokenizer(self):
+        return self._source.tokenizer()
