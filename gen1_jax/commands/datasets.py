@@ -145,11 +145,12 @@ def run_data(args: argparse.Namespace) -> Result:
 
 
 def _data_config(args: argparse.Namespace):
-    from gen1_jax.data.config import DataConfig, load_config
+    from gen1_jax.data.config import DataConfig
+    from gen1_jax.data.config_file import read_data
     from gen1_jax.data.prepare_geometry import parse_bucket
 
     if args.config:
-        return load_config(args.config)
+        return read_data(args.config)
     if not (args.video or args.image):
         raise UserError("name sources, --video DIR or --image DIR, or a --config FILE")
     buckets = [parse_bucket(text.strip()) for text in args.buckets.split(",")]

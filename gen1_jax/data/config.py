@@ -1,10 +1,7 @@
 """What a stream of batches is made of: plain frozen dataclasses, so that a config file can name every part."""
 
 import dataclasses
-import os
-import runpy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import dacite
@@ -187,20 +184,3 @@ def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
         return dacite.from_dict(cls, values, _READING)
     except (dacite.DaciteError, TypeError) as error:
         raise UserError(str(error)) from None
-
-
-def load_config(path: str | os.PathLike[str]) -> DataConfig:
-    """The data of a configuration file: `get_config().data` of the Python file at `path`, run as it is.
-
-    Raises:
-        ValueError: no such file, no `get_config`, or values that are not of a `DataConfig`.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    config = runpy.run_path(os.fspath(path))
-    if "get_config" not in config:
-        raise UserError(f"{path}: has no function get_config")
-    made = config["get_config"]()
-    if "data" not in made:
-        raise UserError(f"{path}: its configuration has no `data`")
-    return DataConfig.from_dict(made["data"].to_dict())

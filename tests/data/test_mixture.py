@@ -2,6 +2,7 @@ import dataclasses
 import logging
 import sys
 from collections import Counter
+from pathlib import Path
 
 import grain
 import jax
@@ -12,9 +13,12 @@ from latent_sets import make_latents
 from small_sets import damage, make_set
 
 from gen1_jax.data.batch import Batch
-from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig, load_config
+from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig
+from gen1_jax.data.config_file import read_data
 from gen1_jax.data.dataset import RecordError
 from gen1_jax.data.mixture import Mixture, Schedule
+from gen1_jax.errors import UserError
+from gen1_jax.training.recipe import read_recipe
 
 COUNT = 16
 BUCKETS = ((32, 48), (48, 32))
@@ -273,9 +277,17 @@ def test_configuration_files(tmp_path, clips, mixed):
         "    return ml_collections.ConfigDict({'data': {'video': video, 'image_probability': 0, 'seed': 3}})\n"
     )
     stream = StreamConfig(sources=(SourceConfig(path="clips"),), buckets=((16, 16),), frames=4, batch_size=2)
-    assert load_config(file) == DataConfig(video=stream, image_probability=0.0, seed=3)
-    with pytest.raises(ValueError, match="no such file"):
-        load_config(tmp_path / "none.py")
+    assert read_data(file) == DataConfig(video=stream, image_probability=0.0, seed=3)
+    with pytest.raises(UserError, match=r"none\.py: no such file"):
+        read_data(tmp_path / "none.py")
+    nano = Path(__file__).parents[2] / "configs" / "nano.py"  # "FILE:TEXT", as `gen1 train` takes it
+    assert read_data(f"{nano}:again") == read_recipe(f"{nano}:again").data != read_recipe(nano).data
+    file.write_text("def get_config():\n    return {'data': 1 / 0}\n")
+    with pytest.raises(UserError, match=r"config\.py: division by zero"):
+        read_data(file)
+    file.write_text("import ml_collections\ndef get_config():\n    return ml_collections.ConfigDict({'dada': {}})\n")
+    with pytest.raises(UserError, match=r"config\.py: its configuration has no `data`"):
+        read_data(file)
     with pytest.raises(ValueError, match="vidoe"):
         DataConfig.from_dict({"vidoe": {}})
     with pytest.raises(ValueError, match="batch_size"):
