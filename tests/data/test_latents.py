@@ -14,6 +14,7 @@ from gen1_jax.data.dataset import RecordError, open_dataset
 from gen1_jax.data.latents import LatentSource, made_structure, structure_contract, write_latents
 from gen1_jax.data.mixture import Mixture
 from gen1_jax.data.sources import open_source
+from gen1_jax.errors import UserError
 
 COUNT = 16
 
@@ -151,6 +152,13 @@ def test_an_interrupted_shard_leaves_neither_latents_nor_structure(tmp_path):
     with pytest.raises(ValueError, match="has 3 levels, not 8"):
         short = {**latent_record(0), "structure": {"depth": latent_record(0)["structure"]["depth"][:3]}}
         write_latents(tmp_path / "short", examples=lambda shard: [short], **settings)
+
+
+def test_a_set_of_before_is_read_but_not_written_on(tmp_path):
+    make_set_of_before(tmp_path, 3)
+    with pytest.raises(UserError, match="made with another features; choose another folder"):
+        make_latents(tmp_path, 3)
+    assert len(open_source(str(tmp_path))) == 3
 
 
 def test_contracts_of_before_are_those_of_today(tmp_path):
