@@ -3,7 +3,7 @@
 import argparse
 
 from gen1_jax.commands.common import command, report, reporting
-from gen1_jax.commands.datasets import add_data_arguments, add_render_arguments, run_data, run_render
+from gen1_jax.commands.datasets import add_data_arguments, add_render_arguments, kinds_of, run_data, run_render
 
 
 def add_render(commands) -> None:
@@ -44,6 +44,7 @@ def add_precompute(commands) -> None:
     parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the new data set; run again to go on with it")
     parser.add_argument("--size", metavar="WxH", help="of the pictures encoded (their shape, the model's size)")
+    parser.add_argument("--structure", default="depth", metavar="KIND,...", help="kinds of structure (depth)")
     parser.add_argument(
         "--depth", default="model", help="the model's, or that of the record, if it is synthetic (model)"
     )
@@ -65,7 +66,14 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
     from gen1_jax.data.processes import ProgressLine, run_job
 
     height, width = parse_bucket(args.size) if args.size else (None, None)
-    recipe = PrecomputeRecipe(data=args.data, split=args.split, height=height, width=width, depth=args.depth)
+    recipe = PrecomputeRecipe(
+        data=args.data,
+        split=args.split,
+        height=height,
+        width=width,
+        structure=kinds_of(args.structure),
+        depth=args.depth,
+    )
     model = open_trained(args.model)
     if model.warning:
         warnings.warn(model.warning, stacklevel=1)

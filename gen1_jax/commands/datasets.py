@@ -117,7 +117,8 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--batch-size", type=int, default=8, metavar="N", help="clips of a batch (8)")
     what.add_argument("--image-batch-size", type=int, default=64, metavar="N", help="images of a batch (64)")
     what.add_argument("--image-probability", type=float, metavar="P", help="of a batch of images (0.125)")
-    what.add_argument("--inputs", default="pixels", help="pixels, depth (and pixels) or latents (pixels)")
+    what.add_argument("--inputs", default="pixels", help="pixels, depth or maps (and pixels), or latents (pixels)")
+    what.add_argument("--structure", default="depth", metavar="KIND,...", help="of maps and latents (depth)")
     what.add_argument("--on-error", default="raise", help="raise or skip (raise)")
     what.add_argument("--workers", type=int, default=0, metavar="N", help="loading processes (0)")
     what.add_argument("--threads", type=int, default=2, metavar="N", help="of each process (2)")
@@ -144,11 +145,12 @@ def run_data(args: argparse.Namespace) -> Result:
 
 
 def _data_config(args: argparse.Namespace):
-    from gen1_jax.data.config import DataConfig, load_config
+    from gen1_jax.data.config import DataConfig
+    from gen1_jax.data.config_file import read_data
     from gen1_jax.data.prepare_geometry import parse_bucket
 
     if args.config:
-        return load_config(args.config)
+        return read_data(args.config)
     if not (args.video or args.image):
         raise UserError("name sources, --video DIR or --image DIR, or a --config FILE")
     buckets = [parse_bucket(text.strip()) for text in args.buckets.split(",")]
@@ -163,6 +165,12 @@ def _data_config(args: argparse.Namespace):
             "video": stream(args.video, args.batch_size, args.frames),
             "image": stream(args.image, args.image_batch_size, 1),
             "image_probability": probability if args.image_probability is None else args.image_probability,
+            "structure": kinds_of(args.structure),
             **{name: getattr(args, name) for name in ("inputs", "on_error", "workers", "threads")},
         }
     )
+
+
+def kinds_of(text: str) -> tuple[str, ...]:
+    """Names of kinds of structure, as `--structure` has them; they are checked where they are used."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

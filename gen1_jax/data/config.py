@@ -1,16 +1,13 @@
 """What a stream of batches is made of: plain frozen dataclasses, so that a config file can name every part."""
 
 import dataclasses
-import os
-import runpy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import dacite
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 
 Kind = Literal["image", "video"]
 KINDS: tuple[Kind, Kind] = ("image", "video")
@@ -19,7 +16,7 @@ Bucket = tuple[int, int]
 
 T = TypeVar("T")
 
-Inputs = Literal["pixels", "depth", "latents"]
+Inputs = Literal["pixels", "depth", "maps", "latents"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,9 @@ class DataConfig:
         structure_levels: t_s of an example is drawn uniformly from the first to the last, both included.
         seed: of everything random.
         inputs: what batches hold: "pixels"; "depth", pixels and the depth that every record must have (synthetic
-            clips do); "latents", what `gen1 precompute` wrote.
+            clips do); "maps", pixels and the maps of each kind of `structure` that every record must have;
+            "latents", what `gen1 precompute` wrote, with the latents of each kind of `structure`.
+        structure: kinds of structure, by name.
         flip_probability: that an example is mirrored, its structure with it; latents never are.
         random_crop: whether the part of a picture outside the bucket is cut off at random or evenly.
         caption_bytes: room for a caption, in bytes of UTF-8; longer ones are cut.
@@ -100,6 +99,7 @@ class DataConfig:
     structure_levels: tuple[int, int] = (0, 0)
     seed: int = 0
     inputs: Inputs = "pixels"
+    structure: tuple[str, ...] = ("depth",)
     flip_probability: float = 0.5
     random_crop: bool = True
     caption_bytes: int = 256
@@ -110,6 +110,7 @@ class DataConfig:
     prefetch: int = 2
 
     def __post_init__(self):
+        check_kinds(self.structure)
         low, high = self.structure_levels
         in_order = 0 <= low <= high <= MAX_STRUCTURE_LEVEL
         checks = {
@@ -134,6 +135,11 @@ class DataConfig:
         probabilities = {"image": self.image_probability, "video": 1 - self.image_probability}
         return {kind: getattr(self, kind) for kind in KINDS if probabilities[kind] > 0}
 
+    @property
+    def map_kinds(self) -> tuple[str, ...]:
+        """Kinds of structure whose maps batches hold, as they are recorded."""
+        return {"depth": ("depth",), "maps": self.structure}.get(self.inputs, ())
+
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values."""
         return dataclasses.asdict(self)
@@ -148,15 +154,28 @@ class DataConfig:
         return from_plain(cls, values)
 
 
+def check_kinds(names: tuple[str, ...]) -> None:
+    """Raises a ValueError for kinds of structure that there are not, or that are named twice."""
+    for name in names:
+        structure_kind(name)
+    if len(set(names)) < len(names):
+        raise UserError(f"structure names a kind twice: {', '.join(names)}")
+
+
 _READING = dacite.Config(
     strict=True,
     cast=[tuple],
-    type_hooks={float: float, SourceConfig: lambda value: {"path": value} if isinstance(value, str) else value},
+    type_hooks={
+        float: float,
+        SourceConfig: lambda value: {"path": value} if isinstance(value, str) else value,
+        tuple[str, ...]: lambda value: (value,) if isinstance(value, str) else value,
+    },
 )
 
 
 def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
-    """A configuration from nested plain values: whole numbers may stand for floats, a path alone for a source.
+    """A configuration from nested plain values: whole numbers may stand for floats, a path alone for a source, a name
+    alone for a tuple of names.
 
     Raises:
         ValueError: an unknown field, or a value of the wrong type or out of range, by name.
@@ -165,20 +184,3 @@ def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
         return dacite.from_dict(cls, values, _READING)
     except (dacite.DaciteError, TypeError) as error:
         raise UserError(str(error)) from None
-
-
-def load_config(path: str | os.PathLike[str]) -> DataConfig:
-    """The data of a configuration file: `get_config().data` of the Python file at `path`, run as it is.
-
-    Raises:
-        ValueError: no such file, no `get_config`, or values that are not of a `DataConfig`.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    config = runpy.run_path(os.fspath(path))
-    if "get_config" not in config:
-        raise UserError(f"{path}: has no function get_config")
-    made = config["get_config"]()
-    if "data" not in made:
-        raise UserError(f"{path}: its configuration has no `data`")
-    return DataConfig.from_dict(made["data"].to_dict())

@@ -5,6 +5,7 @@ examples(1) ──► NAME-SPLIT.array_record-00001-of-00008 ─┼─► featur
    ...          (each written beside its place, renamed) │    (when a split is whole)
 recipe_SPLIT.json: what it is made from ────────────────┤
 sizes_SPLIT/: height and width of every record ─────────┘
+structure_SPLIT/: of precomputed latents, see latents.py
 
 Written to a folder; read from a folder or from gs://.
 """
@@ -31,6 +32,7 @@ from tensorflow_datasets.core import example_serializer, file_adapters, naming
 
 from gen1_jax.data.storage import Folder, folder, local_folder
 from gen1_jax.errors import UserError
+from gen1_jax.files import replacing, write_text
 
 Example = dict[str, Any]
 Features = Mapping[str, Any]
@@ -128,7 +130,7 @@ def write_dataset(
     for written, shard in enumerate(missing):
         if progress:
             progress(len(mine) - len(missing) + written, len(mine))
-        count += _write_shard(_shard_path(directory, recipe, shard), schema, examples(shard))
+        count += _write_shard(shard_path(directory, recipe, shard), schema, examples(shard))
     if progress:
         progress(len(mine), len(mine))
     complete = _is_complete(directory, recipe)
@@ -155,7 +157,7 @@ def missing_shards(
     """The shards that `write_dataset` would write, in order; `examples` is called with these."""
     recipe = {"name": name, "split": split, "num_shards": num_shards}
     mine = range(process_index, num_shards, process_count)
-    return [shard for shard in mine if not _shard_path(local_folder(directory), recipe, shard).exists()]
+    return [shard for shard in mine if not shard_path(local_folder(directory), recipe, shard).exists()]
 
 
 def read_recipe(directory: str | os.PathLike[str], split: str) -> dict[str, Any]:
@@ -168,18 +170,24 @@ def read_recipe(directory: str | os.PathLike[str], split: str) -> dict[str, Any]
 
 
 class RecordSource:
-    """Random access to the records of one split; made by `open_dataset`, safe to pickle and to share by threads."""
+    """Random access to the records of one split; made by `open_dataset`, safe to pickle and to share by threads.
+
+    Attributes:
+        directory, split: as they were given.
+        features: the schema of a record.
+        parts: the shards, or parts of shards, in order, as TFDS's `FileInstruction`.
+    """
 
     def __init__(self, directory: str, split: str) -> None:
         builder = _builder(directory, split)
         self.directory, self.split = directory, split
         self.features: tfds.features.FeaturesDict = builder.info.features
         try:
-            self._parts = [part for part in builder.info.splits[split].file_instructions if part.take]
+            self.parts = [part for part in builder.info.splits[split].file_instructions if part.take]
         except (KeyError, ValueError) as error:
             raise UserError(f"{directory}: has no split {split!r} ({error})") from None
-        self._ends = list(itertools.accumulate(part.take for part in self._parts))
-        self._records = ArrayRecordDataSource(self._parts) if self._parts else None
+        self._ends = list(itertools.accumulate(part.take for part in self.parts))
+        self._records = ArrayRecordDataSource(self.parts) if self.parts else None
         self._texts = {key for key, feature in self.features.items() if isinstance(feature, tfds.features.Text)}
 
     def __len__(self) -> int:
@@ -204,19 +212,19 @@ class RecordSource:
 
     def sizes(self) -> Int[np.ndarray, "n 2"] | None:
         """Height and width of every record, in pixels; None if the records do not say."""
-        files = [_sizes_path(folder(part.filename)) for part in self._parts]
+        files = [_sizes_path(folder(part.filename)) for part in self.parts]
         if not all(file.exists() for file in files):
             return None
         sizes = [np.load(io.BytesIO(file.read_bytes())) for file in files]
-        parts = [all_of[part.skip :][: part.take] for all_of, part in zip(sizes, self._parts, strict=True)]
+        parts = [all_of[part.skip :][: part.take] for all_of, part in zip(sizes, self.parts, strict=True)]
         return np.concatenate([np.zeros((0, 2), np.int32), *parts])
 
     def locate(self, index: int) -> str:
         """Where a record is, for messages: "FILE: record 3 (index 103 of split 'train')"."""
         part = bisect.bisect_right(self._ends, index)
         before = self._ends[part - 1] if part else 0
-        within = index - before + self._parts[part].skip
-        return f"{self._parts[part].filename}: record {within} (index {index} of split {self.split!r})"
+        within = index - before + self.parts[part].skip
+        return f"{self.parts[part].filename}: record {within} (index {index} of split {self.split!r})"
 
     def __repr__(self) -> str:
         return f"RecordSource({self.directory!r}, {self.split!r})"  # stable: Grain compares it when it resumes
@@ -239,7 +247,7 @@ def _builder(directory: str, split: str) -> tfds.core.DatasetBuilder:
     if recipe.exists():
         made = json.loads(recipe.read_text())
         there = {file.name for file in folder(directory).iterdir()}  # one request to a bucket, not one a shard
-        shards = sum(_shard_path(recipe.parent, made, shard).name in there for shard in range(made["num_shards"]))
+        shards = sum(shard_path(recipe.parent, made, shard).name in there for shard in range(made["num_shards"]))
         if shards < made["num_shards"]:
             raise UserError(
                 f"{directory}: split {split!r} has {shards} of {made['num_shards']} shards; run its command to the end"
@@ -253,10 +261,9 @@ def _builder(directory: str, split: str) -> tfds.core.DatasetBuilder:
 
 def _write_shard(path: Path, schema: tfds.features.FeaturesDict, examples: Iterable[Example]) -> int:
     serializer = example_serializer.ExampleSerializer(schema.get_serialized_info())
-    part = path.with_name(f".{path.name}.part")  # one process writes a shard, so a leftover is simply written over
     sizes = []
-    try:
-        with contextlib.closing(ArrayRecordWriter(str(part), _WRITER_OPTIONS)) as writer:
+    with replacing(path, alone=True) as part:
+        with record_writer(part) as writer:
             for example in examples:
                 encoded = serializer.get_tf_example(schema.encode_example(example))
                 writer.write(encoded.SerializeToString(deterministic=True))  # maps have no order of their own
@@ -264,10 +271,12 @@ def _write_shard(path: Path, schema: tfds.features.FeaturesDict, examples: Itera
         if schema.keys() >= {"height", "width"}:
             _sizes_path(path).parent.mkdir(exist_ok=True)
             np.save(_sizes_path(path), np.array(sizes, np.int32).reshape(-1, 2))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return len(sizes)
+
+
+def record_writer(path: Path) -> contextlib.closing:
+    """A writer of array_record, as a context manager; `write` takes bytes."""
+    return contextlib.closing(ArrayRecordWriter(str(path), _WRITER_OPTIONS))
 
 
 def _claim(directory: Path, recipe: dict[str, Any]) -> None:
@@ -275,9 +284,7 @@ def _claim(directory: Path, recipe: dict[str, Any]) -> None:
     recipe = json.loads(json.dumps(recipe))
     path = _recipe_path(directory, recipe["split"])
     if not path.exists():
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n")
-        part.replace(path)
+        write_text(path, json.dumps(recipe, indent=1, sort_keys=True) + "\n")
     for other in _recipes(directory):
         same_split = other["split"] == recipe["split"]
         for key in recipe if same_split else ("name", "features"):
@@ -332,7 +339,7 @@ def _dataset_info(
     )
     splits = []
     for recipe in recipes:
-        paths = [_shard_path(directory, recipe, shard) for shard in range(recipe["num_shards"])]
+        paths = [shard_path(directory, recipe, shard) for shard in range(recipe["num_shards"])]
         splits.append(
             tfds.core.SplitInfo(
                 name=recipe["split"],
@@ -355,18 +362,29 @@ def count_records(path: Path) -> int:
 
 
 def _is_complete(directory: Path, recipe: dict[str, Any]) -> bool:
-    return all(_shard_path(directory, recipe, shard).exists() for shard in range(recipe["num_shards"]))
+    return all(shard_path(directory, recipe, shard).exists() for shard in range(recipe["num_shards"]))
 
 
-def _shard_path(directory: Folder, recipe: dict[str, Any], shard: int) -> Folder:
+def shard_path(directory: Folder, recipe: Mapping[str, Any], shard: int) -> Folder:
+    """The file of a shard, by the recipe's name, split and num_shards."""
     name = f"{recipe['name']}-{recipe['split']}.array_record-{shard:05d}-of-{recipe['num_shards']:05d}"
     return directory / name
 
 
 def _sizes_path(shard: Folder) -> Folder:
-    """NAME-SPLIT.array_record-00000-of-00008 ──► sizes_SPLIT/00000-of-00008.npy."""
+    return beside_shard(shard, "sizes", "{}.npy")
+
+
+def beside_shard(shard: Folder, what: str, name: str) -> Folder:
+    """What else is known of a shard: NAME-SPLIT.array_record-00000-of-00008 ──► WHAT_SPLIT/NAME.
+
+    Args:
+        shard: the file with its records.
+        what: names the folder.
+        name: of the file in it, braces where "00000-of-00008" stands.
+    """
     split, numbers = re.fullmatch(r".*-(\w+)\.array_record-(.*)", shard.name).groups()
-    return shard.parent / f"sizes_{split}" / f"{numbers}.npy"
+    return shard.parent / f"{what}_{split}" / name.format(numbers)
 
 
 def _recipe_path(directory: Folder, split: str) -> Folder:

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from gen1_jax.data.batch import encode_caption
-from gen1_jax.data.codec import VideoFile, cover_size, inverse_depth
+from gen1_jax.data.codec import VideoFile, cover_size, recorded_maps
 from gen1_jax.data.config import Bucket, Inputs
 from gen1_jax.data.dataset import Example, RecordError
 from gen1_jax.data.sources import Source
@@ -48,6 +48,10 @@ class Window(NamedTuple):
         rows, columns = self.crop
         return frames[:, rows, columns]
 
+    def of_maps(self, maps: Float32[np.ndarray, "T H W k"]) -> Float32[np.ndarray, "t h w k"]:
+        """Maps of the whole clip to what the window shows of them."""
+        return np.stack([self.cut(self.fit(maps[..., channel])) for channel in range(maps.shape[-1])], axis=-1)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadExample(grain.transforms.RandomMap):
@@ -61,6 +65,9 @@ class LoadExample(grain.transforms.RandomMap):
         frames: of an example.
         stride: from frame to frame.
         inputs: see `DataConfig`, and so the rest.
+        map_kinds: see there.
+        structure: kinds.
+        structure_levels: the first and the last t_s.
         flip_probability: of mirroring.
         random_crop: or central.
         caption_bytes: length of the caption.
@@ -74,6 +81,8 @@ class LoadExample(grain.transforms.RandomMap):
     frames: int
     stride: int
     inputs: Inputs
+    map_kinds: tuple[str, ...]
+    structure: tuple[str, ...]
     structure_levels: tuple[int, int]
     flip_probability: float
     random_crop: bool
@@ -105,16 +114,16 @@ class LoadExample(grain.transforms.RandomMap):
     def _load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         times = [time.perf_counter()]
         record = self.source[index]
-        times.append(time.perf_counter())
         if self.inputs == "latents":
-            arrays = self._latents(record, rng)
-            times.append(time.perf_counter())
+            arrays = self._latents(record, rng)  # which reads the structure of the t_s that it draws
+            times += [time.perf_counter()] * 2  # there is nothing to decode
         else:
+            times.append(time.perf_counter())
             frames, window = self._pictures(record, rng)
             times.append(time.perf_counter())
             arrays = {"pixels": window.cut(frames)}
-            if self.inputs == "depth":
-                arrays["depth"] = window.cut(window.fit(_depth(record)))
+            if self.map_kinds:
+                arrays["maps"] = {kind: window.of_maps(recorded_maps(record, kind)) for kind in self.map_kinds}
             arrays |= self._choices(rng)
         arrays |= {
             "caption": encode_caption(record.get("caption", ""), self.caption_bytes),
@@ -178,9 +187,10 @@ class LoadExample(grain.transforms.RandomMap):
         start = int(rng.integers(frames - span + 1))
         chosen = slice(start, start + span, self.stride)
         choices = self._choices(rng)
+        level = int(choices["structure_level"])
         return {
             "moments": record["moments"][chosen],
-            "structure": record["structure"][choices["structure_level"]][chosen],
+            "structure": {kind: record["structure"][kind][level][chosen] for kind in self.structure},
             "content": record["content"][chosen][choices["content_index"]],
             **choices,
         }
@@ -196,15 +206,6 @@ def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarra
         return image
     with Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) as opened:
         return decode_image("it", opened, DEFAULT_LIMITS)
-
-
-def _depth(record: Example) -> Float32[np.ndarray, "t h w"]:
-    if "depth" not in record:
-        raise UserError("it has no depth, which inputs='depth' asks for")
-    if isinstance(record["depth"], np.ndarray):
-        return record["depth"]
-    shape = record["frames"], record["height"], record["width"]
-    return inverse_depth(record["depth"], shape, record["depth_range"])
 
 
 def _scale(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from gen1_jax.data.codec import VideoFile, inverse_depth
+from gen1_jax.data.codec import VideoFile, recorded_maps
 from gen1_jax.data.config import Inputs
 from gen1_jax.data.dataset import Example
+from gen1_jax.data.latents import Levels
 from gen1_jax.data.sources import Source
 
-_LATENTS = ("moments", "structure", "content")
+_LATENTS = ("moments", "content")
 _ABOUT = ("caption", "frames", "height", "width")
 
 
@@ -20,10 +21,14 @@ class InMemory:
     Args:
         source: where examples come from.
         inputs: what is wanted of them; nothing else is kept. See `DataConfig`.
+        map_kinds: see there.
+        structure: kinds.
     """
 
-    def __init__(self, source: Source, inputs: Inputs) -> None:
-        self._source, self._inputs = source, inputs
+    def __init__(
+        self, source: Source, inputs: Inputs, map_kinds: tuple[str, ...] = (), structure: tuple[str, ...] = ("depth",)
+    ) -> None:
+        self._source, self._inputs, self._map_kinds, self._structure = source, inputs, map_kinds, structure
         self._kept: dict[int, Example] = {}
 
     def __len__(self) -> int:
@@ -51,7 +56,9 @@ class InMemory:
     def _decoded(self, record: Example) -> Example:
         kept = {key: record[key] for key in _ABOUT if key in record}
         if self._inputs == "latents":
-            return kept | {key: record[key] for key in _LATENTS if key in record}
+            kept |= {key: record[key] for key in _LATENTS if key in record}
+            levels = record.get("structure", {})
+            return kept | {"structure": {kind: _KeptLevels(levels[kind]) for kind in self._structure if kind in levels}}
         if "image" in record:
             return kept | {"image": record["image"]}
         video = record["video"]
@@ -59,6 +66,17 @@ class InMemory:
             with VideoFile(video) as file:
                 video = file.window(0, record.get("frames") or file.frames, 1)
         kept["video"] = video
-        if self._inputs == "depth" and "depth" in record:
-            kept["depth"] = inverse_depth(record["depth"], video.shape[:3], record["depth_range"])
-        return kept
+        return kept | {kind: recorded_maps(record, kind) for kind in self._map_kinds if kind in record}
+
+
+class _KeptLevels:
+    """`Levels` that are read once each, when they are first asked for."""
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = levels
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, level: int) -> np.ndarray:
+        if level not in self._kept:
+            self._kept[level] = self._levels[level]
+        return self._kept[level]

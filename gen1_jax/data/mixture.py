@@ -7,6 +7,7 @@ A pipeline is an endless shuffled list of examples with random access, and the s
 hosts never disagree, and resuming is exact: with other workers, and on another number of processes too.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,6 +27,8 @@ from jaxtyping import Int
 
 from gen1_jax.data.batch import Batch, collate
 from gen1_jax.data.config import KINDS, Bucket, DataConfig, Kind, StreamConfig
+from gen1_jax.data.dataset import RecordError
+from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.loading import STEPS, LoadExample
 from gen1_jax.data.memory import InMemory
 from gen1_jax.data.sources import Source, open_source
@@ -111,6 +114,8 @@ class Mixture:
                 raise UserError(f"{kind}: {self._process_count} processes cannot share batches of {stream.batch_size}")
             for bucket, members in _shares(stream, opened).items():
                 shares[kind, bucket] = members
+            if config.inputs == "latents" and config.structure:
+                _compare_windows(stream, opened)
             if not any(shares[kind, bucket] for bucket in stream.buckets):
                 raise UserError(f"{kind}: the sources have no examples")
         self._fingerprint = _fingerprint(config, shares)
@@ -193,7 +198,7 @@ class BatchIterator(grain.DatasetIterator):
         self.start_prefetch()
         loaded = next(self._loader)
         kind, bucket, _ = self._mixture.draw(self._step)
-        batch = Batch(**{key: _own(value) for key, value in loaded["arrays"].items()}, kind=kind, bucket=bucket)
+        batch = Batch(**jax.tree.map(_own, loaded["arrays"]), kind=kind, bucket=bucket)
         self._step += 1
         self._count(batch, loaded, time.perf_counter() - start)
         return batch
@@ -271,6 +276,8 @@ def _pipeline(config: DataConfig, kind: Kind, bucket: Bucket, members: Sequence[
             frames=stream.frames,
             stride=share.stride,
             inputs=config.inputs,
+            map_kinds=config.map_kinds,
+            structure=config.structure,
             structure_levels=config.structure_levels,
             flip_probability=config.flip_probability,
             random_crop=config.random_crop,
@@ -311,7 +318,28 @@ def _permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
 
 def _open(config: DataConfig, path: str, split: str) -> Source:
     source = open_source(path, split)
-    return InMemory(source, config.inputs) if config.in_memory else source
+    if config.inputs == "latents" and isinstance(source, LatentSource):
+        source.require(config.structure)
+    return InMemory(source, config.inputs, config.map_kinds, config.structure) if config.in_memory else source
+
+
+def _compare_windows(stream: StreamConfig, opened: Callable[[str, str], Source]) -> None:
+    """Says where the structure of a window was normalised over more frames than the window has.
+
+    An image of a clip always was: precomputed latents are of clips.
+    """
+    for settings in stream.sources:
+        source = opened(settings.path, settings.split)
+        with contextlib.suppress(RecordError):  # a damaged record is told of, or skipped, when it is drawn
+            stored = len(source[0].get("moments", ())) if len(source) else 0
+            if stored > stream.frames > 1:
+                _log.warning(
+                    "%s: structure was normalised over clips of %d frames, and examples have %d; precompute clips of "
+                    "as many frames as examples have, so that training sees what an edit sees",
+                    settings.path,
+                    stored,
+                    stream.frames,
+                )
 
 
 def _shares(stream: StreamConfig, opened: Callable[[str, str], Source]) -> dict[Bucket, list[_Share]]:
@@ -352,6 +380,8 @@ def _fingerprint(config: DataConfig, shares: Mapping[tuple[Kind, Bucket], Sequen
     """Of all that a batch depends on, and nothing else: not of where the data lie, nor of workers."""
     ignored = ("in_memory", "workers", "threads", "prefetch", "on_error")
     values = {name: value for name, value in config.to_dict().items() if name not in ignored}
+    if values["structure"] == ("depth",):
+        del values["structure"]  # as it was before there were other kinds: streams of then go on
     for kind in KINDS:
         values[kind]["sources"] = [source["stride"] for source in values[kind]["sources"]]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())

@@ -1,8 +1,11 @@
 """`gen1 precompute`: clips to what training needs of them, once: latents, structure at every t_s, CLIP embeddings.
 
-record ──► frames ──┬─► autoencoder ──────────────────────────────► moments    (T, h, w, 2 c)
-                    ├─► depth ──► normalise ──► blur t_s ──► encode ► structure  (8, T, h, w, c)
-                    └─► CLIP ─────────────────────────────────────► content    (T, d)
+record ──► frames ──┬─► autoencoder ───────────────────────────────────────────► moments    (T, h, w, 2 c)
+                    ├─► maps of each kind ──► normalise ──► degrade by t_s ──► encode ► structure  (8, T, h, w, c)
+                    └─► CLIP ──────────────────────────────────────────────────► content    (T, d)
+
+Maps are normalised over the clip that is stored, and stay so in every window that training draws of it: let clips
+have the frames of an example, as `gen1 prepare` and `gen1 render` cut them.
 """
 
 import collections
@@ -11,57 +14,33 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-import tensorflow_datasets as tfds
-from einops import rearrange
+from einops import rearrange, repeat
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, UInt8
 
-from gen1_jax.data.codec import VideoFile, cover_size, inverse_depth
-from gen1_jax.data.dataset import (
-    CLIP_FEATURES,
-    Example,
-    Features,
-    RecordSource,
-    WriteSummary,
-    missing_shards,
-    open_dataset,
-    read_recipe,
-    write_dataset,
-)
+from gen1_jax.data.codec import VideoFile, cover_size, recorded_maps
+from gen1_jax.data.config import check_kinds
+from gen1_jax.data.dataset import Example, RecordSource, WriteSummary, missing_shards, open_dataset, read_recipe
+from gen1_jax.data.latents import DATASET_NAME, LEVELS, made_structure, structure_contract, write_latents
 from gen1_jax.data.processes import map_ahead
 from gen1_jax.errors import UserError
-from gen1_jax.models.module import Bound, cast_kernels, flatten
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
+from gen1_jax.models.module import Bound, Params, cast_kernels, flatten
+from gen1_jax.models.pictures import pixels_to_images
+from gen1_jax.models.structure import EncodeImages, StructureKind, structure_kind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.folder import ModelSource
 
-DATASET_NAME = "latent_clips"
-_ENCODERS = ("vae", "clip", "depth")
+_ENCODERS = ("vae", "clip")  # and the parts of the model that kinds of structure need
 _DECODES = {"vae": ("decoder", "post_quant_conv")}  # what latents do not depend on
 _AT_ONCE = {"cpu": (1, 8)}  # clips in a batch, pictures in the autoencoder; on accelerators more
-_LEVELS = MAX_STRUCTURE_LEVEL + 1
-
-
-def _latents(*shape: int | None, doc: str) -> tfds.features.Tensor:
-    return tfds.features.Tensor(shape=shape, dtype=ml_dtypes.bfloat16, encoding="bytes", doc=doc)
-
-
-LATENT_FEATURES: Features = {
-    **{name: feature for name, feature in CLIP_FEATURES.items() if name != "video"},
-    "moments": _latents(None, None, None, None, doc="mean and log variance of the autoencoder, unscaled: T h w 2c"),
-    "structure": _latents(_LEVELS, None, None, None, None, doc="scaled latents of the depth at each t_s: 8 T h w c"),
-    "content": _latents(None, None, doc="CLIP image embedding of each frame, not normalised: T d"),
-}
-"""What a record of precomputed latents has; `height` and `width` are those of the pictures that were encoded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +53,7 @@ class PrecomputeRecipe:
         height: of the pictures that are encoded, scaled and cropped; None for the clip's own shape at about the
             model's number of pixels.
         width: see height; both or neither.
+        structure: kinds of structure, by name.
         depth: "model", the model's own depth network, as an edit sees it; or "record", the depth that synthetic
             clips carry.
         clips_per_shard: clips in one file, the grain of resuming.
@@ -83,36 +63,49 @@ class PrecomputeRecipe:
     split: str = "train"
     height: int | None = None
     width: int | None = None
+    structure: tuple[str, ...] = ("depth",)
     depth: Literal["model", "record"] = "model"
     clips_per_shard: int = 64
 
     def __post_init__(self):
         if (self.height is None) != (self.width is None):
             raise UserError("give both of height and width, or neither")
+        check_kinds(self.structure)
         if self.depth not in ("model", "record"):
             raise UserError(f"depth is {self.depth!r}, not model or record")
+        if self.depth == "record" and "depth" not in self.structure:
+            raise UserError(f"depth is 'record', but structure is {', '.join(self.structure) or 'none'}")
         if self.clips_per_shard < 1 or (self.height is not None and min(self.height, self.width) < 8):
             raise UserError(f"{self.width}x{self.height}, {self.clips_per_shard} clips a shard: too small")
 
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Kinds whose maps the records have; those of the others are estimated."""
+        return ("depth",) if self.depth == "record" else ()
+
+    def contracts(self) -> dict[str, dict[str, Any]]:
+        """How the maps of each kind come about."""
+        return {k: structure_contract(k, "record" if k in self.recorded else "model") for k in self.structure}
+
     def info(self, source: RecordSource, model: ModelSource) -> dict[str, Any]:
-        """What the data set's recipe says: where the latents come from, and the contract of their depth."""
+        """What the data set's recipe says of where the latents come from."""
         return {
             "description": "latents of clips, precomputed by gen1 precompute",
             "data": {"recipe": _recipe_of(self.data, self.split), "clips": len(source), "split": self.split},
             "size": [self.height, self.width],
-            "model": encoder_fingerprints(model),
-            "depth": depth_contract(self.depth),
+            "model": encoder_fingerprints(model, self.structure),
         }
 
 
-def depth_contract(source: str = "model") -> dict[str, str]:
-    """How depth became structure: data made in one way does not fit a model trained in another."""
-    return {"source": source, "polarity": "near is large", "normalisation": "clip minimum and maximum to [-1, 1]"}
-
-
-def encoder_fingerprints(model: ModelSource) -> dict[str, str]:
+def encoder_fingerprints(model: ModelSource, structure: Iterable[str] = ("depth",)) -> dict[str, str]:
     """Hashes of the networks that latents depend on; a decoder may be trained further, and they stay what they are."""
-    return {component: fingerprint(model, component, _DECODES.get(component, ())) for component in _ENCODERS}
+    return {part: fingerprint(model, part, _DECODES.get(part, ())) for part in _parts(structure)}
+
+
+def _parts(structure: Iterable[str]) -> tuple[str, ...]:
+    """Parts of the model that encode clips and structure of these kinds."""
+    of_structure = [part for kind in structure if (part := structure_kind(kind).part) is not None]
+    return tuple(dict.fromkeys((*_ENCODERS, *of_structure)))
 
 
 def fingerprint(model: ModelSource, component: str, without: Sequence[str] = ()) -> str:
@@ -125,22 +118,24 @@ def fingerprint(model: ModelSource, component: str, without: Sequence[str] = ())
 
 
 def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSource) -> None:
-    """Refuse latents that another model or another depth contract made.
+    """Refuse latents that another model or another contract of structure made.
 
     Raises:
         ValueError: naming what differs.
     """
     info = read_recipe(directory, split)
-    made, ours = info.get("model", {}), encoder_fingerprints(model)
-    for component in _ENCODERS:
+    structure = made_structure(info)
+    made, ours = info.get("model", {}), encoder_fingerprints(model, structure)
+    for component in ours:
         if made.get(component) != ours[component]:
             raise UserError(
                 f"{directory}: its latents were made by another {component} ({made.get(component)}) than that of"
                 f" {model.name} ({ours[component]}); run gen1 precompute with this model"
             )
-    expected = depth_contract(info.get("depth", {}).get("source", "model"))
-    if info.get("depth") != expected:
-        raise UserError(f"{directory}: its depth is {info.get('depth')}, not {expected}; run gen1 precompute again")
+    for kind, contract in structure.items():
+        expected = structure_contract(kind, contract.get("source", "model"))
+        if contract != expected:
+            raise UserError(f"{directory}: its {kind} is {contract}, not {expected}; run gen1 precompute again")
 
 
 def precompute_dataset(
@@ -170,7 +165,7 @@ def precompute_dataset(
     source = open_dataset(recipe.data, recipe.split)
     if "video" not in source.features:
         raise UserError(f"{recipe.data}: its records have no video; name a data set of gen1 prepare or gen1 render")
-    if recipe.depth == "record" and "depth" not in source.features:
+    if "depth" in recipe.recorded and "depth" not in source.features:
         raise UserError(f"{recipe.data}: its records have no depth; use --depth model")
     encoder = _Encoder(model, recipe, dtype)
     shards = max(1, -(-len(source) // recipe.clips_per_shard))
@@ -188,13 +183,12 @@ def precompute_dataset(
             if progress is not None:
                 progress(done * example["frames"], total * example["frames"])
 
-    return write_dataset(
+    return write_latents(
         directory,
-        name=DATASET_NAME,
         split=recipe.split,
-        features=LATENT_FEATURES,
         num_shards=shards,
         examples=examples,
+        structure=recipe.contracts(),
         process_index=process_index,
         process_count=process_count,
         info=recipe.info(source, model),
@@ -202,7 +196,7 @@ def precompute_dataset(
 
 
 class _Encoder:
-    """The three networks on every device of this process; batches of clips of one shape go to the devices in turn."""
+    """The networks on every device of this process; batches of clips of one shape go to the devices in turn."""
 
     def __init__(self, model: ModelSource, recipe: PrecomputeRecipe, dtype: DTypeLike | None):
         backend = jax.default_backend()
@@ -210,8 +204,9 @@ class _Encoder:
         self._config, self._recipe = model.config, recipe
         self._clips_at_once, self._frames_at_once = _AT_ONCE.get(backend, (16, 128))
         vae = AutoencoderKL(model.config.vae, dtype=dtype, frames_per_chunk=self._frames_at_once)
-        self._networks = {"vae": vae, **{c: model.config.build(c, dtype) for c in _ENCODERS if c != "vae"}}
-        self._weights = {c: cast_kernels(model.parameters(c), dtype) for c in _ENCODERS}
+        parts = _parts(kind for kind in recipe.structure if kind not in recipe.recorded)
+        self._networks = {part: vae if part == "vae" else model.config.build(part, dtype) for part in parts}
+        self._weights = {part: cast_kernels(model.parameters(part), dtype) for part in parts}
         self._jitted = jax.jit(self._encode)
 
     @cached_property
@@ -219,7 +214,7 @@ class _Encoder:
         return [(device, jax.device_put(self._weights, device)) for device in jax.local_devices()]
 
     def encode_all(self, records: Iterator[Example]) -> Iterator[Example]:
-        """Examples of `LATENT_FEATURES`, in order; a batch for each device is under way at once, and one ahead."""
+        """Examples for `write_latents`, in order; a batch for each device is under way at once, and one ahead."""
         under_way: collections.deque = collections.deque()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ready = map_ahead(pool, self._prepare, records, ahead=4 * self._clips_at_once)
@@ -232,7 +227,7 @@ class _Encoder:
                 yield from _finish(*under_way.popleft())
 
     def _prepare(self, record: Example) -> "_Prepared":
-        """Frames and, if the record's own is wanted, depth, scaled to cover the size and cut evenly."""
+        """Frames, and the maps that the record is to give, scaled to cover the size and cut evenly."""
         with VideoFile(record["video"]) as video:
             count = int(record["frames"])
             size = (self._recipe.height, self._recipe.width)
@@ -240,41 +235,47 @@ class _Encoder:
                 size = self._config.working_size(video.height, video.width)
             cover = cover_size(video.height, video.width, size)
             frames = _centre(video.window(0, count, 1, cover), size)
+        maps = {kind: _covering(recorded_maps(record, kind), cover, size) for kind in self._recipe.recorded}
         common = {**_common(record), "height": frames.shape[1], "width": frames.shape[2]}
-        if self._recipe.depth == "model":
-            return _Prepared(common, frames, None)
-        depth = inverse_depth(record["depth"], (count, record["height"], record["width"]), record["depth_range"])
-        depth = np.asarray(jax.image.resize(depth, (count, *cover), "linear"))
-        return _Prepared(common, frames, _centre(depth, size))
+        return _Prepared(common, frames, maps)
 
-    def _stack(self, batch: list["_Prepared"]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Frames and depth, filled up to the number of clips for which there is a program."""
+    def _stack(self, batch: list["_Prepared"]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Frames and maps, filled up to the number of clips for which there is a program."""
         padded = batch + batch[-1:] * (self._clips_at_once - len(batch))
-        depth = None if batch[0].depth is None else np.stack([clip.depth for clip in padded])
-        return np.stack([clip.frames for clip in padded]), depth
+        maps = {kind: np.stack([clip.maps[kind] for clip in padded]) for kind in batch[0].maps}
+        return np.stack([clip.frames for clip in padded]), maps
 
-    def _encode(self, weights, frames, depth) -> dict[str, Array]:
-        """(N, T, h, w, 3) uint8 to the three arrays; one jitted function a shape."""
-        vae, clip, estimator = (Bound(self._networks[c], weights[c]) for c in _ENCODERS)
+    def _encode(
+        self, weights: dict[str, Params], frames: UInt8[Array, "n t h w 3"], maps: dict[str, Float[Array, "n t h w k"]]
+    ) -> dict[str, Any]:
+        """The arrays of an example, each with n clips; one jitted function a shape."""
+        networks = {part: Bound(module, weights[part]) for part, module in self._networks.items()}
+        vae, clip = networks["vae"], networks["clip"]
+        by_clip = partial(rearrange, pattern="(n t) ... -> n t ...", n=len(frames))
         pictures = rearrange(frames, "n t ... -> (n t) ...")
-        images = pictures.astype(jnp.float32) / 127.5 - 1
-        posterior = vae.apply(weights["vae"], images, method="encode")
-        if depth is None:
-            at_once = self._frames_at_once // 2
-            estimate = estimator.apply(weights["depth"], images, method="estimate", frames_per_chunk=at_once)
-            depth = rearrange(estimate, "(n t) ... -> n t ...", n=len(frames))
-        by_clip = {
-            "moments": jnp.concatenate([posterior.mean, posterior.log_variance], axis=-1),
-            "content": clip.apply(weights["clip"], clip.module.preprocess(pictures), method="encode_image"),
+        posterior = vae.encode(pixels_to_images(pictures))
+        structure = {}
+        for kind in map(structure_kind, self._recipe.structure):
+            found = maps.get(kind.name)
+            if found is None:
+                found = by_clip(kind.estimate(pictures, networks, self._frames_at_once // 2))
+            structure[kind.name] = _at_each_level(kind, found, vae.images_to_latents)
+        arrays = {
+            "moments": by_clip(jnp.concatenate([posterior.mean, posterior.log_variance], axis=-1)),
+            "content": by_clip(clip.encode_image(clip.module.preprocess(pictures))),
+            "structure": structure,
         }
-        by_clip = {name: rearrange(x, "(n t) ... -> n t ...", n=len(frames)) for name, x in by_clip.items()}
-        structure = vae.apply(weights["vae"], self._structure(depth), method="images_to_latents")
-        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), by_clip | {"structure": structure})
+        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), arrays)
 
-    def _structure(self, depth: Float[Array, "n t h w"]) -> Float[Array, "n 8 t h w 3"]:
-        levels = jnp.arange(_LEVELS)
-        of_clip = lambda clip: structure_images(jnp.broadcast_to(clip, (_LEVELS, *clip.shape)), levels)
-        return jax.vmap(of_clip)(normalise_depth(depth))
+
+def _at_each_level(
+    kind: StructureKind, maps: Float[Array, "n t H W k"], encode_images: EncodeImages
+) -> Float[Array, "n 8 t h w c"]:
+    """Latents of maps as they were estimated, at every t_s."""
+    degraded = kind.degrade(
+        repeat(kind.normalise(maps), "n ... -> (n l) ...", l=LEVELS), jnp.tile(jnp.arange(LEVELS), len(maps))
+    )
+    return rearrange(kind.encode(degraded, encode_images), "(n l) ... -> n l ...", l=LEVELS)
 
 
 class _Prepared(NamedTuple):
@@ -282,7 +283,7 @@ class _Prepared(NamedTuple):
 
     common: Example
     frames: UInt8[np.ndarray, "t h w 3"]
-    depth: Float32[np.ndarray, "t h w"] | None
+    maps: dict[str, Float32[np.ndarray, "t h w k"]]
 
 
 def _of_one_shape(clips: Iterator[_Prepared], count: int) -> Iterator[list[_Prepared]]:
@@ -296,10 +297,17 @@ def _common(record: Example) -> Example:
     return {name: record[name] for name in ("id", "caption", "frame_rate", "source", "frames")}
 
 
-def _finish(batch: list[_Prepared], arrays: dict[str, Array]) -> Iterator[Example]:
+def _finish(batch: list[_Prepared], arrays: dict[str, Any]) -> Iterator[Example]:
     host = jax.device_get(arrays)
     for index, clip in enumerate(batch):
-        yield {**clip.common, **{name: value[index] for name, value in host.items()}}
+        yield {**clip.common, **jax.tree.map(lambda x: x[index], host)}  # noqa: B023
+
+
+def _covering(
+    maps: Float32[np.ndarray, "t h w k"], cover: tuple[int, int], size: tuple[int, int]
+) -> Float32[np.ndarray, "t i j k"]:
+    scaled = jax.image.resize(maps, (len(maps), *cover, maps.shape[-1]), "linear")
+    return _centre(np.asarray(scaled), size)
 
 
 def _centre(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

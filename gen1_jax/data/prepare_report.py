@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from gen1_jax.data.prepare_listing import VideoEntry
 from gen1_jax.data.prepare_spool import Outcome
+from gen1_jax.files import write_text
 
 QUARANTINE = "quarantine.jsonl"
 
@@ -112,6 +112,4 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    part.replace(path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -33,6 +33,7 @@ from gen1_jax.data.prepare_spool import (
 )
 from gen1_jax.data.storage import local_folder
 from gen1_jax.errors import UserError
+from gen1_jax.files import write_text
 from gen1_jax.media.errors import shown
 
 Progress = Callable[[int, int], None]
@@ -169,9 +170,7 @@ def _claim(spool: Path, recipe: dict[str, Any]) -> None:
         _check_same(spool.parent, spool.name.removeprefix(".prepare_"), json.loads(path.read_text()), recipe)
     else:
         spool.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(recipe))
-        part.replace(path)
+        write_text(path, json.dumps(recipe))
 
 
 def _check_same(out: Path, split: str, made: dict[str, Any], recipe: dict[str, Any]) -> None:

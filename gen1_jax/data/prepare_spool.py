@@ -6,7 +6,6 @@ it was at, and several processes or machines that share the folder can fill it.
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from gen1_jax.data.prepare import PreparedClip, PreparedVideo, PrepareOptions, prepare_video
 from gen1_jax.data.prepare_geometry import bucket_name
+from gen1_jax.files import replacing
 from gen1_jax.media.errors import AnyPath, shown
 
 PrepareFunction = Callable[[AnyPath, PrepareOptions], PreparedVideo]
@@ -93,14 +93,11 @@ def read_clips(folder: Path, index: int) -> Iterator[PreparedClip]:
 
 
 def _save(folder: Path, index: int, outcome: Outcome, clips: tuple[PreparedClip, ...]) -> None:
-    path = _path(folder, index)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with replacing(_path(folder, index)) as part, part.open("wb") as file:
         head = {"outcome": dataclasses.asdict(outcome), "clips": [_describe(clip) for clip in clips]}
         file.write(json.dumps(head).encode() + b"\n")
         for clip in clips:
             file.write(clip.video)
-    part.replace(path)
 
 
 def _describe(clip: PreparedClip) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Where examples come from: random access to clips and pictures, whatever keeps them.
 
-"tfds:NAME", DIR of a data set ──► RecordSource, TfdsSource ─┐
-*.array_record of media files ───► MediaRecords ─────────────┼─► {"video" | "image" | latents, "caption", "depth", ...}
-folders, patterns ───────────────► MediaFiles ───────────────┘
+"tfds:NAME", DIR of a data set ──► RecordSource, LatentSource, TfdsSource ─┐
+*.array_record of media files ───► MediaRecords ───────────────────────────┼─► {"video" | "image" | "moments", ...}
+folders, patterns ───────────────► MediaFiles ─────────────────────────────┘
 """
 
 import bisect
@@ -21,6 +21,7 @@ from PIL import Image
 
 from gen1_jax.data.codec import VideoFile
 from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
+from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.errors import UserError
 from gen1_jax.media.images import READABLE_SUFFIXES
@@ -38,8 +39,9 @@ class Source(Protocol):
     An example is a dict with one of
         "video"    the bytes of a video file, its Path, or uint8 (T, H, W, 3)
         "image"    the bytes of a picture file, its Path, or uint8 (H, W) or (H, W, 1 | 3 | 4)
-        "moments"  latents of a clip, see `gen1_jax.data.batch`
-    and, where there is one, a "caption"; records may have more, see `CLIP_FEATURES`.
+        "moments"  latents of a clip, with "content" and "structure", see `LatentSource`
+    and, where there is one, a "caption"; records may have more, see `CLIP_FEATURES`, and maps by the name of their kind
+    of structure, see `codec.recorded_maps`.
     """
 
     def __len__(self) -> int: ...
@@ -65,7 +67,9 @@ def open_source(path: str, split: str = "train") -> Source:
         return TfdsSource(path, split)
     if any((folder(path) / name).exists() for name in ("dataset_info.json", f"recipe_{split}.json")):
         records = open_dataset(path, split)
-        return records if records.features.keys() & {"video", "moments"} else TfdsSource(path, split)
+        if "moments" in records.features:
+            return LatentSource(records)
+        return records if "video" in records.features else TfdsSource(path, split)
     if is_remote(path):
         raise UserError(f"{path}: no data set there; videos, pictures and lone array_record files lie in a folder")
     files = _files(path)

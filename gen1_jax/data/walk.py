@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
 from gen1_jax.data.batch import Batch
@@ -76,7 +76,7 @@ def render_walk(summary: dict[str, Any]) -> str:
 
 
 def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:
-    """A batch to look at: an example a row, its frames, its depth if it has one, and its caption; content is framed.
+    """A batch to look at: an example a row, its frames, its maps if it has any, and its caption; content is framed.
 
     Raises:
         ValueError: the batch has latents, no pixels.
@@ -88,8 +88,8 @@ def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:
         frames = [np.array(frame) for frame in batch.pixels[row]]
         frames[batch.content_index[row]] = _framed(frames[batch.content_index[row]])
         strips.append(_strip(frames))
-        if batch.depth is not None:
-            strips.append(_strip([np.repeat(grey[..., None], 3, -1) for grey in _greys(batch.depth[row])]))
+        for maps in batch.maps.values():
+            strips.append(_strip([np.broadcast_to(grey, (*grey.shape[:2], 3)) for grey in _greys(maps[row])]))
         strips.append(_text(batch.captions[row] or "(no caption)", strips[-1].shape[1]))
     return np.concatenate(strips)
 
@@ -101,9 +101,10 @@ def _framed(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     return framed
 
 
-def _greys(depth: np.ndarray) -> UInt8[np.ndarray, "t h w"]:
-    low, high = depth.min(), depth.max()
-    return ((depth - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+def _greys(maps: Float32[np.ndarray, "t h w k"]) -> UInt8[np.ndarray, "t h w k"]:
+    """From the least to the largest value of the clip, whatever the maps are of."""
+    low, high = maps.min(), maps.max()
+    return ((maps - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
 
 
 def _strip(frames: list[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:

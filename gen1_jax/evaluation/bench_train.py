@@ -118,7 +118,7 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
 
     return Batch(
         moments=noise(frames, height, width, 2 * channels),
-        structure=noise(frames, height, width, channels),
+        structure={"depth": noise(frames, height, width, channels)},
         content=noise(config.unet.cross_attention_dim),
         structure_level=rng.integers(0, MAX_STRUCTURE_LEVEL + 1, batch_size, np.int32),
         content_index=np.zeros(batch_size, np.int32),

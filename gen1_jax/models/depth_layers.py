@@ -5,33 +5,14 @@ Architecture: "Vision Transformers for Dense Prediction", https://arxiv.org/abs/
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
 from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, Conv, Linear, parameter
+from gen1_jax.models.resampling import bilinear_matrix
 
 _HEAD_CHANNELS = 32
-
-
-def bilinear_matrix(source: int, target: int, *, align_corners: bool) -> Float[np.ndarray, "target source"]:
-    """The matrix that resamples `source` values along an axis to `target`; each row sums to one.
-
-    Torch's convention: with `align_corners` the first and last samples coincide, without it the borders of the
-    pixels do. Never antialiased.
-    """
-    index = np.arange(target)
-    if align_corners:
-        position = index * ((source - 1) / max(target - 1, 1))
-    else:
-        position = np.clip((index + 0.5) * (source / target) - 0.5, 0, source - 1)
-    low = np.minimum(position.astype(int), source - 1)
-    fraction = position - low
-    matrix = np.zeros((target, source), np.float32)
-    matrix[index, low] = 1 - fraction
-    matrix[index, np.minimum(low + 1, source - 1)] += fraction
-    return matrix
 
 
 def resize_bilinear(

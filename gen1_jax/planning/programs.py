@@ -25,6 +25,7 @@ from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
 from gen1_jax.models.partition import partitioned
+from gen1_jax.models.structure import structure_kind
 from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
@@ -267,12 +268,15 @@ class Programs:
             clip = (frames, *self._latent_size(shape.bucket))
             arrays |= dict(
                 moments=_full((size, *clip, 2 * channels), ml_dtypes.bfloat16),
-                structure=_full((size, *clip, channels), ml_dtypes.bfloat16),
+                structure={k: _full((size, *clip, channels), ml_dtypes.bfloat16) for k in data.structure},
                 content=_full((size, self.family.clip.projection_dim), ml_dtypes.bfloat16),
             )
         else:
             arrays["pixels"] = _full((size, frames, *shape.bucket, 3), np.uint8)
-            arrays["depth"] = _full((size, frames, *shape.bucket), np.float32) if data.inputs == "depth" else None
+            arrays["maps"] = {
+                kind: _full((size, frames, *shape.bucket, structure_kind(kind).channels), np.float32)
+                for kind in data.map_kinds
+            }
         caption = _full((size, data.caption_bytes), np.uint8)
         record = _full((size, 2), np.int32)
         return Batch(**arrays, caption=caption, record=record, kind=shape.kind, bucket=shape.bucket)

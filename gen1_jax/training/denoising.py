@@ -40,11 +40,13 @@ NOISE_BINS = 4
 _FIELDS: dict[InputKind, tuple[str, ...]] = {
     "pixels": ("pixels", "content_index"),
     "depth": ("pixels", "content_index"),
+    "maps": ("pixels", "content_index"),
     "latents": ("moments", "content"),
 }
 _OF_STRUCTURE: dict[InputKind, tuple[str, ...]] = {
     "pixels": ("structure_level",),
     "depth": ("depth", "structure_level"),
+    "maps": ("depth", "structure_level"),
     "latents": ("structure", "structure_level"),
 }
 
@@ -128,7 +130,7 @@ class DenoisingObjective:
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
         names = _FIELDS[self._inputs] + (_OF_STRUCTURE[self._inputs] if self.structure else ())
-        arrays = {name: getattr(batch, name) for name in names}
+        arrays = {n: batch.structure.get("depth") if n == "structure" else getattr(batch, n) for n in names}
         if missing := [name for name, array in arrays.items() if array is None]:
             raise UserError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)

@@ -1,6 +1,5 @@
 """Recipes: read from a file with overrides from the command line, compared when a run is taken up again."""
 
-import contextlib
 import dataclasses
 import os
 import typing
@@ -11,8 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
-from gen1_jax.errors import UserError
-from gen1_jax.pretrained.tensors import one_line
+from gen1_jax.data.config_file import naming, read_values
 from gen1_jax.training.config import TrainConfig
 
 _MAY_DIFFER = (
@@ -40,40 +38,17 @@ def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Raises:
         ValueError: no such file, an error in it, an unknown field, or a value of the wrong type or out of range.
     """
-    if not os.path.isfile(os.fspath(path).split(".py:")[0].removesuffix(".py") + ".py"):
-        raise UserError(f"{path}: no such file; a recipe is a Python file, see configs/")
-    values = flags.FlagValues()
-    with _naming(path):
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
-        values(["gen1", f"--config={path}"])
-        config = TrainConfig.from_dict(values.config.to_dict())
+    values = read_values(path)
+    with naming(path):
+        config = TrainConfig.from_dict(values)
     if not overrides:
         return config
     values = flags.FlagValues()
-    with _naming(" ".join(overrides)):
+    with naming(" ".join(overrides)):
         full = _with_types(TrainConfig, config.to_dict())
         config_flags.DEFINE_config_dict("config", full, flag_values=values, sys_argv=["gen1", *overrides])
         values(["gen1", *overrides])
         return TrainConfig.from_dict(_plain(values.config))
-
-
-@contextlib.contextmanager
-def _naming(what: object) -> Iterator[None]:
-    try:
-        yield
-    except KeyError as error:
-        raise UserError(f"{what}: there is no field {' '.join(str(error.args[0]).split())}") from None
-    except Exception as error:  # the file may raise anything
-        _, traceback, rest = str(error).partition("Traceback (most recent call last):")  # ml_collections quotes it
-        told = _end_of(rest) if traceback else one_line(error)
-        raise UserError(f"{what}: {told or type(error).__name__}") from None
-
-
-def _end_of(traceback: str) -> str:
-    """What was raised, and where."""
-    lines = [line.strip() for line in traceback.strip().splitlines()]
-    places = [line for line in lines if line.startswith("File ")]
-    return f"{lines[-1]} ({places[-1]})" if places else lines[-1]
 
 
 def _with_types(hint: Any, value: Any) -> Any:

@@ -19,13 +19,15 @@ def loader(source, **settings):
         "frames": 3,
         "stride": 1,
         "inputs": "pixels",
+        "structure": ("depth",),
         "structure_levels": (0, 7),
         "flip_probability": 0.0,
         "random_crop": True,
         "caption_bytes": 64,
         "skip_errors": False,
     }
-    return LoadExample(source=source, **{**defaults, **settings})
+    settings = {**defaults, **settings}
+    return LoadExample(source=source, map_kinds={"depth": ("depth",)}.get(settings["inputs"], ()), **settings)
 
 
 def load(source, seed=0, element=0, **settings):
@@ -73,7 +75,7 @@ def test_flipping_and_cropping_move_depth_and_pixels_alike(bucket):
     orientations = set()
     for seed in range(8):
         example = load(source, seed, bucket=bucket, inputs="depth", flip_probability=0.5)
-        blue, depth = example["pixels"][..., 2].astype(float), example["depth"]
+        blue, depth = example["pixels"][..., 2].astype(float), example["maps"]["depth"][..., 0]
         assert blue.shape == depth.shape == (3, *bucket) and depth.dtype == np.float32
         assert np.abs((blue - 20) / 210 - (depth - 0.1) / 0.9).max() < 0.06
         orientations.add(bool(blue[0, 0, 0] < blue[0, 0, -1]))
@@ -131,7 +133,7 @@ def test_precomputed_latents(tmp_path):
     moments = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones((6, 4, 6, 8), np.float32)
     structure = moments[None, ..., :4] + 100 * np.arange(8)[:, None, None, None, None]
     content = np.arange(6, dtype=np.float32)[:, None] * np.ones((6, 5), np.float32)
-    latents = {"moments": moments, "structure": structure, "content": content}
+    latents = {"moments": moments, "structure": {"depth": structure}, "content": content}
     source = Records([{**latents, "caption": "x", "height": 32, "width": 48}])
     starts, levels = set(), set()
     for seed in range(30):
@@ -140,7 +142,7 @@ def test_precomputed_latents(tmp_path):
         starts.add(float(start))
         levels.add(int(level))
         assert np.array_equal(example["moments"][:, 0, 0, 0], start + np.arange(3))
-        assert np.array_equal(example["structure"][:, 0, 0, 0], 100 * level + start + np.arange(3))
+        assert np.array_equal(example["structure"]["depth"][:, 0, 0, 0], 100 * level + start + np.arange(3))
         assert example["content"].shape == (5,) and example["content"][0] == start + example["content_index"]
     assert starts == {0, 1, 2, 3} and levels == {2, 3, 4, 5}
     with pytest.raises(RecordError, match="no precomputed latents"):

@@ -2,20 +2,23 @@ import dataclasses
 import logging
 import sys
 from collections import Counter
+from pathlib import Path
 
 import grain
 import jax
-import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from small_sets import clip, damage, make_set
+from latent_sets import make_latents
+from small_sets import damage, make_set
 
 from gen1_jax.data.batch import Batch
-from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig, load_config
-from gen1_jax.data.dataset import RecordError, write_dataset
+from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig
+from gen1_jax.data.config_file import read_data
+from gen1_jax.data.dataset import RecordError
 from gen1_jax.data.mixture import Mixture, Schedule
-from gen1_jax.data.precompute import LATENT_FEATURES
+from gen1_jax.errors import UserError
+from gen1_jax.training.recipe import read_recipe
 
 COUNT = 16
 BUCKETS = ((32, 48), (48, 32))
@@ -64,7 +67,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("inputs", ["pixels", "depth", "latents"])
 def test_in_memory_batches_are_the_same_and_nothing_is_read_twice(tmp_path, inputs, monkeypatch):
-    path = make_latents(tmp_path) if inputs == "latents" else make_set(tmp_path, COUNT, depth=True)
+    path = make_latents(tmp_path, COUNT) if inputs == "latents" else make_set(tmp_path, COUNT, depth=True)
     streams = dict(image=dataclasses.replace(video(path, 4).video, frames=1), video=video(path, 4).video)
     config = DataConfig(**streams, image_probability=0.5, inputs=inputs)
     kept, expected = mixture(dataclasses.replace(config, in_memory=True)), mixture(config)
@@ -239,26 +242,12 @@ def test_batches_are_pytrees_for_jit(clips):
     assert batch.nbytes == sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
 
 
-def make_latents(directory, count=COUNT):
-    rng = np.random.default_rng(0)
-
-    def examples(shard):
-        for index in range(count):
-            arrays = {"moments": (3, 4, 6, 8), "structure": (8, 3, 4, 6, 4), "content": (3, 5)}
-            latents = {key: rng.normal(size=shape).astype(ml_dtypes.bfloat16) for key, shape in arrays.items()}
-            record = {key: value for key, value in clip(index, frames=3).items() if key != "video"}
-            yield {**record, **latents}
-
-    what = {"name": "latents", "split": "train", "features": LATENT_FEATURES, "info": {}}
-    write_dataset(directory, num_shards=1, examples=examples, **what)
-    return str(directory)
-
-
 def test_precomputed_latents_come_in_batches(tmp_path):
-    batch = next(mixture(video(make_latents(tmp_path), batch_size=2, inputs="latents")).iterate())
-    shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in vars(batch).items() if hasattr(leaf, "dtype")}
+    batch = next(mixture(video(make_latents(tmp_path, COUNT), batch_size=2, inputs="latents")).iterate())
+    arrays = vars(batch) | batch.structure
+    shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in arrays.items() if hasattr(leaf, "dtype")}
     assert shapes["moments"] == ((2, 2, 4, 6, 8), "bfloat16")
-    assert shapes["structure"] == ((2, 2, 4, 6, 4), "bfloat16")
+    assert shapes["depth"] == ((2, 2, 4, 6, 4), "bfloat16")
     assert shapes["content"] == ((2, 5), "bfloat16")
     assert batch.pixels is None and "naïve" in batch.captions[0]
 
@@ -288,9 +277,17 @@ def test_configuration_files(tmp_path, clips, mixed):
         "    return ml_collections.ConfigDict({'data': {'video': video, 'image_probability': 0, 'seed': 3}})\n"
     )
     stream = StreamConfig(sources=(SourceConfig(path="clips"),), buckets=((16, 16),), frames=4, batch_size=2)
-    assert load_config(file) == DataConfig(video=stream, image_probability=0.0, seed=3)
-    with pytest.raises(ValueError, match="no such file"):
-        load_config(tmp_path / "none.py")
+    assert read_data(file) == DataConfig(video=stream, image_probability=0.0, seed=3)
+    with pytest.raises(UserError, match=r"none\.py: no such file"):
+        read_data(tmp_path / "none.py")
+    nano = Path(__file__).parents[2] / "configs" / "nano.py"  # "FILE:TEXT", as `gen1 train` takes it
+    assert read_data(f"{nano}:again") == read_recipe(f"{nano}:again").data != read_recipe(nano).data
+    file.write_text("def get_config():\n    return {'data': 1 / 0}\n")
+    with pytest.raises(UserError, match=r"config\.py: division by zero"):
+        read_data(file)
+    file.write_text("import ml_collections\ndef get_config():\n    return ml_collections.ConfigDict({'dada': {}})\n")
+    with pytest.raises(UserError, match=r"config\.py: its configuration has no `data`"):
+        read_data(file)
     with pytest.raises(ValueError, match="vidoe"):
         DataConfig.from_dict({"vidoe": {}})
     with pytest.raises(ValueError, match="batch_size"):

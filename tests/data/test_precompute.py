@@ -3,17 +3,26 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from edges import edges_known
 from oracle import relative_error
 from tiny import TINY
 
 from gen1_jax import Gen1Pipeline
-from gen1_jax.data.codec import encode_video
+from gen1_jax.data.codec import VideoFile, cover_size, encode_video
 from gen1_jax.data.dataset import CLIP_FEATURES, open_dataset, write_dataset
-from gen1_jax.data.precompute import PrecomputeRecipe, check_latents, fingerprint, precompute_dataset
+from gen1_jax.data.precompute import (
+    PrecomputeRecipe,
+    check_latents,
+    encoder_fingerprints,
+    fingerprint,
+    precompute_dataset,
+)
+from gen1_jax.data.sources import open_source
 from gen1_jax.models.module import initialise
 from gen1_jax.pretrained.folder import ModelFolder
 
 FRAMES, CLIPS = 3, 5
+KINDS = ("depth", "edges")
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +48,17 @@ def model(tiny_model):
     return ModelFolder(tiny_model)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def edges():
+    """A second kind of structure, known while these tests run."""
+    with edges_known() as kind:
+        yield kind
+
+
 @pytest.fixture(scope="module")
-def latents(clips, model, tmp_path_factory):
+def latents(clips, model, edges, tmp_path_factory):
     directory = tmp_path_factory.mktemp("latents")
-    recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
+    recipe = PrecomputeRecipe(data=str(clips), structure=KINDS, clips_per_shard=2)
     seen = []
     summary = precompute_dataset(directory, recipe, model, progress=lambda done, total: seen.append((done, total)))
     assert summary.complete and summary.examples == CLIPS and summary.written == 3
@@ -50,8 +66,8 @@ def latents(clips, model, tmp_path_factory):
     return directory
 
 
-def test_records_hold_what_an_edit_would_compute(clips, latents, model, tiny_model):
-    records, sources = open_dataset(latents, "train"), open_dataset(clips, "train")
+def test_records_hold_what_an_edit_would_compute(clips, latents, tiny_model, edges):
+    records, sources = open_source(str(latents)), open_dataset(clips, "train")
     pipeline = Gen1Pipeline.from_pretrained(tiny_model)
     height, width = TINY.working_size(16, 24)
     assert len(records) == CLIPS
@@ -60,16 +76,18 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, model, tiny_mod
     assert (record["height"], record["width"]) == (height, width)
     h, w = height // TINY.vae.downscale, width // TINY.vae.downscale
     assert record["moments"].shape == (FRAMES, h, w, 8)
-    assert record["structure"].shape == (8, FRAMES, h, w, 4)
+    assert record["structure"]["depth"][7].shape == (FRAMES, h, w, 4)
     assert record["content"].shape == (FRAMES, 16)
-
-    from gen1_jax.data.codec import VideoFile, cover_size
 
     with VideoFile(sources[3]["video"]) as video:
         frames = video.window(0, FRAMES, 1, cover_size(16, 24, (height, width)))[:, :height, :width]
+    maps = edges.normalise(edges.estimate(frames, {}))[None]
     for level in (0, 5):
+        of_edges = edges.encode(edges.degrade(maps, jnp.array([level])), pipeline.vae.images_to_latents)[0]
+        assert relative_error(np.asarray(record["structure"]["edges"][level], np.float32), of_edges) < 0.02  # bfloat16
         structure = pipeline.encode_structure(pipeline.structure(frames, level))[0]
-        assert relative_error(np.asarray(record["structure"][level], np.float32), structure) < 0.02  # bfloat16
+        found = np.asarray(record["structure"]["depth"][level], np.float32)
+        assert relative_error(found, structure) < 0.02  # bfloat16
     images = jnp.asarray(frames, jnp.float32) / 127.5 - 1
     mean = np.asarray(record["moments"], np.float32)[..., :4]
     assert relative_error(mean, pipeline.vae.encode(images).mean) < 0.02
@@ -80,23 +98,25 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, model, tiny_mod
 def test_batches_of_clips_are_what_single_clips_are(clips, latents, model, tmp_path, monkeypatch):
     """As on an accelerator: five clips in batches of two, over the borders of shards."""
     monkeypatch.setattr("gen1_jax.data.precompute._AT_ONCE", {"cpu": (2, 4)})
-    precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), clips_per_shard=3), model)
-    batched, single = open_dataset(tmp_path, "train"), open_dataset(latents, "train")
-    assert [record["id"] for record in batched] == [record["id"] for record in single]
-    for ours, theirs in zip(batched, single, strict=True):
-        for name in ("moments", "structure", "content"):
-            assert relative_error(np.asarray(ours[name], np.float32), np.asarray(theirs[name], np.float32)) < 0.01
+    precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), structure=KINDS, clips_per_shard=3), model)
+    batched, single = open_source(str(tmp_path)), open_source(str(latents))
+    assert [batched[i]["id"] for i in range(CLIPS)] == [single[i]["id"] for i in range(CLIPS)]
+    for ours, theirs in ((batched[i], single[i]) for i in range(CLIPS)):
+        pairs = [(ours[name], theirs[name]) for name in ("moments", "content")]
+        pairs += [(ours["structure"][kind][4], theirs["structure"][kind][4]) for kind in KINDS]
+        for one, other in pairs:
+            assert relative_error(np.asarray(one, np.float32), np.asarray(other, np.float32)) < 0.01
 
 
 def test_a_rerun_adds_nothing_and_another_recipe_is_refused(clips, latents, model):
-    recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
+    recipe = PrecomputeRecipe(data=str(clips), structure=KINDS, clips_per_shard=2)
     assert precompute_dataset(latents, recipe, model).written == 0
     with pytest.raises(ValueError, match="size"):
         precompute_dataset(latents, dataclasses.replace(recipe, height=16, width=16), model)
 
 
 def test_shards_of_two_processes_make_the_same_set(clips, latents, model, tmp_path):
-    recipe = PrecomputeRecipe(data=str(clips), clips_per_shard=2)
+    recipe = PrecomputeRecipe(data=str(clips), structure=KINDS, clips_per_shard=2)
     for index in (1, 0):
         precompute_dataset(tmp_path, recipe, model, process_index=index, process_count=2)
     ours, theirs = open_dataset(tmp_path, "train"), open_dataset(latents, "train")
@@ -123,10 +143,21 @@ def test_latents_of_another_model_are_refused(latents, model):
     check_latents(latents, "train", decoding)  # latents do not depend on it
 
 
+def test_a_contract_of_structure_that_changed_is_refused(latents, model, edges, monkeypatch):
+    monkeypatch.setattr(type(edges), "contract", {"operator": "another"})
+    with pytest.raises(ValueError, match=r"its edges is .*sobel.* not .*another"):
+        check_latents(latents, "train", model)
+    assert encoder_fingerprints(model, ("edges",)).keys() == {"vae", "clip"}  # no other network is built or hashed
+
+
 def test_wrong_requests_are_named(clips, latents, model, tmp_path):
     with pytest.raises(ValueError, match="no depth"):
         precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), depth="record"), model)
     with pytest.raises(ValueError, match="no video"):
         precompute_dataset(tmp_path, PrecomputeRecipe(data=str(latents)), model)
+    with pytest.raises(ValueError, match="no structure of kind 'pose', only depth"):
+        PrecomputeRecipe(data=str(clips), structure=("depth", "pose"))
+    with pytest.raises(ValueError, match="depth is 'record', but structure is none"):
+        PrecomputeRecipe(data=str(clips), structure=(), depth="record")
     with pytest.raises(ValueError, match="both of height and width"):
         PrecomputeRecipe(data=str(clips), height=16)

@@ -7,8 +7,8 @@ import pytest
 from oracle import randomise, relative_error
 
 from gen1_jax.models.depth import DPTConfig, DPTDepth
-from gen1_jax.models.depth_layers import bilinear_matrix
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
+from gen1_jax.models.resampling import bilinear_matrix
 from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_depth import DEPTH, depth_config
 from gen1_jax.pretrained.layout import LayoutError

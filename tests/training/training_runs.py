@@ -17,8 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tiny import TINY, save_tiny_model
 
-from gen1_jax.data.dataset import write_dataset
-from gen1_jax.data.precompute import DATASET_NAME, LATENT_FEATURES, depth_contract, encoder_fingerprints
+from gen1_jax.data.latents import structure_contract, write_latents
+from gen1_jax.data.precompute import encoder_fingerprints
 from gen1_jax.pretrained.folder import ModelFolder
 
 _context = multiprocessing.get_context("forkserver")
@@ -61,12 +61,12 @@ def make_latents(directory: Path, model: Path, clips: int = 16, frames: int = 3)
 
     def examples(shard: int):
         for i in range(clips):
-            latents = dict(moments=normal(frames, 8, 8, 8), structure=normal(8, frames, 8, 8, 4))
+            latents = dict(moments=normal(frames, 8, 8, 8), structure={"depth": normal(8, frames, 8, 8, 4)})
             yield dict(id=f"c{i}", caption=f"clip {i}", content=normal(frames, 16), **latents, **sizes)
 
-    info = {"model": encoder_fingerprints(ModelFolder(model)), "depth": depth_contract("model")}
-    kind = dict(name=DATASET_NAME, split="train", features=LATENT_FEATURES, num_shards=1)
-    write_dataset(directory, **kind, examples=examples, info=info)
+    info = {"model": encoder_fingerprints(ModelFolder(model))}
+    structure = {"depth": structure_contract("depth")}
+    write_latents(directory, split="train", num_shards=1, examples=examples, structure=structure, info=info)
     return directory
 
 

@@ -1,0 +1,237 @@
+"""Precomputed latents as a data set: a record a clip, and beside them the structure, a record for each clip and t_s.
+
+NAME-SPLIT.array_record-00000-of-00008                moments, content, caption, ... of clips 0, 1, ...
+structure_SPLIT/KIND.array_record-00000-of-00008      bfloat16 (T h w c) of clip 0 at t_s 0 ... 7, of clip 1, ...
+
+An example has one t_s. Read for itself, that is a quarter of the bytes of a record with all of them, as sets were
+written before; these are read as well.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import ml_dtypes
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from jaxtyping import BFloat16, Int
+
+from gen1_jax.data.dataset import (
+    CLIP_FEATURES,
+    Example,
+    Features,
+    RecordError,
+    RecordSource,
+    WriteSummary,
+    beside_shard,
+    read_recipe,
+    record_writer,
+    shard_path,
+    write_dataset,
+)
+from gen1_jax.data.storage import folder, local_folder
+from gen1_jax.errors import UserError
+from gen1_jax.files import replacing
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
+
+DATASET_NAME = "latent_clips"
+LEVELS = MAX_STRUCTURE_LEVEL + 1
+
+_BEFORE = {"polarity": "near is large", "normalisation": "clip minimum and maximum to [-1, 1]"}
+"""What sets with all levels in a record say of their depth, besides its source: the contract of `Depth()`."""
+
+
+def _latents(*shape: int | None, doc: str) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=shape, dtype=ml_dtypes.bfloat16, encoding="bytes", doc=doc)
+
+
+LATENT_FEATURES: Features = {
+    **{name: feature for name, feature in CLIP_FEATURES.items() if name != "video"},
+    "moments": _latents(None, None, None, None, doc="mean and log variance of the autoencoder, unscaled: T h w 2c"),
+    "content": _latents(None, None, doc="CLIP image embedding of each frame, not normalised: T d"),
+}
+"""What a record of precomputed latents has; `height` and `width` are those of the pictures that were encoded."""
+
+
+@runtime_checkable
+class Levels(Protocol):
+    """Scaled latents of the structure of a clip at each t_s: an array, or what reads one level at a time."""
+
+    def __getitem__(self, level: int) -> BFloat16[np.ndarray, "t h w c"]: ...
+
+
+def write_latents(
+    directory: str | os.PathLike[str],
+    *,
+    split: str,
+    num_shards: int,
+    examples: Callable[[int], Iterable[Example]],
+    structure: Mapping[str, Mapping[str, Any]],
+    info: Mapping[str, Any],
+    process_index: int = 0,
+    process_count: int = 1,
+) -> WriteSummary:
+    """`write_dataset` for latents.
+
+    Args:
+        directory: and the arguments without a word here: see `write_dataset`.
+        split: of the data set.
+        num_shards: files of the split.
+        examples: of a shard: what `LATENT_FEATURES` names, and "structure", for each kind bfloat16 (8, T, h, w, c).
+        structure: the kinds, and the contract of each: how its maps came about.
+        info: what else made the split.
+        process_index: of this process.
+        process_count: how many there are.
+    """
+    recipe = {"name": DATASET_NAME, "split": split, "num_shards": num_shards}
+
+    def records(shard: int) -> Iterator[Example]:
+        path = shard_path(local_folder(directory), recipe, shard)
+        with _structure_writers(path, tuple(structure)) as write:
+            for example in examples(shard):
+                write(example["structure"])
+                yield {name: value for name, value in example.items() if name != "structure"}
+
+    return write_dataset(
+        directory,
+        **recipe,
+        features=LATENT_FEATURES,
+        examples=records,
+        process_index=process_index,
+        process_count=process_count,
+        info={**info, "structure": {kind: dict(contract) for kind, contract in structure.items()}},
+    )
+
+
+@contextlib.contextmanager
+def _structure_writers(shard, kinds: tuple[str, ...]) -> Iterator[Callable[[Mapping[str, np.ndarray]], None]]:
+    """Files of the structure of a shard, in their place at the end: before the shard, which tells that all is there."""
+    with contextlib.ExitStack() as files:
+        writers = {}
+        for kind in kinds:
+            path = _structure_path(shard, kind)
+            path.parent.mkdir(exist_ok=True)
+            writers[kind] = files.enter_context(record_writer(files.enter_context(replacing(path, alone=True))))
+
+        def write(structure: Mapping[str, np.ndarray]) -> None:
+            for kind, writer in writers.items():
+                if len(structure[kind]) != LEVELS:
+                    raise ValueError(f"structure {kind} has {len(structure[kind])} levels, not {LEVELS}")
+                for level in structure[kind]:
+                    writer.write(np.asarray(level, ml_dtypes.bfloat16).tobytes())
+
+        yield write
+
+
+class LatentSource:
+    """A `Source` of precomputed latents: a record of `LATENT_FEATURES` and "structure", for each kind its `Levels`.
+
+    Args:
+        records: a split that `write_latents` wrote, or one of before, with the feature "structure".
+
+    Attributes:
+        kinds: of structure that there are.
+    """
+
+    def __init__(self, records: RecordSource) -> None:
+        self._records = records
+        self._has_all_levels = "structure" in records.features
+        self.kinds = tuple(made_structure(_info(records)))
+        self._levels = {} if self._has_all_levels else {kind: _open_levels(records, kind) for kind in self.kinds}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        record = self._records[index]
+        if self._has_all_levels:
+            return {**record, "structure": dict.fromkeys(self.kinds, record["structure"])}
+        shape = record["moments"].shape[:-1]
+        levels = {kind: _StoredLevels(self, kind, index, shape) for kind in self.kinds}
+        return {**record, "structure": levels}
+
+    def require(self, kinds: Iterable[str]) -> None:
+        """Raises a ValueError that names a kind of structure that is not there."""
+        for kind in kinds:
+            if kind not in self.kinds:
+                raise UserError(
+                    f"{self._records.directory}: has no structure of kind {kind!r}, only {', '.join(self.kinds)};"
+                    f" run gen1 precompute with --structure {','.join((*self.kinds, kind))} into another folder"
+                )
+
+    def locate(self, index: int) -> str:
+        """See `Source`."""
+        return self._records.locate(index)
+
+    def sizes(self) -> Int[np.ndarray, "n 2"] | None:
+        """See `Source`."""
+        return self._records.sizes()
+
+    def __repr__(self) -> str:
+        return repr(self._records)
+
+    def __reduce__(self) -> tuple:
+        return LatentSource, (self._records,)
+
+    def _level(self, kind: str, index: int, level: int) -> bytes:
+        try:
+            return self._levels[kind][index * LEVELS + level]
+        except Exception as error:  # array_record raises RuntimeError for damage, ValueError for what is not there
+            reason = " ".join(str(error).split())
+            raise RecordError(f"{self.locate(index)}: its {kind} at t_s {level} cannot be read ({reason})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredLevels:
+    """`Levels` of a clip, each read when it is asked for."""
+
+    source: LatentSource
+    kind: str
+    index: int
+    shape: tuple[int, int, int]
+
+    def __getitem__(self, level: int) -> BFloat16[np.ndarray, "t h w c"]:
+        data = self.source._level(self.kind, self.index, level)
+        return np.frombuffer(data, ml_dtypes.bfloat16).reshape(*self.shape, -1)
+
+
+def made_structure(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The kinds of structure of a set and the contract of each, by its recipe, whenever it was written."""
+    if "structure" in info:
+        return dict(info["structure"])
+    said = dict(info.get("depth", {}))
+    source = said.pop("source", "model")
+    return {"depth": structure_contract("depth", source) if said == _BEFORE else info.get("depth", {})}
+
+
+def structure_contract(kind: str, source: str = "model") -> dict[str, Any]:
+    """How maps of a kind become structure, and whether they are the model's or the record's own."""
+    return {"source": source, **structure_kind(kind).contract}
+
+
+def _info(records: RecordSource) -> dict[str, Any]:
+    try:
+        return read_recipe(records.directory, records.split.split("[")[0])
+    except ValueError:  # a set of before that lost its recipe
+        return {}
+
+
+def _structure_path(shard, kind: str):
+    return beside_shard(shard, "structure", kind + ".array_record-{}")
+
+
+def _open_levels(records: RecordSource, kind: str) -> ArrayRecordDataSource | None:
+    parts = [
+        dataclasses.replace(
+            part,
+            filename=os.fspath(_structure_path(folder(part.filename), kind)),
+            skip=part.skip * LEVELS,
+            take=part.take * LEVELS,
+            examples_in_shard=part.examples_in_shard * LEVELS,
+        )
+        for part in records.parts
+    ]
+    return ArrayRecordDataSource(parts) if parts else None

@@ -1,0 +1,42 @@
+"""Files and folders that appear whole or not at all. Imports nothing of this package, so that every room may use it."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], *, alone: bool = False) -> Iterator[Path]:
+    """A path beside `path`, of the same suffix, to write a file or folder to; it becomes `path` where the block ends.
+
+    If the block raises, or the process is killed, what was at `path` stays as it is; a file is replaced, a folder is
+    only where there was none. Its folder must exist.
+
+    Args:
+        path: where it will be; on a disk.
+        alone: whether no other process writes it at the same time: what a killed process left is then written over.
+    """
+    path = Path(path)
+    number = "" if alone else f".{os.getpid()}"
+    beside = path.with_name(f".{path.stem}{number}.part{path.suffix}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        _remove(beside)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Replaces a file of text, UTF-8, at one moment."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    """Whatever is there, if it is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""Blurring and resampling along an axis as constant matrices: linear, separable, made with NumPy when tracing."""
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+
+_BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16  # a Gaussian of sigma 1
+
+
+def bilinear_matrix(source: int, target: int, *, align_corners: bool = False) -> Float[np.ndarray, "target source"]:
+    """The matrix that resamples `source` values along an axis to `target`; float64, each row sums to one.
+
+    Torch's convention: with `align_corners` the first and last samples coincide, without it the borders of the
+    pixels do, so that the centre of the picture stays where it is. Never antialiased.
+    """
+    index = np.arange(target)
+    if align_corners:
+        position = index * ((source - 1) / max(target - 1, 1))
+    else:
+        position = np.clip((index + 0.5) * source / target - 0.5, 0, source - 1)
+    low = np.minimum(np.floor(position).astype(int), source - 1)
+    fraction = position - low
+    matrix = np.zeros((target, source))
+    matrix[index, low] = 1 - fraction
+    matrix[index, np.minimum(low + 1, source - 1)] += fraction
+    return matrix
+
+
+def binomial_matrix(size: int) -> Float[np.ndarray, "n n"]:
+    """Convolution of an axis with the binomial of five, the border pixel repeated beyond the border; float64."""
+    matrix, index = np.zeros((size, size)), np.arange(size)
+    for offset, weight in zip(range(-2, 3), _BINOMIAL, strict=True):
+        np.add.at(matrix, (index, np.clip(index + offset, 0, size - 1)), weight)
+    return matrix
+
+
+@functools.cache
+def halving_matrices(size: int, rounds: int) -> Float[np.ndarray, "levels n n"]:
+    """For 0, 1, ... `rounds` the matrix that blurs and halves an axis as often, then resamples it back to `size`."""
+    matrices, down = [np.eye(size)], np.eye(size)
+    for _ in range(rounds):
+        n = len(down)
+        down = bilinear_matrix(n, -(-n // 2)) @ binomial_matrix(n) @ down
+        matrices.append(bilinear_matrix(len(down), size) @ down)
+    return np.stack(matrices).astype(np.float32)

@@ -1,0 +1,111 @@
+"""Depth as structure: inverse depth of a clip, normalised, blurred t_s times, as the pictures that are encoded.
+
+arXiv 2302.03011, section 3.2. Where the paper is silent: near is bright, and depth is normalised over all the frames
+that the model is shown in one example: the window that training draws, the whole clip of an edit. Depth that
+`gen1 precompute` encodes is normalised over the clip that it stores, and stays so in every window and image of it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gen1_jax.errors import UserError
+from gen1_jax.models.module import Bound
+from gen1_jax.models.pictures import pixels_to_images
+from gen1_jax.models.structure.blur import blur
+from gen1_jax.models.structure.kind import EncodeImages, Frames
+
+Quantiles = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Depth:
+    """Inverse depth as the family's depth network estimates it. See `StructureKind`.
+
+    Attributes:
+        quantiles: see `normalise_depth`; a model is used with those that it was trained with.
+    """
+
+    name: ClassVar[str] = "depth"
+    part: ClassVar[str | None] = "depth"
+    channels: ClassVar[int] = 1
+    quantiles: Quantiles = (0.0, 1.0)
+
+    def __post_init__(self):
+        _check(self.quantiles)
+
+    @property
+    def contract(self) -> Mapping[str, Any]:
+        """Polarity, support and range of the normalisation."""
+        return {
+            "polarity": "near is large",
+            "support": "all frames that are encoded together",
+            "quantiles": list(self.quantiles),
+            "range": [-1, 1],
+        }
+
+    def estimate(
+        self, frames: Frames, networks: Mapping[str, Bound], frames_per_chunk: int | None = None
+    ) -> Float[Array, "n H W 1"]:
+        """Inverse depth of any scale and shift."""
+        chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
+        return networks[self.part].estimate(pixels_to_images(frames), **chunks)[..., None]
+
+    def normalise(self, maps: Float[Array, "*batch t H W 1"]) -> Float[Array, "*batch t H W 1"]:
+        """See `normalise_depth`."""
+        return normalise_depth(maps[..., 0], self.quantiles)[..., None]
+
+    def degrade(self, maps: Float[Array, "b t H W 1"], level: Int[Array, " b"]) -> Float[Array, "b t H W 1"]:
+        """See `blur`."""
+        return blur(maps, level)
+
+    def encode(self, maps: Float[Array, "b t H W 1"], encode_images: EncodeImages) -> Float[Array, "b t h w c"]:
+        """As pictures of three equal channels."""
+        return encode_images(jnp.repeat(maps, 3, axis=-1))
+
+
+def normalise_depth(
+    depth: Float[Array, "*batch t h w"], quantiles: Quantiles = (0.0, 1.0)
+) -> Float[Array, "*batch t h w"]:
+    """Inverse depth of any scale and shift to [-1, 1] over the frames given, near is 1. Constant depth becomes 0.
+
+    Args:
+        depth: all the frames that the model is shown in one example.
+        quantiles: of depth, which become -1 and 1; what lies beyond them is cut off. (0, 1) are the least and the
+            largest value, which may hang on single pixels; (0.01, 0.99), say, do not.
+
+    Raises:
+        ValueError: quantiles that do not ascend within 0 ... 1.
+    """
+    _check(quantiles)
+    axes = (-3, -2, -1)
+    if quantiles == (0, 1):
+        low, high = depth.min(axes, keepdims=True), depth.max(axes, keepdims=True)
+    else:
+        low, high = jnp.quantile(depth.astype(jnp.float32), jnp.array(quantiles), axes, keepdims=True)
+        depth = jnp.clip(depth, low, high)
+    span = high - low
+    return jnp.where(span > 0, (depth - low) / jnp.where(span > 0, span, 1) * 2 - 1, 0)
+
+
+def blur_depth(depth: Float[Array, "b t h w"], structure_level: Int[Array, " b"]) -> Float[Array, "b t h w"]:
+    """`blur` of depth without its axis of one channel."""
+    return blur(depth[..., None], structure_level)[..., 0]
+
+
+def structure_images(depth: Float[Array, "b t h w"], structure_level: Int[Array, " b"]) -> Float[Array, "b t h w 3"]:
+    """What the autoencoder encodes: blurred depth in [-1, 1] as three equal channels.
+
+    Args:
+        depth: from `normalise_depth`.
+        structure_level: t_s of each clip, 0 to 7.
+    """
+    return jnp.repeat(blur(depth[..., None], structure_level), 3, axis=-1)
+
+
+def _check(quantiles: Quantiles) -> None:
+    if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise UserError(f"quantiles {quantiles} of depth do not ascend within 0 ... 1")
