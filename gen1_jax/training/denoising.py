@@ -10,6 +10,7 @@ arXiv 2302.03011, sections 3.1 to 3.3. Everything but the U-Net is frozen; `gen1
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +24,11 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser import build_denoiser
-from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.module import Bound, Params, flatten
 from gen1_jax.models.partition import by_frame, fold, unfold
-from gen1_jax.models.structure import normalise_depth, structure_images
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.structure import StructureKind, structure_kind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -37,18 +38,9 @@ from gen1_jax.training.prior_content import PriorContent
 NOISE_BINS = 4
 """The loss is also reported by noise level: timesteps are divided into this many equal ranges."""
 
-_FIELDS: dict[InputKind, tuple[str, ...]] = {
-    "pixels": ("pixels", "content_index"),
-    "depth": ("pixels", "content_index"),
-    "maps": ("pixels", "content_index"),
-    "latents": ("moments", "content"),
-}
-_OF_STRUCTURE: dict[InputKind, tuple[str, ...]] = {
-    "pixels": ("structure_level",),
-    "depth": ("depth", "structure_level"),
-    "maps": ("depth", "structure_level"),
-    "latents": ("structure", "structure_level"),
-}
+_PIXELS, _LATENTS = ("pixels", "content_index"), ("moments", "content")
+_OF_STRUCTURE: dict[InputKind, str | None] = {"pixels": None, "depth": "maps", "maps": "maps", "latents": "structure"}
+"""Where batches have each kind of structure; nowhere, if it is estimated in the step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +85,7 @@ class DenoisingObjective:
         settings: of the loss.
         dtype: of the computation.
         inputs: what batches hold.
-        structure: whether the U-Net sees structure.
+        structure: whether the U-Net sees structure, or the kinds that it sees; zeros stand in for the others.
         remat: recompute activations of the U-Net's blocks.
         pictures_at_once: how many the autoencoder encodes together, over all devices.
         tokenizer: gives that of the captions; needed for `prior_probability` alone.
@@ -111,27 +103,33 @@ class DenoisingObjective:
         *,
         dtype: DTypeLike = jnp.float32,
         inputs: InputKind = "latents",
-        structure: bool = True,
+        structure: bool | tuple[str, ...] = True,
         remat: bool = False,
         pictures_at_once: int = 8,
         tokenizer: Callable[[], CLIPTokenizer] | None = None,
     ):
         self.config, self.settings = config, settings
-        self.structure = structure and bool(config.unet.structures)
+        chosen = config.unet.structures if structure is True else structure or ()
+        if unknown := sorted(set(chosen) - set(config.unet.structures)):
+            raise UserError(f"this model takes no structure of kind {unknown[0]!r}")
+        self.structures = {name: structure_kind(name) for name in chosen}
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
-        estimates = ("depth",) if self.structure and inputs == "pixels" else ()
+        estimates = [kind.part for kind in self.structures.values() if kind.part is not None]
         probability = settings.prior_probability
         self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
-        encoders = () if inputs == "latents" else ("vae", "clip", *estimates)
+        encoders = () if inputs == "latents" else ("vae", "clip", *(estimates if inputs == "pixels" else ()))
         self.frozen = tuple(dict.fromkeys((*encoders, *(self._of_captions.frozen if self._of_captions else ()))))
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
-        names = _FIELDS[self._inputs] + (_OF_STRUCTURE[self._inputs] if self.structure else ())
-        arrays = {n: batch.structure.get("depth") if n == "structure" else getattr(batch, n) for n in names}
-        if missing := [name for name, array in arrays.items() if array is None]:
+        names = _LATENTS if self._inputs == "latents" else _PIXELS
+        arrays = {name: getattr(batch, name) for name in (*names, *(("structure_level",) if self.structures else ()))}
+        if self.structures and (field := _OF_STRUCTURE[self._inputs]):
+            arrays[field] = {name: getattr(batch, field).get(name) for name in self.structures}
+        missing = [name for name, array in flatten(arrays).items() if array is None]
+        if missing:
             raise UserError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
@@ -142,21 +140,20 @@ class DenoisingObjective:
         networks = {name: Bound(self._build(name), weights) for name, weights in frozen.items()}
         moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
         mean, log_variance = jnp.split(moments, 2, axis=-1)
-        level = inputs.get("structure_level", jnp.zeros(len(keys), jnp.int32))
         draw = jax.vmap(lambda key: self._draw(key, mean.shape[1:]))(keys)
         latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
         content = self._content(networks, inputs)
         if self._of_captions is not None:
             of_captions = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # of their own: other draws stay
             content = self._of_captions(frozen, inputs, of_captions, content)
-        structure, content = jax.lax.stop_gradient((self._structure(networks, inputs, level, latents), content))
+        structure, content = jax.lax.stop_gradient((self._structure(networks, inputs, latents), content))
         content = jnp.where(draw.drop[:, None], 0, content.astype(jnp.float32))[:, None]
 
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
         noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
         unet = Bound(self.module, params)
-        conditions = conditions_of(self.config.unet, content, structure, level)
+        conditions = Conditions(content={self.config.unet.content_kind: content}, structure=structure)
         prediction, _ = unet.apply(params, noisy, draw.timestep, conditions, method="denoise")
         losses = denoising_loss(
             prediction,
@@ -187,23 +184,27 @@ class DenoisingObjective:
         return jnp.concatenate(posterior, axis=-1)
 
     def _structure(
-        self, networks: Mapping[str, Bound], inputs: Inputs, level: Int[Array, " b"], latents: Float[Array, "b t h w c"]
-    ) -> Float[Array, "b t h w s"] | None:
-        if not self.config.unet.structures:
-            return None
-        if not self.structure:
-            return jnp.zeros_like(latents)
-        if "structure" in inputs:
-            return inputs["structure"].astype(jnp.float32)
-        pictures = structure_images(normalise_depth(self._depth(networks, inputs)), level)
-        return _of_each_frame(networks["vae"], pictures, method="images_to_latents")
+        self, networks: Mapping[str, Bound], inputs: Inputs, latents: Float[Array, "b t h w c"]
+    ) -> dict[str, Signal]:
+        """Every kind that the U-Net takes; zeros, and t_s 0, for those that it is not to see."""
+        signals = {name: Signal.of(jnp.zeros_like(latents)) for name in self.config.unet.structures}
+        for name, kind in self.structures.items():
+            if "structure" in inputs:
+                encoded = inputs["structure"][name].astype(jnp.float32)
+            else:
+                maps = kind.degrade(kind.normalise(self._maps(kind, networks, inputs)), inputs["structure_level"])
+                images_to_latents = partial(_of_each_frame, networks["vae"], method="images_to_latents")
+                encoded = kind.encode(maps, images_to_latents)
+            signals[name] = Signal.of(encoded, inputs["structure_level"])
+        return signals
 
-    def _depth(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w"]:
-        if "depth" in inputs:
-            return inputs["depth"].astype(jnp.float32)
-        images = _images(inputs["pixels"])
-        at_once = images.shape[0] * images.shape[1]  # a loop over chunks would cut across devices that share the batch
-        return _of_each_frame(networks["depth"], images, method="estimate", frames_per_chunk=at_once)
+    def _maps(self, kind: StructureKind, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w k"]:
+        if "maps" in inputs:
+            return inputs["maps"][kind.name].astype(jnp.float32)
+        pixels = inputs["pixels"]
+        frames = fold(by_frame(pixels))
+        # all at once: a loop over chunks would cut across devices that share the batch
+        return unfold(kind.estimate(frames, networks, frames_per_chunk=len(frames)), len(pixels))
 
     def _content(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b d"]:
         if "content" in inputs:

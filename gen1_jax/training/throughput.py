@@ -15,7 +15,7 @@ from gen1_jax.training.step import TrainStep
 
 def model_flops(step: TrainStep, frozen: Mapping[str, Params], inputs: Mapping[str, Any]) -> int:
     """Operations of the forward and backward pass over a batch of arrays or shapes; recomputation does not count."""
-    size = len(next(iter(inputs.values())))
+    size = len(jax.tree.leaves(inputs)[0])
     frozen, inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (dict(frozen), dict(inputs)))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
     return count_flops(step.gradients, step.abstract_state.params, frozen, inputs, keys)
