@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable
 
 from gen1_jax.editing.pipeline import EditSettings
-from gen1_jax.evaluation.editor import Clips, Editor, Way
+from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
+from gen1_jax.evaluation.worlds import EditClips
 
 SWEEPS: dict[str, tuple] = {
     "temporal_guidance_scale": (0.0, 0.5, 1.0, 1.5, 2.0),
@@ -36,7 +37,7 @@ class Method:
 
     group: str
     value: int | float | str | None
-    make: Callable[[Editor], Clips]
+    make: Callable[[Editor], EditClips]
 
     @property
     def name(self) -> str:
@@ -94,5 +95,5 @@ def _baselines(settings: EditSettings) -> list[Method]:
     return baselines
 
 
-def _editing(way: Way) -> Callable[[Editor], Clips]:
+def _editing(way: Way) -> Callable[[Editor], EditClips]:
     return lambda editor: editor.edit(way)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.editing.pipeline import Gen1Pipeline, resize
-from gen1_jax.evaluation.consistency import frame_consistency, prompt_consistency
+from gen1_jax.measures import frame_consistency, prompt_consistency
 from gen1_jax.media import VideoWriter, open_video, read_image, side_by_side
 from gen1_jax.models.module import Params, cast_kernels
 from gen1_jax.parallel.sharding import Layout

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from gen1_jax import Gen1Pipeline
-from gen1_jax.evaluation.consistency import frame_consistency
-from gen1_jax.evaluation.pictures import psnr
 from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.measures import frame_consistency, psnr
 from gen1_jax.pretrained import folder
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, open_model
