@@ -7,9 +7,8 @@ def correlated_pair(count=3, size=(16, 24)):
     """Inverse depth, and a prediction of it up to another scale and shift of each picture."""
     target = 1 / np.random.default_rng(1).uniform(1, 9, (count, *size)).astype(np.float32)
     scale, shift = np.array([0.3, 2.0, 40.0])[:, None, None], np.array([5.0, -1.0, 0.0])[:, None, None]
-    return (
-        scale * (target + 0.03 * np.random.default_rng(0).normal(size=target.shape).astype(np.float32)) + shift
-    ).astype(np.float32), target
+    noise = np.random.default_rng(0).normal(size=target.shape).astype(np.float32)
+    return (scale * (target + 0.03 * noise) + shift).astype(np.float32), target
 
 
 def lstsq(prediction, target):
