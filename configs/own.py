@@ -4,8 +4,8 @@ gen1 prepare    --videos footage/ --captions captions.csv --out clips
 gen1 precompute --data clips --model nano --size 128x128 --out clips_latents
 gen1 train      --config configs/own.py --workdir runs/own
 
-Contents are frames of the clips. A few clips are learnt by heart: look at previews/, and stop (Ctrl-C) when you like what
-you see.
+Contents are frames of the clips. A few clips are learnt by heart: look at previews/, and stop (Ctrl-C) when you like
+what you see.
 """
 
 from ml_collections import ConfigDict
