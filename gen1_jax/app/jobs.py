@@ -70,7 +70,7 @@ class EditJob:
 
     @property
     def state(self) -> EditState:
-        """The latest."""
+        """The latest `EditState`."""
         return self._state
 
     def update(self, **changes: object) -> None:

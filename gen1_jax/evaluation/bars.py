@@ -12,7 +12,7 @@ from gen1_jax.measures import Interval, bootstrap
 
 
 class Bar(NamedTuple):
-    """One line of the verdict."""
+    """One line of the verdict: a figure, what was measured, the bar that it has to reach, and whether it does."""
 
     figure: str
     measured: str
@@ -24,7 +24,7 @@ Results = dict[str, Any]
 ClipIndices = slice | list[int] | Int[np.ndarray, " k"]
 
 BETTER = {"psnr": 1, "ssim": 1, "perceptual": -1}
-"""Measures of nearness to the answer, and whether more or less is better."""
+"""Measures of nearness to the answer: 1 where higher is better, -1 where lower is."""
 
 
 def bars(results: Results) -> list[Bar]:

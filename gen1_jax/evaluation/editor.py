@@ -20,7 +20,7 @@ from gen1_jax.training.examples import to_images
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Way:
-    """How edits are sampled.
+    """How edits are sampled: Gen-1's own way, or another editor with the same weights.
 
     Attributes:
         settings: the numbers of an edit.

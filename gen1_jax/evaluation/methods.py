@@ -19,7 +19,7 @@ SWEEPS: dict[str, tuple] = {
 """Settings of an edit that are varied, one at a time."""
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Of SDEdit."""
+"""Of SDEdit (https://arxiv.org/abs/2108.01073): the share of the sampler's steps that are run on the noised input."""
 
 EDIT, INPUT, ANSWER = "edit", "input", "answer"
 FIRST_FRAME = "first frame, true flow"
@@ -31,7 +31,7 @@ class Method:
 
     Attributes:
         group: of methods that differ in a number.
-        value: that number; of a sweep, the value of the setting.
+        value: the number in which the methods of the group differ; of a sweep, the value of the setting.
         make: the edits of all worlds.
     """
 
@@ -41,7 +41,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """Unique."""
+        """Unique: the group, and the value where there is one, as "SDEdit, whole clip=0.6"."""
         return self.group if self.value is None else f"{self.group}={self.value}"
 
 
