@@ -100,3 +100,12 @@ def loader(code: str) -> str:
         elif isinstance(node, ast.arg):
             node.annotation = None
     return ast.unparse(function)
+
+
+def test_the_picture_at_the_top_moves_and_is_light():
+    from PIL import Image
+
+    link = re.search(r"!\[.*?\]\((.*?)\)", README)[1]
+    assert (ROOT / link).stat().st_size < 1.5e6
+    with Image.open(ROOT / link) as picture:
+        assert picture.n_frames > 8
