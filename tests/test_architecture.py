@@ -12,7 +12,7 @@ import gen1_jax
 
 ROOT = Path(gen1_jax.__file__).parent
 
-LEAVES = {"models", "diffusion", "synthetic", "parallel", "media"}
+LEAVES = {"models", "diffusion", "synthetic", "parallel", "media", "measures"}
 MIDDLE = LEAVES | {"data", "pretrained"}
 TOP = {"training", "editing", "evaluation", "planning", "exporting"}
 MAY_IMPORT = {

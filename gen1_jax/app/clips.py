@@ -16,7 +16,7 @@ _KEPT = 8  # clips in memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Clip:
+class LoadedClip:
     """A clip at the model's size, and its depth.
 
     Attributes:
@@ -38,7 +38,7 @@ class Clip:
         return f"{info.width}×{info.height}, {length}, seen by the model at {width}×{height}"
 
 
-class Clips:
+class ClipCache:
     """The clips looked at last. Several threads may ask; one at a time is served.
 
     Args:
@@ -48,10 +48,10 @@ class Clips:
 
     def __init__(self, pipeline: Gen1Pipeline, limits: Limits):
         self._pipeline, self._limits = pipeline, limits
-        self._clips: OrderedDict[tuple, Clip] = OrderedDict()
+        self._clips: OrderedDict[tuple, LoadedClip] = OrderedDict()
         self._one_at_a_time = threading.Lock()
 
-    def __call__(self, video: str | Path, frames: int, progress: Progress | None = None) -> Clip:
+    def __call__(self, video: str | Path, frames: int, progress: Progress | None = None) -> LoadedClip:
         """The first `frames` frames of a file.
 
         Raises:
@@ -62,13 +62,13 @@ class Clips:
             if key not in self._clips:
                 source = read_source(video, self._pipeline, self._limits, frames=frames)
                 depth = self._pipeline.estimate_depth(source.frames, progress)
-                self._clips[key] = Clip(source=source, depth=depth)
+                self._clips[key] = LoadedClip(source=source, depth=depth)
             self._clips.move_to_end(key)
             while len(self._clips) > _KEPT:
                 self._clips.popitem(last=False)
             return self._clips[key]
 
-    def structure(self, clip: Clip, structure_blur: int) -> UInt8[np.ndarray, "h w 3"]:
+    def structure(self, clip: LoadedClip, structure_blur: int) -> UInt8[np.ndarray, "h w 3"]:
         """The middle frame, and beside it its structure at t_s."""
         middle = len(clip.depth) // 2
         depth = self._pipeline.blur_structure(clip.depth[middle : middle + 1], structure_blur)[0]

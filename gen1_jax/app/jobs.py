@@ -72,7 +72,7 @@ class EditJob:
 
     @property
     def state(self) -> EditState:
-        """The latest."""
+        """The latest `EditState`."""
         return self._state
 
     def update(self, **changes: object) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from gen1_jax.app.clips import Clips
+from gen1_jax.app.clips import ClipCache
 from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
@@ -70,7 +70,7 @@ class EditSession:
             warnings.simplefilter("ignore")  # the page shows it
             self.pipeline = Gen1Pipeline(source)
         self.warning, self.defaults = source.warning, EditSettings().of(source.config)
-        self._clips = Clips(self.pipeline, self.limits)
+        self._clips = ClipCache(self.pipeline, self.limits)
         self._queue = EditQueue(self._edit)
         self._numbers = itertools.count()
         self._temporary = tempfile.TemporaryDirectory(prefix="gen1_app_")

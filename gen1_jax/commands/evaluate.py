@@ -9,6 +9,8 @@ from gen1_jax.commands.common import command, report, use_compilation_cache
 from gen1_jax.commands.edit import add_settings, settings_of
 from gen1_jax.errors import UserError
 
+_MOVING_WINDOWS = 2  # a moving figure is so many times as long as what the model sees at once
+
 
 def add_evaluate(commands) -> None:
     """Declare `gen1 evaluate`."""
@@ -21,7 +23,9 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument("--benchmark", choices=("worlds",), default="worlds", help="(worlds)")
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
-    parser.add_argument("--figure", metavar="FILE.jpg", help="instead, or beside it: edits over their right answers")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif"
+    )
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="held-out edits (256)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="clips edited at once (16)")
     parser.add_argument(
@@ -35,9 +39,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     from gen1_jax.media import IMAGE_SUFFIXES, check_writable
 
     if not (args.out or args.figure):
-        raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture")
+        raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture, FILE.webp for a moving one")
     if args.figure:
-        check_writable(args.figure, IMAGE_SUFFIXES)
+        check_writable(args.figure, (*IMAGE_SUFFIXES, ".gif"))
     use_compilation_cache()
     summary, lines = _benchmark(args) if args.out else ({}, [])
     if args.figure:
@@ -52,13 +56,19 @@ def _figure(args: argparse.Namespace) -> list[list[str]]:
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.editing.pipeline import Gen1Pipeline
     from gen1_jax.evaluation.figure import draw_figure
-    from gen1_jax.media import write_image
+    from gen1_jax.evaluation.worlds import FRAME_RATE
+    from gen1_jax.media import ANIMATION_SUFFIXES, write_animation, write_image
 
+    moves = Path(args.figure).suffix.lower() in ANIMATION_SUFFIXES
     with ProgressLine("figure", "edits", enabled=not args.json) as progress:
         pipeline = Gen1Pipeline.from_pretrained(args.model)
-        picture, prompts = draw_figure(pipeline, settings_of(args), seed=args.seed, progress=progress)
-    write_image(args.figure, picture)
-    return prompts
+        frames = _MOVING_WINDOWS * pipeline.config.num_frames if moves else None
+        figure = draw_figure(pipeline, settings_of(args), frames=frames, seed=args.seed, progress=progress)
+    if moves:
+        write_animation(args.figure, figure.moving(), FRAME_RATE)
+    else:
+        write_image(args.figure, figure.still())
+    return figure.prompts
 
 
 def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:

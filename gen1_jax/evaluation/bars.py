@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME
-from gen1_jax.evaluation.statistics import Interval, bootstrap
+from gen1_jax.measures import Interval, bootstrap
 
 
 class Bar(NamedTuple):
-    """One line of the verdict."""
+    """One line of the verdict: a figure, what was measured, the bar that it has to reach, and whether it does."""
 
     figure: str
     measured: str
@@ -21,10 +21,10 @@ class Bar(NamedTuple):
 
 
 Results = dict[str, Any]
-Clips = slice | list[int] | Int[np.ndarray, " k"]  # which of them
+ClipIndices = slice | list[int] | Int[np.ndarray, " k"]
 
 BETTER = {"psnr": 1, "ssim": 1, "perceptual": -1}
-"""Measures of nearness to the answer, and whether more or less is better."""
+"""Measures of nearness to the answer: 1 where higher is better, -1 where lower is."""
 
 
 def bars(results: Results) -> list[Bar]:
@@ -75,7 +75,7 @@ def best(results: Results, group: str, measure: str) -> str | None:
     return max(members, key=lambda name: BETTER[measure] * mean_score(results, name, measure), default=None)
 
 
-def nearer(results: Results, rival: str, measure: str, among: Clips = slice(None)) -> Interval:
+def nearer(results: Results, rival: str, measure: str, among: ClipIndices = slice(None)) -> Interval:
     """The share of clips, of those `among` all, whose edit is nearer to the answer than that of a rival."""
     ours, theirs = (_clips(results, name, measure)[among] for name in (EDIT, rival))
     return bootstrap((BETTER[measure] * (ours - theirs) > 0).astype(float))
@@ -86,7 +86,7 @@ def by_motion(results: Results, parts: int) -> list[Int[np.ndarray, " k"]]:
     return np.array_split(np.argsort(_clips(results, ANSWER, "frame_consistency"), kind="stable"), parts)
 
 
-def mean_score(results: Results, method: str, measure: str, among: Clips = slice(None)) -> float:
+def mean_score(results: Results, method: str, measure: str, among: ClipIndices = slice(None)) -> float:
     """The mean score of a method over the clips, of those `among` all."""
     return float(np.nanmean(_clips(results, method, measure)[among]))
 

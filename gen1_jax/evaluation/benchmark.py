@@ -26,8 +26,8 @@ from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT, Method, methods
 from gen1_jax.evaluation.scores import Scorer, Scores
-from gen1_jax.evaluation.statistics import bootstrap
 from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
+from gen1_jax.measures import bootstrap
 from gen1_jax.pretrained.folder import ModelSource
 
 SHOWN = 8
@@ -37,7 +37,7 @@ RESULTS = "results.json"
 _METHODS, _IDENTITY, _COMPONENTS = "methods", "benchmark.json", "components"
 _ALWAYS = (EDIT, INPUT, ANSWER)
 
-Progress = Callable[[str, int, int], None]
+BenchmarkProgress = Callable[[str, int, int], None]
 """Called with what is done, and how far: done, total."""
 
 
@@ -79,7 +79,7 @@ class BenchmarkConfig:
 
 
 def run_benchmark(
-    source: ModelSource, config: BenchmarkConfig, out: Path, progress: Progress | None = None
+    source: ModelSource, config: BenchmarkConfig, out: Path, progress: BenchmarkProgress | None = None
 ) -> dict[str, Any]:
     """Measures, and writes results.json; what `out` holds already of the same benchmark is kept.
 

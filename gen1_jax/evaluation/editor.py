@@ -13,17 +13,15 @@ from jaxtyping import Array, Float, Float32, Int32, UInt8
 from gen1_jax.diffusion import Guidance, SamplerState
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
 from gen1_jax.errors import UserError
-from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.models.unet import conditions_of
 from gen1_jax.training.examples import to_images
 
-Clips = UInt8[np.ndarray, "n t h w 3"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Way:
-    """How edits are sampled.
+    """How edits are sampled: Gen-1's own way, or another editor with the same weights.
 
     Attributes:
         settings: the numbers of an edit.
@@ -64,7 +62,7 @@ class Editor:
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
 
-    def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> Clips:
+    def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> EditClips:
         """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
         edits, count = [], len(self.worlds)
         for indices in self._batches():
@@ -73,11 +71,11 @@ class Editor:
                 progress(min(count, len(edits) * self.batch_size), count)
         return np.concatenate(edits)[:count]
 
-    def through_autoencoder(self, clips: Clips) -> Clips:
+    def through_autoencoder(self, clips: EditClips) -> EditClips:
         """What is left of clips after the autoencoder."""
         return self._of_frames(lambda frames: to_uint8(self._decode(self._encode(frames))), clips)
 
-    def embed(self, clips: Clips) -> Float32[np.ndarray, "n t d"]:
+    def embed(self, clips: EditClips) -> Float32[np.ndarray, "n t d"]:
         """CLIP's embedding of every frame."""
         clip = self.pipeline.clip
         return self._of_frames(lambda frames: clip.encode_image(clip.preprocess(frames)), clips)
@@ -87,7 +85,7 @@ class Editor:
         ids, _ = self.pipeline.tokenizer(list(texts))
         return np.asarray(self.pipeline.clip.encode_text(ids))
 
-    def estimate_depth(self, clips: Clips) -> Float32[np.ndarray, "n t h w"]:
+    def estimate_depth(self, clips: EditClips) -> Float32[np.ndarray, "n t h w"]:
         """Inverse depth of every frame by the model's network."""
         return self._of_frames(
             lambda x: self.pipeline.depth.estimate(to_images(jnp.asarray(x)), frames_per_chunk=len(x)), clips

@@ -1,11 +1,11 @@
-"""A picture of what edits should be and what they are: one clip and its structure, edits, the right answers under them.
+"""What edits should be and what they are, at a glance: a clip and its structure, edits, the right answers under them.
 
 input      │ edit 1   │ edit 2   │ edit 3
 structure  │ answer 1 │ answer 2 │ answer 3
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange, repeat
@@ -15,23 +15,40 @@ from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
 from gen1_jax.evaluation.worlds import FRAME_RATE, scene
 from gen1_jax.synthetic import caption, shade_clip, trace_clip
 
-_SHOWN = 3  # frames of each clip
+_STILLS = 3  # frames of each clip in a still figure
 _GAP = 4  # white pixels between clips
 
-Rgb = UInt8[np.ndarray, "i j 3"]
+Panels = UInt8[np.ndarray, "n t h w 3"]
+"""The clips of one row, from left to right."""
 
 
-class Figure(NamedTuple):
-    """The picture, and what was asked for from left to right, a scene a row."""
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """Clips in rows, and what was asked for.
 
-    picture: Rgb
+    Attributes:
+        rows: two a scene: input and edits, structure and answers.
+        prompts: of the edits from left to right, a scene a row.
+    """
+
+    rows: list[Panels]
     prompts: list[list[str]]
+
+    def still(self) -> UInt8[np.ndarray, "i j 3"]:
+        """One picture, each clip as three frames side by side."""
+        chosen = np.linspace(0, self.rows[0].shape[1] - 1, _STILLS).round().astype(int)
+        return _compose([rearrange(row[:, chosen], "n t h w c -> n 1 h (t w) c") for row in self.rows])[0]
+
+    def moving(self) -> UInt8[np.ndarray, "t i j 3"]:
+        """A clip in which all clips run side by side, to be shown at `FRAME_RATE`."""
+        return _compose(self.rows)
 
 
 def draw_figure(
     pipeline: Gen1Pipeline,
     settings: EditSettings,
     *,
+    frames: int | None = None,
     scenes: int = 2,
     edits: int = 3,
     split: str = "test",
@@ -43,6 +60,7 @@ def draw_figure(
     Args:
         pipeline: the model.
         settings: of all edits.
+        frames: of every clip, `FRAME_RATE` a second; None for as many as the model sees at once.
         scenes: clips that are edited.
         edits: of each.
         split: of the worlds.
@@ -50,7 +68,7 @@ def draw_figure(
         progress: called with edits done and `scenes * edits`.
     """
     config = pipeline.config
-    size, frames = (config.height, config.width), config.num_frames
+    size, frames = (config.height, config.width), frames or config.num_frames
     rows, prompts = [], []
     for index in range(scenes):
         structure, *contents = scene(split, index, seed, answers=edits)
@@ -62,18 +80,16 @@ def draw_figure(
             results.append(pipeline.edit(source, prompt=prompt, **vars(settings)))
             progress(len(results) + index * edits, scenes * edits)
         seen = repeat(results[0].structure, "t h w -> t h w 3")
-        above = _row([source, *(result.frames for result in results)])
-        rows += [above, _row([seen, *answers]), _white(2 * _GAP, above.shape[1])]
-    return Figure(np.concatenate(rows[:-1]), prompts)
+        rows += [np.stack([source, *(result.frames for result in results)]), np.stack([seen, *answers])]
+    return Figure(rows, prompts)
 
 
-def _row(clips: list[UInt8[np.ndarray, "t h w 3"]]) -> Rgb:
-    """A few frames of each clip, side by side, with gaps between clips."""
-    chosen = np.linspace(0, len(clips[0]) - 1, _SHOWN).round().astype(int)
-    strips = [rearrange(clip[chosen], "t h w c -> h (t w) c") for clip in clips]
-    gapped = [part for strip in strips for part in (strip, _white(strip.shape[0], _GAP))]
-    return np.concatenate(gapped[:-1], axis=1)
-
-
-def _white(height: int, width: int) -> Rgb:
-    return np.full((height, width, 3), 255, np.uint8)
+def _compose(rows: list[Panels]) -> UInt8[np.ndarray, "t i j 3"]:
+    """All rows under each other, white between clips and, twice as wide, between scenes."""
+    lines = []
+    for number, row in enumerate(rows):
+        row = np.pad(row, ((0, 0),) * 3 + ((0, _GAP), (0, 0)), constant_values=255)
+        line = rearrange(row, "n t h w c -> t h (n w) c")[:, :, :-_GAP]
+        ends_scene = number % 2 == 1 and number < len(rows) - 1
+        lines.append(np.pad(line, ((0, 0), (0, 2 * _GAP * ends_scene), (0, 0), (0, 0)), constant_values=255))
+    return np.concatenate(lines, axis=1)

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable
 
 from gen1_jax.editing.pipeline import EditSettings
-from gen1_jax.evaluation.editor import Clips, Editor, Way
+from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
+from gen1_jax.evaluation.worlds import EditClips
 
 SWEEPS: dict[str, tuple] = {
     "temporal_guidance_scale": (0.0, 0.5, 1.0, 1.5, 2.0),
@@ -18,7 +19,7 @@ SWEEPS: dict[str, tuple] = {
 """Settings of an edit that are varied, one at a time."""
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Of SDEdit."""
+"""Of SDEdit (https://arxiv.org/abs/2108.01073): the share of the sampler's steps that are run on the noised input."""
 
 EDIT, INPUT, ANSWER = "edit", "input", "answer"
 FIRST_FRAME = "first frame, true flow"
@@ -30,17 +31,17 @@ class Method:
 
     Attributes:
         group: of methods that differ in a number.
-        value: that number; of a sweep, the value of the setting.
+        value: the number in which the methods of the group differ; of a sweep, the value of the setting.
         make: the edits of all worlds.
     """
 
     group: str
     value: int | float | str | None
-    make: Callable[[Editor], Clips]
+    make: Callable[[Editor], EditClips]
 
     @property
     def name(self) -> str:
-        """Unique."""
+        """Unique: the group, and the value where there is one, as "SDEdit, whole clip=0.6"."""
         return self.group if self.value is None else f"{self.group}={self.value}"
 
 
@@ -94,5 +95,5 @@ def _baselines(settings: EditSettings) -> list[Method]:
     return baselines
 
 
-def _editing(way: Way) -> Callable[[Editor], Clips]:
+def _editing(way: Way) -> Callable[[Editor], EditClips]:
     return lambda editor: editor.edit(way)

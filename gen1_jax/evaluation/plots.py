@@ -10,7 +10,7 @@ from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT
 _MARKS = "os^vDP*X"
 _COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is the red of the edit
 
-AXES = {
+SETTING_NAMES = {
     "temporal_guidance_scale": "ω_t",
     "structure_blur": "t_s",
     "guidance_scale": "ω",
@@ -28,7 +28,7 @@ def plot_consistency(results: Results, path: Path) -> None:
     for (x, y), value in zip(points, swept, strict=True):
         axes.annotate(f"{value:g}", (x, y), textcoords="offset points", xytext=(5, 4), fontsize=7, color="tab:red")
     groups = dict.fromkeys(entry["group"] for entry in results["methods"].values())
-    others = [group for group in groups if group not in (EDIT, *AXES, "sampler")]
+    others = [group for group in groups if group not in (EDIT, *SETTING_NAMES, "sampler")]
     for number, group in enumerate(others):
         names = [name for name, entry in results["methods"].items() if entry["group"] == group]
         style = _MARKS[number % len(_MARKS)] + ("-" if len(names) > 1 else "")
@@ -62,7 +62,7 @@ def plot_sweep(results: Results, field: str, measures: Sequence[str], path: Path
         axes.fill_between(values, low, high, alpha=0.25)
         if measure not in BETTER:  # of nearness to itself there is nothing to say
             axes.axhline(results["methods"][ANSWER]["scores"][measure]["mean"], color="black", ls="--", lw=0.8)
-        axes.set_xlabel(AXES[field])
+        axes.set_xlabel(SETTING_NAMES[field])
         axes.set_title(measure.replace("_", " "), fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from gen1_jax.evaluation.pictures import warp
+from gen1_jax.evaluation.worlds import EditClips
+from gen1_jax.measures import warp
 
-Clips = UInt8[np.ndarray, "n t h w 3"]
 
-
-def propagate_first(first: UInt8[np.ndarray, "n 1 h w 3"], flow: Float32[np.ndarray, "n t h w 2"]) -> Clips:
+def propagate_first(first: UInt8[np.ndarray, "n 1 h w 3"], flow: Float32[np.ndarray, "n t h w 2"]) -> EditClips:
     """Every frame looked up in the first one.
 
     Args:
@@ -22,11 +21,11 @@ def propagate_first(first: UInt8[np.ndarray, "n 1 h w 3"], flow: Float32[np.ndar
     return np.stack(clips)
 
 
-def propagate_stepwise(first: UInt8[np.ndarray, "n 1 h w 3"], flow: Float32[np.ndarray, "n t h w 2"]) -> Clips:
+def propagate_stepwise(first: UInt8[np.ndarray, "n 1 h w 3"], flow: Float32[np.ndarray, "n t h w 2"]) -> EditClips:
     """Every frame looked up in the one before.
 
     Args:
-        first: see `propagate_first`.
+        first: the edited first frames.
         flow: pixels, to where what is seen was in the frame before; that of frame 0 is not used.
     """
     frames = [first]
@@ -35,7 +34,7 @@ def propagate_stepwise(first: UInt8[np.ndarray, "n 1 h w 3"], flow: Float32[np.n
     return np.concatenate(frames, axis=1)
 
 
-def _warp(clips: Clips, flow: np.ndarray) -> Clips:
+def _warp(clips: EditClips, flow: np.ndarray) -> EditClips:
     seen, _ = _look(jnp.asarray(clips, jnp.float32), jnp.asarray(flow))
     return np.rint(np.asarray(seen)).astype(np.uint8)
 

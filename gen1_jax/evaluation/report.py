@@ -12,8 +12,8 @@ from PIL import Image
 from gen1_jax.evaluation.bars import Results, best, by_motion, mean_score, nearer, sweep
 from gen1_jax.evaluation.benchmark import shown_clips
 from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, INPUT
-from gen1_jax.evaluation.plots import AXES, plot_consistency, plot_sweep
-from gen1_jax.evaluation.statistics import Interval
+from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
+from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
 
 _MEASURES = (
@@ -71,7 +71,7 @@ def write_report(results: Results, out: Path) -> Path:
     for field, measures in _SWEPT.items():
         if len(sweep(results, field)) > 1:
             plot_sweep(results, field, measures, out / f"{field}.png")
-            sections += [f"<h2>Over {AXES[field]}</h2>", picture(f"{field}.png")]
+            sections += [f"<h2>Over {SETTING_NAMES[field]}</h2>", picture(f"{field}.png")]
     sections += _by_motion(results)
     sections += _by_content(results)
     sections += _videos(results, out)
@@ -114,7 +114,7 @@ def _score(score: dict[str, Any]) -> str:
 def _nearer_rows(results: Results) -> Iterable[tuple[str, ...]]:
     groups = dict.fromkeys(entry["group"] for entry in results["methods"].values())
     for group in groups:
-        if group not in (EDIT, ANSWER, *AXES, "sampler", "autoencoded answer"):
+        if group not in (EDIT, ANSWER, *SETTING_NAMES, "sampler", "autoencoded answer"):
             shares = [nearer(results, best(results, group, measure), measure) for measure in _NEARNESS]
             yield html.escape(group), *map(_share, shares)
 

@@ -8,13 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from gen1_jax.evaluation.consistency import frame_consistency, prompt_consistency, unit
-from gen1_jax.evaluation.editor import Clips, Editor
-from gen1_jax.evaluation.pictures import psnr, ssim, structure_error, warp_error
-from gen1_jax.training.losses import depth_errors
-
-WAYS = 64
-"""A prompt is told apart from that many less one others."""
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.worlds import EditClips
+from gen1_jax.measures import (
+    depth_errors,
+    embedding_distance,
+    frame_consistency,
+    prompt_consistency,
+    psnr,
+    retrieval,
+    ssim,
+    structure_error,
+    unit_vectors,
+    warp_error,
+)
 
 _DEPTH_RANGE = 20.0  # of AbsRel and delta: what is farther than so many times the nearest point is the horizon
 
@@ -23,14 +30,14 @@ Scores = dict[str, Float[np.ndarray, " n"]]
 
 
 class Scorer:
-    """Scores edits of an editor's worlds.
+    """Scores edits of an editor's worlds; `gen1_jax.measures` defines each measure, its range and its direction.
 
-    psnr, ssim: to the answer. dB; 1 at most.
-    perceptual: distance from the answer in CLIP's space, 1 - cosine of the embeddings of a frame, mean over frames.
-    warp_error: see `pictures.warp_error`.
+    psnr, ssim: to the answer.
+    perceptual: `embedding_distance` from the answer in CLIP's space.
+    warp_error: along the true flow of the structure.
     structure_error: of the depth network's estimate of the edit against the true depth of the input.
-    frame_consistency, prompt_consistency: the paper's, see `consistency`.
-    retrieved: whether the prompt is the nearest of 64 to the edit, by the mean embedding of its frames.
+    frame_consistency, prompt_consistency: the paper's.
+    retrieved: `retrieval` of the prompt among 64 by the mean embedding of the edit's frames.
     """
 
     def __init__(self, editor: Editor):
@@ -39,7 +46,7 @@ class Scorer:
         self._prompts = editor.embed_texts(editor.worlds.prompts)
         self._measure = jax.jit(_measure)
 
-    def score(self, clips: Clips) -> Scores:
+    def score(self, clips: EditClips) -> Scores:
         """Scores of N edits, in the order of the worlds."""
         worlds, embedded = self._worlds, self.editor.embed(clips)
         arrays = (
@@ -51,31 +58,31 @@ class Scorer:
             worlds.inverse_depth,
         )
         return self._batched(self._measure, *arrays) | {
-            "perceptual": 1 - (unit(embedded) * unit(self._answers)).sum(-1).mean(-1),
+            "perceptual": embedding_distance(embedded, self._answers),
             "frame_consistency": np.array([frame_consistency(clip) for clip in embedded]),
             "prompt_consistency": np.array(
                 [prompt_consistency(*pair) for pair in zip(embedded, self._prompts, strict=True)]
             ),
-            "retrieved": retrieval(unit(embedded).mean(1), self._prompts),
+            "retrieved": retrieval(unit_vectors(embedded).mean(1), self._prompts),
         }
 
     def components(self) -> Scores:
         """Scores of the networks by themselves, on the answers, which no training has seen either.
 
-        autoencoder_psnr: dB. depth_abs_rel, depth_delta: see `losses.depth_errors`. clip_image_to_text,
+        autoencoder_psnr: dB. depth_abs_rel, depth_delta: `measures.depth_errors`. clip_image_to_text,
         clip_text_to_image: retrieval of 64 by the first frame. prior_cosine: of the prior's embedding with the mean
         of the true ones. prior_retrieved: whether that mean is the nearest of 64 to it.
         """
         answer = self._worlds.answer
         rebuilt, estimate = self.editor.through_autoencoder(answer), self.editor.estimate_depth(answer)
         errors = self._batched(_depth_errors, estimate, self._worlds.inverse_depth)
-        first, mean, prior = self._answers[:, 0], unit(self._answers).mean(1), self.editor.content
+        first, mean, prior = self._answers[:, 0], unit_vectors(self._answers).mean(1), self.editor.content
         return {
             "autoencoder_psnr": self._batched(_autoencoder_psnr, rebuilt, answer)["psnr"],
             **errors,
             "clip_image_to_text": retrieval(first, self._prompts),
             "clip_text_to_image": retrieval(self._prompts, first),
-            "prior_cosine": (unit(prior) * unit(mean)).sum(-1),
+            "prior_cosine": (unit_vectors(prior) * unit_vectors(mean)).sum(-1),
             "prior_retrieved": retrieval(prior, mean),
         }
 
@@ -87,21 +94,6 @@ class Scorer:
             indices = np.minimum(np.arange(start, start + size), count - 1)
             parts.append(jax.device_get(function(*(array[indices] for array in arrays))))
         return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
-
-
-def retrieval(queries: Float[np.ndarray, "n d"], keys: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """1 where the key of a query is the nearest by cosine of the `WAYS` around it, else 0.
-
-    Clips are taken in groups of 64; those left over are joined by the ones before them.
-    """
-    count = len(queries)
-    queries, keys = unit(queries), unit(keys)
-    found = np.zeros(count)
-    for start in range(0, count, WAYS):
-        group = np.arange(max(0, min(start, count - WAYS)), min(start + WAYS, count))
-        nearest = group[(queries[group] @ keys[group].T).argmax(-1)]
-        found[group[group >= start]] = (nearest == group)[group >= start]
-    return found
 
 
 def _measure(clips, answers, flow, ids, estimate, truth) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from jaxtyping import Float32, Int32, UInt8
 from gen1_jax import synthetic
 
 FRAME_RATE = 12.0
+EditClips = UInt8[np.ndarray, "n t h w 3"]
+"""RGB of N clips: edits, or what they are compared with."""
+
 _ANSWERS = 1 << 20  # contents of answers come from seeds far behind those of sources
 _CLIPS_AT_ONCE = 16  # on an accelerator
 

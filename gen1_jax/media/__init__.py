@@ -1,5 +1,6 @@
 """Video and picture files, in and out: local files only, every hostile one refused with one clear line."""
 
+from gen1_jax.media.animation import ANIMATION_SUFFIXES, write_animation
 from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
 from gen1_jax.media.images import IMAGE_SUFFIXES, read_image, side_by_side, write_image
@@ -9,6 +10,7 @@ from gen1_jax.media.recipes import VIDEO_SUFFIXES
 from gen1_jax.media.writer import VideoWriter
 
 __all__ = [
+    "ANIMATION_SUFFIXES",
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Frame",
@@ -23,5 +25,6 @@ __all__ = [
     "open_video",
     "read_image",
     "side_by_side",
+    "write_animation",
     "write_image",
 ]

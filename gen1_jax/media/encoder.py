@@ -16,7 +16,7 @@ from gen1_jax.media.frames import encode_frame
 from gen1_jax.media.recipes import Recipe
 
 
-class Encoder:
+class MovieEncoder:
     """Encodes and muxes to `path`; what the encoder or the container refuses, it refuses before any work.
 
     Args:
@@ -26,7 +26,7 @@ class Encoder:
         height: of the frames, pixels.
         frame_rate: frames a second.
         sample_aspect_ratio: width over height of a pixel; None for square.
-        audio_from: see `SoundTrack`; None for silence.
+        audio_from: a file whose sound track is carried over (`SoundTrack`); None for silence.
     """
 
     def __init__(

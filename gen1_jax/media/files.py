@@ -134,7 +134,7 @@ class PendingOutput:
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        MediaError: see `check_writable`.
+        MediaError: its folder is missing or cannot be written to, or something that must stay is in the way.
     """
 
     def __init__(self, path: AnyPath, overwrite: bool = True) -> None:

@@ -27,7 +27,7 @@ class PictureSource:
         frame_rate: frames a second, as the files do not say.
 
     Raises:
-        MediaError: see `read_image`.
+        MediaError: a file is no readable picture or too large, or all together are.
     """
 
     def __init__(self, path: AnyPath, files: Sequence[Path], limits: Limits, frame_rate: Fraction) -> None:

@@ -1,7 +1,7 @@
 """Writing video: RGB frames and their times into a file or folder that appears whole or not at all.
 
-write(rgb, time) ──► Encoder (.mp4 .mov .mkv .webm .gif) ─┐
-                 └─► PNG files (NAME/) ───────────────────┴─► .NAME.part ──close──► NAME
+write(rgb, time) ──► MovieEncoder (.mp4 .mov .mkv .webm .gif) ─┐
+                 └─► PNG files (NAME/) ────────────────────────┴─► .NAME.part ──close──► NAME
 """
 
 from fractions import Fraction
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gen1_jax.errors import UserError
-from gen1_jax.media.encoder import Encoder
+from gen1_jax.media.encoder import MovieEncoder
 from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
 from gen1_jax.media.files import PendingOutput, check_suffix
 from gen1_jax.media.images import save
@@ -61,7 +61,7 @@ class VideoWriter:
         self._step = 1 / (rate.limit_denominator(1001) if isinstance(frame_rate, float) else rate)
         self._path, self._shape = path, (height, width, 3)
         self._time: Fraction | None = None  # of the latest frame
-        self._encoder: Encoder | None = None
+        self._encoder: MovieEncoder | None = None
         self._count = 0
         self._open = True
         self._output = PendingOutput(path, overwrite)
@@ -69,7 +69,7 @@ class VideoWriter:
             return
         try:
             with blaming(path, "cannot be written"):
-                self._encoder = Encoder(
+                self._encoder = MovieEncoder(
                     self._output.path, RECIPES[suffix], width, height, 1 / self._step, sample_aspect_ratio, audio_from
                 )
         except BaseException:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from gen1_jax.measures import align_inverse_depth, standardise_inverse_depth
+
 _TINY = 1e-8
-_MIN_CORRELATION = 0.1
 
 
 def gradient_loss(residual: Float[Array, "b h w *c"], scales: int) -> Float[Array, " b"]:
@@ -73,22 +74,6 @@ def cosine(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, " b"]
     return jnp.sum(unit(a) * unit(b), axis=-1)
 
 
-def align_inverse_depth(prediction: Float[Array, "b h w"], target: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
-    """The prediction with the scale and shift of each picture that bring it nearest to the target (least squares).
-
-    https://arxiv.org/abs/1907.01341, equations 3 and 4, with one change: least squares would also turn a prediction
-    upside down, and a network could settle there. A correlation below 0.1 counts as 0.1 here, so that the scale is
-    positive and the gradient leads the right way up.
-    """
-    centre = target.mean((1, 2), keepdims=True)
-    x, y = prediction - prediction.mean((1, 2), keepdims=True), target - centre
-    variance = jnp.square(x).mean((1, 2), keepdims=True) + _TINY
-    # not the root of a ratio: for a constant target its gradient would be 0 / 0
-    least = _MIN_CORRELATION * jnp.sqrt(jnp.square(y).mean((1, 2), keepdims=True)) / jnp.sqrt(variance)
-    scale = jnp.maximum((x * y).mean((1, 2), keepdims=True) / variance, least)
-    return scale * x + centre
-
-
 def scale_shift_invariant_loss(
     prediction: Float[Array, "b h w"],
     target: Float[Array, "b h w"],
@@ -109,7 +94,7 @@ def scale_shift_invariant_loss(
         gradient_weight: alpha of eq. 12.
         scales: of gradient matching.
     """
-    target = _standardise(target.astype(jnp.float32))
+    target = standardise_inverse_depth(target.astype(jnp.float32))
     residual = align_inverse_depth(prediction.astype(jnp.float32), target) - target
     error = jnp.abs(residual).reshape(len(residual), -1)
     pixels = error.shape[1]
@@ -117,36 +102,6 @@ def scale_shift_invariant_loss(
     largest = jnp.sort(jax.lax.stop_gradient(error), axis=1)[:, kept - 1 : kept]
     trimmed = jnp.sum(jnp.where(error <= largest, error, 0), axis=1) / (2 * pixels)
     return trimmed + gradient_weight * gradient_loss(residual, scales)
-
-
-def depth_errors(
-    prediction: Float[Array, "b h w"], target: Float[Array, "b h w"], *, depth_range: float
-) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """(AbsRel, delta < 1.25) of each picture, of depth and not of its inverse.
-
-    Inverse depth is aligned, then both sides are inverted: AbsRel is the mean of |z - z*| / z*, the other the share of
-    pixels where max(z / z*, z* / z) < 1.25.
-
-    Args:
-        prediction: inverse depth up to scale and shift.
-        target: inverse depth up to scale only, or the numbers mean little; NaN where it is nowhere positive.
-        depth_range: on both sides, what is farther than this many times the nearest target is taken to be there.
-    """
-    nearest = target.max((1, 2), keepdims=True)
-    least = nearest / depth_range
-    aligned = align_inverse_depth(prediction.astype(jnp.float32), target)
-    ratio = jnp.maximum(target, least) / jnp.maximum(aligned, least)  # z / z*
-    ratio = jnp.where(nearest > 0, ratio, jnp.nan)
-    close = jnp.maximum(ratio, 1 / ratio) < 1.25
-    return _mean(jnp.abs(ratio - 1)), _mean(jnp.where(jnp.isnan(ratio), jnp.nan, close))
-
-
-def _standardise(target: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
-    """Median 0 and mean absolute deviation 1; zeros where the target is constant to rounding."""
-    x = target - jnp.median(target, axis=(1, 2), keepdims=True)
-    deviation = jnp.abs(x).mean((1, 2), keepdims=True)
-    varies = deviation > 1e-6 * jnp.abs(target).max((1, 2), keepdims=True)
-    return jnp.where(varies, x / jnp.where(varies, deviation, 1), 0)
 
 
 def _mean(x: Float[Array, " b *dims"]) -> Float[Array, " b"]:

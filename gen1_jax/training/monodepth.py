@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.errors import UserError
+from gen1_jax.measures import depth_errors
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.examples import pick_frames, random_index, require, split_keys, to_images
-from gen1_jax.training.losses import depth_errors, scale_shift_invariant_loss
+from gen1_jax.training.losses import scale_shift_invariant_loss
 from gen1_jax.training.objective import Inputs
 from gen1_jax.training.photometric import PhotometricConfig, change_light
 
@@ -82,7 +83,7 @@ class DepthObjective:
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The loss of each example, and:
 
-        abs_rel: mean relative error of depth, inverse depth being aligned first; see `losses.depth_errors`.
+        abs_rel: mean relative error of depth, inverse depth being aligned first; see `measures.depth_errors`.
         delta_1: share of pixels whose depth is within 25%.
         """
         settings = self.settings

@@ -1,12 +1,10 @@
 import json
 
-import numpy as np
 import pytest
 from tiny import TINY
 
 from gen1_jax.cli import main
 from gen1_jax.evaluation import bench
-from gen1_jax.evaluation.consistency import frame_consistency, prompt_consistency
 
 
 def test_bench_times_and_counts(monkeypatch, capsys):
@@ -40,10 +38,3 @@ def test_bench_train_times_each_batch(capsys):
     assert main(["bench", "train", "--mesh", "fsdp=3"]) == 2
     assert main(["bench", "train", "--mesh", "rows=3"]) == 2
     assert "rows=3" in capsys.readouterr().err
-
-
-def test_consistency_by_hand():
-    frames = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]], np.float32)
-    assert frame_consistency(frames) == pytest.approx(0.5)  # the same direction, then a right angle
-    assert frame_consistency(frames[:1]) == 1
-    assert prompt_consistency(frames, np.array([5.0, 0.0], np.float32)) == pytest.approx(2 / 3)

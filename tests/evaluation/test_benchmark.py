@@ -15,7 +15,6 @@ from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import ANSWER, EDIT, methods
 from gen1_jax.evaluation.report import write_report
-from gen1_jax.evaluation.scores import retrieval
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.module import Bound
 from gen1_jax.pretrained.folder import ModelFolder, open_model
@@ -67,16 +66,6 @@ def test_edits_of_first_frames_and_without_structure(editor):
     before, editor.depth = editor.depth, editor.depth[::-1].copy()
     other, editor.depth = editor.edit(blind), before
     assert (editor.edit(blind) == other).all()
-
-
-def test_retrieval_by_groups_of_64():
-    rng = np.random.default_rng(0)
-    keys = rng.normal(size=(100, 8))
-    assert retrieval(keys + 0.01 * rng.normal(size=keys.shape), keys).all()
-    swapped = keys.copy()
-    swapped[[3, 70]] = swapped[[70, 3]]  # of different groups but both in that of clips 36 to 99
-    assert np.flatnonzero(retrieval(swapped, keys) == 0).tolist() == [3, 70]
-    assert 0 < retrieval(rng.normal(size=(640, 8)), rng.normal(size=(640, 8))).mean() < 0.05
 
 
 def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """The model that ships: its files are what its manifest says, and its edits are edits."""
 
+import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,9 +11,8 @@ import numpy as np
 import pytest
 
 from gen1_jax import Gen1Pipeline
-from gen1_jax.evaluation.consistency import frame_consistency
-from gen1_jax.evaluation.pictures import psnr
 from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.measures import frame_consistency, psnr
 from gen1_jax.pretrained import folder
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, open_model
@@ -70,6 +71,18 @@ def test_the_card_says_what_it_is_for_and_its_licence():
     assert (FOLDER / "training.png").stat().st_size > 10_000
     licence = (FOLDER.parents[2] / "LICENSE").read_text()
     assert "Apache License" in licence
+
+
+def test_the_example_of_the_readme_runs(pipeline, monkeypatch):
+    """As it is printed, but in the few steps that the other tests have compiled."""
+    example = re.search(r"```python\n(.*?)```", (FOLDER.parents[2] / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(FOLDER.parents[2])
+    monkeypatch.setattr(Gen1Pipeline, "from_pretrained", lambda name: pipeline)
+    monkeypatch.setattr(pipeline, "edit", functools.partial(pipeline.edit, num_inference_steps=STEPS))
+    names = {}
+    exec(example, names)
+    assert names["out"].frames.shape == names["frames"].shape == (8, 256, 256, 3)
+    assert names["out"].frames.std() > 10 and (names["out"].frames != names["frames"]).any()
 
 
 def test_edits_are_nearer_to_the_answer_than_the_input_and_random_weights(pipeline, worlds, edits):

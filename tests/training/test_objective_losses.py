@@ -3,13 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from inverse_depth import correlated_pair, lstsq
 from oracle import relative_error
 
 from gen1_jax.training.losses import (
-    align_inverse_depth,
     contrastive_logits,
     contrastive_loss,
-    depth_errors,
     gradient_loss,
     kl_divergence,
     scale_shift_invariant_loss,
@@ -29,19 +28,6 @@ def midas_slope(prediction, target):
 
 def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def correlated_pair(count=3, size=(16, 24)):
-    """Inverse depth, and a prediction of it up to another scale and shift of each picture."""
-    target = 1 / np.random.default_rng(1).uniform(1, 9, (count, *size)).astype(np.float32)
-    scale, shift = np.array([0.3, 2.0, 40.0])[:, None, None], np.array([5.0, -1.0, 0.0])[:, None, None]
-    return (scale * (target + 0.03 * random(count, *size)) + shift).astype(np.float32), target
-
-
-def lstsq(prediction, target):
-    columns = np.stack([prediction.ravel(), np.ones(prediction.size)], axis=1)
-    scale, shift = np.linalg.lstsq(columns, target.ravel(), rcond=None)[0]
-    return scale * prediction + shift
 
 
 def gradients_of(residual, scales):
@@ -92,12 +78,6 @@ def test_logit_scale_has_a_limit():
     assert np.allclose(diagonal, 100, rtol=1e-5)
 
 
-def test_alignment_is_least_squares():
-    prediction, target = correlated_pair()
-    expected = [lstsq(p.astype(np.float64), t) for p, t in zip(prediction, target, strict=True)]
-    assert relative_error(align_inverse_depth(jnp.asarray(prediction), jnp.asarray(target)), expected) < 1e-4
-
-
 def test_depth_loss_is_midas():
     prediction, target = correlated_pair()
     expected = []
@@ -127,20 +107,6 @@ def test_depth_loss_of_a_wall_is_finite():
     wall = np.full_like(target, 0.3)
     assert np.isfinite(midas_loss(wall, target)).all() and np.isfinite(midas_slope(wall, target)).all()
     assert not midas_loss(prediction, wall).any() and not midas_slope(prediction, wall).any()
-
-
-def test_depth_errors_are_of_depth():
-    prediction, target = correlated_pair()
-    abs_rel, delta = [], []
-    for p, t in zip(prediction.astype(np.float64), target.astype(np.float64), strict=True):
-        far = 4 / t.max()
-        z, truth = 1 / np.maximum(lstsq(p, t), 1 / far), np.minimum(1 / t, far)
-        abs_rel.append((np.abs(z - truth) / truth).mean())
-        delta.append((np.maximum(z / truth, truth / z) < 1.25).mean())
-    ours = depth_errors(jnp.asarray(prediction), jnp.asarray(target), depth_range=4.0)
-    assert relative_error(ours[0], abs_rel) < 1e-4
-    assert np.allclose(ours[1], delta, atol=2 / target[0].size)
-    assert np.isnan(depth_errors(jnp.asarray(prediction), -jnp.asarray(target), depth_range=4.0)).all()
 
 
 def test_light():

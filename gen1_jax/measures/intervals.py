@@ -1,4 +1,4 @@
-"""Means of a few hundred clips, and how sure they are."""
+"""How sure the mean of a measure over a few hundred clips is."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ _RESAMPLES, _SEED = 10_000, 0
 
 
 class Interval(NamedTuple):
-    """A mean with its 95% bootstrap interval."""
+    """A mean with its 95% bootstrap interval, in the unit of the measure; NaN where nothing was measured."""
 
     mean: float
     low: float
@@ -23,6 +23,8 @@ def bootstrap(values: Float[np.ndarray, " n"]) -> Interval:
     """Percentile bootstrap of the mean over clips, with a fixed seed; NaN values are left out.
 
     The same draws for every set of one size, so that intervals of two methods on the same clips may be compared.
+
+    Source: Efron 1979, https://doi.org/10.1214/aos/1176344552; 10,000 resamples, percentiles 2.5 and 97.5.
     """
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]

@@ -1,0 +1,46 @@
+"""How good an edit is: pure functions of pixels, depth, motion and embeddings. No files, no models.
+
+| measure              | of                                              | range        | better |
+|----------------------|-------------------------------------------------|--------------|--------|
+| `psnr`               | pixels and the exact answer's                   | up to 100 dB | higher |
+| `ssim`               | the same                                        | -1 to 1      | higher |
+| `embedding_distance` | CLIP's embeddings of both, frame by frame       | 0 to 2       | lower  |
+| `structure_error`    | estimated and true inverse depth of a clip      | from 0       | lower  |
+| `depth_errors`       | the same of a picture: AbsRel, share within 25% | from 0; 0..1 | lower; higher |
+| `warp_error`         | pixels and the true motion                      | 0 to 1       | lower  |
+| `frame_consistency`  | CLIP's embeddings of consecutive frames         | -1 to 1      | higher |
+| `prompt_consistency` | CLIP's embeddings of frames and prompt          | -1 to 1      | higher |
+| `retrieval`          | embeddings of many edits and of their prompts   | 0 or 1       | higher |
+
+`bootstrap` tells how sure a mean of any of them over clips is.
+"""
+
+from gen1_jax.measures.depth import align_inverse_depth, depth_errors, standardise_inverse_depth, structure_error
+from gen1_jax.measures.embeddings import (
+    embedding_distance,
+    frame_consistency,
+    prompt_consistency,
+    retrieval,
+    unit_vectors,
+)
+from gen1_jax.measures.intervals import Interval, bootstrap
+from gen1_jax.measures.motion import warp, warp_error
+from gen1_jax.measures.pixels import psnr, ssim
+
+__all__ = [
+    "Interval",
+    "align_inverse_depth",
+    "bootstrap",
+    "depth_errors",
+    "embedding_distance",
+    "frame_consistency",
+    "prompt_consistency",
+    "psnr",
+    "retrieval",
+    "ssim",
+    "standardise_inverse_depth",
+    "structure_error",
+    "unit_vectors",
+    "warp",
+    "warp_error",
+]
