@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, resize, to_uint8
 from gen1_jax.errors import UserError
-from gen1_jax.evaluation.consistency import frame_consistency, prompt_consistency
+from gen1_jax.measures import frame_consistency, prompt_consistency
 from gen1_jax.media import open_video, read_image, side_by_side
 from gen1_jax.models.module import Params, cast_kernels
 from gen1_jax.pretrained.folder import ModelSource
