@@ -25,6 +25,7 @@ from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import by_frame, fold, unfold
+from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.models.unet import SpaceTimeUNet
 from gen1_jax.models.vae import AutoencoderKL
@@ -181,7 +182,7 @@ class DenoisingObjective:
         return self.config.build(component, self._dtype)
 
     def _encode(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w m"]:
-        posterior = _of_each_frame(networks["vae"], _images(inputs["pixels"]), method="encode")
+        posterior = _of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
 
     def _structure(
@@ -199,7 +200,7 @@ class DenoisingObjective:
     def _depth(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w"]:
         if "depth" in inputs:
             return inputs["depth"].astype(jnp.float32)
-        images = _images(inputs["pixels"])
+        images = pixels_to_images(inputs["pixels"])
         at_once = images.shape[0] * images.shape[1]  # a loop over chunks would cut across devices that share the batch
         return _of_each_frame(networks["depth"], images, method="estimate", frames_per_chunk=at_once)
 
@@ -223,7 +224,3 @@ def _of_each_frame(network: Bound, images: Float[Array, "b t h w 3"], **how) -> 
     """What a network of single pictures gives for the frames of clips, which all devices share."""
     out = network.apply(network.params, fold(by_frame(images)), **how)
     return jax.tree.map(lambda x: unfold(x, len(images)), out)
-
-
-def _images(pixels: Array) -> Float[Array, "b t h w 3"]:
-    return pixels.astype(jnp.float32) / 127.5 - 1
