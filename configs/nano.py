@@ -42,6 +42,7 @@ def get_config(start: str = "") -> ConfigDict:
             dtype="bfloat16",
             log_every=50,
             checkpoint=dict(every=2000, keep=2),
+            preview=dict(every=2000, prompts=("a clay world", "a jade statue on Mars"), num_inference_steps=20),
         )
     )
     if start == "again":

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
@@ -97,11 +98,18 @@ def add_curves(commands) -> None:
 
 
 def _curves(args: argparse.Namespace) -> None:
-    from gen1_jax.evaluation.curves import plot_trainings, read_training
+    from gen1_jax.evaluation.curves import has_entries, plot_trainings, read_training
     from gen1_jax.media import check_writable
 
     check_writable(args.output, (".png",))
-    trainings = [read_training(workdir) for workdir in args.workdirs]
+    trainings = []
+    for workdir in args.workdirs:
+        if len(args.workdirs) > 1 and not has_entries(workdir):
+            print(f"gen1: {workdir} is left out: nothing has been logged there yet", file=sys.stderr)
+        else:
+            trainings.append(read_training(workdir))
+    if not trainings:
+        raise UserError("nothing has been logged yet in any of these workdirs")
     plot_trainings(trainings, Path(args.output))
     rows = [training.summary for training in trainings]
     lines = ["  ".join(f"{name} {value}" for name, value in row.items()) for row in rows]

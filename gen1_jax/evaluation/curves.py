@@ -45,6 +45,17 @@ class Training(NamedTuple):
         }
 
 
+def has_entries(workdir: Path) -> bool:
+    """Whether a workdir has been trained in; False for a folder in which a run ended before its first entry, too.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not workdir.exists():
+        raise UserError(f"{workdir}: no such folder")
+    return (workdir / LOG).is_file() and any(entry.get("loss") is not None for entry in read_log(workdir))
+
+
 def read_training(workdir: Path) -> Training:
     """What a workdir's log says.
 

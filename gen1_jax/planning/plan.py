@@ -51,7 +51,7 @@ def make_plan(
 
     Yields:
         Plain values, with "row" telling them apart: "machine"; a "try" of each fit; a "program" for each, bytes and
-        seconds of one chip; at the end "stages".
+        seconds of one chip; at the end "stages", with the memory of a preview if the recipe has any.
 
     Raises:
         ValueError: the recipe, the mesh and the machine do not fit each other.
@@ -64,9 +64,11 @@ def make_plan(
             for row in planner.train(shape, fit):
                 yield row
             done.append((shape, row))
+    sampler = None
     if "sampler" in programs and config.component == "unet":
-        yield planner.row(planner.programs.sampler(), {"kind": "sampler"})
-    yield planner.stages(done)
+        sampler = planner.row(planner.programs.sampler(), {"kind": "sampler"})
+        yield sampler
+    yield planner.stages(done) | {"preview": planner.preview(sampler)}
 
 
 class _Planner:
@@ -206,6 +208,23 @@ class _Planner:
             mesh=self.mesh,
             fused_attention=self.topology.chip.platform == "gpu",
         )
+
+    def preview(self, sampler: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Memory of the first chip during a preview; None without previews. Activations are those of the sampler."""
+        if not (self.config.preview.every and self.config.component == "unet"):
+            return None
+        kept, loaded = self.programs.preview_bytes()
+        temporary = None if sampler is None else sampler["temporary_bytes"]
+        peak, most = kept + loaded + (temporary or 0), int(self.topology.chip.hbm_bytes)
+        return {
+            "every": self.config.preview.every,
+            "kept_bytes": kept,
+            "loaded_bytes": loaded,
+            "temporary_bytes": temporary,
+            "peak_bytes": peak,
+            "hbm_bytes": most,
+            "fits": peak <= most,
+        }
 
     def stages(self, done: list[tuple[Shape, dict[str, Any]]]) -> dict[str, Any]:
         """Hours of each stage; None where a kind of its batches was not planned or does not fit."""

@@ -85,9 +85,7 @@ class Program:
     @property
     def argument_bytes(self) -> int:
         """Bytes of the arguments at rest on one chip."""
-        return sum(
-            math.prod(x.sharding.shard_shape(x.shape)) * _itemsize(x.dtype) for x in jax.tree.leaves(self.arguments)
-        )
+        return _bytes_at_rest(self.arguments)
 
 
 class Programs:
@@ -202,6 +200,18 @@ class Programs:
             lower=lower,
         )
 
+    def preview_bytes(self) -> tuple[int, int]:
+        """Of the first chip during a preview, activations aside: what training keeps there, and what is loaded.
+
+        Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
+        comes from the running mean, which each chip gathers.
+        """
+        step = self._step(True, self.layout, self.config.remat)
+        kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
+        modules = {name: self.family.build(name, self.dtype) for name in self.family.components}
+        loaded = {name: _cast(abstract_parameters(module), self.dtype) for name, module in modules.items()}
+        return _bytes_at_rest(kept), sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(loaded))
+
     def _forward(self, shape: Shape) -> core.ClosedJaxpr:
         """The loss of one example, made once a shape."""
         if shape not in self._forwards:
@@ -291,6 +301,11 @@ def _cast(abstract: Params, dtype: Any) -> Params:
 
 def _keys() -> Any:
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+
+
+def _bytes_at_rest(tree: Any) -> int:
+    """Of one chip."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * _itemsize(x.dtype) for x in jax.tree.leaves(tree))
 
 
 def _itemsize(dtype: Any) -> int:

@@ -80,7 +80,20 @@ def _stages(row: dict[str, Any]) -> str:
             f"{_number(stage['chip_hours'], 0):>11}"
         )
     total = f"{'all':16} {'':8} {'':8} {_number(row['hours'], 1):>9} {_number(row['chip_hours'], 0):>11}"
-    return "\n".join([*lines, total])
+    return "\n".join([*lines, total, *_preview(row["preview"])])
+
+
+def _preview(preview: dict[str, Any] | None) -> list[str]:
+    if preview is None:
+        return []
+    verdict = "fits" if preview["fits"] else "does not fit: leave previews out (preview.every=0)"
+    held = f"{_gib(preview['kept_bytes'])} of the training, {_gib(preview['loaded_bytes'])} of networks"
+    working = preview["temporary_bytes"]
+    working = "activations left out" if working is None else f"{_gib(working)} of the sampler's activations"
+    return [
+        f"a preview every {preview['every']} steps needs {_gib(preview['peak_bytes'])} of "
+        f"{_gib(preview['hbm_bytes'])} GiB on the first chip ({held}, {working}): {verdict}"
+    ]
 
 
 def _gib(size: float | int) -> str:
