@@ -118,8 +118,7 @@ def _structure_writers(shard, kinds: tuple[str, ...]) -> Iterator[Callable[[Mapp
 
         def write(structure: Mapping[str, np.ndarray]) -> None:
             for kind, writer in writers.items():
-                if len(structure[kind]) != LEVELS:
-                    raise ValueError(f"structure {kind} has {len(structure[kind])} levels, not {LEVELS}")
+                assert len(structure[kind]) == LEVELS, f"{kind} has {len(structure[kind])} levels, not {LEVELS}"
                 for level in structure[kind]:
                     writer.write(np.asarray(level, ml_dtypes.bfloat16).tobytes())
 

@@ -14,9 +14,9 @@ from gen1_jax.diffusion import Guidance, SamplerState
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.models.unet import conditions_of
-from gen1_jax.training.examples import to_images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Editor:
     def estimate_depth(self, clips: EditClips) -> Float32[np.ndarray, "n t h w"]:
         """Inverse depth of every frame by the model's network."""
         return self._of_frames(
-            lambda x: self.pipeline.depth.estimate(to_images(jnp.asarray(x)), frames_per_chunk=len(x)), clips
+            lambda x: self.pipeline.depth.estimate(pixels_to_images(x), frames_per_chunk=len(x)), clips
         )
 
     def _batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
@@ -114,7 +114,7 @@ class Editor:
         return np.concatenate(contents)[: len(self.worlds)]
 
     def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
-        return self.pipeline.vae.images_to_latents(to_images(jnp.asarray(frames)))
+        return self.pipeline.vae.images_to_latents(pixels_to_images(frames))
 
     def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
         return self.pipeline.vae.latents_to_images(latents)

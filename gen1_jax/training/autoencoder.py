@@ -17,10 +17,11 @@ from jaxtyping import Array, Float, Key
 from gen1_jax.data.batch import Batch
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, structure_images
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.training.examples import pick_frames, random_index, require, split_keys, to_images
+from gen1_jax.training.examples import pick_frames, random_index, require, split_keys
 from gen1_jax.training.losses import gradient_loss, kl_divergence
 from gen1_jax.training.objective import Inputs
 
@@ -126,7 +127,7 @@ class AutoencoderObjective:
         of_frame, of_choice, of_level = split_keys(keys, 3)
         pixels = inputs["pixels"]
         index = random_index(of_frame, pixels.shape[1])
-        pictures = to_images(pick_frames(pixels, index))
+        pictures = pixels_to_images(pick_frames(pixels, index))
         is_structure = jnp.zeros(len(keys), bool)
         if "depth" in inputs:
             depth = pick_frames(normalise_depth(inputs["depth"]), index)

@@ -28,6 +28,7 @@ from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.module import Bound, Params, flatten
 from gen1_jax.models.partition import by_frame, fold, unfold
+from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import StructureKind, structure_kind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
@@ -180,7 +181,7 @@ class DenoisingObjective:
         return self.config.build(component, self._dtype)
 
     def _encode(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w m"]:
-        posterior = _of_each_frame(networks["vae"], _images(inputs["pixels"]), method="encode")
+        posterior = _of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
 
     def _structure(
@@ -226,7 +227,3 @@ def _of_each_frame(network: Bound, images: Float[Array, "b t h w 3"], **how) -> 
     """What a network of single pictures gives for the frames of clips, which all devices share."""
     out = network.apply(network.params, fold(by_frame(images)), **how)
     return jax.tree.map(lambda x: unfold(x, len(images)), out)
-
-
-def _images(pixels: Array) -> Float[Array, "b t h w 3"]:
-    return pixels.astype(jnp.float32) / 127.5 - 1

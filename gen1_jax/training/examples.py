@@ -3,9 +3,8 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+from jaxtyping import Array, Int, Key, Shaped
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.errors import UserError
@@ -25,11 +24,6 @@ def random_index(keys: Key[Array, " b"], size: int) -> Int[Array, " b"]:
 def pick_frames(clips: Shaped[Array, " b t *frame"], index: Int[Array, " b"]) -> Shaped[Array, " b *frame"]:
     """One frame of each clip."""
     return clips[:, 0] if clips.shape[1] == 1 else jax.vmap(lambda clip, i: clip[i])(clips, index)
-
-
-def to_images(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """0 ... 255 to [-1, 1], float32."""
-    return pixels.astype(jnp.float32) / 127.5 - 1
 
 
 def caption_tokens(batch: Batch, tokenizer: CLIPTokenizer) -> dict[str, np.ndarray]:

@@ -17,8 +17,9 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.errors import UserError
 from gen1_jax.measures import depth_errors
 from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.training.examples import pick_frames, random_index, require, split_keys, to_images
+from gen1_jax.training.examples import pick_frames, random_index, require, split_keys
 from gen1_jax.training.losses import scale_shift_invariant_loss
 from gen1_jax.training.objective import Inputs
 from gen1_jax.training.photometric import PhotometricConfig, change_light
@@ -90,7 +91,7 @@ class DepthObjective:
         of_frame, of_light = split_keys(keys, 2)
         index = random_index(of_frame, inputs["pixels"].shape[1])
         target = pick_frames(inputs["depth"], index)
-        images = change_light(to_images(pick_frames(inputs["pixels"], index)), of_light, settings.photometric)
+        images = change_light(pixels_to_images(pick_frames(inputs["pixels"], index)), of_light, settings.photometric)
         prediction = self.estimate(params, images)
         loss = scale_shift_invariant_loss(
             prediction,

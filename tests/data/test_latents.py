@@ -149,7 +149,7 @@ def test_an_interrupted_shard_leaves_neither_latents_nor_structure(tmp_path):
     }
     whole = write_latents(tmp_path, examples=lambda shard: [latent_record(shard)], **settings)
     assert whole.complete and (whole.kept, whole.written) == (1, 1) and len(open_source(str(tmp_path))) == 2
-    with pytest.raises(ValueError, match="has 3 levels, not 8"):
+    with pytest.raises(AssertionError, match="has 3 levels, not 8"):
         short = {**latent_record(0), "structure": {"depth": latent_record(0)["structure"]["depth"][:3]}}
         write_latents(tmp_path / "short", examples=lambda shard: [short], **settings)
 
