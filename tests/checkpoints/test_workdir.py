@@ -1,0 +1,55 @@
+"""A workdir is one training's at a time, and is gone again if the training could not begin."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gen1_jax.checkpoints.workdir import WorkFiles
+from gen1_jax.errors import UserError
+
+HOLDER = """
+import os, sys, time
+from gen1_jax.checkpoints.workdir import WorkFiles
+files = WorkFiles(sys.argv[1], lock=True)
+child = os.fork()  # as workers are
+if child == 0:
+    os.close(1)
+    time.sleep(60)
+print(child, flush=True)
+time.sleep(60)
+"""
+
+
+def test_another_training_is_refused_until_the_first_is_gone_however_it_went(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        worker = int(holder.stdout.readline())
+        try:
+            with pytest.raises(UserError, match=r"^\S+: another gen1 train is at work there") as refused:
+                WorkFiles(tmp_path, lock=True)
+            assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
+            WorkFiles(tmp_path)  # the further processes of a run
+            holder.kill()
+            holder.wait()
+            os.kill(worker, 0)  # is still there
+            with WorkFiles(tmp_path, lock=True) as files:
+                assert files.folder == tmp_path
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_a_workdir_made_in_vain_is_removed_with_what_was_made_above_it(tmp_path):
+    workdir = tmp_path / "runs" / "a"
+    with pytest.raises(UserError), WorkFiles(workdir, lock=True) as files:
+        (files.folder / "config.json").write_text("{}")
+        raise UserError("no data")
+    assert not list(tmp_path.iterdir())
+
+    with pytest.raises(UserError), WorkFiles(workdir) as files:
+        files.begun = True
+        raise UserError("the disk is full")
+    with pytest.raises(UserError), WorkFiles(workdir):  # was there before
+        raise UserError("no data")
+    assert workdir.is_dir()

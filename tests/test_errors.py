@@ -1,0 +1,93 @@
+"""Whose doing an error is: exit code 2, 75 or 1, and what is said of it."""
+
+import errno
+
+import pytest
+
+from gen1_jax.cli import main
+from gen1_jax.errors import Failure, PassingFault, UserError, is_passing
+
+
+@pytest.fixture
+def ended(monkeypatch, capsys, tmp_path):
+    """ended(error, command): exit code and line of a command that ends with it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def ended(error, command="info"):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr("gen1_jax.evaluation.info.describe", fail)
+        monkeypatch.setattr("gen1_jax.training.recipe.read_recipe", fail)
+        code = main(["train", "--config=a.py", "--workdir=b"] if command == "train" else [command])
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1 and err.startswith("gen1: ")
+        return code, err.removeprefix("gen1: ").strip()
+
+    return ended
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def timed_out():
+    return OSError(errno.ETIMEDOUT, "Connection timed out", "/mnt/a")
+
+
+WRONG = [
+    UserError("a.mp4: no such\nfile"),
+    FileNotFoundError(errno.ENOENT, "No such file or directory", "a"),
+    PermissionError(errno.EACCES, "Permission denied", "a"),
+    IsADirectoryError(errno.EISDIR, "Is a directory", "a"),
+    OSError(errno.ENOSPC, "No space left on device"),
+]
+OURS = [ValueError("shapes\ndiffer"), TypeError("x"), KeyError("x"), OSError("?"), RuntimeError(), timed_out()]
+PASSING = [
+    timed_out(),
+    OSError(errno.EIO, "Input/output error"),
+    ConnectionResetError("reset"),
+    TimeoutError("late"),
+    PassingFault("runs/a cannot be written"),
+    caused(UserError("runs/a: no such file"), OSError(errno.ESTALE, "Stale file handle")),
+    ValueError("UNAVAILABLE: Error writing gs://bucket/a"),
+]
+
+
+@pytest.mark.parametrize("error", WRONG, ids=repr)
+@pytest.mark.parametrize("command", ["info", "train"])
+def test_what_a_user_did_wrong(ended, error, command, tmp_path):
+    assert ended(error, command) == (2, " ".join(str(error).split()))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", OURS, ids=repr)
+def test_a_fault_of_the_program_keeps_its_traceback(ended, error, tmp_path):
+    code, line = ended(error)
+    (file,) = tmp_path.iterdir()
+    assert code == 1 and line.startswith(type(error).__name__) and str(file) in line
+    assert "Traceback" in file.read_text() and "in fail" in file.read_text()
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_a_training_whose_storage_does_not_answer_is_started_again(ended, error):
+    code, line = ended(error, "train")
+    assert code == 75 and line.startswith(" ".join(str(error).split()))
+
+
+@pytest.mark.parametrize("error", [*WRONG, *OURS[:-1], BrokenPipeError()], ids=repr)
+def test_what_does_not_pass(error):
+    assert not is_passing(error)
+
+
+def test_a_failure_is_nobodys_mistake(ended, tmp_path):
+    assert ended(Failure("a worker was killed"), "train") == (1, "a worker was killed")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_client_of_a_bucket():
+    HttpError = type("HttpError", (Exception,), {"__module__": "gcsfs.retry", "code": 503})
+    assert is_passing(HttpError())
+    HttpError.code = 404
+    assert not is_passing(HttpError())
