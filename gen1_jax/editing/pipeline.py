@@ -26,7 +26,7 @@ from gen1_jax.diffusion import Guidance, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, blur_depth, normalise_depth
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth, structure_kind
 from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
@@ -266,9 +266,22 @@ class Gen1Pipeline:
 
     def estimate_depth(self, frames: Frames, progress: Progress | None = None) -> Float[np.ndarray, "t h w"]:
         """Depth of frames of the model's size, normalised over the clip to [-1, 1], near is 1."""
-        images = lambda chunk: jnp.asarray(chunk, jnp.float32) / 127.5 - 1
-        chunks = _in_chunks(lambda x: self.depth.estimate(images(x)), frames, _reporter(progress, "depth"))
-        return np.asarray(normalise_depth(jnp.asarray(np.concatenate(list(chunks)))))
+        return self.estimate_structure(structure_kind("depth"), frames, progress)[..., 0]
+
+    def estimate_structure(
+        self, kind: StructureKind, frames: Frames, progress: Progress | None = None
+    ) -> Float[np.ndarray, "t h w k"]:
+        """Maps of one kind of frames of the model's size, normalised over the clip to [-1, 1].
+
+        Raises:
+            ValueError: the model lacks the network that estimates them.
+        """
+        if kind.part is not None and kind.part not in self.config.parts:
+            raise UserError(f"{self.source.name} has no {kind.part} network to estimate {kind.name} with")
+        networks = {} if kind.part is None else {kind.part: getattr(self, kind.part)}
+        estimate = lambda chunk: kind.estimate(chunk, networks)
+        maps = np.concatenate(list(_in_chunks(estimate, frames, _reporter(progress, kind.name))))
+        return np.asarray(kind.normalise(jnp.asarray(maps)))
 
     def blur_structure(self, depth: Float[np.ndarray, "t h w"], structure_blur: int) -> Float[np.ndarray, "t h w"]:
         """Normalised depth, t_s times blurred."""
@@ -278,8 +291,9 @@ class Gen1Pipeline:
     def encode_structure(
         self, structure: Float[np.ndarray, "t h w"], progress: Progress | None = None
     ) -> Float[Array, "1 t i j c"]:
-        """Latents of a structure, which the autoencoder sees as pictures of three equal channels."""
-        encode = lambda chunk: self.vae.images_to_latents(np.repeat(chunk[..., None], 3, axis=-1))
+        """Latents of blurred depth as the autoencoder sees it."""
+        maps = lambda chunk: jnp.asarray(chunk)[None, ..., None]
+        encode = lambda chunk: structure_kind("depth").encode(maps(chunk), self.vae.images_to_latents)[0]
         latents = _in_chunks(encode, structure, _reporter(progress, "structure"))
         return jnp.asarray(np.concatenate(list(latents))[None])
 

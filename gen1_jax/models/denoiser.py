@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from gen1_jax.models.conditions import Conditions
-from gen1_jax.models.unet import SpaceTimeUNet
+from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
 
 Cache = Any
 """What a denoiser keeps from one step of the sampler for the next; None if it keeps nothing."""
@@ -36,7 +36,7 @@ DENOISERS: dict[str, Callable[..., nnx.Module]] = {"unet": SpaceTimeUNet}
 """Networks by the `kind` of their configuration; each is called with (config, dtype=, remat=)."""
 
 
-def build_denoiser(config: Any, **how: Any) -> nnx.Module:
+def build_denoiser(config: UNetConfig, **how: Any) -> nnx.Module:
     """The denoiser of a configuration without arrays.
 
     Args:

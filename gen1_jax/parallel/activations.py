@@ -65,7 +65,9 @@ class Activations:
         """Mesh axes of a batch and of what follows it."""
         if second == 1:
             return self._dividing(batch, (*_BATCH, "context")), ()
-        return self._dividing(batch, _BATCH), self._dividing(second, ("context",))
+        first = self._dividing(batch, _BATCH)
+        # What a batch cannot use goes to its frames: the three branches of a guided clip on two devices, say.
+        return first, self._dividing(second, ("context", *(axis for axis in _BATCH if axis not in first)))
 
     def _dividing(self, size: int, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The longest beginning of `axes` that divides `size`."""
