@@ -57,3 +57,14 @@ def test_what_is_no_workdir_is_said(workdir, tmp_path, capsys):
     assert main(["curves", str(workdir), "-o", str(tmp_path / "a.png")]) == 2
     assert "has no entry yet" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
+
+
+def test_workdirs_without_entries_are_left_out_with_a_word(workdir, tmp_path, capsys):
+    empty = workdir.parent / "empty"
+    empty.mkdir()
+    picture = tmp_path / "a.png"
+    assert main(["curves", str(empty), str(workdir), "-o", str(picture)]) == 0
+    assert capsys.readouterr().err == f"gen1: {empty} is left out: nothing has been logged there yet\n"
+    assert picture.exists()
+    assert main(["curves", str(empty), str(empty), "-o", str(picture)]) == 2
+    assert main(["curves", str(tmp_path / "none"), str(workdir), "-o", str(picture)]) == 2
