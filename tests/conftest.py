@@ -4,6 +4,8 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The older code generator of XLA compiles the renderer and the networks in two thirds of the time.
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"]).strip()
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
@@ -23,6 +25,11 @@ def compilation_cache(tmp_path_factory, worker_id):
     import jax
 
     run = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
-    jax.config.update("jax_compilation_cache_dir", str(run / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    jax.config.update("jax_disable_most_optimizations", True)  # tests compile far longer than they compute
+    settings = {
+        "jax_compilation_cache_dir": str(run / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_disable_most_optimizations": True,  # tests compile far longer than they compute
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # of the processes that tests start
