@@ -1,5 +1,6 @@
 """The model that ships: its files are what its manifest says, and its edits are edits."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -18,6 +19,7 @@ from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel,
 
 FOLDER = Path(folder.__file__).parent / "nano"
 STEPS = 6
+SIZE = 64  # half of what it was trained at: edits are as much nearer to their answers, in a fifth of the time
 
 
 def edit_all(pipeline, worlds, **settings):
@@ -30,12 +32,14 @@ def edit_all(pipeline, worlds, **settings):
 
 @pytest.fixture(scope="module")
 def worlds():
-    return Worlds(3, frames=NANO.num_frames, height=NANO.height, width=NANO.width)
+    return Worlds(3, frames=4, height=SIZE, width=SIZE)
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return Gen1Pipeline.from_pretrained("nano")
+    source = open_model("nano")
+    source.config = dataclasses.replace(source.config, height=SIZE, width=SIZE)
+    return Gen1Pipeline(source)
 
 
 @pytest.fixture(scope="module")
