@@ -12,6 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 
+LONGEST = ("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, lest one process work at the last of them while the others wait."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
