@@ -9,12 +9,12 @@ from app_clips import write_clip
 
 from gen1_jax.media import open_video
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     pytest.skip("Chromium is not installed: apt-get install chromium", allow_module_level=True)
+pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[app]'")
 
 STEPS = 3  # as in the tests of the session, so that programs are shared
 

@@ -10,7 +10,7 @@ from gen1_jax.measures import psnr, warp, warp_error
 
 
 def test_true_answers_follow_the_true_motion_and_others_do_not():
-    worlds = Worlds(4, frames=3, height=48, width=48)
+    worlds = Worlds(4, frames=4, height=32, width=32)
     photographs = [i for i, told in enumerate(worlds.descriptions) if told.style == "photograph"]  # no paper, no grain
     assert photographs
     clips = jax.tree.map(lambda x: x[np.array(photographs)], worlds.clips)
@@ -19,13 +19,13 @@ def test_true_answers_follow_the_true_motion_and_others_do_not():
     true, still = error(answer, clips.flow, clips.ids), error(answer, 0 * clips.flow, clips.ids)
     shuffled = error(answer[:, ::-1], clips.flow, clips.ids)
     assert (true < still).all() and (true < shuffled).all(), (true, still, shuffled)
-    first, _ = warp(answer[:, :1].repeat(3, axis=1), jnp.asarray(clips.flow_to_first))
-    assert (psnr(first, answer) > psnr(answer[:, :1].repeat(3, axis=1), answer)).all()
+    first, _ = warp(answer[:, :1].repeat(4, axis=1), jnp.asarray(clips.flow_to_first))
+    assert (psnr(first, answer) > psnr(answer[:, :1].repeat(4, axis=1), answer)).all()
     assert np.abs(clips.flow_to_first[:, 0]).max() < 1e-3
 
 
 def test_worlds_are_held_out_and_the_first_of_more_are_the_same():
-    few, more = (Worlds(count, frames=1, height=24, width=24) for count in (1, 2))
+    few, more = (Worlds(count, frames=4, height=32, width=32) for count in (1, 2))
     assert few.prompts == more.prompts[:1] and (few.clips.answer == more.clips.answer[:1]).all()
     assert (few.clips.source != few.clips.answer).any()
     for prompt, description in zip(more.prompts, more.descriptions, strict=True):

@@ -18,7 +18,7 @@ from gen1_jax.training.optimizer import OptimizerConfig, learning_rates, make_op
 from gen1_jax.training.step import TrainStep, initial_state
 from gen1_jax.training.throughput import model_flops
 
-OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=0, ema_decay=0.9)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, ema_decay=0.9)
 
 
 def layout():
@@ -39,7 +39,7 @@ def state(step):
 
 @pytest.fixture(scope="module")
 def inputs(step):
-    return jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "video", 8)))
+    return jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "video", 4)))
 
 
 def take(metrics):
@@ -51,7 +51,7 @@ def take(metrics):
 def test_overfits_a_fixed_batch(step, state, inputs):
     """One batch with one draw of noise: the loss falls below a fifth."""
     losses = []
-    for _ in range(200):
+    for _ in range(60):
         state, metrics = step(state._replace(step=jnp.int32(0)), {}, inputs)
         losses.append(take(metrics)["loss"])
     assert losses[-1] < 0.2 * losses[0]
@@ -93,16 +93,16 @@ def test_draws_depend_on_the_step_alone(step, state, inputs):
 def test_stages_before_structure_do_not_see_it(state, inputs):
     without = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0), structure=False)
     assert set(without.inputs(random_latents(TINY, "video", 2))) == {"moments", "content"}
-    keys = jax.random.split(jax.random.key(0), 8)
+    keys = jax.random.split(jax.random.key(0), 4)
     kept = {name: inputs[name] for name in ("moments", "content")}
-    gradient = jax.grad(lambda p: without.loss(p, {}, kept, keys)[0].mean())(state.params)
+    gradient = jax.jit(jax.grad(lambda p: without.loss(p, {}, kept, keys)[0].mean()))(state.params)
     rows = gradient["conv_in"]["kernel"]
     assert np.abs(rows[:, :, :4]).max() > 0
     assert np.abs(rows[:, :, 4:8]).max() == 0  # structure is zero
 
 
 def test_the_null_content_is_zero_content(state, inputs):
-    keys = jax.random.split(jax.random.key(0), 8)
+    keys = jax.random.split(jax.random.key(0), 4)
     dropped = DenoisingObjective(TINY, DenoisingConfig(content_dropout=1.0))
     kept = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
     zero = inputs | {"content": jnp.zeros_like(inputs["content"])}
