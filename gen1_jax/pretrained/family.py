@@ -211,7 +211,6 @@ FULL = Gen1Config(unet=UNetConfig(structure_level_period=LEVEL_PERIOD))
 
 NANO = Gen1Config(
     unet=UNetConfig(
-        structure_level_period=LEVEL_PERIOD,
         block_out_channels=(64, 96, 128),
         attention_levels=(False, True, True),
         layers_per_block=1,
