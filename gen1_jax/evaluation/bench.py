@@ -11,16 +11,18 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import get_sampler
+from gen1_jax.diffusion.windows import window_starts
 from gen1_jax.editing.sampling import Conditions, GuidedSampler
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
+from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.pretrained.family import SIZES
 
 
 def bench_sample(
     *,
     size: str = "nano",
-    frames: int = 8,
+    frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
     steps: int = 50,
@@ -32,7 +34,7 @@ def bench_sample(
 
     Args:
         size: "tiny", "nano" or "full".
-        frames: frames of the clip.
+        frames: frames of the clip; the window of the model if None. More are windows one after another.
         height: of the pictures, in pixels; that of the model if None.
         width: see height.
         steps: steps of the sampler.
@@ -48,12 +50,13 @@ def bench_sample(
     """
     if size not in SIZES:
         raise ValueError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    config = SIZES[size]
+    frames = config.num_frames if frames is None else frames
     if min(frames, steps, repeats) < 1:
         raise ValueError("frames, steps and repeats must be at least 1")
-    config = SIZES[size]
     height, width = height or config.height, width or config.width
     device = jax.devices()[0]
-    dtype = jnp.float32 if device.platform == "cpu" else jnp.bfloat16
+    dtype = default_dtype()
     module = config.build("unet", dtype)
     unet = Bound(module, jax.device_put(random_parameters(abstract_parameters(module), dtype)))
     shape = (1, frames, height // config.vae.downscale, width // config.vae.downscale, config.unet.latent_channels)
@@ -75,7 +78,7 @@ def bench_sample(
     run(0)
     times = [_seconds(lambda seed=seed: run(seed)) for seed in range(repeats)]
     seconds = statistics.median(times)
-    flops = steps * _step_flops(unet, shape, conditions)
+    flops = steps * _step_flops(unet, shape, conditions, config.num_frames, config.window_overlap)
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -123,8 +126,8 @@ def random_parameters(abstract: Params, dtype: DTypeLike = jnp.float32) -> Param
     return jax.tree.map(lambda leaf: np.resize(kinds[leaf.ndim > 1], leaf.shape), abstract)
 
 
-def _step_flops(unet: Bound, shape: tuple[int, ...], conditions: Conditions) -> int:
-    """Operations of the evaluations that a step at these scales runs."""
+def _step_flops(unet: Bound, shape: tuple[int, ...], conditions: Conditions, window: int, overlap: int) -> int:
+    """Operations of the evaluations that a step at these scales runs, on each of the windows of a longer clip."""
     batch, frames, *rest = shape
     w, w_t = float(conditions.guidance_scale), float(conditions.temporal_guidance_scale)
 
@@ -135,8 +138,9 @@ def _step_flops(unet: Bound, shape: tuple[int, ...], conditions: Conditions) -> 
         structure = None if conditions.structure is None else latents
         return count_flops(unet.apply, unet.params, latents, integers, content, structure, integers)
 
+    windows = len(window_starts(frames, window, overlap)) if frames > window else 1
     video_branches = (w_t != w) + (w != 0)
-    total = evaluation(batch * video_branches, frames) if video_branches else 0
+    total = windows * evaluation(batch * video_branches, min(frames, window)) if video_branches else 0
     return total + (evaluation(batch * frames, 1) if w_t != 1 else 0)
 
 

@@ -137,7 +137,7 @@ class SpaceTimeUNet(nnx.Module):
         self._check(latents, structure)
         x = self._inputs(latents, structure, structure_level).astype(self.dtype)
         content = content.astype(self.dtype)
-        time = self.time_embedding(timesteps, self.dtype)
+        time = self.time_embedding(timesteps)
 
         def run(block, *args):
             return (jax.checkpoint(lambda *a: block(*a)) if self.remat else block)(*args)

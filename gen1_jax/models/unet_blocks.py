@@ -57,7 +57,7 @@ class ResnetBlock(nnx.Module):
     def __call__(self, x: Video, time: Float[Array, "b e"]) -> Float[Array, "b t h w d"]:
         x = by_frame(x)
         y = self.temporal_conv1(self.conv1(jax.nn.silu(self.norm1(x))))
-        y = y + self.time_emb_proj(jax.nn.silu(time))[:, None, None, None]
+        y = y + self.time_emb_proj(jax.nn.silu(time).astype(x.dtype))[:, None, None, None]
         y = self.temporal_conv2(self.conv2(jax.nn.silu(self.norm2(y))))
         return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
