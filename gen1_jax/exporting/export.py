@@ -104,7 +104,7 @@ def export(
 
     Raises:
         FolderError: the folder exists or cannot be written.
-        ExportError: an unknown format, a package that is missing, a weight too large for `dtype`, or a parity above `LIMIT`.
+        ExportError: an unknown format, a package that is missing, a weight beyond `dtype`, a parity above `LIMIT`.
         ValueError: sizes or platforms that the model or this machine does not have.
     """
     if format not in _FORMATS:

@@ -121,7 +121,16 @@ def attention(
     if device.scores_bytes is not None and scores_bytes > device.scores_bytes:
         chunks = min(queries, math.ceil(scores_bytes / device.scores_bytes))
         return _in_chunks(query, key, value, mask, is_causal, chunks)
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal, implementation="xla")
+    return _written(query, key, value, mask, is_causal)
+
+
+def _written(query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool = False) -> Array:
+    """Attention whose scores are written. Only GPUs have float16 products that are summed in float32."""
+    dtype, device = query.dtype, _device.get() or AttentionDevice.present()
+    if dtype == jnp.float16 and device.platform != "gpu":
+        query, key, value = (x.astype(jnp.float32) for x in (query, key, value))
+    out = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal, implementation="xla")
+    return out.astype(dtype)
 
 
 def _in_chunks(query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, chunks: int) -> Array:
@@ -137,7 +146,7 @@ def _in_chunks(query: Array, key: Array, value: Array, mask: Array | None, is_ca
         if is_causal:
             seen = first + jnp.arange(size)[:, None] >= jnp.arange(keys)
             mask = seen if mask is None else mask & seen
-        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="xla")
+        return _written(query, key, value, mask)
 
     query = jnp.pad(query, ((0, 0), (0, missing), (0, 0), (0, 0)))
     query = rearrange(query, "b (chunks s) heads d -> chunks b s heads d", chunks=chunks)
