@@ -15,8 +15,8 @@ def add_bench(commands) -> None:
         "time the guided sampler on random weights",
         "gen1 bench sample --size full --frames 8 --steps 50 --temporal-guidance-scale 1.5",
     )
-    parser.add_argument("--size", default="nano", help="nano or full (nano)")
-    parser.add_argument("--frames", type=int, default=8, metavar="N")
+    parser.add_argument("--size", default="nano", help="tiny, nano or full (nano)")
+    parser.add_argument("--frames", type=int, metavar="N", help="(the window of the model)")
     parser.add_argument("--height", type=int, metavar="PIXELS", help="(that of the model)")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="(that of the model)")
     parser.add_argument("--steps", type=int, default=50, metavar="N")

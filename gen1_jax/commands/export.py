@@ -35,7 +35,9 @@ def add_export(commands) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
     formats = "; ".join(f"{name}: {what}" for name, what in _FORMATS.items())
     parser.add_argument("--format", choices=tuple(_FORMATS), default="safetensors", help=f"{formats} (safetensors)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of every tensor (float32)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of every tensor (float32)"
+    )
     parser.add_argument("--raw", action="store_true", help="of a workdir the weights themselves, not their EMA")
     parser.add_argument("--max-file-size", type=int, metavar="MIB", help="start another file beyond this (none)")
     parser.add_argument("--frames", type=int, metavar="N", help="stablehlo: of a clip (the model's window)")

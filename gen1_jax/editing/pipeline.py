@@ -28,6 +28,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth, structure_kind
 from gen1_jax.models.unet import conditions_of
+from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
@@ -99,7 +100,7 @@ class Gen1Pipeline:
 
     Args:
         source: configuration, weights and tokenizer.
-        dtype: of the computation; by default bfloat16 on accelerators, float32 on CPUs. Matrices are kept in it.
+        dtype: of the computation; by default what `parallel.hardware.default_dtype` says. Matrices are kept in it.
         mesh: devices over which the sampler divides a clip (`context`), its branches (`data`) and the U-Net's layers
             (`tensor`); None for one device.
 
@@ -110,7 +111,7 @@ class Gen1Pipeline:
 
     def __init__(self, source: ModelSource, dtype: DTypeLike | None = None, mesh: MeshConfig | None = None):
         self.source, self.config = source, source.config
-        self.dtype = jnp.dtype(dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16))
+        self.dtype = jnp.dtype(dtype or default_dtype())
         self._layout = None if mesh is None else Layout(make_mesh(mesh))
         self._samplers: dict[str, GuidedSampler] = {}
         if source.warning:

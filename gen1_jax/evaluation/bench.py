@@ -11,19 +11,21 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import Guidance, get_sampler, guided_denoiser
+from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
 from gen1_jax.models.unet import conditions_of
+from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.pretrained.family import SIZES
 
 
 def bench_sample(
     *,
     size: str = "nano",
-    frames: int = 8,
+    frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
     steps: int = 50,
@@ -35,7 +37,7 @@ def bench_sample(
 
     Args:
         size: "tiny", "nano" or "full".
-        frames: frames of the clip.
+        frames: frames of the clip; the window of the model if None. More are windows one after another.
         height: of the pictures, in pixels; that of the model if None.
         width: see height.
         steps: steps of the sampler.
@@ -51,12 +53,13 @@ def bench_sample(
     """
     if size not in SIZES:
         raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    config = SIZES[size]
+    frames = config.num_frames if frames is None else frames
     if min(frames, steps, repeats) < 1:
         raise UserError("frames, steps and repeats must be at least 1")
-    config = SIZES[size]
     height, width = height or config.height, width or config.width
     device = jax.devices()[0]
-    dtype = jnp.float32 if device.platform == "cpu" else jnp.bfloat16
+    dtype = default_dtype()
     module = config.build("unet", dtype)
     unet = Bound(module, jax.device_put(random_parameters(abstract_parameters(module), dtype)))
     shape = (1, frames, height // config.vae.downscale, width // config.vae.downscale, config.unet.latent_channels)
@@ -76,7 +79,7 @@ def bench_sample(
     run(0)
     times = [_seconds(lambda seed=seed: run(seed)) for seed in range(repeats)]
     seconds = statistics.median(times)
-    flops = steps * _step_flops(unet, shape, conditions, guidance)
+    flops = steps * _step_flops(unet, shape, conditions, guidance, config.num_frames, config.window_overlap)
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -124,12 +127,14 @@ def random_parameters(abstract: Params, dtype: DTypeLike = jnp.float32) -> Param
     return jax.tree.map(lambda leaf: np.resize(kinds[leaf.ndim > 1], leaf.shape), abstract)
 
 
-def _step_flops(unet: Bound, shape: tuple[int, ...], conditions: Conditions, guidance: Guidance) -> int:
-    """Operations of the evaluations that a step runs."""
+def _step_flops(
+    unet: Bound, shape: tuple[int, ...], conditions: Conditions, guidance: Guidance, window: int, overlap: int
+) -> int:
+    """Operations of the evaluations that a step runs, on each of the windows of a longer clip."""
 
     def step(params: Params, latents: jax.Array, timesteps: jax.Array, conditions: Conditions) -> jax.Array:
         model = lambda *args: unet.apply(params, *args, method="denoise")[0]
-        return guided_denoiser(model, conditions, guidance)(latents, timesteps)
+        return guided_denoiser(windowed(model, window, overlap), conditions, guidance)(latents, timesteps)
 
     latents, timesteps = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:1], jnp.int32)
     return count_flops(step, unet.params, latents, timesteps, conditions)

@@ -94,7 +94,7 @@ def export(
         source: the model.
         folder: must not exist yet.
         format: "safetensors", "diffusers", "torch" or "stablehlo".
-        dtype: float32 or bfloat16, of every tensor.
+        dtype: float32, bfloat16 or float16, of every tensor.
         shard_bytes: start another file of a network beyond this size; of "safetensors" and "diffusers".
         origin: what the manifest says of where the weights come from, see `origin_of`.
         programs: sizes and platforms of "stablehlo".
@@ -104,7 +104,7 @@ def export(
 
     Raises:
         FolderError: the folder exists or cannot be written.
-        ExportError: an unknown format, a package that is missing, or a parity above `LIMIT`.
+        ExportError: an unknown format, a package that is missing, a weight beyond `dtype`, a parity above `LIMIT`.
         ValueError: sizes or platforms that the model or this machine does not have.
     """
     if format not in _FORMATS:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.module import Bound, Params, flatten, unflatten
 from gen1_jax.pretrained.folder import ModelSource
 
 LIMIT = 1e-4
@@ -38,7 +38,16 @@ class Networks(Mapping[str, Params]):
         self._source, self._dtype = source, dtype
 
     def __getitem__(self, component: str) -> Params:
-        return jax.tree.map(lambda x: x.astype(self._dtype, copy=False), self._source.parameters(component))
+        exported = {}
+        for name, x in flatten(self._source.parameters(component)).items():
+            with np.errstate(over="ignore"):
+                exported[name] = x.astype(self._dtype, copy=False)
+            if not np.isfinite(exported[name]).all() and np.isfinite(x).all():
+                raise ExportError(
+                    f"{component}'s {name} reaches {np.abs(x).max():.3g}, more than {self._dtype.name} holds: "
+                    "export it as bfloat16 or float32"
+                )
+        return unflatten(exported)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._source.config.components)

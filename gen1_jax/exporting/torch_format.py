@@ -47,7 +47,7 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
     Args:
         source: the model.
         folder: is there, and empty.
-        dtype: float32 or bfloat16, of every tensor.
+        dtype: float32, bfloat16 or float16, of every tensor.
 
     Returns:
         The largest relative difference of "unet_image", "unet_video" and "guided_step" (a step of DDIM under guidance),

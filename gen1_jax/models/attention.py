@@ -1,38 +1,99 @@
-"""Scaled dot-product attention with an implementation per platform, and the attention layer of the networks."""
+"""Scaled dot-product attention, by what the device can do, and the attention layer of the networks.
+
+GPU from compute capability 8.0 on   cuDNN's fused kernel   ┐ scores are never written
+TPU                                  a Pallas kernel        ┘
+anything else                        XLA, in chunks of queries where the scores would be large
+"""
 
 import contextlib
 import contextvars
+import dataclasses
+import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from gen1_jax.models.layers import KERNEL, Linear
+from gen1_jax.models.partition import per_shard, shards
+from gen1_jax.models.tpu_attention import tpu_attention
 
-_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("attention_platform", default=None)
+CUDNN_HEAD_SIZES = ((9.0, 256), (8.0, 128))
+"""From which compute capability on cuDNN has fused attention in half precision, and up to which head size: 9.0 is
+Hopper (H100, H200), 8.x are Ampere and Ada (A100, A10, RTX 30, RTX 40, L4). Turing, 7.5 (T4), has none.
+Source: jax/_src/cudnn/fused_attention_stablehlo.py, `check_is_flash_attention`."""
+
+CUDNN_KEYS = 65
+"""Over fewer keys, such as a handful of frames, the batched product is faster on an H100."""
+
+TPU_HEAD_SIZE, TPU_KEYS = 256, 256
+"""Largest head size and smallest number of keys of the Pallas kernel. Compiled for a v5e, forward and backward of the
+U-Net's attentions at 448x256 move 21 times fewer bytes with it at 1792 keys and 16 times fewer at 448."""
+
+SCORES_BYTES = 512 * 2**20
+"""Float32 scores that one device may hold at once where they are written; more of them are computed in chunks."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionDevice:
+    """What attention is traced for.
+
+    Attributes:
+        platform: "cpu", "gpu" or "tpu".
+        compute_capability: of an NVIDIA GPU, as 8.6; 0 for anything else.
+        scores_bytes: `SCORES_BYTES`; None for no chunks, however large.
+    """
+
+    platform: str
+    compute_capability: float = 0.0
+    scores_bytes: int | None = SCORES_BYTES
+
+    @classmethod
+    def present(cls) -> "AttentionDevice":
+        """The default device."""
+        said = getattr(jax.devices()[0], "compute_capability", None)
+        return cls(platform=jax.default_backend(), compute_capability=compute_capability(said))
+
+    def implementation(
+        self, *, dtype: DTypeLike, head_size: int, queries: int, keys: int
+    ) -> Literal["cudnn", "pallas", "xla"]:
+        """What computes attention without a mask."""
+        half = dtype in (jnp.bfloat16, jnp.float16)
+        if self.platform == "gpu" and half:
+            largest = next((size for since, size in CUDNN_HEAD_SIZES if self.compute_capability >= since), 0)
+            even = queries % 2 == 0 and keys % 2 == 0  # cuDNN has no gradient of odd lengths
+            if even and head_size % 8 == 0 and head_size <= largest and keys >= CUDNN_KEYS:
+                return "cudnn"
+        flash = self.platform == "tpu" and dtype == jnp.bfloat16 and head_size % 8 == 0
+        if flash and head_size <= TPU_HEAD_SIZE and keys >= TPU_KEYS:
+            return "pallas"
+        return "xla"
+
+
+def compute_capability(text: str | None) -> float:
+    """What a device says of itself as a number, such as 8.6; 0 where it is no NVIDIA GPU (AMD's say "gfx942")."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
+_device: contextvars.ContextVar[AttentionDevice | None] = contextvars.ContextVar("attention_device", default=None)
 
 
 @contextlib.contextmanager
-def attention_platform(platform: str):
-    """Trace attention for "gpu", "tpu" or "cpu" instead of the default backend (to lower for absent hardware)."""
-    token = _platform.set(platform)
+def attention_platform(platform: str, compute_capability: float = 0.0, *, scores_bytes: int | None = SCORES_BYTES):
+    """Trace attention for a device that need not be there; the arguments are `AttentionDevice`'s."""
+    device = AttentionDevice(platform=platform, compute_capability=compute_capability, scores_bytes=scores_bytes)
+    token = _device.set(device)
     try:
         yield
     finally:
-        _platform.reset(token)
-
-
-def _implementation(query: Array, key: Array) -> str:
-    """cuDNN's fused kernel where it exists and pays; XLA's own fusion elsewhere. A TPU kernel would go here."""
-    platform = _platform.get() or jax.default_backend()
-    if platform != "gpu" or query.dtype not in (jnp.bfloat16, jnp.float16):
-        return "xla"
-    head_size, query_length, key_length = query.shape[-1], query.shape[1], key.shape[1]
-    even = query_length % 2 == 0 and key_length % 2 == 0  # cuDNN has no gradient of odd lengths
-    fused = even and head_size % 8 == 0 and head_size <= 256 and key_length > 64
-    return "cudnn" if fused else "xla"  # over a handful of frames the batched product is faster
+        _device.reset(token)
 
 
 def attention(
@@ -43,13 +104,58 @@ def attention(
     mask: Bool[Array, "#b #heads #s k"] | None = None,
     is_causal: bool = False,
 ) -> Float[Array, "b s heads d"]:
-    """softmax(q kᵀ / sqrt(d)) v per head, softmax in float32. `mask` is True where a key may be seen."""
-    if key.shape[1] == 1:  # one key has all the weight: content is usually a single token
+    """softmax(q kᵀ / sqrt(d)) v per head, scores and softmax in float32. `mask` is True where a key may be seen."""
+    batch, queries, heads, head_size = query.shape
+    keys = key.shape[1]
+    if keys == 1:  # one key has all the weight: content is usually a single token
         return jnp.broadcast_to(value, query.shape)
-    implementation = _implementation(query, key) if mask is None else "xla"
-    return jax.nn.dot_product_attention(
-        query, key, value, mask=mask, is_causal=is_causal, implementation=implementation
-    )
+    device = _device.get() or AttentionDevice.present()
+    if mask is None and not is_causal:
+        sizes = dict(head_size=head_size, queries=queries, keys=keys)
+        implementation = device.implementation(dtype=query.dtype, **sizes)
+        if implementation == "pallas":
+            return per_shard(tpu_attention, query, key, value)
+        if implementation == "cudnn":
+            return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    scores_bytes = 4 * heads * queries * keys * batch // shards(batch)
+    if device.scores_bytes is not None and scores_bytes > device.scores_bytes:
+        chunks = min(queries, math.ceil(scores_bytes / device.scores_bytes))
+        return _in_chunks(query, key, value, mask, is_causal, chunks)
+    return _written(query, key, value, mask, is_causal)
+
+
+def _written(query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool = False) -> Array:
+    """Attention whose scores are written. Only GPUs have float16 products that are summed in float32."""
+    dtype, device = query.dtype, _device.get() or AttentionDevice.present()
+    if dtype == jnp.float16 and device.platform != "gpu":
+        query, key, value = (x.astype(jnp.float32) for x in (query, key, value))
+    out = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal, implementation="xla")
+    return out.astype(dtype)
+
+
+def _in_chunks(query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, chunks: int) -> Array:
+    """Attention of one chunk of queries after the other; the backward pass computes the scores of each again."""
+    queries, keys = query.shape[1], key.shape[1]
+    size = math.ceil(queries / chunks)
+    chunks = math.ceil(queries / size)
+    missing = chunks * size - queries  # queries of zeros at the end, whose answers are dropped
+
+    @jax.checkpoint
+    def one(chunk):
+        first, query, mask = chunk
+        if is_causal:
+            seen = first + jnp.arange(size)[:, None] >= jnp.arange(keys)
+            mask = seen if mask is None else mask & seen
+        return _written(query, key, value, mask)
+
+    query = jnp.pad(query, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    query = rearrange(query, "b (chunks s) heads d -> chunks b s heads d", chunks=chunks)
+    if mask is not None:
+        rows = jnp.broadcast_to(mask, (*mask.shape[:2], queries, keys))
+        rows = jnp.pad(rows, ((0, 0), (0, 0), (0, missing), (0, 0)), constant_values=True)
+        mask = rearrange(rows, "b heads (chunks s) k -> chunks b heads s k", chunks=chunks)
+    out = jax.lax.map(one, (size * jnp.arange(chunks), query, mask))
+    return rearrange(out, "chunks b s heads d -> b (chunks s) heads d")[:, :queries]
 
 
 class Attention(nnx.Module):

@@ -118,9 +118,17 @@ def initialise(module: nnx.Module, seed: int, only: Callable[[str], bool] = lamb
     return unflatten({name: np.asarray(x) if only(name) else abstract[name] for name, x in values.items()})
 
 
+STATISTICS = ("clip_mean", "clip_std")
+"""Parameters that are numbers measured once, by which a result is scaled: never rounded, whatever their shape."""
+
+
 def cast_kernels(params: Params, dtype: DTypeLike) -> Params:
-    """Matrices and convolution kernels in `dtype`; vectors (norm scales, biases) as they are."""
-    return jax.tree.map(lambda x: x.astype(dtype, copy=False) if x.ndim > 1 else x, params)
+    """Matrices, kernels and tables in `dtype`; vectors (norm scales, biases) and `STATISTICS` as they are."""
+
+    def cast(path: tuple, x: Any) -> Any:
+        return x if x.ndim < 2 or path[-1].key in STATISTICS else x.astype(dtype, copy=False)
+
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def _with_indices(params: Mapping[str, Any]) -> dict[str | int, Any]:
@@ -163,7 +171,15 @@ class Bound:
     def __call__(self, *args, **kwargs):
         return self._run("__call__", *args, **kwargs)
 
+    def __getstate__(self) -> tuple[nnx.Module, Params]:
+        return self.module, self.params  # the rest is made of these; compiled functions cannot be stored
+
+    def __setstate__(self, state: tuple[nnx.Module, Params]) -> None:
+        self.__init__(*state)
+
     def __getattr__(self, method: str):
+        if "module" not in vars(self):  # a copy that is not filled yet
+            raise AttributeError(method)
         if method.startswith("_") or not callable(getattr(type(self.module), method, None)):
             raise AttributeError(f"{type(self.module).__name__} has no method {method!r}")
         return partial(self._run, method)

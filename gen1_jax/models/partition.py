@@ -7,6 +7,7 @@ default: every function here is then the identity or a plain reshape.
 
 import contextlib
 import contextvars
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
@@ -21,6 +22,8 @@ class Partition(Protocol):
     def by_feature(self, x: Float[Array, "*in d"]) -> Float[Array, "*in d"]: ...
     def fold(self, x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]: ...
     def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]: ...
+    def shards(self, n: int) -> int: ...
+    def per_shard(self, function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Array: ...
 
 
 class Undivided:
@@ -43,6 +46,14 @@ class Undivided:
     def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
         """The inverse of `fold`."""
         return x.reshape(batch, -1, *x.shape[1:])
+
+    def shards(self, n: int) -> int:
+        """One."""
+        return 1
+
+    def per_shard(self, function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Array:
+        """function(*arrays)."""
+        return function(*arrays)
 
 
 _UNDIVIDED = Undivided()
@@ -85,3 +96,16 @@ def fold(x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
 def unfold(x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
     """The inverse of `fold`, b = `batch`."""
     return _partition.get().unfold(x, batch)
+
+
+def shards(n: int) -> int:
+    """Among how many devices a folded batch of this size is divided."""
+    return _partition.get().shards(n)
+
+
+def per_shard(function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Float[Array, "n s heads d"]:
+    """`function`, which treats each of a folded batch and each head by itself, on what each device holds of them.
+
+    For kernels that the compiler cannot divide.
+    """
+    return _partition.get().per_shard(function, *arrays)

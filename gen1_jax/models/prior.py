@@ -106,7 +106,7 @@ class PriorTransformer(nnx.Module):
         dtype = self.dtype
         added = [
             self.embedding_proj(text_embedding.astype(dtype)),
-            self.time_embedding(timesteps, dtype),
+            self.time_embedding(timesteps).astype(dtype),
             self.proj_in(embedding.astype(dtype)),
             jnp.broadcast_to(self.prd_embedding[...].astype(dtype)[0], (len(timesteps), self.config.width)),
         ]

@@ -80,7 +80,9 @@ class AutoencoderKL(nnx.Module):
 
     Args:
         config: the shape of the network.
-        dtype: dtype of the computation; parameters keep their own, norms and softmax use float32.
+        dtype: dtype of the computation; parameters keep their own, norms and softmax use float32. For float16 it is
+            float32 throughout: nothing bounds a decoder's activations, and those of published ones pass 65504, its
+            largest number (https://huggingface.co/madebyollin/sdxl-vae-fp16-fix).
         frames_per_chunk: pictures computed at once; more go through in equal chunks, one after the other, so that
             memory for activations does not grow with the number of frames.
     """
@@ -88,7 +90,8 @@ class AutoencoderKL(nnx.Module):
     def __init__(self, config: VAEConfig, *, dtype: DTypeLike = jnp.float32, frames_per_chunk: int = 8):
         if frames_per_chunk < 1:
             raise UserError(f"frames_per_chunk is {frames_per_chunk}, but a chunk needs at least one picture")
-        self.config, self.dtype, self.frames_per_chunk = config, jnp.dtype(dtype), frames_per_chunk
+        self.config, self.frames_per_chunk = config, frames_per_chunk
+        self.dtype = jnp.dtype(jnp.float32 if dtype == jnp.float16 else dtype)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.quant_conv = Conv(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = Conv(config.latent_channels, config.latent_channels, 1)

@@ -8,6 +8,7 @@ temporal layers   (b, t, h w/context, c)     each device holds all frames of som
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -60,6 +61,17 @@ class Activations:
         if second:
             x = x.reshape(self._size(axes), size, -1, *rest).swapaxes(1, 2)
         return self._place(x.reshape(batch, size, *rest), axes, second)
+
+    def shards(self, n: int) -> int:
+        """Parts of a folded batch: over data, fsdp and context."""
+        return self._size(self._dividing(n, (*_BATCH, "context")))
+
+    def per_shard(self, function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Array:
+        """The batch over data, fsdp and context, heads over tensor, as the rules of weights leave them."""
+        n, _, heads, _ = arrays[0].shape
+        batch, tensor = self._dividing(n, (*_BATCH, "context")), self._dividing(heads, ("tensor",))
+        spec = PartitionSpec(batch or None, None, tensor or None, None)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)(*arrays)
 
     def _leading(self, batch: int, second: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Mesh axes of a batch and of what follows it."""

@@ -1,8 +1,12 @@
 """Published figures of the chips that a run can be planned for: dense bfloat16, per chip."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,47 @@ CHIPS: Mapping[str, Chip] = MappingProxyType(
 )
 
 
+_TESLA = "https://www.nvidia.com/content/dam/en-zz/Solutions/"
+
+PEAK_FLOPS: tuple[tuple[str, float, str], ...] = (
+    (r"tpu v4$", CHIPS["v4"].peak_flops, CHIPS["v4"].sources["peak_flops"]),
+    (r"tpu v5( lite|e)", CHIPS["v5e"].peak_flops, CHIPS["v5e"].sources["peak_flops"]),
+    (r"tpu v5p?$", CHIPS["v5p"].peak_flops, CHIPS["v5p"].sources["peak_flops"]),
+    (r"tpu v6( lite|e)", CHIPS["v6e"].peak_flops, CHIPS["v6e"].sources["peak_flops"]),
+    (r"h100 pcie", 756e12, _TESLA + "gtcs22/data-center/h100/PB-11133-001_v01.pdf"),
+    (r"h[12]00 nvl", 1671e12 / 2, "https://www.nvidia.com/en-us/data-center/h200/"),  # 2: sparsity, here and below
+    (r"\bh100\b", CHIPS["h100"].peak_flops, CHIPS["h100"].sources["peak_flops"]),
+    (r"\bg?h200\b", CHIPS["h200"].peak_flops, CHIPS["h200"].sources["peak_flops"]),
+    (r"\bb200\b", CHIPS["b200"].peak_flops, CHIPS["b200"].sources["peak_flops"]),
+    (r"\ba100\b", CHIPS["a100"].peak_flops, CHIPS["a100"].sources["peak_flops"]),
+    (r"\bl4\b", 242e12 / 2, "https://www.nvidia.com/en-us/data-center/l4/"),
+    (r"\bl40s\b", 362.05e12, "https://www.nvidia.com/en-us/data-center/l40s/"),
+    (r"\ba10\b", 125e12, "https://www.nvidia.com/en-us/data-center/products/a10-gpu/"),
+    (r"\bt4\b", 65e12, "https://www.nvidia.com/en-us/data-center/tesla-t4/"),  # float16: it has no bfloat16
+)
+"""What JAX calls a device (lower case; the first pattern found counts), FLOP/s, and where they are published."""
+
+
 def peak_flops(device_kind: str) -> float | None:
-    """Dense bfloat16 FLOP/s of a device as JAX names its kind; None if it is not known."""
-    kind = device_kind.lower().replace(" lite", "e")
-    return next((chip.peak_flops for name, chip in CHIPS.items() if name in kind), None)
+    """Dense FLOP/s in half precision of a device as JAX names its kind ("TPU v5 lite", "NVIDIA H100 PCIe"), or None.
+
+    Of TPU v4 and later a device is a chip. JAX calls v5p "TPU v5", v5e "TPU v5 lite" and v6e "TPU v6 lite".
+    """
+    kind = device_kind.lower()
+    return next((peak for pattern, peak, _ in PEAK_FLOPS if re.search(pattern, kind)), None)
+
+
+def default_dtype(platform: str | None = None, compute_capability: str | None = None) -> jnp.dtype:
+    """What a device computes fast and well in: bfloat16, float16 where a GPU has no bfloat16 (T4), float32 on CPUs.
+
+    Args:
+        platform: "cpu", "gpu" or "tpu"; None for the default device, whose capability is then read too.
+        compute_capability: of an NVIDIA GPU, as "7.5"; bfloat16 from 8.0 on. None, or AMD's "gfx942": bfloat16.
+    """
+    if platform is None:
+        platform = jax.default_backend()
+        compute_capability = getattr(jax.devices()[0], "compute_capability", None)
+    if platform == "cpu":
+        return jnp.dtype(jnp.float32)
+    old = platform == "gpu" and re.fullmatch(r"[0-7]\.\d", compute_capability or "")
+    return jnp.dtype(jnp.float16 if old else jnp.bfloat16)

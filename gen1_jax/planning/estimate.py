@@ -40,7 +40,7 @@ def estimate(
         mesh: axis -> size.
         fused_attention: scores of attention are never written.
     """
-    with attention_platform("cpu"):
+    with attention_platform("cpu", scores_bytes=None):
         jaxpr = program.forward().jaxpr
     outputs = _Outputs(fused_attention)
     outputs.read(jaxpr)

@@ -90,6 +90,18 @@ def test_a_second_edit_compiles_nothing(pipeline):
     assert sampler.advance._cache_size() == before
 
 
+def test_float16_edits_are_finite_and_close(tiny_model, pipeline):
+    half = Gen1Pipeline.from_pretrained(tiny_model, dtype=jnp.float16)
+    assert half.vae.module.dtype == jnp.float32  # decoders pass float16's largest number
+    latents = []
+    for one in (half, pipeline):
+        content = one.encode_content("a cat", None, 0)
+        structure = one.structure(clip(), 1)
+        latents.append(np.asarray(one.sample(content, structure, EditSettings(num_inference_steps=2))))
+    assert np.isfinite(latents[0]).all()
+    assert np.abs(latents[0] - latents[1]).max() < 0.1 * np.abs(latents[1]).max()
+
+
 def test_longer_clips_than_the_window_run(pipeline):
     out = edit(pipeline, clip(frames=TINY.num_frames + 3))
     assert out.frames.shape[0] == TINY.num_frames + 3

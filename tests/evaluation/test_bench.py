@@ -19,6 +19,15 @@ def test_bench_times_and_counts(monkeypatch, capsys):
     assert plain["step_tflop"] < both["step_tflop"]  # no image branch
 
 
+def test_bench_takes_the_window_of_the_model_and_counts_every_window_of_a_longer_clip(capsys):
+    assert main(["bench", "sample", "--size", "tiny", "--steps", "1", "--repeats", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["frames"] == TINY.num_frames
+    video_only = dict(size="tiny", steps=1, repeats=1, temporal_guidance_scale=1.0)
+    one, two = (bench.bench_sample(frames=n, **video_only)["step_tflop"] for n in (4, 6))
+    assert two == 2 * one  # of four frames, two of which overlap
+
+
 def test_wrong_numbers_are_named(capsys):
     assert main(["bench", "sample", "--size", "huge"]) == 2
     assert "huge" in capsys.readouterr().err

@@ -5,7 +5,6 @@ import hashlib
 import json
 
 import jax
-import ml_dtypes
 import numpy as np
 import pytest
 from tiny import TINY
@@ -13,7 +12,7 @@ from tiny import TINY
 from gen1_jax.cli import main
 from gen1_jax.exporting import safetensors_format
 from gen1_jax.exporting.export import export, origin_of
-from gen1_jax.exporting.networks import ExportError, relative_difference
+from gen1_jax.exporting.networks import ExportError, Networks, relative_difference
 from gen1_jax.models.module import flatten, initialise
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, save_model
 
@@ -37,13 +36,22 @@ def test_an_exported_folder_is_the_model_bit_for_bit(tiny_model, tmp_path, capsy
     assert [manifest[key] for key in ("format", "dtype", "stage", "ema")] == ["safetensors", "float32", None, None]
 
 
-def test_bfloat16_in_small_files(tiny_model, tmp_path):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_in_small_files(dtype, tiny_model, tmp_path):
     out = tmp_path / "out"
-    options = ["--dtype", "bfloat16", "--max-file-size", "1"]
+    options = ["--dtype", dtype, "--max-file-size", "1"]
     assert main(["export", "--model", str(tiny_model), "-o", str(out), *options]) == 0
     rounded = flatten(ModelFolder(out).parameters("unet"))
     for name, value in flatten(ModelFolder(tiny_model).parameters("unet")).items():
-        np.testing.assert_array_equal(value.astype(ml_dtypes.bfloat16), rounded[name])
+        np.testing.assert_array_equal(value.astype(np.dtype(dtype)), rounded[name])
+
+
+def test_a_weight_beyond_float16_is_refused_by_name(tiny_model, monkeypatch):
+    source, large = ModelFolder(tiny_model), {"conv": {"bias": np.array([1.0, 7e4], np.float32)}}
+    monkeypatch.setattr(source, "parameters", lambda component: large)
+    with pytest.raises(ExportError, match=r"unet's conv\.bias reaches 7e\+04, more than float16 holds"):
+        Networks(source, np.dtype("float16"))["unet"]
+    assert Networks(source, np.dtype("bfloat16"))["unet"]["conv"]["bias"].dtype.name == "bfloat16"
 
 
 def test_nothing_is_overwritten(tiny_model, tmp_path, capsys):

@@ -1,11 +1,15 @@
 """Initial values: drawn in parts, the same as whole."""
 
+import copy
+import pickle
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gen1_jax.models import module as modules
-from gen1_jax.models.layers import KERNEL, ONES, Conv, Linear
-from gen1_jax.models.module import InitialValue, flatten, initial_values, initialise
+from gen1_jax.models.layers import KERNEL, ONES, Conv, Linear, TimestepMLP, timestep_embedding
+from gen1_jax.models.module import Bound, InitialValue, cast_kernels, flatten, initial_values, initialise
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (40, 6), (3, 3, 5, 4)])
@@ -32,3 +36,36 @@ def test_values_depend_on_seed_and_path():
     one, same, other = (flatten(initial_values(Linear(4, 4), seed))["kernel"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+def test_measured_statistics_are_never_rounded():
+    params = {"prior": {"clip_mean": np.ones((1, 4), np.float32), "proj": {"kernel": np.ones((2, 2), np.float32)}}}
+    params["prior"]["norm"] = {"scale": np.ones(4, np.float32)}
+    dtypes = {name: str(x.dtype) for name, x in flatten(cast_kernels(params, "bfloat16")).items()}
+    assert dtypes == {
+        "prior.clip_mean": "float32",
+        "prior.proj.kernel": "bfloat16",
+        "prior.norm.scale": "float32",
+    }
+
+
+def test_a_bound_network_is_copied_and_stored():
+    module = TimestepMLP(4, 2)
+    module.config = None
+    bound = Bound(module, initialise(module, 0))
+    steps = np.arange(3)
+    for other in (copy.copy(bound), copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):
+        np.testing.assert_array_equal(other(steps), bound(steps))
+
+
+def test_the_diffusion_step_is_embedded_in_float32():
+    module = TimestepMLP(8, 4)
+    module.config = None
+    params = cast_kernels(initialise(module, 0), "bfloat16")
+    assert Bound(module, params)(np.arange(3)).dtype == np.float32
+
+
+def test_a_short_period_tells_a_few_steps_apart():
+    """Of t_s, 0 ... 7, a period for 1000 steps leaves one channel of four all but constant."""
+    spread = lambda period: np.asarray(timestep_embedding(jnp.arange(8), 4, period)).std(0).min()
+    assert spread(10_000.0) < 0.03 and spread(16.0) > 0.3

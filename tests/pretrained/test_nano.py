@@ -110,8 +110,8 @@ def smooth(pipeline, worlds):
 def test_edits_are_those_that_were_recorded(edits, smooth):
     """By commit 69739ad, before conditions, branches and structures were rewritten.
 
-    With the compiler as it is here they are within 1 of 255, and 3 of 196,608 values differ. That commit's own edits move
-    by 2 in 9 values, and by 1 in 1%, between XLA's levels of optimisation: so much is left to other processors.
+    With the compiler as it is here they are within 1 of 255, and 3 of 196,608 values differ. That commit's own edits
+    move by 2 in 9 values, and by 1 in 1%, between XLA's levels of optimisation: so much is left to other processors.
     """
     picture = np.asarray(Image.open(Path(__file__).parent / "nano_edits.png"))  # an edit a row, a frame a column
     recorded = rearrange(picture, "(n h) (t w) c -> n t h w c", h=SIZE, w=SIZE)

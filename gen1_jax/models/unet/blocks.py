@@ -47,7 +47,7 @@ class ResnetBlock(nnx.Module):
     def __call__(self, x: Video, given: BlockInputs) -> Float[Array, "b t h w d"]:
         x = by_frame(x)
         y = over_time(self.temporal_conv1, self.conv1(jax.nn.silu(self.norm1(x))), given.still)
-        y = y + self.time_emb_proj(jax.nn.silu(given.time)).astype(y.dtype)[:, None, None, None]
+        y = y + self.time_emb_proj(jax.nn.silu(given.time).astype(y.dtype))[:, None, None, None]
         y = over_time(self.temporal_conv2, self.conv2(jax.nn.silu(self.norm2(y))), given.still)
         return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 

@@ -114,7 +114,7 @@ class SpaceTimeUNet(nnx.Module):
         self._check(latents, conditions)
         injection = self.inject(latents, conditions)
         given = BlockInputs(
-            time=self.time_embedding(timesteps, jnp.float32),
+            time=self.time_embedding(timesteps),
             content=conditions.content[self.config.content_kind].astype(self.dtype),
             still=conditions.still,
         )
