@@ -10,10 +10,8 @@ import dataclasses
 import math
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
-
-_BATCH = ("data", "fsdp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +22,11 @@ class Activations:
 
     Attributes:
         mesh: with the axes of `mesh.AXES`.
+        batch: the axes that divide batches; fewer inside a `jax.shard_map` over the others, which are divided already.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
+    batch: tuple[str, ...] = ("data", "fsdp")
 
     def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
         """Whole frames: (data, fsdp), context."""
@@ -64,8 +64,8 @@ class Activations:
     def _leading(self, batch: int, second: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Mesh axes of a batch and of what follows it."""
         if second == 1:
-            return self._dividing(batch, (*_BATCH, "context")), ()
-        return self._dividing(batch, _BATCH), self._dividing(second, ("context",))
+            return self._dividing(batch, (*self.batch, "context")), ()
+        return self._dividing(batch, self.batch), self._dividing(second, ("context",))
 
     def _dividing(self, size: int, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The longest beginning of `axes` that divides `size`."""

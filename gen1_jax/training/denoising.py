@@ -30,7 +30,8 @@ from gen1_jax.models.unet import SpaceTimeUNet
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.learned import Learned, WholeNetwork
+from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.prior_content import PriorContent
 
 NOISE_BINS = 4
@@ -100,6 +101,8 @@ class DenoisingObjective:
     """
 
     component = "unet"
+    learned: Learned = WholeNetwork()
+    coupled = False
 
     def __init__(
         self,
@@ -133,10 +136,15 @@ class DenoisingObjective:
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The denoising loss of each example, and the same by range of timesteps."""
-        networks = {name: Bound(self._build(name), weights) for name, weights in frozen.items()}
+        networks = {name: Bound(self._build(name, context.groups), params) for name, params in frozen.items()}
         moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         level = inputs.get("structure_level", jnp.zeros(len(keys), jnp.int32))
@@ -152,8 +160,8 @@ class DenoisingObjective:
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
         noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
-        unet = Bound(self.module, params)
-        prediction = unet.apply(params, noisy, draw.timestep, content, structure, level)
+        unet = Bound(self.module, weights)
+        prediction = unet.apply(weights, noisy, draw.timestep, content, structure, level)
         losses = denoising_loss(
             prediction,
             training_target(prediction_type, latents, draw.noise, alpha, sigma),
@@ -173,17 +181,22 @@ class DenoisingObjective:
             drop=jax.random.bernoulli(keys[3], self.settings.content_dropout),
         )
 
-    def _build(self, component: str) -> nnx.Module:
+    def _build(self, component: str, groups: int) -> nnx.Module:
         if component == "vae":
-            return AutoencoderKL(self.config.vae, dtype=self._dtype, frames_per_chunk=self._pictures_at_once)
+            at_once = max(1, self._pictures_at_once // groups)
+            return AutoencoderKL(self.config.vae, dtype=self._dtype, frames_per_chunk=at_once)
         return self.config.build(component, self._dtype)
 
-    def _encode(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w m"]:
+    def _encode(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b t h w m"]:
         posterior = _of_each_frame(networks["vae"], _images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
 
     def _structure(
-        self, networks: Mapping[str, Bound], inputs: Inputs, level: Int[Array, " b"], latents: Float[Array, "b t h w c"]
+        self,
+        networks: Mapping[str, Bound],
+        inputs: BatchArrays,
+        level: Int[Array, " b"],
+        latents: Float[Array, "b t h w c"],
     ) -> Float[Array, "b t h w s"] | None:
         if not self.config.unet.structure_channels:
             return None
@@ -194,14 +207,14 @@ class DenoisingObjective:
         pictures = structure_images(normalise_depth(self._depth(networks, inputs)), level)
         return _of_each_frame(networks["vae"], pictures, method="images_to_latents")
 
-    def _depth(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w"]:
+    def _depth(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b t h w"]:
         if "depth" in inputs:
             return inputs["depth"].astype(jnp.float32)
         images = _images(inputs["pixels"])
         at_once = images.shape[0] * images.shape[1]  # a loop over chunks would cut across devices that share the batch
         return _of_each_frame(networks["depth"], images, method="estimate", frames_per_chunk=at_once)
 
-    def _content(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b d"]:
+    def _content(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b d"]:
         if "content" in inputs:
             return inputs["content"]
         frames = inputs["pixels"][jnp.arange(len(inputs["pixels"])), inputs["content_index"]]
