@@ -11,10 +11,8 @@ import math
 from collections.abc import Callable
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
-
-_BATCH = ("data", "fsdp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +23,11 @@ class Activations:
 
     Attributes:
         mesh: with the axes of `mesh.AXES`.
+        batch: the axes that divide batches; fewer inside a `jax.shard_map` over the others, which are divided already.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
+    batch: tuple[str, ...] = ("data", "fsdp")
 
     def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
         """Whole frames: (data, fsdp), context."""
@@ -76,10 +76,10 @@ class Activations:
     def _leading(self, batch: int, second: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Mesh axes of a batch and of what follows it."""
         if second == 1:
-            return self._dividing(batch, (*_BATCH, "context")), ()
-        first = self._dividing(batch, _BATCH)
+            return self._dividing(batch, (*self.batch, "context")), ()
+        first = self._dividing(batch, self.batch)
         # What a batch cannot use goes to its frames: the three branches of a guided clip on two devices, say.
-        return first, self._dividing(second, ("context", *(axis for axis in _BATCH if axis not in first)))
+        return first, self._dividing(second, ("context", *(axis for axis in self.batch if axis not in first)))
 
     def _dividing(self, size: int, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The longest beginning of `axes` that divides `size`."""

@@ -61,6 +61,11 @@ class Layout:
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
 
     @property
+    def copies(self) -> int:
+        """Copies of the weights, each with its part of the batch: over `data`."""
+        return self.mesh.shape["data"]
+
+    @property
     def platform(self) -> str:
         """Of the devices: "cpu", "gpu" or "tpu"."""
         return self.mesh.devices.flat[0].platform
@@ -102,6 +107,10 @@ class Layout:
     def activations(self) -> Activations:
         """How networks divide what they compute, for `models.partition.partitioned`."""
         return Activations(self.mesh)
+
+    def inside_data(self) -> "Layout":
+        """The same inside a `jax.shard_map` over `data` alone: what each copy of the weights does with its examples."""
+        return _InsideData(jax.sharding.get_abstract_mesh(), self.smallest, self.platform)
 
     def process_shard(self, process: int | None = None) -> tuple[int, int]:
         """Which part of each batch a process reads, and of how many. Some read the same: a clip can span processes.
@@ -147,6 +156,28 @@ class Layout:
             return NamedSharding(self.mesh, self.spec(name, leaf.shape, rules, fsdp=fsdp))
 
         return tree_map_with_path(sharding, tree)
+
+
+class _InsideData(Layout):
+    """See `Layout.inside_data`."""
+
+    def __init__(self, mesh: AbstractMesh, smallest: int, platform: str):
+        super().__init__(mesh, smallest=smallest)
+        self._platform = platform
+
+    @property
+    def platform(self) -> str:
+        """Of the devices, which an abstract mesh does not know."""
+        return self._platform
+
+    def activations(self) -> Activations:
+        """Batches over fsdp: their division over data is done."""
+        return Activations(self.mesh, batch=("fsdp",))
+
+
+def rules_of(component: str) -> Rules:
+    """The table of a network, by its name."""
+    return UNET_RULES if component == "unet" else ENCODER_RULES
 
 
 def _put(leaf: Any | Callable[[], Any], sharding: NamedSharding) -> jax.Array:

@@ -22,8 +22,9 @@ from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, normalise_depth, stru
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.examples import pick_frames, random_index, require, split_keys
+from gen1_jax.training.learned import Learned, WholeNetwork
 from gen1_jax.training.losses import gradient_loss, kl_divergence
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.objective import ALONE, BatchArrays, Context
 
 _AT_ONCE = 2**31  # chunks save memory where nothing is kept for a gradient; here they would only be slow
 
@@ -69,6 +70,8 @@ class AutoencoderObjective:
     """
 
     component = "vae"
+    learned: Learned = WholeNetwork()
+    coupled = False
     frozen: tuple[str, ...] = ()
 
     def __init__(
@@ -87,7 +90,12 @@ class AutoencoderObjective:
         return {"pixels": batch.pixels} | ({} if batch.depth is None else {"depth": batch.depth})
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The loss of each example, and:
 
@@ -99,12 +107,12 @@ class AutoencoderObjective:
         """
         of_picture, of_noise = split_keys(keys, 2)
         pictures, is_structure = self._pictures(inputs, of_picture)
-        network = Bound(self.module, params)
-        posterior = network.apply(params, pictures, method="encode")
+        network = Bound(self.module, weights)
+        posterior = network.apply(weights, pictures, method="encode")
         if self.settings.decoder_only:
             posterior = jax.lax.stop_gradient(posterior)
         latents = jax.vmap(type(posterior).sample)(posterior, of_noise)
-        residual = network.apply(params, latents, method="decode") - pictures
+        residual = network.apply(weights, latents, method="decode") - pictures
 
         l1, squared = (error.mean((1, 2, 3)) for error in (jnp.abs(residual), jnp.square(residual)))
         gradient = gradient_loss(residual, self.settings.gradient_scales)
@@ -122,7 +130,7 @@ class AutoencoderObjective:
         loss = l1 + weights.squared_weight * squared + weights.gradient_weight * gradient + weights.kl_weight * kl
         return loss, metrics
 
-    def _pictures(self, inputs: Inputs, keys: Key[Array, " b"]) -> tuple[Array, Array]:
+    def _pictures(self, inputs: BatchArrays, keys: Key[Array, " b"]) -> tuple[Array, Array]:
         """What is to be reconstructed, in [-1, 1] (B H W 3), and which of it is structure (B)."""
         of_frame, of_choice, of_level = split_keys(keys, 3)
         pixels = inputs["pixels"]

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, from_plain
+from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
 from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
 from gen1_jax.training.contrastive import ContrastiveConfig
 from gen1_jax.training.denoising import DenoisingConfig
@@ -29,6 +31,8 @@ class StageConfig:
         structure: whether the U-Net sees structure; without it, zeros, and t_s 0.
         structure_levels: t_s is drawn uniformly from the first to the last, both included; None for those of the data.
         learning_rate: peak of this stage; None for that of the optimizer.
+        ema_decay: of the running mean in this stage; None for that of the optimizer. What ships is the mean at the end:
+            a last stage much shorter than 1 / (1 - ema_decay) steps leaves it what came before.
     """
 
     name: str
@@ -37,8 +41,11 @@ class StageConfig:
     structure: bool = True
     structure_levels: tuple[int, int] | None = None
     learning_rate: float | None = None
+    ema_decay: float | None = None
 
     def __post_init__(self):
+        if self.ema_decay is not None and not 0 <= self.ema_decay <= 1:
+            raise UserError(f"stage {self.name}: ema_decay is {self.ema_decay}, not in [0, 1]")
         if self.steps < 1:
             raise UserError(f"stage {self.name}: {self.steps} steps, not at least 1")
 
@@ -121,6 +128,9 @@ class TrainConfig:
         prior: what the prior learns.
         mesh: how devices are arranged.
         microbatches: gradient accumulation.
+        prediction_type: what the U-Net predicts from now on, "v_prediction", "epsilon" or "sample"; None for what the
+            model does. An imported Stable Diffusion predicts epsilon, the paper v.
+        schedule: the noise schedule from now on, with `rescale_zero_terminal_snr` for one; None for the model's.
         dtype: of the computation; parameters and optimizer are float32.
         remat: recompute activations of the U-Net's blocks instead of keeping them.
         seed: of initial weights and of every draw.
@@ -143,6 +153,8 @@ class TrainConfig:
     prior: PriorTrainingConfig = PriorTrainingConfig()
     mesh: MeshConfig = MeshConfig()
     microbatches: MicrobatchConfig = MicrobatchConfig()
+    prediction_type: Literal["v_prediction", "epsilon", "sample"] | None = None
+    schedule: NoiseSchedule | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     remat: bool = False
     seed: int = 0
@@ -162,6 +174,8 @@ class TrainConfig:
         for name in ("log_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, not at least 1")
+        if self.component != "unet" and (self.prediction_type or self.schedule):
+            raise UserError(f"prediction_type and schedule are those of the U-Net, but component is {self.component}")
         if self.vae.decoder_only and self.optimizer.weight_decay:
             raise UserError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
 
@@ -182,6 +196,22 @@ class TrainConfig:
             return dataclasses.replace(self.data, **chosen, seed=(self.data.seed + 7919 * stage) % 2**32)
         except ValueError as error:
             raise UserError(f"stage {self.stages[stage].name}: {error}") from None
+
+    def family(self, base: Gen1Config) -> Gen1Config:
+        """The model that is trained: that of `model`, with the prediction and the noise schedule asked for.
+
+        Raises:
+            UserError: they do not go together.
+        """
+        unet = (
+            base.unet
+            if self.prediction_type is None
+            else dataclasses.replace(base.unet, prediction_type=self.prediction_type)
+        )
+        try:
+            return dataclasses.replace(base, unet=unet, schedule=self.schedule or base.schedule)
+        except ValueError as error:
+            raise UserError(f"prediction_type and schedule: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON."""

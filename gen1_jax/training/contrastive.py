@@ -13,8 +13,9 @@ from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.examples import pick_frames, require
+from gen1_jax.training.learned import Learned, WholeNetwork
 from gen1_jax.training.losses import contrastive_logits, contrastive_loss
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.objective import ALONE, BatchArrays, Context
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class ContrastiveObjective:
     """
 
     component = "clip"
+    learned: Learned = WholeNetwork()
+    coupled = True
     frozen: tuple[str, ...] = ()
 
     def __init__(
@@ -71,7 +74,12 @@ class ContrastiveObjective:
         }
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The loss of each example, and:
 
@@ -79,16 +87,16 @@ class ContrastiveObjective:
         text_to_image_accuracy: the other way round.
         logit_scale: what cosines are multiplied by, before its limit of 100.
         """
-        network, token_ids, captioned = Bound(self.module, params), inputs["token_ids"], inputs["captioned"]
+        network, token_ids, captioned = Bound(self.module, weights), inputs["token_ids"], inputs["captioned"]
         pictures = self.module.preprocess(pick_frames(inputs["pixels"], inputs["content_index"]))
-        images = network.apply(params, pictures, method="encode_image")
-        texts = network.apply(params, token_ids, method="encode_text")
+        images = network.apply(weights, pictures, method="encode_image")
+        texts = network.apply(weights, token_ids, method="encode_text")
 
         own = jnp.eye(len(token_ids), dtype=bool)
         excluded = ~(captioned[:, None] & captioned[None])
         if self.settings.exclude_same_captions:
             excluded |= (token_ids[:, None] == token_ids[None]).all(-1)
-        logits = contrastive_logits(images, texts, params["logit_scale"], excluded & ~own)
+        logits = contrastive_logits(images, texts, weights["logit_scale"], excluded & ~own)
 
         def accuracy(axis: int) -> Float[Array, " b"]:
             found = logits.argmax(axis) == jnp.arange(len(token_ids))
@@ -97,6 +105,6 @@ class ContrastiveObjective:
         metrics = {
             "image_to_text_accuracy": accuracy(1),
             "text_to_image_accuracy": accuracy(0),
-            "logit_scale": jnp.full(len(token_ids), jnp.exp(params["logit_scale"])),
+            "logit_scale": jnp.full(len(token_ids), jnp.exp(weights["logit_scale"])),
         }
         return jnp.where(captioned, contrastive_loss(logits), 0), metrics

@@ -33,7 +33,8 @@ from gen1_jax.models.structure import StructureKind, structure_kind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.learned import Learned, WholeNetwork
+from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.prior_content import PriorContent
 
 NOISE_BINS = 4
@@ -96,6 +97,8 @@ class DenoisingObjective:
     """
 
     component = "unet"
+    learned: Learned = WholeNetwork()
+    coupled = False
 
     def __init__(
         self,
@@ -135,10 +138,15 @@ class DenoisingObjective:
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The denoising loss of each example, and the same by range of timesteps."""
-        networks = {name: Bound(self._build(name), weights) for name, weights in frozen.items()}
+        networks = {name: Bound(self._build(name, context.groups), params) for name, params in frozen.items()}
         moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         draw = jax.vmap(lambda key: self._draw(key, mean.shape[1:]))(keys)
@@ -153,9 +161,9 @@ class DenoisingObjective:
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
         noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
-        unet = Bound(self.module, params)
+        unet = Bound(self.module, weights)
         conditions = Conditions(content={self.config.unet.content_kind: content}, structure=structure)
-        prediction, _ = unet.apply(params, noisy, draw.timestep, conditions, method="denoise")
+        prediction, _ = unet.apply(weights, noisy, draw.timestep, conditions, method="denoise")
         losses = denoising_loss(
             prediction,
             training_target(prediction_type, latents, draw.noise, alpha, sigma),
@@ -175,17 +183,18 @@ class DenoisingObjective:
             drop=jax.random.bernoulli(keys[3], self.settings.content_dropout),
         )
 
-    def _build(self, component: str) -> nnx.Module:
+    def _build(self, component: str, groups: int) -> nnx.Module:
         if component == "vae":
-            return AutoencoderKL(self.config.vae, dtype=self._dtype, frames_per_chunk=self._pictures_at_once)
+            at_once = max(1, self._pictures_at_once // groups)
+            return AutoencoderKL(self.config.vae, dtype=self._dtype, frames_per_chunk=at_once)
         return self.config.build(component, self._dtype)
 
-    def _encode(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w m"]:
+    def _encode(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b t h w m"]:
         posterior = _of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
 
     def _structure(
-        self, networks: Mapping[str, Bound], inputs: Inputs, latents: Float[Array, "b t h w c"]
+        self, networks: Mapping[str, Bound], inputs: BatchArrays, latents: Float[Array, "b t h w c"]
     ) -> dict[str, Signal]:
         """Every kind that the U-Net takes; zeros, and t_s 0, for those that it is not to see."""
         signals = {name: Signal.of(jnp.zeros_like(latents)) for name in self.config.unet.structures}
@@ -199,7 +208,9 @@ class DenoisingObjective:
             signals[name] = Signal.of(encoded, inputs["structure_level"])
         return signals
 
-    def _maps(self, kind: StructureKind, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b t h w k"]:
+    def _maps(
+        self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
+    ) -> Float[Array, "b t h w k"]:
         if "maps" in inputs:
             return inputs["maps"][kind.name].astype(jnp.float32)
         pixels = inputs["pixels"]
@@ -207,7 +218,7 @@ class DenoisingObjective:
         # all at once: a loop over chunks would cut across devices that share the batch
         return unfold(kind.estimate(frames, networks, frames_per_chunk=len(frames)), len(pixels))
 
-    def _content(self, networks: Mapping[str, Bound], inputs: Inputs) -> Float[Array, "b d"]:
+    def _content(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b d"]:
         if "content" in inputs:
             return inputs["content"]
         frames = inputs["pixels"][jnp.arange(len(inputs["pixels"])), inputs["content_index"]]

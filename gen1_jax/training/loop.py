@@ -26,14 +26,15 @@ from gen1_jax.data.storage import folder
 from gen1_jax.errors import Failure, UserError
 from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
-from gen1_jax.parallel.sharding import ENCODER_RULES, Layout
+from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.training.checks import check_batches, check_sources
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import Calibrated
 from gen1_jax.training.objectives import make_objective
-from gen1_jax.training.optimizer import learning_rates
+from gen1_jax.training.optimizer import ema_decays, learning_rates
 from gen1_jax.training.preview import Preview, take_preview
 from gen1_jax.training.recipe import differences
 from gen1_jax.training.step import TrainState, TrainStep, initial_state
@@ -42,7 +43,7 @@ from gen1_jax.training.throughput import Profiler, Throughput, model_flops
 _IN_FLIGHT = 2  # steps that may be queued on the device
 _PROFILED = range(3, 6)  # steps after the start: those before compile
 
-Progress = Callable[[int, int, str], None]
+ReportStep = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a few words)."""
 
 
@@ -73,7 +74,7 @@ def train(
     allow_older: bool = False,
     profile: bool = False,
     preview: Preview | None = None,
-    progress: Progress = lambda done, total, note: None,
+    progress: ReportStep = lambda done, total, note: None,
 ) -> Outcome:
     """Runs a recipe, or goes on with it.
 
@@ -94,11 +95,14 @@ def train(
         PassingFault: storage did not answer.
     """
     layout, source = Layout(make_mesh(config.mesh)), open_trained(config.model)  # before there is a workdir
+    check_batches(config, layout.mesh.shape)
+    check_sources(config)
     first = jax.process_index() == 0
     files = WorkFiles(workdir, continued=(LOG,) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
         run = _Run(config, layout, source, files, checkpoints, preview, progress, profile)
-        run.restore(allow_older) or run.initialise()
+        if not run.restore(allow_older):
+            run.initialise()
         return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
 
 
@@ -113,14 +117,15 @@ class _Run:
         files: WorkFiles,
         checkpoints: Checkpoints,
         preview: Preview | None,
-        progress: Progress,
+        progress: ReportStep,
         profile: bool,
     ) -> None:
-        self.config, self.layout, self.source, self.family = config, layout, source, source.config
+        self.config, self.layout, self.source, self.family = config, layout, source, config.family(source.config)
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
         self.preview, self.progress, self.profile = preview, progress, profile
         self.origin = Origin.of(config.model, source)
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
+        self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
         self.frozen: dict[str, Params] = {}
         self.compiled: dict[bool, dict] = {True: {}, False: {}}  # of steps with structure, and without
         self.metrics: dict[str, Any] = {}
@@ -186,9 +191,9 @@ class _Run:
                     code = _Stage(self, number, log).go(interruption)
         return Outcome(step=self.step, exit_code=code or 0, metrics=self.metrics)
 
-    def train_step(self, stage: int) -> TrainStep:
-        """The step of a stage."""
-        config = self.config
+    def train_step(self, stage: int, *, counted: bool = False) -> TrainStep:
+        """The step of a stage; `counted`: one whose operations are those of the mathematics, without recomputation."""
+        config = dataclasses.replace(self.config, remat=False) if counted else self.config
         devices = self.layout.mesh.size
         objective = make_objective(config, config.stages[stage], self.family, self.source.tokenizer, devices)
         return TrainStep(
@@ -197,8 +202,9 @@ class _Run:
             self.rates,
             self.layout,
             dtype=jnp.dtype(config.dtype),
+            ema_decay=self.ema_decays,
             seed=config.seed,
-            compiled=self.compiled[config.stages[stage].structure],  # levels are an input
+            compiled=None if counted else self.compiled[config.stages[stage].structure],  # levels are an input
         )
 
     def _abstract_state(self) -> TrainState:
@@ -214,7 +220,7 @@ class _Run:
         for name in components:
             if name not in self.frozen:
                 stored, dtype = self.source.stored(name), jnp.dtype(self.config.dtype)
-                placed = self.layout.put(stored, self.layout.at_rest(stored, ENCODER_RULES))
+                placed = self.layout.put(stored, self.layout.at_rest(stored, rules_of(name)))
                 self.frozen[name] = jax.jit(lambda params: cast_kernels(params, dtype))(placed)  # noqa: B023
                 self.origin = self.origin.with_frozen(name, digest(self.frozen[name]), self.source)
         return {name: self.frozen[name] for name in components}
@@ -255,8 +261,8 @@ class _Stage:
         self.run, self.config, self.log, self.number = run, run.config, log, number
         self.name = run.config.stages[number].name
         self.first, self.end = run.config.first_step(number), run.config.first_step(number + 1)
-        self.train_step = run.train_step(number)
-        self.frozen = run.frozen_weights(self.train_step.objective.frozen)
+        self.train_step, self.counted = run.train_step(number), run.train_step(number, counted=True)
+        self.frozen = run.frozen_weights(self.train_step.frozen)
         self.batches = run.batches(number, self.first)
         self.means, self.clock = MeanMetrics(), Throughput()
         self.flops: dict[tuple, int] = {}
@@ -294,13 +300,15 @@ class _Stage:
         shape = (batch.kind, batch.bucket)
         if shape in self.flops:
             run.state, metrics = step()
-        else:
-            self.flops[shape] = self.clock.without(lambda: model_flops(self.train_step, self.frozen, inputs))
+            self.clock.add(len(jax.tree.leaves(inputs)[0]), self.flops[shape], waited)
+        else:  # neither its time nor its work counts: it compiles
+            jax.block_until_ready(run.state)  # the time of those before it does
+            self.flops[shape] = self.clock.without(lambda: model_flops(self.counted, self.frozen, inputs))
             run.state, metrics = self.clock.without(lambda: jax.block_until_ready(step()))
+            self.clock.leave_out(waited)
         run.step += 1
         run.files.begun = True
         self.means.add(batch.kind, metrics)
-        self.clock.add(len(jax.tree.leaves(inputs)[0]), self.flops[shape], waited)
         self.in_flight.append(metrics["loss"])
         if len(self.in_flight) > _IN_FLIGHT:
             jax.block_until_ready(self.in_flight.popleft())

@@ -20,8 +20,9 @@ from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.examples import pick_frames, random_index, require, split_keys
+from gen1_jax.training.learned import Learned, WholeNetwork
 from gen1_jax.training.losses import scale_shift_invariant_loss
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.photometric import PhotometricConfig, change_light
 
 
@@ -62,6 +63,8 @@ class DepthObjective:
     """
 
     component = "depth"
+    learned: Learned = WholeNetwork()
+    coupled = False
     frozen: tuple[str, ...] = ()
 
     def __init__(
@@ -80,7 +83,12 @@ class DepthObjective:
         return {"pixels": batch.pixels, "depth": batch.depth}
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The loss of each example, and:
 
@@ -92,7 +100,7 @@ class DepthObjective:
         index = random_index(of_frame, inputs["pixels"].shape[1])
         target = pick_frames(inputs["depth"], index)
         images = change_light(pixels_to_images(pick_frames(inputs["pixels"], index)), of_light, settings.photometric)
-        prediction = self.estimate(params, images)
+        prediction = self.estimate(weights, images)
         loss = scale_shift_invariant_loss(
             prediction,
             target,

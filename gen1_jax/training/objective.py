@@ -1,17 +1,36 @@
 """What a network learns: from a batch to one loss an example. The step knows nothing else of networks and data."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.models.module import Params
+from gen1_jax.training.learned import Learned
 
-Inputs = dict[str, Array]
+BatchArrays = dict[str, Array]
 """Arrays on the device, each with the batch as its leading axis."""
+
+
+class Context(NamedTuple):
+    """What a loss may know beside weights and batch.
+
+    Attributes:
+        ema: running mean of the learned parameters, at rest and out of reach of gradients.
+        step: of the run.
+        groups: of devices that each compute a loss of their own examples at the same time, unseen by `loss`.
+    """
+
+    ema: Params
+    step: Int[Array, ""] | int = 0
+    groups: int = 1
+
+
+ALONE = Context(ema={})
+"""Of a loss that is asked for by itself, at step 0 and without a running mean."""
 
 
 @runtime_checkable
@@ -22,26 +41,36 @@ class Objective(Protocol):
         component: the network that is trained, as a component of `Gen1Config`.
         frozen: other components whose weights `loss` reads.
         module: the trained network without arrays.
+        learned: which parameters are trained, and what the network computes with.
+        coupled: whether the loss of an example depends on the others beside it.
     """
 
     component: str
     frozen: tuple[str, ...]
     module: nnx.Module
+    learned: Learned
+    coupled: bool
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """What goes to the device, on the host; every array has the batch as its leading axis."""
         ...
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """Losses and metrics, one an example, inside a jit; a metric is NaN where an example does not bear on it.
 
         Args:
-            params: weights of the trained network.
+            weights: of the trained network.
             frozen: weights of the others, by component.
             inputs: of a batch, or of a part of one.
             keys: one an example, so that draws depend neither on sharding nor on accumulation.
+            context: what else is known.
         """
         ...
 

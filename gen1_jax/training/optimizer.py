@@ -62,6 +62,20 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     )
 
 
+def only_where(learns: Any, new: Any, old: Any) -> Any:
+    """The state of `make_optimizer`, with the moments of parameters that could learn nothing left as they were.
+
+    Args:
+        learns: a bool for each parameter.
+        new: the state after an update.
+        old: the state before.
+    """
+    keep = lambda after, before: jax.tree.map(lambda yes, a, b: a if yes else b, learns, after, before)
+    clip, adam, decay = new
+    before = old[1]
+    return clip, adam._replace(mu=keep(adam.mu, before.mu), nu=keep(adam.nu, before.nu)), decay
+
+
 def _is_kernel(params: Params) -> Any:
     return jax.tree.map_with_path(lambda path, leaf: path[-1].key == "kernel", params)
 
@@ -94,7 +108,29 @@ def learning_rates(
     return rate
 
 
-def update_ema(ema: Params, params: Params, step: Int[Array, ""], decay: float) -> Params:
+def ema_decays(
+    config: OptimizerConfig, stages: Sequence[tuple[int, float | None]]
+) -> Callable[[Int[Array, ""]], Float[Array, ""] | float]:
+    """The decay of the running mean in every step of the run.
+
+    Args:
+        config: has that of stages without their own.
+        stages: steps of each stage, and its own decay if it has one.
+    """
+    if all(decay is None for _, decay in stages):
+        return lambda step: config.ema_decay
+
+    def decay(step: Int[Array, ""]) -> Float[Array, ""]:
+        first, value = 0, jnp.float32(config.ema_decay)
+        for steps, own in stages:
+            value = jnp.where(step >= first, config.ema_decay if own is None else own, value)
+            first += steps
+        return value
+
+    return decay
+
+
+def update_ema(ema: Params, params: Params, step: Int[Array, ""], decay: Float[Array, ""] | float) -> Params:
     """The running mean after `step` updates; early on it forgets faster, so that it soon leaves the initial weights."""
     step = step.astype(jnp.float32)
     rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))

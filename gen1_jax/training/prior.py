@@ -21,8 +21,9 @@ from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.examples import caption_tokens, pick_frames, random_index, require, split_keys
+from gen1_jax.training.learned import Learned, WholeNetwork
 from gen1_jax.training.losses import cosine
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.objective import ALONE, BatchArrays, Context
 
 _STEPS = 1000
 _NEARLY_NOISE = 900  # of the 1000 steps; alpha_bar is 0.02 there
@@ -65,6 +66,8 @@ class PriorObjective:
     """
 
     component = "prior"
+    learned: Learned = WholeNetwork()
+    coupled = False
     frozen: tuple[str, ...] = ("clip",)
     fixed: tuple[str, ...] = ("clip_mean", "clip_std")
 
@@ -91,15 +94,20 @@ class PriorObjective:
         return caption_tokens(batch, self.tokenizer) | _content(batch)
 
     def loss(
-        self, params: Params, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The loss of each example, and:
 
         cosine: of the predicted with the true embedding, both in CLIP's own scale.
         cosine_from_noise: the same where the noisy embedding says little (t from 900), so that the text has to.
         """
-        params = params | {name: jax.lax.stop_gradient(params[name]) for name in self.fixed}
-        mean, std = (params[name] for name in self.fixed)
+        weights = weights | {name: jax.lax.stop_gradient(weights[name]) for name in self.fixed}
+        mean, std = (weights[name] for name in self.fixed)
         of_time, of_noise, of_drop = split_keys(keys, 3)
         embedding = self.embed(frozen, inputs)
         x0 = (embedding - mean) / std
@@ -109,7 +117,7 @@ class PriorObjective:
         noisy = jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
 
         text = self._text(frozen, inputs, of_drop)
-        predicted = Bound(self.module, params).apply(params, noisy, timesteps, *text)
+        predicted = Bound(self.module, weights).apply(weights, noisy, timesteps, *text)
         similarity = cosine(predicted * std + mean, embedding)
         metrics = {
             "cosine": similarity,
@@ -127,7 +135,7 @@ class PriorObjective:
         embeddings = np.concatenate([np.asarray(embed(frozen, _content(batch))) for batch in first])
         return params | dict(zip(self.fixed, prior_statistics(embeddings), strict=True))
 
-    def embed(self, frozen: Mapping[str, Params], inputs: Inputs) -> Float[Array, "b d"]:
+    def embed(self, frozen: Mapping[str, Params], inputs: BatchArrays) -> Float[Array, "b d"]:
         """CLIP's embedding of each content, float32, out of reach of gradients."""
         if "content" in inputs:
             return inputs["content"].astype(jnp.float32)
@@ -136,7 +144,7 @@ class PriorObjective:
             Bound(self._clip, frozen["clip"]).apply(frozen["clip"], pictures, method="encode_image")
         )
 
-    def _text(self, frozen: Mapping[str, Params], inputs: Inputs, keys: Key[Array, " b"]) -> tuple:
+    def _text(self, frozen: Mapping[str, Params], inputs: BatchArrays, keys: Key[Array, " b"]) -> tuple:
         """Embedding, states and mask of each caption, some replaced by the empty text."""
         dropped = (jax.vmap(jax.random.uniform)(keys) < self.settings.drop_caption)[:, None]
         empty_ids, empty_mask = self._empty_text

@@ -14,7 +14,7 @@ from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.examples import caption_tokens, split_keys
-from gen1_jax.training.objective import Inputs
+from gen1_jax.training.objective import BatchArrays
 
 
 class PriorContent:
@@ -49,7 +49,7 @@ class PriorContent:
     def __call__(
         self,
         frozen: Mapping[str, Params],
-        inputs: Inputs,
+        inputs: BatchArrays,
         keys: Key[Array, " b"],
         content: Float[Array, "b d"],
     ) -> Float[Array, "b d"]:

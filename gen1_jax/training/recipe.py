@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ _MAY_DIFFER = (
     "max_skipped",
     "checkpoint",
     "preview",
+    "data.on_error",
+    "data.in_memory",
     "data.workers",
     "data.threads",
     "data.prefetch",
@@ -43,12 +46,19 @@ def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         config = TrainConfig.from_dict(values)
     if not overrides:
         return config
+    overrides = [_with_brackets(override) for override in overrides]
     values = flags.FlagValues()
     with naming(" ".join(overrides)):
         full = _with_types(TrainConfig, config.to_dict())
         config_flags.DEFINE_config_dict("config", full, flag_values=values, sys_argv=["gen1", *overrides])
         values(["gen1", *overrides])
         return TrainConfig.from_dict(_plain(values.config))
+
+
+def _with_brackets(override: str) -> str:
+    """ "--config.stages.0.steps=2" as "--config.stages[0].steps=2"."""
+    name, equals, value = override.partition("=")
+    return re.sub(r"\.(\d+)(?=[.\[]|$)", r"[\1]", name) + equals + value
 
 
 def _with_types(hint: Any, value: Any) -> Any:
@@ -58,6 +68,8 @@ def _with_types(hint: Any, value: Any) -> Any:
         return ConfigDict({name: _with_types(hints[name], field) for name, field in value.items()})
     if value is None:
         other = next(t for t in typing.get_args(hint) if t is not type(None))
+        if typing.get_origin(other) is typing.Literal:
+            other = type(typing.get_args(other)[0])
         return placeholder(typing.get_origin(other) or other)
     if typing.get_origin(hint) is tuple:
         return tuple(_with_types(typing.get_args(hint)[0], element) for element in value)
@@ -73,6 +85,7 @@ def _plain(value: Any) -> Any:
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """The first thing in which two recipes differ, of those that may not; empty if there is none."""
+    saved = TrainConfig.from_dict(saved).to_dict()  # with fields that are newer than the record
     one, other = dict(_leaves(saved)), dict(_leaves(ours))
     fixed = ("microbatches",) if ours["component"] == "clip" else ()  # they are each other's negatives
     for name in sorted(one.keys() | other.keys()):

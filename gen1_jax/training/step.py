@@ -1,10 +1,12 @@
 """The step: gradients of an objective, AdamW, EMA. One function, jitted and donated, compiled once a batch shape.
 
 state at rest, float32, over all devices ──cast──► bfloat16 ──gather over fsdp──► weights
-batch ──► microbatches, one after the other ──► gradients, summed, scattered over fsdp ──► AdamW ──► state, EMA
+batch ──► microbatches, one after the other ──► gradients, summed, scattered over fsdp ──► sum over data, once
+      ──► AdamW, where something was learned ──► state, EMA
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +14,16 @@ import jax.numpy as jnp
 import optax
 from jax.experimental.layout import Layout as RowMajor
 from jax.experimental.layout import with_layout_constraint
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from gen1_jax.models.module import Params, abstract_parameters, cast_kernels
 from gen1_jax.models.partition import partitioned
-from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
-from gen1_jax.training.objective import Inputs, Objective
-from gen1_jax.training.optimizer import OptimizerConfig, make_optimizer, update_ema
+from gen1_jax.parallel.sharding import Layout, rules_of
+from gen1_jax.training.gradients import learning
+from gen1_jax.training.objective import ALONE, BatchArrays, Context, Objective
+from gen1_jax.training.optimizer import OptimizerConfig, make_optimizer, only_where, update_ema
 
 Metrics = dict[str, tuple[Any, Any]]
 """Of each metric the sum over the examples of the global batch that bear on it, and their number."""
@@ -29,7 +33,7 @@ class TrainState(NamedTuple):
     """All that a run changes. Nested dicts of float32 arrays, and counters.
 
     Attributes:
-        params: weights.
+        params: what is learned: the weights themselves, or those of an adapter (`learned.Learned`).
         ema: their running mean, which is what samples.
         optimizer: optax's state.
         step: steps done since the start of the run, skipped ones included.
@@ -61,6 +65,7 @@ class TrainStep:
         learning_rate: of every step of the run.
         layout: where arrays lie.
         dtype: of the computation; float32 parameters are cast to it once a step.
+        ema_decay: of every step of the run; None for that of `optimizer`.
         seed: of every draw; a step's draws depend on it and on the number of the step alone.
         compiled: where to keep what is compiled, to share it with steps whose objectives differ in `inputs` alone.
     """
@@ -73,20 +78,23 @@ class TrainStep:
         layout: Layout,
         *,
         dtype: DTypeLike = jnp.float32,
+        ema_decay: Callable[[Int[Array, ""]], Float[Array, ""] | float] | None = None,
         seed: int = 0,
         compiled: dict[int, Callable] | None = None,
     ):
         self.objective, self.layout = objective, layout
-        self._optimizer, self._config = make_optimizer(optimizer), optimizer
+        self._optimizer = make_optimizer(optimizer)
         self._learning_rate, self._dtype, self._seed = learning_rate, dtype, seed
-        self.rules = UNET_RULES if objective.component == "unet" else ENCODER_RULES
-        abstract = abstract_parameters(objective.module)
+        self._ema_decay = ema_decay or (lambda step: optimizer.ema_decay)
+        self.rules = rules_of(objective.component)
+        network = abstract_parameters(objective.module)
+        abstract = jax.eval_shape(lambda base: objective.learned.initial(base, seed), network)
         self.abstract_state = jax.eval_shape(lambda p: initial_state(p, optimizer), abstract)
         self.state_shardings = layout.at_rest(self.abstract_state, self.rules)
         self._gathered = layout.gathered(abstract, self.rules)
         self._jitted = {} if compiled is None else compiled
 
-    def __call__(self, state: TrainState, frozen: Mapping[str, Params], inputs: Inputs, microbatches: int = 1):
+    def __call__(self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int = 1):
         """Runs a step; `state` is donated."""
         return self.jitted(microbatches)(state, frozen, inputs)
 
@@ -100,15 +108,43 @@ class TrainStep:
             )
         return self._jitted[microbatches]
 
-    def gradients(self, weights: Params, frozen: Mapping[str, Params], inputs: Inputs, keys) -> tuple[Params, Metrics]:
-        """Gradients of the mean loss, float32 and at rest, and the sums of metrics."""
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Components whose weights a step is given: those that the loss reads, and the base of what is learned."""
+        objective = self.objective
+        return objective.frozen + ((objective.component,) if objective.learned.uses_base else ())
 
-        def mean_loss(weights):
-            losses, metrics = self.objective.loss(weights, frozen, inputs, keys)
+    def gradients(
+        self,
+        learned: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
+        layout: Layout | None = None,
+    ) -> tuple[Params, Metrics]:
+        """Gradients of the mean loss, float32 and at rest, and the sums of metrics.
+
+        Args:
+            learned: the parameters that are trained, in the dtype of the computation and gathered.
+            frozen: weights of the components named by the attribute.
+            inputs: a batch, or a part of one.
+            keys: one an example.
+            context: for the loss.
+            layout: where gradients are to lie; None for that of the step.
+        """
+        layout, objective = layout or self.layout, self.objective
+        base = frozen.get(objective.component, {})
+        others = {name: frozen[name] for name in objective.frozen}
+
+        def mean_loss(learned):
+            weights = objective.learned.weights(base, learned)
+            losses, metrics = objective.loss(weights, others, inputs, keys, context)
             return losses.mean(), {"loss": losses, **metrics}
 
-        (_, metrics), grads = jax.value_and_grad(mean_loss, has_aux=True)(weights)
-        grads = jax.lax.with_sharding_constraint(_row_major(grads, self.layout), self.state_shardings.params)
+        (_, metrics), grads = jax.value_and_grad(mean_loss, has_aux=True)(learned)
+        at_rest = self.state_shardings.params if layout is self.layout else layout.at_rest(grads, self.rules)
+        grads = jax.lax.with_sharding_constraint(_row_major(grads, layout), at_rest)
         counted = {
             name: (jnp.nansum(values), jnp.sum(~jnp.isnan(values)).astype(jnp.float32))
             for name, values in metrics.items()
@@ -117,16 +153,17 @@ class TrainStep:
         counted["loss"] = (metrics["loss"].sum(), jnp.float32(len(keys)))  # a loss that is not a number must show
         return jax.tree.map(lambda g: g.astype(jnp.float32), grads), counted
 
-    def _step(self, state: TrainState, frozen: Mapping[str, Params], inputs: Inputs, microbatches: int):
+    def _step(self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int):
         with partitioned(self.layout.activations()):
-            grads, metrics = self._accumulate(state, frozen, inputs, microbatches)
+            grads, metrics, learns = self._gradients_of_batch(state, frozen, inputs, microbatches)
         rate = self._learning_rate(state.step)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(norm)
         updates, optimizer = self._optimizer.update(grads, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        optimizer = only_where(learns, optimizer, state.optimizer)
+        params = jax.tree.map(lambda yes, p, u: p - rate * u if yes else p, learns, state.params, updates)
         applied = state.step + 1 - state.skipped
-        ema = update_ema(state.ema, params, applied, self._config.ema_decay)
+        ema = update_ema(state.ema, params, applied, self._ema_decay(state.step))
         params, ema, optimizer = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),
             (params, ema, optimizer),
@@ -143,34 +180,68 @@ class TrainStep:
             "skipped_in_a_row": (in_a_row.astype(jnp.float32), one),
         }
 
-    def _accumulate(self, state: TrainState, frozen: Mapping[str, Params], inputs: Inputs, microbatches: int):
-        """Mean gradients over the batch, in parts; example i is in part i mod parts, so that no device idles."""
+    def _gradients_of_batch(
+        self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int
+    ) -> tuple[Params, Metrics, Any]:
+        """Mean gradients over the batch, sums of metrics, and for each parameter whether the batch can teach it."""
         size = len(jax.tree.leaves(inputs)[0])
-        key = jax.random.fold_in(jax.random.key(self._seed), state.step)
-        keys = jax.random.split(key, size)
-        weights, frozen = self._weights(state.params), self._gather_frozen(frozen)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(self._seed), state.step), size)
+        learned, frozen = self._compute_with(state.params), self._gather_frozen(frozen)
+        context = Context(jax.lax.stop_gradient(state.ema), state.step)
+        given = (learned, frozen, *jax.tree.map(lambda x: x[: size // microbatches], (inputs, keys)), context)
+        learns, (_, metrics) = learning(self.gradients, *given)
         if microbatches == 1:
-            return self.gradients(weights, frozen, inputs, keys)
+            return *self.gradients(learned, frozen, inputs, keys, context), learns
+        in_parts = partial(self._accumulate, microbatches=microbatches, metrics=metrics)
+        if self.layout.copies == 1 or self.objective.coupled:  # those beside an example are on other devices
+            return *in_parts(learned, frozen, inputs, keys, context, self.layout), learns
+        return *self._sum_over_data(in_parts, learned, frozen, inputs, keys, context), learns
+
+    def _sum_over_data(self, in_parts: Callable, learned, frozen, inputs, keys, context: Context):
+        """Each copy of the weights goes through its examples alone; then they are summed, once."""
+        copies = self.layout.copies
+
+        def alone(learned, frozen, inputs, keys, ema, step):
+            layout = self.layout.inside_data()
+            with partitioned(layout.activations()):
+                grads, metrics = in_parts(learned, frozen, inputs, keys, Context(ema, step, copies), layout)
+            grads, metrics = jax.lax.psum((grads, metrics), "data")
+            return jax.tree.map(lambda g: g / copies, grads), metrics
+
+        whole, divided = PartitionSpec(), PartitionSpec("data")
+        return jax.shard_map(
+            alone,
+            mesh=self.layout.mesh,
+            axis_names={"data"},  # what the others divide is the compiler's affair
+            in_specs=(whole, whole, divided, divided, whole, whole),
+            out_specs=whole,
+            check_vma=False,  # it would sum the gradients of each part
+        )(learned, frozen, inputs, keys, context.ema, context.step)
+
+    def _accumulate(
+        self, learned, frozen, inputs, keys, context: Context, layout: Layout, *, microbatches: int, metrics: Metrics
+    ) -> tuple[Params, Metrics]:
+        """Mean gradients over a batch, in parts; example i is in part i mod parts, so that no device idles."""
+        size = len(keys)
 
         def part(x):
             return jnp.moveaxis(x.reshape(size // microbatches, microbatches, *x.shape[1:]), 1, 0)
 
         def add(total, piece):
-            return jax.tree.map(jnp.add, total, self.gradients(weights, frozen, *piece)), None
+            return jax.tree.map(jnp.add, total, self.gradients(learned, frozen, *piece, context, layout)), None
 
-        pieces = jax.tree.map(part, (inputs, keys))
-        shapes = jax.eval_shape(self.gradients, weights, frozen, *jax.tree.map(lambda x: x[0], pieces))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (grads, metrics), _ = jax.lax.scan(add, zeros, pieces)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (learned, metrics))
+        (grads, metrics), _ = jax.lax.scan(add, zeros, jax.tree.map(part, (inputs, keys)))
         return jax.tree.map(lambda g: g / microbatches, grads), metrics
 
-    def _weights(self, params: Params) -> Params:
-        """What the networks compute with: cast where it lies, then gathered, once a step."""
+    def _compute_with(self, params: Params) -> Params:
+        """The learned parameters in the computation: cast where they lie, then gathered, once a step."""
         cast = jax.lax.with_sharding_constraint(cast_kernels(params, self._dtype), self.state_shardings.params)
         return jax.lax.with_sharding_constraint(cast, self._gathered)
 
     def _gather_frozen(self, frozen: Mapping[str, Params]) -> dict[str, Params]:
-        return jax.lax.with_sharding_constraint(dict(frozen), self.layout.gathered(dict(frozen), ENCODER_RULES))
+        gathered = {name: self.layout.gathered(weights, rules_of(name)) for name, weights in frozen.items()}
+        return jax.lax.with_sharding_constraint(dict(frozen), gathered)
 
 
 def _row_major(grads: Params, layout: Layout) -> Params:

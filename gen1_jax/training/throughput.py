@@ -14,7 +14,7 @@ from gen1_jax.training.step import TrainStep
 
 
 def model_flops(step: TrainStep, frozen: Mapping[str, Params], inputs: Mapping[str, Any]) -> int:
-    """Operations of the forward and backward pass over a batch of arrays or shapes; recomputation does not count."""
+    """Operations of the forward and backward pass over a batch, and of recomputation if `step` has it."""
     size = len(jax.tree.leaves(inputs)[0])
     frozen, inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (dict(frozen), dict(inputs)))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
@@ -40,6 +40,10 @@ class Throughput:
         self._examples += examples
         self._flops += flops
         self._waited += waited
+
+    def leave_out(self, seconds: float) -> None:
+        """Seconds that have passed but do not count."""
+        self._began += seconds
 
     def without(self, action: Callable[[], Any]) -> Any:
         """What `action` returns; its time is left out."""

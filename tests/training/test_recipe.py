@@ -104,3 +104,17 @@ def test_what_may_change_between_runs():
     assert not differences(smoke, read_recipe(CONFIGS / "smoke.py", free).to_dict())
     other = read_recipe(CONFIGS / "smoke.py", ["--config.optimizer.beta1=0.5"]).to_dict()
     assert "optimizer.beta1 is 0.9 there and 0.5 here" in differences(smoke, other)
+
+
+def test_elements_are_named_with_or_without_brackets():
+    config = read_recipe(CONFIGS / "smoke.py", ["--config.stages.1.steps=7", "--config.data.video.sources.0.stride=2"])
+    assert config.stages[1].steps == 7 and config.data.video.sources[0].stride == 2
+
+
+def test_what_a_record_is_too_old_to_say_is_the_default():
+    smoke = read_recipe(CONFIGS / "smoke.py").to_dict()
+    old = {name: value for name, value in smoke.items() if name not in ("prediction_type", "schedule")}
+    old["stages"] = [{k: v for k, v in stage.items() if k != "ema_decay"} for stage in old["stages"]]
+    assert not differences(old, smoke)
+    harmless = ["--config.data.on_error=skip", "--config.data.in_memory=True"]
+    assert not differences(old, read_recipe(CONFIGS / "smoke.py", harmless).to_dict())

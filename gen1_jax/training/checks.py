@@ -1,0 +1,62 @@
+"""What is refused or warned of before a run begins, rather than when it comes to it."""
+
+import glob
+import os
+import warnings
+from collections.abc import Mapping
+
+from gen1_jax.data.config import Kind
+from gen1_jax.data.storage import folder
+from gen1_jax.errors import UserError
+from gen1_jax.training.config import TrainConfig
+
+
+def kinds(config: TrainConfig) -> set[Kind]:
+    """Of the batches of all stages."""
+    return {kind for stage in range(len(config.stages)) for kind in config.stage_data(stage).streams}
+
+
+def check_batches(config: TrainConfig, mesh: Mapping[str, int]) -> None:
+    """Batches of every stage can be divided among the devices; an axis that divides nothing is warned of.
+
+    Args:
+        config: the recipe.
+        mesh: axis -> devices.
+
+    Raises:
+        UserError: a batch that microbatches and mesh do not divide, by the fields that say so.
+    """
+    shards, context = mesh["data"] * mesh["fsdp"], mesh["context"]
+    for kind in sorted(kinds(config)):
+        stream, parts = getattr(config.data, kind), config.microbatches.of(kind)
+        if stream.batch_size % (shards * parts):
+            raise UserError(
+                f"batches of {stream.batch_size} {kind}s cannot be divided among {shards} devices in {parts} parts "
+                f"(data.{kind}.batch_size, microbatches.{kind}, mesh)"
+            )
+        if stream.frames > 1 and stream.frames % context:
+            warnings.warn(
+                f"mesh.context={context} does not divide {stream.frames} frames (data.{kind}.frames): "
+                f"{context} devices each do the work of one",
+                stacklevel=2,
+            )
+        elif stream.frames == 1 and stream.batch_size // parts % (shards * context):
+            warnings.warn(
+                f"mesh.context={context} does not divide batches of {stream.batch_size} {kind}s in {parts} parts "
+                f"among {shards} devices: {context} devices each do the work of one",
+                stacklevel=2,
+            )
+
+
+def check_sources(config: TrainConfig) -> None:
+    """Every source of the data is there.
+
+    Raises:
+        UserError: naming the first that is not.
+    """
+    for kind in sorted(kinds(config)):
+        for source in getattr(config.data, kind).sources:
+            path = os.fspath(source.path)
+            if path.startswith("tfds:") or folder(path).exists() or glob.glob(path, recursive=True):
+                continue
+            raise UserError(f"{path}: no such file or folder (data.{kind}.sources)")
