@@ -64,14 +64,18 @@ class Activations:
 
     def shards(self, n: int) -> int:
         """Parts of a folded batch: over data, fsdp and context."""
-        return self._size(self._dividing(n, (*_BATCH, "context")))
+        return self._size(self._dividing(n, (*self.batch, "context")))
 
     def per_shard(self, function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Array:
         """The batch over data, fsdp and context, heads over tensor, as the rules of weights leave them."""
         n, _, heads, _ = arrays[0].shape
-        batch, tensor = self._dividing(n, (*_BATCH, "context")), self._dividing(heads, ("tensor",))
+        batch, tensor = self._dividing(n, (*self.batch, "context")), self._dividing(heads, ("tensor",))
         spec = PartitionSpec(batch or None, None, tensor or None, None)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)(*arrays)
+        axes = {*self.batch, "context", "tensor"}  # the others are divided already
+        sharded = jax.shard_map(
+            function, mesh=self.mesh, in_specs=spec, out_specs=spec, axis_names=axes, check_vma=False
+        )
+        return sharded(*arrays)
 
     def _leading(self, batch: int, second: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Mesh axes of a batch and of what follows it."""
