@@ -6,7 +6,6 @@ content ──► standardise = x_0 ──► noise to x_t, t at random ──�
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -16,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
@@ -173,9 +173,7 @@ def cosine_alphas_cumprod() -> Float[np.ndarray, " steps"]:
 
     The schedule that `models.prior.unclip_schedule` goes back along.
     """
-    cosines = [math.cos((i / _STEPS + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(_STEPS + 1)]
-    betas = np.minimum(1 - np.array(cosines[1:]) / np.array(cosines[:-1]), 0.999)
-    return np.cumprod(1 - betas).astype(np.float32)
+    return NoiseSchedule(num_train_timesteps=_STEPS, beta_schedule="squaredcos_cap_v2").alphas_cumprod
 
 
 def _content(batch: Batch) -> dict[str, np.ndarray]:
