@@ -333,7 +333,7 @@ def _compare_windows(stream: StreamConfig, opened: Callable[[str, str], Source])
         with contextlib.suppress(RecordError):  # a damaged record is told of, or skipped, when it is drawn
             stored = len(source[0].get("moments", ())) if len(source) else 0
             if stored > stream.frames > 1:
-                _log.warning(
+                _log.info(
                     "%s: structure was normalised over clips of %d frames, and examples have %d; precompute clips of "
                     "as many frames as examples have, so that training sees what an edit sees",
                     settings.path,

@@ -36,7 +36,7 @@ class Signal:
     weight: PerClip
 
     @classmethod
-    def of(cls, maps: Float[Array, "b t h w c"], level: Int[Array, " b"] | None = None) -> "Signal":
+    def of(cls, maps: Maps, level: PerClip | None = None) -> "Signal":
         """Maps at their full weight; t_s is 0 where it is not given."""
         level = jnp.zeros(len(maps), jnp.int32) if level is None else level
         return cls(maps, level, jnp.ones(len(maps), jnp.float32))

@@ -264,7 +264,6 @@ _TINY_LAYERS = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, n
 
 TINY = Gen1Config(
     unet=UNetConfig(
-        structure_level_period=LEVEL_PERIOD,
         block_out_channels=(8, 8),
         attention_levels=(False, False),
         layers_per_block=1,

@@ -147,7 +147,9 @@ def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[
     """
     structure = config.structure_channels + config.structure_level_channels if config.structure_channels else 0
     attend = config.attention_levels
-    return {
+    period = config.structure_level_period  # diffusers ignores it, `unet_config` reads it
+    ours = {} if period == UNetConfig.structure_level_period else {"structure_level_period": period}
+    return ours | {
         "_class_name": "UNet2DConditionModel",
         "sample_size": list(sample_size),
         "in_channels": config.latent_channels + structure,
@@ -163,7 +165,6 @@ def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[
         "act_fn": "silu",
         "flip_sin_to_cos": True,
         "freq_shift": 0,
-        "structure_level_period": config.structure_level_period,  # diffusers ignores it, `unet_config` reads it
     }
 
 

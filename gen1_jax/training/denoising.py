@@ -26,7 +26,7 @@ from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser import build_denoiser
-from gen1_jax.models.module import Bound, Params, flatten
+from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import StructureKind, structure_kind
@@ -126,14 +126,18 @@ class DenoisingObjective:
         encoders = () if inputs == "latents" else ("vae", "clip", *(estimates if inputs == "pixels" else ()))
         self.frozen = tuple(dict.fromkeys((*encoders, *(self._of_captions.frozen if self._of_captions else ()))))
 
+    @property
+    def structure(self) -> bool:
+        """Whether the U-Net sees any structure."""
+        return bool(self.structures)
+
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
         names = _LATENTS if self._inputs == "latents" else _PIXELS
         arrays = {name: getattr(batch, name) for name in (*names, *(("structure_level",) if self.structures else ()))}
-        if self.structures and (field := _OF_STRUCTURE[self._inputs]):
-            arrays[field] = {name: getattr(batch, field).get(name) for name in self.structures}
-        missing = [name for name, array in flatten(arrays).items() if array is None]
-        if missing:
+        if field := _OF_STRUCTURE[self._inputs]:
+            arrays |= {f"{field}.{name}": getattr(batch, field).get(name) for name in self.structures}
+        if missing := [name for name, array in arrays.items() if array is None]:
             raise UserError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
         return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
 
@@ -199,8 +203,8 @@ class DenoisingObjective:
         """Every kind that the U-Net takes; zeros, and t_s 0, for those that it is not to see."""
         signals = {name: Signal.of(jnp.zeros_like(latents)) for name in self.config.unet.structures}
         for name, kind in self.structures.items():
-            if "structure" in inputs:
-                encoded = inputs["structure"][name].astype(jnp.float32)
+            if f"structure.{name}" in inputs:
+                encoded = inputs[f"structure.{name}"].astype(jnp.float32)
             else:
                 maps = kind.degrade(kind.normalise(self._maps(kind, networks, inputs)), inputs["structure_level"])
                 images_to_latents = partial(_of_each_frame, networks["vae"], method="images_to_latents")
@@ -211,8 +215,8 @@ class DenoisingObjective:
     def _maps(
         self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
     ) -> Float[Array, "b t h w k"]:
-        if "maps" in inputs:
-            return inputs["maps"][kind.name].astype(jnp.float32)
+        if f"maps.{kind.name}" in inputs:
+            return inputs[f"maps.{kind.name}"].astype(jnp.float32)
         pixels = inputs["pixels"]
         frames = fold(by_frame(pixels))
         # all at once: a loop over chunks would cut across devices that share the batch

@@ -172,7 +172,7 @@ def test_contracts_of_before_are_those_of_today(tmp_path):
 
 def test_windows_shorter_than_the_stored_clip_are_told_of(latents, caplog):
     """Their depth was normalised over more frames than an example has."""
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         Mixture(config(latents, frames=FRAMES), process_index=0, process_count=1)
         assert not caplog.records
         Mixture(config(latents, frames=2), process_index=0, process_count=1)

@@ -11,11 +11,14 @@ from oracle import relative_error
 from processes import run_elsewhere
 
 from gen1_jax.cli import main
+from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.pipeline import Gen1Pipeline
-from gen1_jax.editing.sampling import Conditions
 from gen1_jax.exporting import stablehlo_format
+from gen1_jax.models.unet import conditions_of
 
 NAMES = {"denoiser", "guided_sampler", "vae_encode", "vae_decode"}
+
+GIVEN = ("content", "structure", "structure_level", "guidance_scale", "temporal_guidance_scale")
 
 
 def command(model, out, *options):
@@ -43,10 +46,11 @@ def test_programs_compute_what_the_model_does_without_this_package(smallest_mode
     }
     theirs = run_elsewhere("stablehlo", exported, x, tmp_path)
     pipe = Gen1Pipeline.from_pretrained(smallest_model)
-    conditions = Conditions(*(jnp.asarray(x[name]) for name in Conditions._fields))
+    conditions = conditions_of(pipe.config.unet, *(jnp.asarray(x[name]) for name in GIVEN[:3]))
+    guidance = Guidance.of(*(float(x[name]) for name in GIVEN[3:]))
     ours = {
         "denoiser": pipe.unet(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
-        "guided_sampler": pipe.sampler("ddim", 3)(x["latents"].shape, 7, conditions),
+        "guided_sampler": pipe.sampler("ddim", 3)(x["latents"].shape, 7, conditions, guidance),
         "vae_encode": pipe.vae.images_to_latents(x["images"]),
         "vae_decode": pipe.vae.latents_to_images(x["latents"][0]),
     }
@@ -66,7 +70,7 @@ def test_artifacts_are_small_and_for_all_platforms(exported):
         weights = (exported / entry["weights"]).read_bytes()
         assert weights[1000:3000] not in artifact
     sampler = manifest["signature"]["guided_sampler"]
-    assert [argument["name"] for argument in sampler["arguments"]] == ["seed", *Conditions._fields]
+    assert [argument["name"] for argument in sampler["arguments"]] == ["seed", *GIVEN]
     assert sampler["result"] == {"shape": [1, 2, 4, 6, 4], "dtype": "float32"}
 
 

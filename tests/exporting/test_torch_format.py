@@ -14,15 +14,15 @@ import pytest
 import torch
 from oracle import relative_error
 
-from gen1_jax.diffusion import NoiseSchedule, get_sampler, sample
+from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler, sample
 from gen1_jax.diffusion.windows import blend_weights, window_starts
-from gen1_jax.editing.sampling import Conditions, GuidedSampler
+from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.exporting import torch_format
 from gen1_jax.exporting.torch_format import load_modeling, write_torch
 from gen1_jax.models.module import Bound, abstract_parameters, flatten, unflatten
 from gen1_jax.models.structure import normalise_depth
 from gen1_jax.models.structure import structure_images as structure_images_jax
-from gen1_jax.models.unet import UNetConfig
+from gen1_jax.models.unet import UNetConfig, conditions_of
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import SeededModel
 
@@ -190,15 +190,9 @@ def jax_trajectory(w, w_t):
     """Initial noise, content, structure and the result of a run in windows."""
     sampler = jax_sampler(STRUCTURED, STRUCTURED.num_frames, STRUCTURED.window_overlap)
     content, structure = normal(1, 1, 16, seed=3), normal(*SHAPE, seed=4)
-    conditions = Conditions(
-        content=jnp.asarray(content),
-        structure=jnp.asarray(structure),
-        structure_level=jnp.array([2]),
-        guidance_scale=jnp.float32(w),
-        temporal_guidance_scale=jnp.float32(w_t),
-    )
+    conditions = conditions_of(STRUCTURED.unet, jnp.asarray(content), jnp.asarray(structure), jnp.array([2]))
     noise = np.asarray(sampler.start(jnp.uint32(5), SHAPE).latents)
-    return noise, content, structure, np.asarray(sampler(SHAPE, 5, conditions))
+    return noise, content, structure, np.asarray(sampler(SHAPE, 5, conditions, Guidance.of(w, w_t)))
 
 
 @pytest.mark.parametrize(("w", "w_t"), [(W, 0.0), (W, 1.0), (W, 1.5), (0.0, 1.5), (1.0, 1.0), (0.0, 0.0)])

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.conditions import Conditions, Maps, PerClip, Signal, Tokens
 from gen1_jax.models.layers import timestep_embedding
 from gen1_jax.models.unet.config import UNetConfig
 
@@ -48,17 +48,17 @@ def concatenated(config: UNetConfig, conditions: Conditions, latents: Float[Arra
 
 def conditions_of(
     config: UNetConfig,
-    content: Float[Array, "b n d"],
-    structure: Float[Array, "b t h w c"] | None = None,
-    structure_level: Int[Array, " b"] | None = None,
+    content: Tokens,
+    structure: Maps | None = None,
+    structure_level: PerClip | None = None,
 ) -> Conditions:
     """The conditions of a model with one structure.
 
     Args:
         config: names the kinds.
-        content: tokens.
-        structure: encoded; None for a model that takes none.
-        structure_level: t_s; 0 if None.
+        content: (B, N, D) tokens.
+        structure: (B, T, h, w, c), encoded; None for a model that takes none.
+        structure_level: (B,), t_s; 0 if None.
     """
     signals = {} if structure is None else {config.structure_kinds[0]: Signal.of(structure, structure_level)}
     return Conditions(content={config.content_kind: content}, structure=signals)
