@@ -1,8 +1,10 @@
 """What a network learns: from a batch to one loss an example. The step knows nothing else of networks and data."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
@@ -15,7 +17,9 @@ BatchArrays = dict[str, Array]
 """Arrays on the device, each with the batch as its leading axis."""
 
 
-class Context(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Context:
     """What a loss may know beside weights and batch.
 
     Attributes:
@@ -24,9 +28,9 @@ class Context(NamedTuple):
         groups: of devices that each compute a loss of their own examples at the same time, unseen by `loss`.
     """
 
-    ema: Params
-    step: Int[Array, ""] | int = 0
-    groups: int = 1
+    ema: Params | Any
+    step: Int[Array, ""] | Any = 0
+    groups: int = dataclasses.field(default=1, metadata={"static": True})
 
 
 ALONE = Context(ema={})
