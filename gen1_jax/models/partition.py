@@ -10,18 +10,18 @@ import contextvars
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 
 @runtime_checkable
 class Partition(Protocol):
     """What the names mean."""
 
-    def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]: ...
+    def by_frame(self, x: Shaped[Array, "b t *rest"]) -> Shaped[Array, "b t *rest"]: ...
     def by_position(self, x: Float[Array, "b t p c"]) -> Float[Array, "b t p c"]: ...
     def by_feature(self, x: Float[Array, "*in d"]) -> Float[Array, "*in d"]: ...
-    def fold(self, x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]: ...
-    def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]: ...
+    def fold(self, x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]: ...
+    def unfold(self, x: Shaped[Array, " n *rest"], batch: int) -> Shaped[Array, "b s *rest"]: ...
     def shards(self, n: int) -> int: ...
     def per_shard(self, function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Array: ...
 
@@ -29,7 +29,7 @@ class Partition(Protocol):
 class Undivided:
     """The default: nothing is placed anywhere."""
 
-    def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
+    def by_frame(self, x: Shaped[Array, "b t *rest"]) -> Shaped[Array, "b t *rest"]:
         """x."""
         return x
 
@@ -39,11 +39,11 @@ class Undivided:
         """x."""
         return x
 
-    def fold(self, x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
+    def fold(self, x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]:
         """Rows of b after one another."""
         return x.reshape(-1, *x.shape[2:])
 
-    def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
+    def unfold(self, x: Shaped[Array, " n *rest"], batch: int) -> Shaped[Array, "b s *rest"]:
         """The inverse of `fold`."""
         return x.reshape(batch, -1, *x.shape[1:])
 
@@ -70,7 +70,7 @@ def partitioned(partition: Partition):
         _partition.reset(token)
 
 
-def by_frame(x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
+def by_frame(x: Shaped[Array, "b t *rest"]) -> Shaped[Array, "b t *rest"]:
     """Each device holds whole frames."""
     return _partition.get().by_frame(x)
 
@@ -85,7 +85,7 @@ def by_feature(x: Float[Array, "*in d"]) -> Float[Array, "*in d"]:
     return _partition.get().by_feature(x)
 
 
-def fold(x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
+def fold(x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]:
     """Frames (or positions) as one batch, n = b * s, for layers to which each is a picture (a sequence) of its own.
 
     Their order in the batch is the partition's affair: only `unfold` takes them back.
@@ -93,7 +93,7 @@ def fold(x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
     return _partition.get().fold(x)
 
 
-def unfold(x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
+def unfold(x: Shaped[Array, " n *rest"], batch: int) -> Shaped[Array, "b s *rest"]:
     """The inverse of `fold`, b = `batch`."""
     return _partition.get().unfold(x, batch)
 

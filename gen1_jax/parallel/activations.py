@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Activations:
     mesh: Mesh | AbstractMesh
     batch: tuple[str, ...] = ("data", "fsdp")
 
-    def by_frame(self, x: Float[Array, "b t *rest"]) -> Float[Array, "b t *rest"]:
+    def by_frame(self, x: Shaped[Array, "b t *rest"]) -> Shaped[Array, "b t *rest"]:
         """Whole frames: (data, fsdp), context."""
         return self._place(x, *self._leading(*x.shape[:2]))
 
@@ -42,7 +42,7 @@ class Activations:
         """Weights divided over tensor on their last axis."""
         return self._place(x, *[()] * (x.ndim - 1), self._dividing(x.shape[-1], ("tensor",)))
 
-    def fold(self, x: Float[Array, "b s *rest"]) -> Float[Array, " n *rest"]:
+    def fold(self, x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]:
         """(b, s) as one axis, which stays where it lies.
 
         Rows of b that share a device alternate: were they after one another, no division of the one axis would be
@@ -54,7 +54,7 @@ class Activations:
             x = x.reshape(shards, -1, *x.shape[1:]).swapaxes(1, 2)
         return self._place(x.reshape(-1, *rest), batch + second)
 
-    def unfold(self, x: Float[Array, " n *rest"], batch: int) -> Float[Array, "b s *rest"]:
+    def unfold(self, x: Shaped[Array, " n *rest"], batch: int) -> Shaped[Array, "b s *rest"]:
         """The inverse of `fold`."""
         size, rest = x.shape[0] // batch, x.shape[1:]
         axes, second = self._leading(batch, size)
