@@ -65,6 +65,24 @@ class Layout:
         """Copies of the weights, each with its part of the batch: over `data`."""
         return self.mesh.shape["data"]
 
+    is_whole = False
+    """Whether nothing is left to divide: inside a `jax.shard_map` over all axes."""
+
+    @property
+    def manual_axes(self) -> set[str]:
+        """Axes of a `jax.shard_map` over the copies: all, where `data` alone divides anything."""
+        alone = all(size == 1 for axis, size in self.mesh.shape.items() if axis != "data")
+        return set(self.mesh.axis_names) if alone else {"data"}
+
+    @property
+    def sums_once(self) -> bool:
+        """Whether gradients of several parts of a batch are summed over the copies once, after the last of them.
+
+        cuDNN's attention cannot be divided by the compiler inside a `jax.shard_map`, so that on GPUs, where other axes
+        divide something, every part has a sum of its own.
+        """
+        return self.copies > 1 and (self.platform != "gpu" or "fsdp" in self.manual_axes)
+
     @property
     def platform(self) -> str:
         """Of the devices: "cpu", "gpu" or "tpu"."""
@@ -109,8 +127,9 @@ class Layout:
         return Activations(self.mesh)
 
     def inside_data(self) -> "Layout":
-        """The same inside a `jax.shard_map` over `data` alone: what each copy of the weights does with its examples."""
-        return _InsideData(jax.sharding.get_abstract_mesh(), self.smallest, self.platform)
+        """The same inside a `jax.shard_map` over `manual_axes`: what a copy of the weights does with its examples."""
+        is_whole = "fsdp" in self.manual_axes
+        return _InsideData(jax.sharding.get_abstract_mesh(), self.smallest, self.platform, is_whole)
 
     def process_shard(self, process: int | None = None) -> tuple[int, int]:
         """Which part of each batch a process reads, and of how many. Some read the same: a clip can span processes.
@@ -161,9 +180,9 @@ class Layout:
 class _InsideData(Layout):
     """See `Layout.inside_data`."""
 
-    def __init__(self, mesh: AbstractMesh, smallest: int, platform: str):
+    def __init__(self, mesh: AbstractMesh, smallest: int, platform: str, is_whole: bool):
         super().__init__(mesh, smallest=smallest)
-        self._platform = platform
+        self._platform, self.is_whole = platform, is_whole
 
     @property
     def platform(self) -> str:

@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from gen1_jax.models.module import Params, abstract_parameters, cast_kernels
-from gen1_jax.models.partition import partitioned
+from gen1_jax.models.partition import Undivided, partitioned
 from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.objective import ALONE, BatchArrays, Context, Objective
@@ -143,8 +143,10 @@ class TrainStep:
             return losses.mean(), {"loss": losses, **metrics}
 
         (_, metrics), grads = jax.value_and_grad(mean_loss, has_aux=True)(learned)
-        at_rest = self.state_shardings.params if layout is self.layout else layout.at_rest(grads, self.rules)
-        grads = jax.lax.with_sharding_constraint(_row_major(grads, layout), at_rest)
+        grads = _row_major(grads, layout)
+        if not layout.is_whole:
+            at_rest = self.state_shardings.params if layout is self.layout else layout.at_rest(grads, self.rules)
+            grads = jax.lax.with_sharding_constraint(grads, at_rest)
         counted = {
             name: (jnp.nansum(values), jnp.sum(~jnp.isnan(values)).astype(jnp.float32))
             for name, values in metrics.items()
@@ -193,7 +195,7 @@ class TrainStep:
         if microbatches == 1:
             return *self.gradients(learned, frozen, inputs, keys, context), learns
         in_parts = partial(self._accumulate, microbatches=microbatches, metrics=metrics)
-        if self.layout.copies == 1 or self.objective.coupled:  # those beside an example are on other devices
+        if not self.layout.sums_once or self.objective.coupled:  # those beside an example are on other devices
             return *in_parts(learned, frozen, inputs, keys, context, self.layout), learns
         return *self._sum_over_data(in_parts, learned, frozen, inputs, keys, context), learns
 
@@ -203,7 +205,7 @@ class TrainStep:
 
         def alone(learned, frozen, inputs, keys, ema, step):
             layout = self.layout.inside_data()
-            with partitioned(layout.activations()):
+            with partitioned(Undivided() if layout.is_whole else layout.activations()):
                 grads, metrics = in_parts(learned, frozen, inputs, keys, Context(ema, step, copies), layout)
             grads, metrics = jax.lax.psum((grads, metrics), "data")
             return jax.tree.map(lambda g: g / copies, grads), metrics
@@ -212,7 +214,7 @@ class TrainStep:
         return jax.shard_map(
             alone,
             mesh=self.layout.mesh,
-            axis_names={"data"},  # what the others divide is the compiler's affair
+            axis_names=self.layout.manual_axes,  # what the others divide is the compiler's affair
             in_specs=(whole, whole, divided, divided, whole, whole),
             out_specs=whole,
             check_vma=False,  # it would sum the gradients of each part
