@@ -27,6 +27,11 @@ def edit(pipeline, frames, **settings):
     return pipeline.edit(frames, **({"prompt": "a golden car", "num_inference_steps": 2} | settings))
 
 
+def changed(a, b):
+    """The part of the pictures' numbers that differ."""
+    return (a != b).mean()
+
+
 def test_out_has_the_size_and_frames_of_in(pipeline):
     for frames, height, width in [(3, 20, 28), (1, 33, 17)]:
         out = edit(pipeline, clip(frames, height, width))
@@ -38,7 +43,7 @@ def test_the_seed_decides_and_nothing_else(pipeline):
     frames = clip()
     first = edit(pipeline, frames, seed=1).frames
     np.testing.assert_array_equal(edit(pipeline, frames, seed=1).frames, first)
-    assert (edit(pipeline, frames, seed=2).frames != first).any()
+    assert changed(edit(pipeline, frames, seed=2).frames, first) > 0.5
 
 
 def test_each_setting_matters(pipeline):
@@ -51,7 +56,7 @@ def test_each_setting_matters(pipeline):
         {"guidance_scale": 2.0},
         {"sampler": "dpm++"},
     ):
-        assert (edit(pipeline, frames, **change).frames != base).any(), change
+        assert changed(edit(pipeline, frames, **change).frames, base) > 0.5, change
 
 
 def test_the_model_says_how_its_prior_is_sampled(tiny_model):
@@ -70,12 +75,12 @@ def test_the_model_says_how_its_prior_is_sampled(tiny_model):
         )
         made.append(pipeline.encode_content("a golden car", None, seed=3))
         np.testing.assert_allclose(made[-1][:, 0], expected, rtol=1e-5, atol=1e-5)
-    assert not np.allclose(*made, rtol=1e-2)
+    assert np.isclose(*made, rtol=1e-2).mean() < 0.25
 
 
 def test_a_second_edit_compiles_nothing(pipeline):
     frames = clip()
-    edit(pipeline, frames)
+    edit(pipeline, frames, temporal_guidance_scale=1.5)  # all branches of the guidance have weight
     sampler = pipeline.sampler("ddim", 2)
     before = sampler.advance._cache_size()
     edit(
@@ -84,7 +89,7 @@ def test_a_second_edit_compiles_nothing(pipeline):
         prompt="another",
         seed=5,
         guidance_scale=3.0,
-        temporal_guidance_scale=1.5,
+        temporal_guidance_scale=1.2,
         structure_blur=3,
     )
     assert sampler.advance._cache_size() == before
