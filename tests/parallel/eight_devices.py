@@ -1,5 +1,6 @@
 """Run in a process of its own with eight simulated devices: prints one JSON object of measurements."""
 
+import dataclasses
 import json
 import re
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
 from gen1_jax.models.partition import partitioned
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig, conditions_of
@@ -16,6 +18,11 @@ from gen1_jax.models.unet.spatial import TransformerBlock
 from gen1_jax.models.unet.temporal import TemporalConv, TemporalTransformer
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
+from gen1_jax.planning.hlo import read_collectives
+from gen1_jax.pretrained.family import TINY
+from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
+from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
+from gen1_jax.training.step import TrainStep, initial_state
 
 MESHES = (
     MeshConfig(data=8),
@@ -120,6 +127,26 @@ def collectives(module, mesh, *shapes, gradient=False):
     return re.findall(r" (all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
+def summed():
+    """What a training step of one part and of two exchanges over data, and how far their gradients are apart."""
+    optimizer = OptimizerConfig(warmup_steps=0, epsilon=1e-2)
+    unet = dataclasses.replace(TINY.unet, block_out_channels=(8,), attention_levels=(False,))
+    family = dataclasses.replace(TINY, unet=unet, num_frames=2, window_overlap=0)
+    layout = Layout(make_mesh(MeshConfig(data=8)), smallest=64)
+    exchanged, gradients = {}, {}
+    for parts in (1, 2):
+        objective = DenoisingObjective(family, DenoisingConfig(content_dropout=0.0))
+        step = TrainStep(objective, optimizer, learning_rates(optimizer, [(1, None)]), layout)
+        params = jax.tree.map(lambda v: v + 0.05, initialise(objective.module, 0))
+        state = jax.jit(lambda p: initial_state(p, optimizer), out_shardings=step.state_shardings)(params)
+        inputs = layout.put_batch(objective.inputs(random_latents(family, "video", 16)))
+        compiled = step.jitted(parts).lower(state, {}, inputs).compile()
+        found = [c for c in read_collectives(compiled.as_text()) if c.bytes > 256]  # not those of metrics
+        exchanged[parts] = [(c.kind, c.axes(dict(layout.mesh.shape)), c.count) for c in found]
+        gradients[parts] = jax.tree.map(np.asarray, compiled(state, {}, inputs)[0].optimizer[1].mu)
+    return {"exchanged": exchanged, "difference": difference((1.0, gradients[2]), (1.0, gradients[1]))[1]}
+
+
 def loaded(layout):
     """What `put` asked an array in a file for, and how much of it lies on each device."""
     asked = []
@@ -160,6 +187,7 @@ def main():
         "its gradient": collectives(TemporalTransformer(UNET, 16), context, video, gradient=True),
         "tensor": collectives(block(), tensor, (4, 32, 16)),
     }
+    results["summed"] = summed()
     results["loaded"] = loaded(Layout(make_mesh(MeshConfig(data=2, fsdp=4))))
     print(json.dumps(results))
 

@@ -42,5 +42,11 @@ def test_features_need_one_sum_a_layer(measured):
     assert measured["collectives"]["tensor"] == ["all-to-all", "all-reduce", "all-reduce", "all-reduce"]
 
 
+def test_gradients_are_summed_over_data_once_whatever_the_parts(measured):
+    found = measured["summed"]
+    assert found["exchanged"]["1"] == found["exchanged"]["2"] == [["all-reduce", ["data"], 1]]
+    assert found["difference"] < 1e-5
+
+
 def test_arrays_are_read_in_parts(measured):
     assert measured["loaded"] == {"asked": [[128, 64]] * 8, "equal": True, "shard": [64, 128]}

@@ -1,5 +1,7 @@
 """The step: what it learns, skips, accumulates and averages. The U-Net of the tiny family on random latents."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from oracle import relative_error
 
 from gen1_jax.evaluation.bench_train import random_latents
-from gen1_jax.models.module import Bound, initialise
+from gen1_jax.models.module import Bound, flatten, initialise
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.family import TINY
@@ -66,6 +68,56 @@ def test_accumulation_changes_nothing_but_rounding(step, inputs):
     one, other = take(metrics), take(of_parts)
     assert one.keys() == other.keys()
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_what_a_batch_cannot_teach_stays_as_it_is(step, state):
+    """Images reach no temporal layer, one content token no query or key: no decay, and no moments that fade."""
+    images = jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "image", 4)))
+    moved = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
+    adam = state.optimizer[1]._replace(mu=moved(state.optimizer[1].mu), nu=moved(state.optimizer[1].nu))
+    state = state._replace(
+        params=moved(state.params), optimizer=(state.optimizer[0], adam, *state.optimizer[2:]), step=jnp.int32(50)
+    )
+    before = jax.tree.map(np.asarray, state)
+    after, _ = step(state, {}, images)
+    of = lambda state: [flatten(tree) for tree in (state.params, state.optimizer[1].mu, state.optimizer[1].nu)]
+    unreached = re.compile(r"temporal|\.spatial\.block\.(norm2|attn2\.to_[qk])\.")
+    for old, new in zip(of(before), of(after), strict=True):
+        for name, value in old.items():
+            assert np.array_equal(value, new[name]) == bool(unreached.search(name)), name
+
+
+class LowRank:
+    """A product of two small matrices beside one kernel of a frozen network; for the test alone."""
+
+    uses_base = True
+
+    def initial(self, base, seed):
+        inputs, outputs = base["time_embedding"]["linear_1"]["kernel"].shape
+        rng = np.random.default_rng(seed)
+        draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+        return {"a": {"kernel": draw(inputs, 2)}, "b": {"kernel": jnp.zeros((2, outputs))}}
+
+    def weights(self, base, learned):
+        linear = base["time_embedding"]["linear_1"]
+        adapted = linear | {"kernel": linear["kernel"] + learned["a"]["kernel"] @ learned["b"]["kernel"]}
+        return base | {"time_embedding": base["time_embedding"] | {"linear_1": adapted}}
+
+
+def test_a_few_parameters_beside_a_frozen_network_are_trained(inputs):
+    objective = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
+    objective.learned = LowRank()
+    step = TrainStep(objective, OPTIMIZER, learning_rates(OPTIMIZER, [(100, None)]), layout())
+    assert step.frozen == ("unet",)
+    base = jax.tree.map(jnp.asarray, initialise(objective.module, 0))
+    base["conv_out"]["kernel"] = base["conv_out"]["kernel"] + 0.1
+    state = initial_state(objective.learned.initial(base, 0), OPTIMIZER)
+    losses = []
+    for _ in range(5):
+        state, metrics = step(state._replace(step=jnp.int32(0)), {"unet": base}, inputs)
+        losses.append(take(metrics)["loss"])
+    assert losses[-1] < losses[0]
+    assert flatten(state.params).keys() == {"a.kernel", "b.kernel"} and state.params["b"]["kernel"].any()
 
 
 def test_a_step_that_is_not_finite_changes_nothing(step, state, inputs):
