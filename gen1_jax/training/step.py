@@ -159,7 +159,7 @@ class TrainStep:
         with partitioned(self.layout.activations()):
             grads, metrics, learns = self._gradients_of_batch(state, frozen, inputs, microbatches)
         rate = self._learning_rate(state.step)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(norm)
         updates, optimizer = self._optimizer.update(grads, state.optimizer, state.params)
         optimizer = only_where(learns, optimizer, state.optimizer)

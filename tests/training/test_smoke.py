@@ -110,6 +110,15 @@ def test_the_other_networks_train(name, source, metric, data, tmp_path):
         assert model.config.vae.scaling_factor != TINY.vae.scaling_factor
 
 
+def test_the_loss_of_the_autoencoder_falls(data, tmp_path):
+    optimizer = {"learning_rate": 3e-3, "warmup_steps": 1, "schedule": "constant"}
+    fields = (*SHRUNK, "stages[0].steps=24", *(f"optimizer.{name}={value}" for name, value in optimizer.items()))
+    fields += (f"data.image.sources=('{data['worlds']}',)", "data.image.buckets=((32, 32),)")
+    assert train("nano_vae", tmp_path / "run", *(f"--config.{field}" for field in fields)) == 0
+    losses = [entry["loss"] for entry in read_log(tmp_path / "run") if "loss" in entry]
+    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6]), losses
+
+
 def test_wrong_input_is_told_in_one_line(data, tmp_path, capsys):
     workdir = tmp_path / "run"
 
