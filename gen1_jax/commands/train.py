@@ -30,6 +30,13 @@ def add_train(commands) -> None:
     parser.add_argument(
         "--allow-older", action="store_true", help="if the newest checkpoint is damaged, go on from the one before"
     )
+    parser.add_argument(
+        "--allow-change",
+        nargs="+",
+        default=[],
+        metavar="FIELD",
+        help="go on although these fields of the recipe differ from those that the run was begun with",
+    )
     group = parser.add_argument_group("several processes (TPU pods, Slurm, Open MPI and Kubernetes need none of these)")
     group.add_argument("--coordinator-address", metavar="HOST:PORT")
     group.add_argument("--num-processes", type=int, metavar="N")
@@ -61,6 +68,7 @@ def _train(args: argparse.Namespace) -> int:
             args.workdir,
             last_stage=None if args.stage is None else args.stage - 1,
             allow_older=args.allow_older,
+            allow_change=args.allow_change,
             profile=args.profile,
             preview=preview,
             progress=progress,

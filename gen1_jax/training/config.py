@@ -115,6 +115,7 @@ class TrainConfig:
 
     Attributes:
         component: the network that is trained; the others of the model are frozen.
+        objective: what is learned, by name (`training.objectives.OBJECTIVES`); None for the component's own.
         model: where the architecture, the frozen networks and the initial weights come from: a model folder, a
             training workdir, or "nano"; "tiny" and "full" name sizes that have no weights.
         from_scratch: start from `seed` even if the model has weights.
@@ -141,6 +142,7 @@ class TrainConfig:
     """
 
     component: Component = "unet"
+    objective: str | None = None
     model: str = "nano"
     from_scratch: bool = False
     data: DataConfig

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gen1_jax.errors import Failure, UserError
 from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import Layout, rules_of
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.checks import check_batches, check_sources
 from gen1_jax.training.config import TrainConfig
@@ -36,7 +37,7 @@ from gen1_jax.training.objective import Calibrated
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import ema_decays, learning_rates
 from gen1_jax.training.preview import Preview, take_preview
-from gen1_jax.training.recipe import differences
+from gen1_jax.training.recipe import changes, refused
 from gen1_jax.training.step import TrainState, TrainStep, initial_state
 from gen1_jax.training.throughput import Profiler, Throughput, model_flops
 
@@ -72,6 +73,7 @@ def train(
     *,
     last_stage: int | None = None,
     allow_older: bool = False,
+    allow_change: Sequence[str] = (),
     profile: bool = False,
     preview: Preview | None = None,
     progress: ReportStep = lambda done, total, note: None,
@@ -83,6 +85,8 @@ def train(
         workdir: where everything is written.
         last_stage: end after this stage (from 0); None for all.
         allow_older: if the newest checkpoint is damaged, go on from the one before.
+        allow_change: fields of the recipe (or beginnings of their names) that may differ from those that the run was
+            begun with; the log says which did.
         profile: write a trace of a few steps for TensorBoard or Perfetto.
         preview: makes what is shown every `TrainConfig.preview.every` steps.
         progress: called as it goes.
@@ -101,7 +105,7 @@ def train(
     files = WorkFiles(workdir, continued=(LOG,) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
         run = _Run(config, layout, source, files, checkpoints, preview, progress, profile)
-        if not run.restore(allow_older):
+        if not run.restore(allow_older, allow_change):
             run.initialise()
         return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
 
@@ -132,16 +136,20 @@ class _Run:
         self.state: TrainState
         self.step = 0  # of the run, that `state` has come to
         self.data_state: dict[str, Any] | None = None
+        self.changed: dict[str, Any] = {}  # fields of the recipe, since the checkpoint
 
-    def restore(self, allow_older: bool) -> bool:
+    def restore(self, allow_older: bool, allow_change: Sequence[str]) -> bool:
         """Takes up the newest checkpoint; False if there is none."""
         for step in reversed(self.checkpoints.steps):
             try:
                 record = self.checkpoints.record(step)
                 began = Origin.from_record(record)
                 same_place = {"model": self.config.model} if began.place == self.origin.place else {}
-                if different := differences(record["config"] | same_place, self.config.to_dict()):
+                changed = changes(record["config"] | same_place, self.config.to_dict(), step)
+                if different := refused(changed, allow_change):
                     raise UserError(f"{self.checkpoints.folder.parent} was made by another recipe: {different}")
+                # A size that is named may have other defaults by now. What was allowed to change is in the recipe.
+                self.family = self.config.family(Gen1Config.from_dict(record["model"]))
                 self.state = self.checkpoints.restore(step, self._abstract_state())
             except CheckpointError as error:
                 older = [s for s in self.checkpoints.steps if s < step]
@@ -150,6 +158,9 @@ class _Run:
                     raise CheckpointError(f"{error}{hint}") from None
                 continue
             self.step, self.data_state, self.metrics = step, record["data"], record["metrics"]
+            self.changed = {name: list(values) for name, values in changed.items()}
+            if any(name.startswith("data.") for name in changed):
+                self.data_state = None  # it is of other batches; those of a step follow from seed and step alone
             if began.frozen:  # the first checkpoints do not say
                 self.origin = dataclasses.replace(began, place=self.origin.place)
             self._drop_newer(step)
@@ -185,6 +196,8 @@ class _Run:
         traced = (self.step + _PROFILED.start, self.step + _PROFILED.stop)
         self.profiler = Profiler(self.workdir / "profile" if self.profile else None, traced)
         with log, self.profiler, Interruption(self.checkpoints.reached_preemption) as interruption:
+            if self.changed:
+                log.write(self.step, {"changed": self.changed})
             code = interruption.exit_code(self.step)  # so that processes agree on what comes while they compile, too
             for number in range(last_stage + 1):
                 if self.step < self.config.first_step(number + 1) and not code:

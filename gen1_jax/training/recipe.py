@@ -1,6 +1,7 @@
 """Recipes: read from a file with overrides from the command line, compared when a run is taken up again."""
 
 import dataclasses
+import itertools
 import os
 import re
 import typing
@@ -85,15 +86,50 @@ def _plain(value: Any) -> Any:
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """The first thing in which two recipes differ, of those that may not; empty if there is none."""
+    return next((f"{name} is {one} there and {other} here" for name, (one, other) in changes(saved, ours).items()), "")
+
+
+def refused(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str]) -> str:
+    """What of the changes was not allowed, in a line that says how to; empty if there is none.
+
+    Args:
+        changed: see `changes`.
+        allowed: names of fields, or beginnings of them ("optimizer").
+    """
+    names = [name for name in changed if not any(name == a or name.startswith(f"{a}.") for a in allowed)]
+    if not names:
+        return ""
+    (one, other), others = changed[names[0]], f", and {len(names) - 1} more differ" if len(names) > 1 else ""
+    return f"{names[0]} is {one} there and {other} here{others}; to go on with it: --allow-change {' '.join(names)}"
+
+
+def changes(saved: Mapping[str, Any], ours: Mapping[str, Any], step: int = 0) -> dict[str, tuple[Any, Any]]:
+    """In what two recipes differ, of that which may not: values of the saved one and of ours, by name of the field.
+
+    Args:
+        saved: the recipe that a run was begun with.
+        ours: the one that it is to go on with.
+        step: that the run has come to. Stages that are not finished may become longer, and others may follow, as long
+            as the learning rate does not depend on the end of the run.
+    """
     saved = TrainConfig.from_dict(saved).to_dict()  # with fields that are newer than the record
     one, other = dict(_leaves(saved)), dict(_leaves(ours))
     fixed = ("microbatches",) if ours["component"] == "clip" else ()  # they are each other's negatives
+    ends = list(itertools.accumulate(stage["steps"] for stage in saved["stages"]))
+    constant = saved["optimizer"]["schedule"] == "constant" and step > 0
+    longer = {
+        f"stages.{i}.steps"
+        for i, stage in enumerate(saved["stages"])
+        if constant and step <= ends[i] and i < len(ours["stages"]) and ours["stages"][i]["steps"] >= stage["steps"]
+    }
+    found = {}
     for name in sorted(one.keys() | other.keys()):
         is_path = name.startswith("data.") and name.endswith(".path")
         free = is_path or (name.startswith(_MAY_DIFFER) and not name.startswith(fixed))
-        if not free and one.get(name) != other.get(name):
-            return f"{name} is {one.get(name)} there and {other.get(name)} here"
-    return ""
+        is_new_stage = constant and name.startswith("stages.") and int(name.split(".")[1]) >= len(ends)
+        if not (free or name in longer or is_new_stage) and one.get(name) != other.get(name):
+            found[name] = (one.get(name), other.get(name))
+    return found
 
 
 def _leaves(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
