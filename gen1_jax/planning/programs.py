@@ -105,7 +105,7 @@ class Programs:
         self.config, self.layout = config, layout
         self.dtype = jnp.dtype(config.dtype)
         self._source = open_trained(config.model)
-        self.family = self._source.config
+        self.family = config.family(self._source.config)
         self._alone = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
         self._steps: dict[tuple[bool, Layout, bool], TrainStep] = {}
         self._counts: dict[tuple[Shape, bool], int] = {}
