@@ -69,7 +69,8 @@ def test_other_meshes_give_the_same_up_to_rounding(prior, unbroken, tmp_path):
 )
 def test_another_recipe_is_refused(prior, unbroken, change, named):
     run = prior.run(unbroken, f"--config.{change}")
-    assert run.wait() == 2 and run.said == [f"gen1: {unbroken} was made by another recipe: {named}"]
+    mend = f"to go on with it: --allow-change {change.partition('=')[0]}"
+    assert run.wait() == 2 and run.said == [f"gen1: {unbroken} was made by another recipe: {named}; {mend}"]
 
 
 def _logged(workdir):
