@@ -28,7 +28,7 @@ from gen1_jax.models.partition import partitioned
 from gen1_jax.models.structure import structure_kind
 from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
-from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
+from gen1_jax.parallel.sharding import UNET_RULES, Layout, rules_of
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import learning_rates
@@ -252,7 +252,9 @@ class Programs:
         """The frozen networks that a step reads, placed if there is a layout."""
         frozen = {name: self.family.build(name, self.dtype) for name in step.objective.frozen}
         weights = {name: _cast(abstract_parameters(module), self.dtype) for name, module in frozen.items()}
-        return weights if layout is None else _placed(weights, layout.at_rest(weights, ENCODER_RULES))
+        if layout is None:
+            return weights
+        return {name: _placed(params, layout.at_rest(params, rules_of(name))) for name, params in weights.items()}
 
     def _frames(self, kind: Kind) -> int:
         return getattr(self.config.data, kind).frames

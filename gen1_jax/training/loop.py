@@ -24,6 +24,7 @@ from gen1_jax.data.mixture import BatchIterator, Mixture
 from gen1_jax.data.precompute import check_latents
 from gen1_jax.data.storage import folder
 from gen1_jax.errors import Failure, UserError
+from gen1_jax.files import write_text
 from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import Layout, rules_of
@@ -183,6 +184,7 @@ class _Run:
             batches = self._mixture(0, whole=True).iterate()
             params = objective.calibrate(params, self.frozen_weights(objective.frozen), batches)
             batches.close()
+        params = objective.learned.initial(params, seed)
 
         def make(params: Params) -> TrainState:
             return initial_state(jax.tree.map(lambda x: x.astype(jnp.float32), params), self.config.optimizer)
@@ -256,15 +258,8 @@ class _Run:
         return batches
 
     def parts(self, batch: Batch) -> int:
-        """Into how many parts a batch is divided."""
-        parts = self.config.microbatches.of(batch.kind)
-        size = getattr(self.config.data, batch.kind).batch_size
-        if size % (parts * self.layout.batch_shards):
-            raise UserError(
-                f"batches of {size} {batch.kind}s cannot be divided among {self.layout.batch_shards} devices in "
-                f"{parts} parts (data.{batch.kind}.batch_size, microbatches.{batch.kind}, mesh)"
-            )
-        return parts
+        """Into how many parts a batch is divided; `check_batches` has seen that it can be."""
+        return self.config.microbatches.of(batch.kind)
 
 
 class _Stage:
@@ -366,6 +361,4 @@ class _Stage:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     if jax.process_index() == 0:
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        write_text(path, json.dumps(values, indent=2) + "\n")

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 
 from gen1_jax.data.storage import Folder
+from gen1_jax.files import write_text
 from gen1_jax.training.step import Metrics
 
 LOG = "log.jsonl"
@@ -137,6 +137,4 @@ def _forget(path: Path, step: int) -> None:
     """Drops the entries of steps that will be done again, and a last line that was cut off."""
     if path.exists():
         kept = [entry for entry in _entries(path.read_text(encoding="utf-8")) if entry["step"] <= step]
-        beside = path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        os.replace(beside, path)
+        write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))

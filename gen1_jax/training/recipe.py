@@ -96,7 +96,7 @@ def refused(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str]) -> s
         changed: see `changes`.
         allowed: names of fields, or beginnings of them ("optimizer").
     """
-    names = [name for name in changed if not any(name == a or name.startswith(f"{a}.") for a in allowed)]
+    names = [name for name in changed if not _within(name, allowed)]
     if not names:
         return ""
     (one, other), others = changed[names[0]], f", and {len(names) - 1} more differ" if len(names) > 1 else ""
@@ -125,11 +125,16 @@ def changes(saved: Mapping[str, Any], ours: Mapping[str, Any], step: int = 0) ->
     found = {}
     for name in sorted(one.keys() | other.keys()):
         is_path = name.startswith("data.") and name.endswith(".path")
-        free = is_path or (name.startswith(_MAY_DIFFER) and not name.startswith(fixed))
+        free = is_path or (_within(name, _MAY_DIFFER) and not _within(name, fixed))
         is_new_stage = constant and name.startswith("stages.") and int(name.split(".")[1]) >= len(ends)
         if not (free or name in longer or is_new_stage) and one.get(name) != other.get(name):
             found[name] = (one.get(name), other.get(name))
     return found
+
+
+def _within(name: str, fields: Sequence[str]) -> bool:
+    """Whether a field is one of these, or a part of one."""
+    return any(name == field or name.startswith(f"{field}.") for field in fields)
 
 
 def _leaves(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
