@@ -172,11 +172,15 @@ def test_contracts_of_before_are_those_of_today(tmp_path):
 
 def test_windows_shorter_than_the_stored_clip_are_told_of(latents, caplog):
     """Their depth was normalised over more frames than an example has."""
+
+    def told():  # by this package; tensorflow-datasets talks too
+        return [record for record in caplog.records if record.name.startswith("gen1_jax.")]
+
     with caplog.at_level(logging.INFO):
         Mixture(config(latents, frames=FRAMES), process_index=0, process_count=1)
-        assert not caplog.records
+        assert not told()
         Mixture(config(latents, frames=2), process_index=0, process_count=1)
-    (record,) = caplog.records
+    (record,) = told()
     assert latents in record.message and "3 frames" in record.message and "2" in record.message
 
 
