@@ -26,7 +26,7 @@ from gen1_jax.diffusion import Guidance, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth, structure_kind
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth
 from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
@@ -267,7 +267,7 @@ class Gen1Pipeline:
 
     def estimate_depth(self, frames: Frames, progress: Progress | None = None) -> Float[np.ndarray, "t h w"]:
         """Depth of frames of the model's size, normalised over the clip to [-1, 1], near is 1."""
-        return self.estimate_structure(structure_kind("depth"), frames, progress)[..., 0]
+        return self.estimate_structure(self.config.structure_kind("depth"), frames, progress)[..., 0]
 
     def estimate_structure(
         self, kind: StructureKind, frames: Frames, progress: Progress | None = None
@@ -294,7 +294,7 @@ class Gen1Pipeline:
     ) -> Float[Array, "1 t i j c"]:
         """Latents of blurred depth as the autoencoder sees it."""
         maps = lambda chunk: jnp.asarray(chunk)[None, ..., None]
-        encode = lambda chunk: structure_kind("depth").encode(maps(chunk), self.vae.images_to_latents)[0]
+        encode = lambda chunk: self.config.structure_kind("depth").encode(maps(chunk), self.vae.images_to_latents)[0]
         latents = _in_chunks(encode, structure, _reporter(progress, "structure"))
         return jnp.asarray(np.concatenate(list(latents))[None])
 

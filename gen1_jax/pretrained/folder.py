@@ -6,9 +6,6 @@ config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors
 import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from gen1_jax.errors import UserError
+from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
 from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.layout import refuse
@@ -240,19 +238,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         FolderError: the folder exists or cannot be written.
     """
-    made, partial = [], None
+    made = []
     try:
         if folder.exists():
             raise FolderError(f"{folder} exists already: choose another name")
         made = [parent for parent in folder.parents if not parent.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        yield partial
-        partial.chmod(0o755)
-        os.replace(partial, folder)
+        with replacing(folder) as partial:
+            partial.mkdir()
+            yield partial
     except BaseException as error:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
         for parent in made:  # the innermost first
             with contextlib.suppress(OSError):
                 parent.rmdir()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gen1_jax.errors import UserError
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.recipe import differences, read_recipe
 
@@ -25,6 +26,23 @@ def test_recipes_that_go_on_do_so_from_weights_and_refuse_other_words(name):
     with pytest.raises(ValueError, match=f"{name}.py:agian: ValueError: after the colon") as told:
         read_recipe(f"{CONFIGS / name}.py:agian")
     assert "Traceback" not in str(told.value)
+
+
+def test_stages_see_the_kinds_that_they_name():
+    kinds = lambda structure: StageConfig(name="a", steps=1, structure=structure).kinds(("depth", "canny"))
+    assert [kinds(s) for s in (True, False, ("canny",), ("canny", "depth"))] == [
+        ("depth", "canny"),
+        (),
+        ("canny",),
+        ("depth", "canny"),
+    ]
+    with pytest.raises(UserError, match="stage a: this model takes no structure of kind 'pose', only depth, canny"):
+        kinds(("pose",))
+    smoke = read_recipe(CONFIGS / "smoke.py").to_dict()
+    stages = [{**smoke["stages"][0], "structure": ["depth"]}, *smoke["stages"][1:]]
+    assert TrainConfig.from_dict({**smoke, "stages": stages}).stages[0].structure == ("depth",)
+    with pytest.raises(UserError, match=r"stage images sees depth, .*data\.structure"):
+        TrainConfig.from_dict({**smoke, "stages": stages, "data": {**smoke["data"], "inputs": "maps", "structure": ()}})
 
 
 def test_the_papers_recipe():
