@@ -43,6 +43,15 @@ def open_image(local: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
         return Image.open(local, formats=formats)
 
 
+def picture_of(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture that is open in Pillow, as `read_image` gives it.
+
+    Raises:
+        MediaError: too large, or floats.
+    """
+    return decode(getattr(image, "filename", None) or "the picture", image, limits)
+
+
 def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
     """The current frame of an opened picture, as `read_image` gives it."""
     check_size(path, image.width, image.height, limits)  # before a pixel is decoded
