@@ -1,11 +1,13 @@
 """The frames of a file that FFmpeg decodes, and the proof that they are all of them."""
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from gen1_jax.media.container import check_complete, open_container, origin, picture_stream, truncated
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
@@ -55,6 +57,7 @@ class MovieSource:
         self._packets = self._count = 0  # read, and frames decoded from them
         self._end = Fraction(0)  # of the latest packet of any stream, on the file's clock
         self._decoded = self._decode()
+        self._stated_end = _stated_end(self._container, stream)
         self._first = next(self._decoded, None)
         if self._first is None:
             raise MediaError(f"{shown(self._path)}: no frame in it can be decoded; convert it to H.264.")
@@ -65,17 +68,24 @@ class MovieSource:
         """Lets go of the file."""
         self._container.close()
 
-    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Yields (frame, time): `pixels` turns the frame into an array, so skipped ones cost less."""
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction | None]]:
+        """Yields (frame, time, duration if it is the last); `pixels` makes arrays, so frames that are skipped cost less."""
         start, step = origin(self._container), 1 / self.info.frame_rate
         frame, last = self._first, -step
         self._first = None
         while frame is not None:
-            time = last + step if frame.pts is None else frame.pts * frame.time_base - start
+            time = last + step if frame.pts is None else frame.pts * self._stream.time_base - start
             # Broken files repeat or turn back their clock, or start before zero.
             last = time if time > last and time >= 0 else last + step
-            yield frame, last
+            yield frame, last, self._duration(frame, start + last)
             frame = next(self._decoded, None)
+
+    def _duration(self, frame: av.VideoFrame, time: Fraction) -> Fraction | None:
+        """How long a frame is shown that no other follows, as the file states it; `time` is on the file's clock."""
+        end = self._stated_end
+        if end is not None and end > time:
+            return end - time
+        return frame.duration * self._stream.time_base or None
 
     def pixels(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame as upright RGB, uint8 (H, W, 3)."""
@@ -140,3 +150,18 @@ def _frame_rate(stream: av.VideoStream) -> Fraction:
     """The average rate; a header without a believable one counts as 25."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     return next((rate for rate in rates if rate and 0 < rate <= 1000), Fraction(25))
+
+
+def _stated_end(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
+    """When the last frame ceases to be shown, on the file's clock; None where its packet knows better.
+
+    Packets of Matroska state no duration of their own. FFmpeg tags the end of each track, mkvmerge its length.
+    """
+    if not container.format.name.startswith("matroska,"):
+        return None
+    stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if stated is None:
+        return None
+    hours, minutes, seconds = map(Fraction, stated.groups())
+    length = (60 * hours + minutes) * 60 + seconds
+    return origin(container) + length if "_STATISTICS_TAGS" in stream.metadata else length
