@@ -15,7 +15,7 @@ class Recipe:
         container_options: for the muxer.
         even: the encoder takes even sizes only.
         ticks: of its clock a second, where the container fixes them.
-        least_ticks: between two frames.
+        least_ticks: between two frames; where it is more than one, frames that come sooner are left out.
         sound: codecs of sound copied as they are; None for a silent format.
         sound_encoder: for any other codec.
         edit_list: whether what lies before time 0 can be hidden.
