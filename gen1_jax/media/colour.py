@@ -38,7 +38,7 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
     if transform is None:
         return image
     if (image.mode == "CMYK") != (mode == "CMYK") or image.mode not in _OF_MODE.get(mode, {image.mode}):
-        raise ValueError(f"a profile for {mode} in a picture of {image.mode}")
+        raise TypeError(f"a profile for {mode} in a picture of {image.mode}")
     if alpha is not None:
         image = image.convert("RGBA").convert("RGB")
     image = ImageCms.applyTransform(image.convert(mode), transform)

@@ -48,3 +48,9 @@ class VideoInfo:
     is_image: bool
     metadata: Mapping[str, str] = field(default_factory=dict)
     track_metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def square_size(self) -> tuple[int, int]:
+        """(width, height) of a frame in square pixels: the side with too few of them is magnified."""
+        aspect = self.sample_aspect_ratio
+        return max(1, round(self.width * max(aspect, 1))), max(1, round(self.height / min(aspect, 1)))

@@ -14,8 +14,8 @@ _STALE = re.compile(
 
 _PERSONAL = re.compile(
     r"gps|geo|location|latitude|longitude|altitude|coordinates?|xyz|place"  # where
-    r"|make|model|manufacturer|device|serial|serialnumber|camera|cameraid|lens|firmware|imei|android|hostcomputer"  # with
-    r"|owner|cameraowner|uuid|umid|guid|identifier|creationdate"  # whose
+    r"|make|model|manufacturer|device|serial|serialnumber|camera|lens|firmware|imei|android"  # with
+    r"|hostcomputer|owner|uuid|umid|guid|identifier|creationdate"  # whose
 )
 """Words of a key that is about a place, a device or its owner."""
 

@@ -71,7 +71,7 @@ class MovieSource:
         self._container.close()
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction | None]]:
-        """Yields (frame, time, duration if it is the last); `pixels` makes arrays, so frames that are skipped cost less."""
+        """Yields (frame, time, duration if it is the last); only `pixels` makes arrays, so skipped frames cost less."""
         step = 1 / self.info.frame_rate
         frame, last = self._first, -step
         self._first = None

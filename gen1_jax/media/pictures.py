@@ -76,7 +76,7 @@ class AnimationSource:
         self._times = [Fraction(0)]
         for index in range(min(count, limits.max_frames)):
             self._times.append(self._end(index))
-        rate = (len(self._times) - 1) / self._times[-1]
+        rate = min((len(self._times) - 1) / self._times[-1], Fraction(1000))
         self.info = _describe(shape, rate, count, self._times[-1] if len(self._times) > count else None)
 
     def close(self) -> None:

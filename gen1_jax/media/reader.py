@@ -18,6 +18,8 @@ from gen1_jax.media.movie import MovieSource
 from gen1_jax.media.part import Choice, Part, Shown
 from gen1_jax.media.pictures import AnimationSource, PictureSource, open_pictures
 
+_PICTURES_A_SECOND = 8
+
 
 def open_video(
     path: AnyPath,
@@ -28,7 +30,7 @@ def open_video(
     frames: int | None = None,
     stride: int = 1,
     rate: Fraction | int | None = None,
-    frame_rate: Fraction | int = 8,
+    frame_rate: Fraction | int | None = None,
     threads: int = 0,
 ) -> "VideoReader":
     """Opens a video for reading, frame by frame.
@@ -47,7 +49,7 @@ def open_video(
         frames: how many at most; None for all.
         stride: every how many-th.
         rate: frames a second: those are left out that are not on the screen at one of its ticks. None for all.
-        frame_rate: frames a second of a folder of pictures, which says nothing itself.
+        frame_rate: frames a second of a folder of pictures, which says nothing itself: `rate` or else 8 if None.
         threads: for decoding; 0 for as many as FFmpeg sees fit. Many readers at once want 1.
 
     Raises:
@@ -62,6 +64,7 @@ def open_video(
         stride=stride,
         rate=None if rate is None else Fraction(rate),
     )
+    frame_rate = frame_rate if frame_rate is not None else part.rate or _PICTURES_A_SECOND
     if frame_rate <= 0:
         raise UserError(f"frame_rate must be positive, not {frame_rate}.")
     local = existing_path(path)

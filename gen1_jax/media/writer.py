@@ -75,6 +75,7 @@ class VideoWriter:
         self._encoder: MovieEncoder | None = None
         self._count = self._left_out = 0
         self._open = True
+        self._even = suffix != "/" and RECIPES[suffix].even
         self._output = PendingOutput(path, overwrite)
         if suffix == "/":
             return
@@ -95,6 +96,17 @@ class VideoWriter:
         except BaseException:
             self._output.discard()
             raise
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is written, pixels: even where they have to be."""
+        height, width, _ = self._shape
+        return (width + width % 2, height + height % 2) if self._even else (width, height)
+
+    @property
+    def count(self) -> int:
+        """How many frames were written."""
+        return self._count - self._left_out
 
     @property
     def left_out(self) -> int:

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_files import HEIGHT, WIDTH, index_of, make_video, picture
+from media_files import HEIGHT, WIDTH, index_of, picture
 from PIL import Image
 
 from gen1_jax.media import VideoWriter, open_video
 
 MS = Fraction(1, 1000)
 TICK = {".mp4": Fraction(1, 48_000), ".mov": Fraction(1, 48_000), ".mkv": MS, ".webm": MS, ".gif": Fraction(1, 100)}
-SOUNDS = {".mp4": ("aac", "alac"), ".mov": ("pcm_s16le", "aac"), ".mkv": ("flac", "libopus", "pcm_s24le"), ".webm": ("libopus",)}
+SOUNDS = {
+    ".mp4": ("aac", "alac", "libopus"),
+    ".mov": ("pcm_s16le", "aac"),
+    ".mkv": ("flac", "libopus", "pcm_s24le", "aac"),
+    ".webm": ("libopus",),
+}
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
 
 
@@ -169,4 +174,4 @@ def test_a_copy_has_the_times_and_the_sound_of_its_source(tmp_path_factory, film
     for ours, theirs in zip(accumulate(seen(copy)[1]), accumulate(lasted), strict=True):
         assert abs(ours - theirs) <= TICK[suffix] + Fraction(1, 10**9)
     if sound[0] and suffix != ".gif":
-        assert_same_sound(source, copy, TICK[suffix])
+        assert_same_sound(source, copy, max(TICK[kind], TICK[suffix]))
