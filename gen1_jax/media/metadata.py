@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
-_TRACK = ("language", "title", "comment")
-"""What is said of one track; all else is about how it was stored."""
+_TRACK = {"language": "language", "title": "title", "name": "title", "comment": "comment"}
+"""What is said of one track, by the name that it has in mp4 and elsewhere; all else is about how it was stored."""
 
 _STALE = re.compile(
     r"encoder|encoding_tool|creation_?time|major_brand|minor_version|compatible_brands|duration|timecode|reel_name"
@@ -13,11 +13,11 @@ _STALE = re.compile(
 """About the file that it was, as in FFmpeg's own rules for a file that is encoded again."""
 
 _PERSONAL = re.compile(
-    r"gps|geo|location|latitude|longitude|altitude|coordinates?|xyz|place"  # where
-    r"|make|model|manufacturer|device|serial|serialnumber|camera|lens|firmware|imei|android"  # with
-    r"|hostcomputer|owner|uuid|umid|guid|identifier|creationdate"  # whose
+    r"gps|geo(tag|loc)|location|latitude|longitude|altitude|coordinate|iso6709"  # where
+    r"|device|serial|camera|manufacturer|firmware|imei|lens(make|model|id|info)|owner"  # with what, and whose
+    r"|\b(xyz|geo|place|make|model|lens|android|hostcomputer|uuid|umid|guid|identifier|creationdate)\b"
 )
-"""Words of a key that is about a place, a device or its owner."""
+"""What a key has in it that is about a place, a device or its owner."""
 
 _VENDOR = re.compile(r"com\.[a-z0-9]+\..*")
 _ORDINARY = ("title", "displayname", "comment", "description", "information", "keywords", "copyright", "artist")
@@ -37,12 +37,11 @@ def carried(metadata: Mapping[str, str], *, of_track: bool = False) -> dict[str,
         of_track: it is of a track, which keeps language and title.
     """
     if of_track:
-        return {key: value for key, value in metadata.items() if key.lower() in _TRACK}
+        return {_TRACK[key.lower()]: value for key, value in metadata.items() if key.lower() in _TRACK}
     return {key: value for key, value in metadata.items() if _is_kept(key.lower())}
 
 
 def _is_kept(key: str) -> bool:
     if _VENDOR.fullmatch(key):
         return key.rpartition(".")[2] in _ORDINARY
-    words = re.split(r"[^a-z0-9]+", re.sub(r"^(gps|geo|camera|lens|device|location)", r"\1 ", key))
-    return not (_STALE.fullmatch(key) or any(_PERSONAL.fullmatch(word) for word in words))
+    return not (_STALE.fullmatch(key) or _PERSONAL.search(key.replace("_", " ")))

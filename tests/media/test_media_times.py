@@ -8,12 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from media_files import HEIGHT, WIDTH, index_of, picture
+from media_files import HEIGHT, WIDTH, index_of, picture, pitch
 from PIL import Image
 
-from gen1_jax.media import VideoWriter, open_video
+from gen1_jax.files import replacing
+from gen1_jax.media import MediaError, VideoWriter, check_writable, open_video, write_image
 
 MS = Fraction(1, 1000)
 TICK = {".mp4": Fraction(1, 48_000), ".mov": Fraction(1, 48_000), ".mkv": MS, ".webm": MS, ".gif": Fraction(1, 100)}
@@ -144,6 +145,8 @@ def assert_same_sound(source, copy, tick, cut=None):
     assert abs(lag) <= float(tick) * 48_000 + 1, f"sound moved by {lag / 48:.1f} ms"
 
 
+FEW = settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate])  # shrinking takes minutes
+
 lasting = st.lists(st.integers(20, 400).map(lambda ms: ms * MS), min_size=1, max_size=5)
 
 
@@ -161,7 +164,7 @@ def films(draw):
     return suffix, durations, sound, layout, offset, draw(st.integers(300, 1200)) * MS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(FEW, max_examples=50)
 @given(films(), st.sampled_from([".mp4", ".mov", ".mkv", ".webm", ".gif"]))
 def test_a_copy_has_the_times_and_the_sound_of_its_source(tmp_path_factory, film, suffix):
     folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
@@ -175,3 +178,137 @@ def test_a_copy_has_the_times_and_the_sound_of_its_source(tmp_path_factory, film
         assert abs(ours - theirs) <= TICK[suffix] + Fraction(1, 10**9)
     if sound[0] and suffix != ".gif":
         assert_same_sound(source, copy, max(TICK[kind], TICK[suffix]))
+
+
+@FEW
+@given(st.data())
+def test_a_part_has_the_times_and_the_sound_of_that_part(tmp_path_factory, data):
+    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
+    kind, suffix = data.draw(st.sampled_from(sorted(SOUNDS))), data.draw(st.sampled_from(sorted(SOUNDS)))
+    durations = data.draw(st.lists(st.integers(60, 300).map(lambda ms: ms * MS), min_size=8, max_size=10))
+    offset = data.draw(st.integers(-300, 300)) * MS
+    source = timed(folder / f"in{kind}", durations, data.draw(st.sampled_from(SOUNDS[kind])), "stereo", offset, 4)
+    times = list(accumulate(durations, initial=Fraction(0)))
+    first = data.draw(st.integers(1, 3))
+    if data.draw(st.booleans()):
+        part = {"start": first, "duration": data.draw(st.integers(1, 2))}
+        begin, end = times[first], times[first + part["duration"]]
+    else:
+        part = {"start": times[first] + data.draw(st.integers(0, 40)) * MS, "duration": Fraction(1, 4)}
+        begin, end = part["start"], part["start"] + part["duration"]
+    copy = copied(source, folder / f"out{suffix}", **part)
+    assert abs(sum(seen(copy)[1]) - (end - begin)) <= 2 * MS
+    least = Fraction(1, 100)  # what would be shown for less is left out
+    assert seen(copy)[0] == [i for i, (a, b) in enumerate(pairwise(times)) if a < end - least and b > begin + least]
+    assert_same_sound(source, copy, max(TICK[kind], TICK[suffix]) + MS, (begin, end))
+
+
+@pytest.mark.parametrize("suffix", sorted(SOUNDS))
+@pytest.mark.parametrize(("kind", "sound"), [(".mkv", "pcm_s16le"), (".mkv", "aac"), (".ts", "mp2")])
+def test_a_hole_in_the_sound_is_silence(tmp_path, kind, sound, suffix):
+    hole = (Fraction(2, 10), Fraction(6, 10))
+    source = timed(tmp_path / f"in{kind}", [Fraction(1)] * 2, sound, "stereo", length=Fraction(3, 2), hole=hole)
+    start, wave = heard(copied(source, tmp_path / f"out{suffix}"))
+    loud = np.abs(wave[:, 0]).reshape(-1)[: 48_000 * 14 // 10]
+    at = lambda seconds: round((seconds - float(start)) * 48_000)
+    assert loud[at(0.24) : at(0.56)].max() < 0.01 < loud[at(0.62) : at(0.66)].max()
+    assert loud[at(0.14) : at(0.18)].max() > 0.01
+    assert len(wave) == pytest.approx(48_000 * 1.5, abs=3000)
+
+
+@pytest.mark.parametrize(("default", "expected"), [((0, 1), 600), ((1, 0), 300), ((0, 0), 300), ((1, 1), 300)])
+def test_the_default_sound_track_is_kept(tmp_path, default, expected):
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w", container_options={"default_mode": "passthrough"}) as output:
+        stream = output.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        tracks = [output.add_stream("pcm_s16le", rate=48_000, layout="mono") for _ in default]
+        for track, flag in zip(tracks, default, strict=True):
+            track.disposition = av.stream.Disposition(flag)
+        for i in range(5):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i), "rgb24").reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+        for track, hertz in zip(tracks, (300, 600), strict=True):
+            sine = (9000 * np.sin(2 * np.pi * hertz * np.arange(24_000) / 48_000)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(sine[None], "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+            output.mux([*track.encode(frame), *track.encode(None)])
+    samples = heard(copied(path, tmp_path / "out.mov"))[1]
+    assert pitch(samples[4800:-4800, 0]) == pytest.approx(expected, abs=20)
+
+
+@pytest.mark.parametrize("rate", [60, 120, 24, Fraction(1, 2), Fraction(1000, 7)])
+def test_a_gif_is_as_long_as_the_video(tmp_path, rate):
+    """A player shows a frame of less than 1/50 s for 1/10 s: none may be as short."""
+    rate = Fraction(rate)
+    write(tmp_path / "in.mp4", [picture(i % 10) for i in range(30)], [i / rate for i in range(30)], 30 / rate)
+    with Image.open(copied(tmp_path / "in.mp4", tmp_path / "out.gif")) as image:
+        lasted = []
+        for index in range(image.n_frames):
+            image.seek(index)
+            lasted.append(image.info["duration"])
+    assert min(lasted) >= 20
+    assert sum(lasted) == pytest.approx(float(30_000 / rate), abs=10)
+    assert len(lasted) >= min(30, 30_000 / rate / 35)
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path):
+    for suffix in (".mp4", ".gif", ".png", ".webp"):
+        path = tmp_path / ("n" * (255 - len(suffix)) + suffix)
+        if suffix in (".png", ".webp"):
+            write_image(path, picture(0))
+        else:
+            write(path, [picture(0)], [Fraction(0)], Fraction(1))
+        with replacing(path) as beside:
+            beside.write_bytes(path.read_bytes())
+        assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+        path.unlink()
+        with pytest.raises(MediaError, match="too long"):
+            check_writable(tmp_path / ("n" * (256 - len(suffix)) + suffix))
+
+
+TAGS = {
+    "title": "A film",
+    "comment": "of mine",
+    "my_tag": "kept",
+    "com.apple.quicktime.title": "kept",
+    "location": "+48.1+011.5/",
+    "location-eng": "+48.1+011.5/",
+    "com.apple.quicktime.location.ISO6709": "+48.1+011.5+500/",
+    "com.apple.quicktime.make": "Apple",
+    "com.android.version": "14",
+    "make": "Canon",
+    "model": "EOS",
+    "GPSLatitude": "48.1",
+    "camera_serial": "99",
+    "SerialNumber": "99",
+    "creation_time": "2020-01-01T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".mov", ".mkv", ".webm"])
+def test_titles_travel_but_not_places_and_devices(tmp_path, kind):
+    recorded, tagged = timed(tmp_path / f"a{kind}", [Fraction(1, 10)] * 2, SOUNDS[kind][-1]), tmp_path / f"b{kind}"
+    options = {"movflags": "use_metadata_tags"} if kind in (".mp4", ".mov") else {}
+    with av.open(str(recorded)) as file, av.open(str(tagged), "w", container_options=options) as output:
+        output.metadata.update(TAGS)
+        tracks = [output.add_stream_from_template(stream, opaque=True) for stream in file.streams]
+        for track in tracks:
+            track.metadata.update(language="fra", title="a track", handler_name="GoPro AVC")
+        for packet in file.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream.index]
+                output.mux(packet)
+    with open_video(tagged) as reader:
+        info, frames = reader.info, list(reader)
+    out = tmp_path / "out.mkv"
+    size = {"width": info.width, "height": info.height}
+    tags = {"metadata": info.metadata, "track_metadata": info.track_metadata}
+    with VideoWriter(out, **size, frame_rate=10, audio_from=tagged, **tags) as writer:
+        writer.write(frames[0].rgb)
+    with av.open(str(out)) as file:
+        kept = {key.lower() for key in file.metadata}
+        assert kept == {"title", "comment", "my_tag", "com.apple.quicktime.title", "encoder"}
+        assert file.metadata["title"] == "A film"
+        for stream in file.streams:
+            assert {**stream.metadata, "DURATION": ""} == {"language": "fra", "title": "a track", "DURATION": ""}
