@@ -359,11 +359,14 @@ def to_uint8(images: Float[Array, "*shape"] | Float[np.ndarray, "*shape"]) -> UI
     return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def resize(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "i j 3"]:
-    """A picture at (height, width), antialiased."""
-    if picture.shape[:2] == tuple(size):
+def resize(
+    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "i j 3"]:
+    """A picture at (height, width), antialiased; of a part of it only if there is a box (left, top, right, bottom)."""
+    height, width, _ = picture.shape
+    if (height, width) == tuple(size) and (box is None or tuple(box) == (0, 0, width, height)):
         return picture
-    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
 
 
 def _quoted(words: Sequence[str]) -> str:
