@@ -18,7 +18,7 @@ class Recipe:
         options: for the encoder.
         container_options: for the muxer.
         even: the encoder takes even sizes only.
-        aspect: whether players heed the shape of pixels that it states.
+        aspect: whether it states the shape of its pixels and players heed it. PyAV cannot state it in webm.
         ticks: of its clock a second, where the container fixes them.
         least_ticks: between two frames; where it is more than one, frames that come sooner are left out.
         sound: codecs of sound copied as they are; None for a silent format.
@@ -55,6 +55,7 @@ RECIPES = {
         options={"crf": "20", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
         sound=frozenset({"opus", "vorbis"}),
         sound_encoder="libopus",
+        aspect=False,
     ),
     ".gif": Recipe(container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2, aspect=False),
 }
@@ -64,7 +65,7 @@ VIDEO_SUFFIXES = (*RECIPES, "/")
 
 
 def keeps_pixel_aspect(path: AnyPath) -> bool:
-    """Whether players heed the shape of pixels that a file of this name states: videos, but no pictures and no GIF."""
+    """Whether players heed the shape of pixels that a file of this name states: of mp4, mov and mkv they do."""
     recipe = _recipe(path)
     return recipe is not None and recipe.aspect
 

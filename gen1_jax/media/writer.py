@@ -38,7 +38,7 @@ class VideoWriter:
             container takes its codec, else as AAC (Opus in webm). GIF and folders are silent.
         sound: the part of the sound, seconds (since, until) on the clock of `Frame.time`, None on either side for
             all there is (`VideoReader.sound`). By default it is cut to the times of the frames.
-        sample_aspect_ratio: width over height of a pixel; None for square.
+        sample_aspect_ratio: width over height of a pixel, where `keeps_pixel_aspect`; None for square.
         metadata: title, comment and such of the file, where its container has room for them.
         track_metadata: language and title of the pictures.
         overwrite: whether an existing file may be replaced.
