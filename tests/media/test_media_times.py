@@ -14,7 +14,7 @@ from media_files import HEIGHT, WIDTH, index_of, picture, pitch
 from PIL import Image
 
 from gen1_jax.files import replacing
-from gen1_jax.media import MediaError, VideoWriter, check_writable, open_video, write_image
+from gen1_jax.media import MediaError, VideoWriter, check_writable, load_video, open_video, save_video, write_image
 
 MS = Fraction(1, 1000)
 TICK = {".mp4": Fraction(1, 48_000), ".mov": Fraction(1, 48_000), ".mkv": MS, ".webm": MS, ".gif": Fraction(1, 100)}
@@ -201,6 +201,17 @@ def test_a_part_has_the_times_and_the_sound_of_that_part(tmp_path_factory, data)
     least = Fraction(1, 100)  # what would be shown for less is left out
     assert seen(copy)[0] == [i for i, (a, b) in enumerate(pairwise(times)) if a < end - least and b > begin + least]
     assert_same_sound(source, copy, max(TICK[kind], TICK[suffix]) + MS, (begin, end))
+
+
+def test_an_array_saved_like_a_video_has_its_times_and_sound(tmp_path):
+    durations = [ms * MS for ms in (100, 400, 50, 2000)]
+    source = timed(tmp_path / "in.mkv", durations, "libopus", "stereo", 120 * MS, 3)
+    save_video(load_video(source), tmp_path / "out.mp4", like=source)
+    assert seen(tmp_path / "out.mp4")[1] == durations
+    assert_same_sound(source, tmp_path / "out.mp4", MS)
+    save_video(load_video(source)[:3], tmp_path / "out.mp4", like=source)  # then evenly spaced, and the sound cut
+    assert max(seen(tmp_path / "out.mp4")[1]) < Fraction(1, 2)
+    assert len(heard(tmp_path / "out.mp4")[1]) < 1.5 * 48_000
 
 
 @pytest.mark.parametrize("suffix", sorted(SOUNDS))
