@@ -21,6 +21,7 @@ class Recipe:
         aspect: whether it states the shape of its pixels and players heed it. PyAV cannot state it in webm.
         ticks: of its clock a second, where the container fixes them.
         least_ticks: between two frames; where it is more than one, frames that come sooner are left out.
+        most_ticks: that one frame may be shown; it is written again where it is shown longer.
         sound: codecs of sound copied as they are; None for a silent format.
         sound_encoder: for any other codec.
         edit_list: whether what lies before time 0 can be hidden.
@@ -35,6 +36,7 @@ class Recipe:
     aspect: bool = True
     ticks: int | None = None
     least_ticks: int = 1
+    most_ticks: int | None = None
     sound: frozenset[str] | None = None
     sound_encoder: str = "aac"
     edit_list: bool = False
@@ -57,7 +59,9 @@ RECIPES = {
         sound_encoder="libopus",
         aspect=False,
     ),
-    ".gif": Recipe(container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2, aspect=False),
+    ".gif": Recipe(
+        container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2, most_ticks=0xFFFF, aspect=False
+    ),
 }
 
 VIDEO_SUFFIXES = (*RECIPES, "/")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gen1_jax.errors import UserError
-from gen1_jax.media.encoder import MovieEncoder
+from gen1_jax.media.encoder import Header, MovieEncoder
 from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
 from gen1_jax.media.files import PendingOutput, check_suffix
 from gen1_jax.media.images import save
@@ -79,20 +79,17 @@ class VideoWriter:
         self._output = PendingOutput(path, overwrite)
         if suffix == "/":
             return
+        header = Header(
+            width=width,
+            height=height,
+            frame_rate=1 / self._step,
+            sample_aspect_ratio=sample_aspect_ratio,
+            metadata=metadata or {},
+            track_metadata=track_metadata or {},
+        )
         try:
             with blaming(path, "cannot be written"):
-                self._encoder = MovieEncoder(
-                    self._output.path,
-                    RECIPES[suffix],
-                    width,
-                    height,
-                    1 / self._step,
-                    sample_aspect_ratio,
-                    audio_from,
-                    sound,
-                    metadata or {},
-                    track_metadata or {},
-                )
+                self._encoder = MovieEncoder(self._output.path, RECIPES[suffix], header, audio_from, sound)
         except BaseException:
             self._output.discard()
             raise

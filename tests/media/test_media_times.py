@@ -263,6 +263,13 @@ def test_a_gif_is_as_long_as_the_video(tmp_path, rate):
     assert len(lasted) >= min(30, 30_000 / rate / 35)
 
 
+def test_a_gif_holds_a_frame_longer_than_its_numbers_go(tmp_path):
+    """Two bytes of 1/100 s."""
+    write(tmp_path / "a.gif", [picture(0), picture(1)], [Fraction(0), Fraction(800)], Fraction(2200))
+    indices, lasted = seen(tmp_path / "a.gif")
+    assert indices == [0, 0, 1, 1, 1] and sum(lasted[:2]) == 800 and sum(lasted) == 2200
+
+
 def test_a_name_as_long_as_names_may_be(tmp_path):
     for suffix in (".mp4", ".gif", ".png", ".webp"):
         path = tmp_path / ("n" * (255 - len(suffix)) + suffix)
