@@ -1,10 +1,10 @@
 """What the page can do, without the page and without Gradio."""
 
 import dataclasses
-import shutil
 import importlib.util
 import itertools
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
