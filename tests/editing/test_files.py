@@ -158,6 +158,13 @@ def test_what_cannot_be_is_refused_at_once(tmp_path, options, word):
         EditRequest(video=tmp_path / "none.mp4", output=tmp_path / "out.mp4", prompt="x", **options)
 
 
+def test_a_frame_rate_does_not_get_round_the_limit_on_frames(unchanged, tmp_path):
+    with VideoWriter(tmp_path / "in.mp4", width=WIDTH, height=HEIGHT, frame_rate=10) as writer:
+        writer.write(picture(0), Fraction(0), Fraction(10_000))
+    with pytest.raises(UserError, match=r"--fps 30: .*in\.mp4.*--max-frames"):
+        unchanged(tmp_path / "in.mp4", tmp_path / "out.mp4", fps=Fraction(30))
+
+
 def test_frames_that_a_gif_leaves_out_are_counted(unchanged, tmp_path):
     source = make_video(tmp_path / "in.mp4", rate=100)
     with pytest.warns(UserWarning, match=r"out\.gif: 5 of 10 frames are left out"):
