@@ -69,7 +69,9 @@ class EditSession:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page shows it
             self.pipeline = Gen1Pipeline(source)
-        self.warning, self.defaults = source.warning, EditSettings().of(source.config)
+        caution = source.config.caution and f"{source.name}: {source.config.caution}"
+        self.warning = " · ".join(filter(None, (source.warning, caution))) or None
+        self.defaults = EditSettings().of(source.config)
         self._clips = ClipCache(self.pipeline, self.limits)
         self._queue = EditQueue(self._edit)
         self._numbers = itertools.count()

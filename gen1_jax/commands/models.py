@@ -16,8 +16,8 @@ def add_import(commands) -> None:
         "gen1 import --unet sd15/unet --vae sd15/vae --clip clip-l14 --depth dpt-large --prior karlo/prior -o model",
     )
     for name, what, required in (
-        ("unet", "UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations", True),
-        ("vae", "AutoencoderKL", True),
+        ("unet", "UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations, or its pipeline", True),
+        ("vae", "AutoencoderKL, or a pipeline that has one", True),
         ("depth", "DPTForDepthEstimation", True),
         ("clip", "CLIPModel", False),
         ("clip-text", "instead of --clip: CLIPTextModelWithProjection", False),
@@ -54,4 +54,4 @@ def _info(args) -> None:
     from gen1_jax.evaluation.info import describe, render
 
     description = describe(args.model)
-    report(description, args.json, None if args.json else render(description))
+    report(description if args.json else {"text": render(description)}, args.json, "{text}")
