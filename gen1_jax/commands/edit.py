@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.values import frame_rate, moment, size
 
 
 def add_edit(commands) -> None:
@@ -22,11 +23,21 @@ def add_edit(commands) -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="the content in words")
     parser.add_argument("--image", metavar="FILE", help="the content as a picture")
     add_settings(parser)
-    part = parser.add_argument_group("the part of the video")
-    part.add_argument("--start", type=int, default=0, metavar="N", help="index of the first frame (0)")
+    part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
+    part.add_argument("--start", type=moment, default=0, metavar="TIME", help="where to begin (0)")
+    part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to edit (to its end)")
     part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
     part.add_argument("--stride", type=int, default=1, metavar="N", help="every how many-th frame (1)")
     out = parser.add_argument_group("output")
+    out.add_argument(
+        "--fps",
+        type=frame_rate,
+        metavar="N",
+        help="frames a second, at the same speed (the video's own); of a folder of pictures, its speed (8)",
+    )
+    out.add_argument(
+        "--size", type=size, metavar="WxH", help="size of the edit, cut to that shape at the sides (the video's own)"
+    )
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
@@ -51,8 +62,11 @@ def _edit(args) -> None:
         model=args.model,
         settings=settings_of(args),
         start=args.start,
+        duration=args.duration,
         frames=args.frames,
         stride=args.stride,
+        fps=args.fps,
+        size=args.size,
         save_structure=args.save_structure,
         compare=args.compare,
         mesh=None if args.mesh is None else parse_mesh(args.mesh),

@@ -44,14 +44,21 @@ def _import(args) -> None:
 def add_info(commands) -> None:
     """Declare `gen1 info`."""
     parser = command(
-        commands, "info", _info, "show versions, devices, and what a model consists of", "gen1 info --model nano"
+        commands, "info", _info, "show versions, devices, and what a model consists of", "gen1 info nano --words"
     )
-    parser.add_argument("--model", default="nano", metavar="NAME|DIR")
+    parser.add_argument("what", nargs="?", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    parser.add_argument("--model", metavar="NAME|DIR", help="the same")
+    parser.add_argument("--words", action="store_true", help="list the words that its captions had, and no more")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _info(args) -> None:
-    from gen1_jax.evaluation.info import describe, render
+    from gen1_jax.evaluation.info import describe, known_words, render
 
-    description = describe(args.model)
+    model = args.what or args.model or "nano"
+    if args.words:
+        words = known_words(model)
+        report({"model": model, "words": words}, args.json, "\n".join(words))
+        return
+    description = describe(model)
     report(description if args.json else {"text": render(description)}, args.json, "{text}")

@@ -6,6 +6,7 @@ Only frames of the model's own size are held; those of the source's size pass th
 import dataclasses
 import itertools
 import time
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,16 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.pipeline import EditSettings, Frames, Gen1Pipeline, Progress, resize, to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.media import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Limits,
+    Part,
     VideoInfo,
     VideoWriter,
     check_output,
     check_writable,
+    keeps_pixel_aspect,
+    needs_even_size,
     open_video,
     read_image,
     side_by_side,
@@ -44,9 +49,14 @@ class EditRequest:
         image: or the content as a picture file.
         model: name of a model that ships, a model folder, or a training workdir.
         settings: the numbers of the edit.
-        start: index of the first frame to edit.
-        frames: how many at most, None for all.
+        start: index of the first frame to edit (int), or seconds (Fraction).
+        duration: frames of the video (int) or seconds (Fraction) from there on, None to its end.
+        frames: how many frames at most, None for all.
         stride: every how many-th.
+        fps: frames a second of the result, the video's own if None: some are left out, or the last one is shown
+            again. Of a folder of pictures, how fast they follow each other (8).
+        size: (width, height) of the result, pixels; the video's own if None. What does not fit into that shape is
+            cut off at both sides.
         save_structure: where to write what the model saw, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
         mesh: devices that share the sampling, or None for one.
@@ -59,9 +69,12 @@ class EditRequest:
     image: str | Path | None = None
     model: str | Path = "nano"
     settings: EditSettings = EditSettings()
-    start: int = 0
+    start: int | Fraction = 0
+    duration: int | Fraction | None = None
     frames: int | None = None
     stride: int = 1
+    fps: Fraction | None = None
+    size: tuple[int, int] | None = None
     save_structure: str | Path | None = None
     compare: bool = False
     mesh: MeshConfig | None = None
@@ -72,6 +85,26 @@ class EditRequest:
             raise UserError("give either --prompt or --image" + ("" if self.prompt is None else ", not both"))
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
+        self._check_size()
+        _ = self.part
+
+    @property
+    def part(self) -> Part:
+        """The part of the video."""
+        return Part(start=self.start, duration=self.duration, frames=self.frames, stride=self.stride, rate=self.fps)
+
+    def _check_size(self) -> None:
+        if self.size is None:
+            return
+        width, height = self.size
+        if width < 1 or height < 1:
+            raise UserError(f"--size {width}x{height}: both must be positive")
+        if width * height > self.limits.max_pixels:
+            raise UserError(f"--size {width}x{height}: more than {self.limits.max_pixels} pixels; raise --max-pixels")
+        for path in _outputs(self):
+            if not self.compare and (width % 2 or height % 2) and needs_even_size(path):
+                even = f"{width + width % 2}x{height + height % 2}"
+                raise UserError(f"--size {width}x{height}: {path} needs even numbers, such as {even}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +115,15 @@ class Source:
         info: of the whole file.
         frames: at the model's size.
         times: of the frames, seconds.
+        end: when the last of them ceases to be shown, seconds.
+        sound: the part of the sound that belongs to them (`VideoReader.sound`).
     """
 
     info: VideoInfo
     frames: Frames
     times: list[Fraction]
+    end: Fraction
+    sound: tuple[Fraction | None, Fraction | None]
 
 
 def edit_file(request: EditRequest, progress: Progress = lambda stage, done, total: None) -> dict:
@@ -113,8 +150,7 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     picture = None if request.image is None else read_image(request.image, request.limits)
     pipeline = Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
 
-    part = dict(start=request.start, frames=request.frames, stride=request.stride)
-    source = read_source(request.video, pipeline, request.limits, progress, **part)
+    source = read_source(request.video, pipeline, request.limits, progress, part=request.part, size=request.size)
     if len(source.times) > 1:
         for path in filter(_is_picture, outputs):
             raise UserError(
@@ -131,12 +167,12 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     edited = pipeline.decode(latents, progress)
     if request.compare:
         edited = compare_frames(source, structure, edited)
-    write_frames(request.output, edited, source, request, audio=True)
+    width, height, count = write_frames(request.output, edited, source, request, audio=True)
     return {
         "output": str(request.output),
-        "frames": len(source.times),
-        "width": source.info.width,
-        "height": source.info.height,
+        "frames": count,
+        "width": width,
+        "height": height,
         "working_height": source.frames.shape[1],
         "working_width": source.frames.shape[2],
         "model": pipeline.source.name,
@@ -157,43 +193,83 @@ def _is_picture(path: str | Path) -> bool:
 
 
 def read_source(
-    path: str | Path, pipeline: Gen1Pipeline, limits: Limits, progress: Progress = lambda *_: None, **part: int | None
+    path: str | Path,
+    pipeline: Gen1Pipeline,
+    limits: Limits,
+    progress: Progress = lambda *_: None,
+    part: Part | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Source:
-    """Frames of a file at the model's size; `part` is `start`, `frames` and `stride` of `open_video`.
+    """Frames of a file at the model's size, in square pixels; `size` (width, height) gives them its shape.
 
     Raises:
         MediaError: the file cannot be read, or is beyond the limits.
     """
-    with open_video(path, limits=limits, **part) as reader:
+    with open_video(path, limits=limits, **dataclasses.asdict(part or Part())) as reader:
         info = reader.info
-        size = pipeline.config.working_size(info.height, info.width)
+        width, height = size or info.square_size
+        working = pipeline.config.working_size(height, width)
+        whole = (0, 0, info.width, info.height)
+        box = None if size is None else cover(whole, (height, width), info.sample_aspect_ratio)
         small, times = [], []
         for frame in reader:
-            small.append(resize(frame.rgb, size))
+            small.append(resize(frame.rgb, working, box))
             times.append(frame.time)
             progress("reading", len(times), max(reader.expected_frames or 0, len(times)))
-    return Source(info, np.stack(small), times)
+    return Source(info, np.stack(small), times, reader.end, reader.sound)
 
 
-def write_frames(path: str | Path, frames: Iterator[np.ndarray], source: Source, request: EditRequest, *, audio: bool):
-    """Frames to a file of the input's size and times (or of their own size, side by side)."""
-    scale = (lambda frame: frame) if request.compare else lambda f: resize(f, (source.info.height, source.info.width))
-    frames = map(scale, frames)
-    if _is_picture(path):
-        write_image(path, next(frames))
-        return
-    first = next(frames)
+def write_frames(
+    path: str | Path, frames: Iterator[np.ndarray], source: Source, request: EditRequest, *, audio: bool
+) -> tuple[int, int, int]:
+    """Frames to a file of the input's size and times (or of their own size, side by side).
+
+    Returns:
+        Width and height of what was written, and its number of frames.
+    """
     info = source.info
+    # Only a video says what shape its pixels are; a picture is looked at in square ones.
+    keeps_aspect = request.size is None and not request.compare and keeps_pixel_aspect(path)
+    width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
+    if not request.compare:
+        frames = (resize(frame, (height, width)) for frame in frames)
+    first = next(frames)
+    height, width, _ = first.shape
+    if _is_picture(path):
+        write_image(path, first)
+        return width, height, 1
     with VideoWriter(
         path,
-        width=first.shape[1],
-        height=first.shape[0],
-        frame_rate=info.frame_rate / request.stride,
+        width=width,
+        height=height,
+        frame_rate=request.fps or info.frame_rate / request.stride,
         audio_from=request.video if audio and info.has_audio else None,
-        sample_aspect_ratio=None if request.compare else info.sample_aspect_ratio,
+        sound=source.sound,
+        sample_aspect_ratio=info.sample_aspect_ratio if keeps_aspect else None,
+        metadata=info.metadata if audio else None,
+        track_metadata=info.track_metadata if audio else None,
     ) as writer:
-        for frame, at in zip(itertools.chain([first], frames), source.times, strict=True):
-            writer.write(frame, at)
+        ends = [*source.times[1:], source.end]
+        for frame, start, end in zip(itertools.chain([first], frames), source.times, ends, strict=True):
+            for time in _ticks(start, end, request.fps):
+                writer.write(frame, time, end - time)
+    if writer.left_out:
+        warnings.warn(
+            f"{path}: {writer.left_out} of {writer.left_out + writer.count} frames are left out, for a GIF shows none"
+            " for less than 1/50 s",
+            stacklevel=2,
+        )
+    return *writer.size, writer.count
+
+
+def _ticks(start: Fraction, end: Fraction, fps: Fraction | None) -> Iterator[Fraction]:
+    """When a frame is shown that is on the screen from `start` to `end`: again at each tick, if there is a rate."""
+    yield start
+    if fps is not None:
+        for tick in itertools.count(1):
+            if end - (start + tick / fps) <= 1 / fps / 2:  # an end that is rounded is no tick
+                return
+            yield start + tick / fps
 
 
 def compare_frames(source: Source, structure: np.ndarray, edited: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

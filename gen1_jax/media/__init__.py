@@ -1,12 +1,14 @@
 """Video and picture files, in and out: local files only, every hostile one refused with one clear line."""
 
 from gen1_jax.media.animation import ANIMATION_SUFFIXES, write_animation
+from gen1_jax.media.clips import load_video, save_video
 from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
-from gen1_jax.media.images import IMAGE_SUFFIXES, read_image, side_by_side, write_image
+from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, read_image, side_by_side, write_image
 from gen1_jax.media.info import Frame, VideoInfo
+from gen1_jax.media.part import Part
 from gen1_jax.media.reader import VideoReader, open_video
-from gen1_jax.media.recipes import VIDEO_SUFFIXES
+from gen1_jax.media.recipes import VIDEO_SUFFIXES, keeps_pixel_aspect, needs_even_size
 from gen1_jax.media.writer import VideoWriter
 
 __all__ = [
@@ -16,14 +18,20 @@ __all__ = [
     "Frame",
     "Limits",
     "MediaError",
+    "Part",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
     "check_output",
     "check_suffix",
     "check_writable",
+    "keeps_pixel_aspect",
+    "load_video",
+    "needs_even_size",
     "open_video",
+    "picture_of",
     "read_image",
+    "save_video",
     "side_by_side",
     "write_animation",
     "write_image",

@@ -46,12 +46,18 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return next((s for s in streams if not s.disposition & av.stream.Disposition.attached_pic), None)
 
 
-def origin(container: InputContainer) -> Fraction:
-    """Seconds on the file's clock that are our time 0: where its pictures start, or else its first stream."""
-    stream = picture_stream(container) or next(iter(container.streams), None)
-    if stream is None or stream.start_time is None or stream.time_base is None:
-        return Fraction(0)
-    return stream.start_time * stream.time_base
+def origin(path: AnyPath, local: Path) -> Fraction:
+    """Seconds on the file's clock that are our time 0: its first picture, or without any the start of its sound.
+
+    The header does not say it: FFmpeg takes the start of another track for that of a track that it has not seen yet.
+    """
+    with open_container(path, local) as container, blaming(path, "damaged; repair or re-encode it"):
+        stream = picture_stream(container)
+        if stream is None or stream.codec_context is None:
+            stream = next(iter(container.streams), None)
+            return Fraction(0) if stream is None else (stream.start_time or 0) * (stream.time_base or 0)
+        first = next(container.decode(stream), None)
+        return Fraction(0) if first is None or first.pts is None else first.pts * stream.time_base
 
 
 def check_complete(path: AnyPath, local: Path, container: InputContainer) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from gen1_jax.media.colour import to_srgb
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.files import PendingOutput, check_suffix, regular_file
 
@@ -23,7 +24,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 
 
 def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture as sRGB: EXIF rotation applied, alpha over white, 16 bits to 8, the first page or frame.
+    """Reads a picture as sRGB: EXIF rotation and colour profile applied, what is transparent over black, 16 bits to 8.
+
+    Of several pages or frames it is the first. A profile that cannot be read is left out, with a warning.
 
     Args:
         path: a local file: PNG, JPEG, WebP, AVIF, BMP, TIFF, PPM or GIF.
@@ -43,6 +46,15 @@ def open_image(local: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
         return Image.open(local, formats=formats)
 
 
+def picture_of(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture that is open in Pillow, as `read_image` gives it.
+
+    Raises:
+        MediaError: too large, or floats.
+    """
+    return decode(getattr(image, "filename", None) or "the picture", image, limits)
+
+
 def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
     """The current frame of an opened picture, as `read_image` gives it."""
     check_size(path, image.width, image.height, limits)  # before a pixel is decoded
@@ -50,9 +62,10 @@ def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarra
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         return _eight_bits(path, np.asarray(upright))
+    upright = to_srgb(path, upright)
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
     return np.array(upright.convert("RGB"))
 
 

@@ -1,6 +1,10 @@
 """What each suffix of a video means: container, codec, settings."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from gen1_jax.media.errors import AnyPath
+from gen1_jax.media.files import is_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +18,9 @@ class Recipe:
         options: for the encoder.
         container_options: for the muxer.
         even: the encoder takes even sizes only.
+        aspect: whether players heed the shape of pixels that it states.
         ticks: of its clock a second, where the container fixes them.
-        least_ticks: between two frames.
+        least_ticks: between two frames; where it is more than one, frames that come sooner are left out.
         sound: codecs of sound copied as they are; None for a silent format.
         sound_encoder: for any other codec.
         edit_list: whether what lies before time 0 can be hidden.
@@ -27,6 +32,7 @@ class Recipe:
     options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
     even: bool = False
+    aspect: bool = True
     ticks: int | None = None
     least_ticks: int = 1
     sound: frozenset[str] | None = None
@@ -50,8 +56,24 @@ RECIPES = {
         sound=frozenset({"opus", "vorbis"}),
         sound_encoder="libopus",
     ),
-    ".gif": Recipe(container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2),
+    ".gif": Recipe(container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2, aspect=False),
 }
 
 VIDEO_SUFFIXES = (*RECIPES, "/")
 """What `VideoWriter` writes; "/" is a folder of PNG files."""
+
+
+def keeps_pixel_aspect(path: AnyPath) -> bool:
+    """Whether players heed the shape of pixels that a file of this name states: videos, but no pictures and no GIF."""
+    recipe = _recipe(path)
+    return recipe is not None and recipe.aspect
+
+
+def needs_even_size(path: AnyPath) -> bool:
+    """Whether frames in a file of this name have even sizes only."""
+    recipe = _recipe(path)
+    return recipe is not None and recipe.even
+
+
+def _recipe(path: AnyPath) -> Recipe | None:
+    return None if is_folder(path) else RECIPES.get(Path(path).suffix.lower())

@@ -6,7 +6,7 @@ config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +31,7 @@ from gen1_jax.pretrained.tensors import (
     stored_tensors,
 )
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.pretrained.words import READS_WORDS, read_words
 
 FORMAT = "gen1_jax"
 VERSION = 1
@@ -74,11 +75,13 @@ class ModelFolder:
     """
 
     warning = None
+    words: Set[str] | None
+    """That its captions had, see `pretrained.words`; None if it does not say."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.name = self.path.resolve().name
-        self.config = _read_config(self.path)
+        self.config, self.words = _read_config(self.path), read_words(self.path)
         for component in self.config.components:
             self._check(component)
         self.tokenizer()
@@ -167,6 +170,8 @@ class AssembledModel:
         learned = parts.get("unet", base).config.learned_content
         self.config = dataclasses.replace(base.config, **networks, learned_content=learned)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
+        known = [getattr(parts.get(reads, base), "words", None) for reads in READS_WORDS]
+        self.words = known[0] if all(words == known[0] for words in known) else None
 
     def parameters(self, component: str) -> Params:
         """The weights of one network."""
