@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
 from gen1_jax.commands.values import frame_rate, moment, size
+from gen1_jax.errors import counted
 
 
 def add_edit(commands) -> None:
@@ -143,4 +144,5 @@ def _run_edit(request, *, as_json: bool) -> None:
     use_compilation_cache()
     with progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)
-    report(summary, as_json, "{output}: {frames} frames of {width}x{height} in {seconds:.1f} s")
+    frames = counted(summary["frames"], "frame")
+    report(summary, as_json, f"{{output}}: {frames} of {{width}}x{{height}} in {{seconds:.1f}} s")

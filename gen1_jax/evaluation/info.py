@@ -69,7 +69,7 @@ def render(description: dict) -> str:
         *(f"  {name:6} {count:15,}" for name, count in model["parameters"].items()),
     ]
     if model["words"] is not None:
-        lines.append(f"knows {model['words']} words: gen1 info --model {model['name']} --words")
+        lines.append(f"knows {counted(model['words'], 'word')}: gen1 info --model {model['name']} --words")
     lines += [f"{model['name']}: {description['caution']}"] if description["caution"] else []
     lines += [description["warning"]] if description["warning"] else []
     return "\n".join(lines)

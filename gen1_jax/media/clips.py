@@ -30,7 +30,11 @@ def load_video(
 
 
 def save_video(
-    frames: UInt8[np.ndarray, "t h w 3"], path: AnyPath, frame_rate: float | int | Fraction | None = None, *, like: AnyPath | None = None
+    frames: UInt8[np.ndarray, "t h w 3"],
+    path: AnyPath,
+    frame_rate: float | int | Fraction | None = None,
+    *,
+    like: AnyPath | None = None,
 ) -> None:
     """Writes a video, by suffix, or a folder NAME/ of pictures: whole or not at all.
 
