@@ -10,6 +10,7 @@ from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
 from gen1_jax.commands.values import frame_rate, moment, size
+from gen1_jax.errors import counted
 
 SOME_FAILED = 3
 """Exit code of a queue in which some edits failed."""
@@ -23,8 +24,6 @@ _DEFAULTS = {
     "start": 0,
     "stride": 1,
 }
-
-_DONE = "{output}: {frames} frames of {width}x{height} in {seconds:.1f} s"
 
 
 def add_edit(commands) -> None:
@@ -110,7 +109,7 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
     def done(summary: dict) -> None:
         edits.append(summary)
         if not args.json:
-            report(summary, False, _DONE)
+            _tell(summary, False)
 
     def failed(request, error: Exception) -> None:
         failures.append({"video": str(request.video), "error": in_one_line(error)})
@@ -120,7 +119,7 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
     with progress_bars(enabled=not args.json) as progress:
         edit_files(requests, progress, done, failed)
     summary = {"edits": edits, "failed": failures, "done": len(edits), "all": len(requests)}
-    report(summary, args.json, "{done} of {all} videos edited")
+    report(summary, args.json, f"{{done}} of {counted(len(requests), 'video')} edited")
     return SOME_FAILED if failures else 0
 
 
@@ -265,4 +264,9 @@ def _run_edit(request, *, as_json: bool) -> None:
     use_compilation_cache()
     with progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)
-    report(summary, as_json, _DONE)
+    _tell(summary, as_json)
+
+
+def _tell(summary: dict, as_json: bool) -> None:
+    frames = counted(summary["frames"], "frame")
+    report(summary, as_json, f"{{output}}: {frames} of {{width}}x{{height}} in {{seconds:.1f}} s")
