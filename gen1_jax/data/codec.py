@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from jaxtyping import Float32, UInt8, UInt16
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.media.frames import encode_frame
 
 _TOP = 65535  # of 16 bits
@@ -121,7 +121,7 @@ class VideoFile:
             count += 1
             if count == frames:
                 return pictures
-        raise UserError(f"it ends after {count} of {frames} frames from frame {start} on, {stride} apart")
+        raise UserError(f"it ends after {count} of {counted(frames, 'frame')} from frame {start} on, {stride} apart")
 
     def _from(self, start: int) -> Iterator[av.VideoFrame]:
         """Frames from `start` on; in a long file from the key frame before it, counted by their times."""

@@ -17,7 +17,7 @@ from gen1_jax.data.codec import VideoFile, cover_size, recorded_maps
 from gen1_jax.data.config import Bucket, Inputs
 from gen1_jax.data.dataset import Example, RecordError
 from gen1_jax.data.sources import Source
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.media.errors import DEFAULT_LIMITS
 from gen1_jax.media.images import decode as decode_image
 from gen1_jax.media.images import read_image
@@ -159,7 +159,7 @@ class LoadExample(grain.transforms.RandomMap):
     def _window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
         span = (self.frames - 1) * self.stride + 1
         if frames < span:
-            raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+            raise UserError(f"it has {counted(frames, 'frame')}, fewer than {self.frames} that are {self.stride} apart")
         size = cover_size(height, width, self.bucket)
         rest = [outer - inner for outer, inner in zip(size, self.bucket, strict=True)]
         at = [int(rng.integers(r + 1)) if self.random_crop else r // 2 for r in rest]
@@ -183,7 +183,7 @@ class LoadExample(grain.transforms.RandomMap):
             )
         frames, span = len(record["moments"]), (self.frames - 1) * self.stride + 1
         if frames < span:
-            raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+            raise UserError(f"it has {counted(frames, 'frame')}, fewer than {self.frames} that are {self.stride} apart")
         start = int(rng.integers(frames - span + 1))
         chosen = slice(start, start + span, self.stride)
         choices = self._choices(rng)

@@ -1,5 +1,6 @@
 """Fixed edits, sampled as training goes on: what the EMA weights make of one clip, and how that measures."""
 
+import dataclasses
 import gc
 from pathlib import Path
 
@@ -109,7 +110,8 @@ class _WithUNet:
     warning = None
 
     def __init__(self, source: ModelSource, unet: Params):
-        self.config, self.name, self._source, self._unet = source.config, source.name, source, unet
+        self.config = dataclasses.replace(source.config, learned_content="unknown")  # it is being trained
+        self.name, self._source, self._unet = source.name, source, unet
 
     def parameters(self, component: str) -> Params:
         return self._unet if component == "unet" else self._source.parameters(component)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from types import TracebackType
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, shown
 from gen1_jax.media.files import existing_path, regular_file
 from gen1_jax.media.info import Frame, VideoInfo
@@ -152,7 +152,9 @@ class VideoReader:
         if not given:
             seen, start = self._choice.seen, self._part.start
             if isinstance(start, int):
-                raise MediaError(f"{shown(self._path)}: has only {seen} frames; choose a --start below {seen}.")
+                raise MediaError(
+                    f"{shown(self._path)}: has only {counted(seen, 'frame')}; choose a --start below {seen}."
+                )
             raise MediaError(f"{shown(self._path)}: is over before {float(start):g} s; choose an earlier --start.")
 
     def _too_many(self, count: str) -> MediaError:
