@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_clips import write_clip
+from tiny import TINY, save_tiny_model
 
 from gen1_jax.app.command_text import command_text
 from gen1_jax.app.session import DEMO_CLIP, AppOptions, EditSession
@@ -192,6 +193,12 @@ def test_old_edits_go_and_in_the_end_everything(tiny_model, clip):
 def test_an_untrained_model_warns():
     with EditSession(AppOptions(model="tiny")) as session:
         assert "no trained weights" in session.warning
+
+
+def test_a_model_that_must_be_trained_first_says_so(tmp_path):
+    folder = save_tiny_model(tmp_path / "texts", dataclasses.replace(TINY, learned_content="text"))
+    with EditSession(AppOptions(model=str(folder))) as session:
+        assert session.warning.startswith("texts: its U-Net was trained on") and "gen1 train" in session.warning
 
 
 def test_the_defaults_are_those_of_the_model_and_the_command_leaves_them_out(session, clip):
