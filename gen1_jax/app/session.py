@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import filecmp
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -125,7 +126,7 @@ class EditSession:
         clip = Path(_chosen(video))
         return EditRequest(
             video=clip,
-            output=f"{clip.stem}_edit.mp4",
+            output=f"{os.fsencode(clip.stem)[:200].decode(errors='ignore')}_edit.mp4",  # names have 255 bytes at most
             prompt=prompt,
             image=image,
             model=self.options.model,

@@ -9,14 +9,14 @@ _NTSC = (24, 30, 48, 60, 120)
 
 
 def moment(text: str) -> int | Fraction:
-    """Frames (int) or seconds (Fraction): 48 or 48f; 2s, 1.5s, 250ms; 1:02.5 or 1:00:02.5.
+    """Frames (int) or seconds (Fraction): 48 or 48f; 2s, 1.5s, 1/8s, 250ms; 1:02.5 or 1:00:02.5.
 
     Raises:
         ArgumentTypeError: it is neither.
     """
     if re.fullmatch(r"\d+f?", text):
         return int(text.rstrip("f"))
-    if match := re.fullmatch(r"(\d+\.?\d*|\.\d+)(ms|s)", text):
+    if match := re.fullmatch(r"(\d+\.?\d*|\.\d+|\d+/[1-9]\d*)(ms|s)", text):
         return Fraction(match[1]) / (1000 if match[2] == "ms" else 1)
     if match := re.fullmatch(r"(?:(\d+):)?(\d+):(\d{1,2}(?:\.\d*)?)", text):
         hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())

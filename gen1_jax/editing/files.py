@@ -5,18 +5,22 @@ Only frames of the model's own size are held; those of the source's size pass th
 
 import dataclasses
 import itertools
+import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.pipeline import EditSettings, Frames, Gen1Pipeline, Progress, resize, to_uint8
+from gen1_jax.editing.record import make_record
 from gen1_jax.errors import UserError
+from gen1_jax.files import write_text
 from gen1_jax.media import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -34,6 +38,7 @@ from gen1_jax.media import (
     write_image,
 )
 from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.pretrained.words import unknown_words
 
 _OUTPUTS = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
@@ -59,6 +64,7 @@ class EditRequest:
             cut off at both sides.
         save_structure: where to write what the model saw, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
+        sidecar: write the settings to OUTPUT.json, too.
         mesh: devices that share the sampling, or None for one.
         limits: refuses larger files.
     """
@@ -77,6 +83,7 @@ class EditRequest:
     size: tuple[int, int] | None = None
     save_structure: str | Path | None = None
     compare: bool = False
+    sidecar: bool = False
     mesh: MeshConfig | None = None
     limits: Limits = Limits()
 
@@ -126,12 +133,18 @@ class Source:
     sound: tuple[Fraction | None, Fraction | None]
 
 
-def edit_file(request: EditRequest, progress: Progress = lambda stage, done, total: None) -> dict:
-    """Edit a file.
+def edit_file(
+    request: EditRequest,
+    progress: Progress = lambda stage, done, total: None,
+    pipeline: Gen1Pipeline | None = None,
+) -> dict:
+    """Edit a file. Its settings travel in the output, see `record`.
 
     Args:
         request: what to do.
-        progress: called with the stage ("reading", "depth", "structure", "sampling", "decoding"), units done, total.
+        progress: called with the stage ("reading", "depth", "structure", "compiling", "sampling", "decoding"), units
+            done, total.
+        pipeline: the model of the request, if it is loaded already.
 
     Returns:
         A summary of plain values: sizes, settings, seconds in all.
@@ -145,10 +158,12 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     for output in outputs:
         check_output(output, [request.video, *([request.image] if request.image else [])])
         check_writable(output, _OUTPUTS)
+    if request.sidecar:
+        check_writable(sidecar_of(request.output))
     if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
         raise UserError(f"{outputs[0]}: --output and --save-structure are the same file")
     picture = None if request.image is None else read_image(request.image, request.limits)
-    pipeline = Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
+    pipeline = pipeline or Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
 
     source = read_source(request.video, pipeline, request.limits, progress, part=request.part, size=request.size)
     if len(source.times) > 1:
@@ -167,7 +182,10 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
     edited = pipeline.decode(latents, progress)
     if request.compare:
         edited = compare_frames(source, structure, edited)
-    width, height, count = write_frames(request.output, edited, source, request, audio=True)
+    record = make_record(request, settings, pipeline.source)
+    width, height, count = write_frames(request.output, edited, source, request, audio=True, record=record)
+    if request.sidecar:
+        write_text(sidecar_of(request.output), json.dumps(record, indent=2) + "\n")
     return {
         "output": str(request.output),
         "frames": count,
@@ -180,8 +198,15 @@ def edit_file(request: EditRequest, progress: Progress = lambda stage, done, tot
         "prompt": request.prompt,
         "image": None if request.image is None else str(request.image),
         **dataclasses.asdict(settings),
+        "unknown_words": unknown_words(request.prompt or "", getattr(pipeline.source, "words", None)),
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def sidecar_of(output: str | Path) -> Path:
+    """Where the settings of an output lie beside it: mars.mp4.json."""
+    output = Path(output)
+    return output.with_name(f"{output.name}.json")
 
 
 def _outputs(request: EditRequest) -> list[str | Path]:
@@ -220,14 +245,20 @@ def read_source(
 
 
 def write_frames(
-    path: str | Path, frames: Iterator[np.ndarray], source: Source, request: EditRequest, *, audio: bool
+    path: str | Path,
+    frames: Iterator[np.ndarray],
+    source: Source,
+    request: EditRequest,
+    *,
+    audio: bool,
+    record: Mapping[str, Any] | None = None,
 ) -> tuple[int, int, int]:
-    """Frames to a file of the input's size and times (or of their own size, side by side).
+    """Frames to a file of the input's size and times (or of their own size, side by side), `record` in it.
 
     Returns:
         Width and height of what was written, and its number of frames.
     """
-    info = source.info
+    info, note = source.info, None if record is None else json.dumps(record)
     # Only a video says what shape its pixels are; a picture is looked at in square ones.
     keeps_aspect = request.size is None and not request.compare and keeps_pixel_aspect(path)
     width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
@@ -236,7 +267,7 @@ def write_frames(
     first = next(frames)
     height, width, _ = first.shape
     if _is_picture(path):
-        write_image(path, first)
+        write_image(path, first, note=note)
         return width, height, 1
     with VideoWriter(
         path,
@@ -248,6 +279,7 @@ def write_frames(
         sample_aspect_ratio=info.sample_aspect_ratio if keeps_aspect else None,
         metadata=info.metadata if audio else None,
         track_metadata=info.track_metadata if audio else None,
+        note=note,
     ) as writer:
         ends = [*source.times[1:], source.end]
         for frame, start, end in zip(itertools.chain([first], frames), source.times, ends, strict=True):

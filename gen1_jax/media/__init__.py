@@ -6,6 +6,7 @@ from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
 from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, read_image, side_by_side, write_image
 from gen1_jax.media.info import Frame, VideoInfo
+from gen1_jax.media.note_reader import read_note
 from gen1_jax.media.part import Part
 from gen1_jax.media.reader import VideoReader, open_video
 from gen1_jax.media.recipes import VIDEO_SUFFIXES, keeps_pixel_aspect, needs_even_size
@@ -31,6 +32,7 @@ __all__ = [
     "open_video",
     "picture_of",
     "read_image",
+    "read_note",
     "save_video",
     "side_by_side",
     "write_animation",

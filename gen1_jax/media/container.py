@@ -46,6 +46,14 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return next((s for s in streams if not s.disposition & av.stream.Disposition.attached_pic), None)
 
 
+def decoder_of(stream: VideoStream) -> av.VideoCodecContext:
+    """The stream's own, or where its frames are transparent one that sees it: FFmpeg's for VP8 and VP9 does not."""
+    library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if library is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    return av.CodecContext.create(library, "r")
+
+
 def origin(path: AnyPath, local: Path) -> Fraction:
     """Seconds on the file's clock that are our time 0: its first picture, or without any the start of its sound.
 

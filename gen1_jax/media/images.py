@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from gen1_jax.media.colour import to_srgb
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.files import PendingOutput, check_suffix, regular_file
+from gen1_jax.media.notes import picture_options
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """What `write_image` writes."""
@@ -84,8 +85,16 @@ def _eight_bits(path: AnyPath, grey: np.ndarray) -> np.ndarray:
     return np.repeat(np.rint(scaled).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def write_image(path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool = True) -> None:
+def write_image(
+    path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool = True, note: str | None = None
+) -> None:
     """Writes a PNG, JPEG (quality 95) or WebP (lossless) by suffix, beside the target and then renamed.
+
+    Args:
+        path: the output.
+        rgb: sRGB.
+        overwrite: whether an existing file may be replaced.
+        note: a text that `read_note` finds in the file again, see `notes`.
 
     Raises:
         ValueError: another suffix.
@@ -93,13 +102,14 @@ def write_image(path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool 
     """
     suffix = check_suffix(path, IMAGE_SUFFIXES)
     with PendingOutput(path, overwrite) as output, blaming(path, "cannot be written"):
-        save(output.path, rgb, suffix)
+        save(output.path, rgb, suffix, note)
 
 
-def save(path: Path, rgb: np.ndarray, suffix: str) -> None:
+def save(path: Path, rgb: np.ndarray, suffix: str, note: str | None = None) -> None:
     """Writes straight to `path`, in the format of `suffix`."""
-    options = {".png": {"format": "PNG"}, ".webp": {"format": "WEBP", "lossless": True}}
-    Image.fromarray(rgb).save(path, **options.get(suffix, {"format": "JPEG", "quality": 95}))
+    formats = {".png": {"format": "PNG"}, ".webp": {"format": "WEBP", "lossless": True}}
+    options = formats.get(suffix, {"format": "JPEG", "quality": 95})
+    Image.fromarray(rgb).save(path, **options, **picture_options(suffix, note))
 
 
 def side_by_side(frames_list: Sequence[UInt8[np.ndarray, "_ _ 3"]], gap: int = 4) -> UInt8[np.ndarray, "h w 3"]:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from gen1_jax.media.container import check_complete, open_container, picture_stream, truncated
+from gen1_jax.media.container import check_complete, decoder_of, open_container, picture_stream, truncated
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.frames import RgbDecoder, pixel_aspect
 from gen1_jax.media.info import VideoInfo
@@ -50,7 +50,7 @@ class MovieSource:
                 f"{shown(self._path)}: its codec is unknown or the file is truncated; convert it to H.264."
             )
         check_size(self._path, stream.width, stream.height, self._limits)
-        self._stream, self._decoder = stream, _decoder(stream)
+        self._stream, self._decoder = stream, decoder_of(stream)
         self._decoder.thread_type = "AUTO"
         self._decoder.thread_count = threads
         # The decoder's own guard; twice, because it counts whole macroblocks.
@@ -155,23 +155,17 @@ def _frame_rate(stream: av.VideoStream) -> Fraction:
     return next((rate for rate in rates if rate and 0 < rate <= 1000), Fraction(25))
 
 
-def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
-    """The stream's own, or where its frames are transparent one that sees it: FFmpeg's for VP8 and VP9 does not."""
-    library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
-    if library is None or stream.metadata.get("alpha_mode") != "1":
-        return stream.codec_context
-    return av.CodecContext.create(library, "r")
-
-
 def _stated_end(container: InputContainer, stream: av.VideoStream, start: Fraction) -> Fraction | None:
     """When the last frame ceases to be shown, seconds after the first began; None where its packet knows better.
 
-    Packets of Matroska state no duration of their own. FFmpeg tags the end of each track, mkvmerge its length;
-    `start` is that of the first frame on the file's clock.
+    The edit list of mp4 and mov may end within the last packet. Packets of Matroska state no duration of their own,
+    but FFmpeg tags the end of each track, mkvmerge its length. `start` is that of the first frame on the file's clock.
     """
-    if not container.format.name.startswith("matroska,"):
-        return None
+    if container.format.name.startswith("mov,") and stream.duration:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base - start
     stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if stated is None and container.format.name.startswith("matroska,") and len(container.streams) == 1:
+        return Fraction(container.duration, av.time_base) - start if container.duration else None
     if stated is None:
         return None
     hours, minutes, seconds = map(Fraction, stated.groups())

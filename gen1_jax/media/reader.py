@@ -119,6 +119,10 @@ class VideoReader:
         """Once all frames are read: the part of the sound that belongs to them, for `VideoWriter`."""
         return self._choice.sound
 
+    def times(self) -> list[Fraction]:
+        """Runs through all frames that would come, for their times alone: none is turned into an array."""
+        return [time for _, time in self._choice]
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gen1_jax.errors import UserError
-from gen1_jax.media.encoder import MovieEncoder
+from gen1_jax.media.encoder import Header, MovieEncoder
 from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
 from gen1_jax.media.files import PendingOutput, check_suffix
 from gen1_jax.media.images import save
-from gen1_jax.media.recipes import RECIPES, VIDEO_SUFFIXES
+from gen1_jax.media.notes import noted, without_note
+from gen1_jax.media.recipes import RECIPES, VIDEO_SUFFIXES, note_key
 
 
 class VideoWriter:
@@ -38,9 +39,10 @@ class VideoWriter:
             container takes its codec, else as AAC (Opus in webm). GIF and folders are silent.
         sound: the part of the sound, seconds (since, until) on the clock of `Frame.time`, None on either side for
             all there is (`VideoReader.sound`). By default it is cut to the times of the frames.
-        sample_aspect_ratio: width over height of a pixel; None for square.
+        sample_aspect_ratio: width over height of a pixel, where `keeps_pixel_aspect`; None for square.
         metadata: title, comment and such of the file, where its container has room for them.
         track_metadata: language and title of the pictures.
+        note: a text that `read_note` finds in the file again, see `notes`.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -60,6 +62,7 @@ class VideoWriter:
         sample_aspect_ratio: Fraction | None = None,
         metadata: Mapping[str, str] | None = None,
         track_metadata: Mapping[str, str] | None = None,
+        note: str | None = None,
         overwrite: bool = True,
     ) -> None:
         suffix = check_suffix(path, VIDEO_SUFFIXES)
@@ -69,7 +72,8 @@ class VideoWriter:
             raise UserError(f"{shown(path)}: {frame_rate} frames a second cannot be written; at most 1000.")
         rate = Fraction(frame_rate)
         self._step = 1 / (rate.limit_denominator(1001) if isinstance(frame_rate, float) else rate)
-        self._path, self._shape = path, (height, width, 3)
+        self._path, self._shape, self._note = path, (height, width, 3), note
+        metadata = without_note(metadata or {})
         self._time: Fraction | None = None  # of the latest frame
         self._duration = self._step
         self._encoder: MovieEncoder | None = None
@@ -79,20 +83,17 @@ class VideoWriter:
         self._output = PendingOutput(path, overwrite)
         if suffix == "/":
             return
+        header = Header(
+            width=width,
+            height=height,
+            frame_rate=1 / self._step,
+            sample_aspect_ratio=sample_aspect_ratio,
+            metadata=(metadata or {}) if note is None else noted(metadata, note_key(path), note),
+            track_metadata=track_metadata or {},
+        )
         try:
             with blaming(path, "cannot be written"):
-                self._encoder = MovieEncoder(
-                    self._output.path,
-                    RECIPES[suffix],
-                    width,
-                    height,
-                    1 / self._step,
-                    sample_aspect_ratio,
-                    audio_from,
-                    sound,
-                    metadata or {},
-                    track_metadata or {},
-                )
+                self._encoder = MovieEncoder(self._output.path, RECIPES[suffix], header, audio_from, sound)
         except BaseException:
             self._output.discard()
             raise
@@ -140,7 +141,7 @@ class VideoWriter:
         try:
             with blaming(self._path, "cannot be written"):
                 if self._encoder is None:
-                    save(self._output.path / f"{self._count:05d}.png", rgb, ".png")
+                    save(self._output.path / f"{self._count:05d}.png", rgb, ".png", self._note)
                 elif not self._encoder.add(rgb, time):
                     self._left_out += 1
         except BaseException:

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import itertools
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -162,6 +163,12 @@ def test_wrong_files_are_one_line_with_their_own_name(session, clip, broken, tmp
     with pytest.raises(ValueError, match=r"^broken\.mp4: not a picture"):
         session.picture(str(broken))
     assert session.structure(str(long), 0, 12)[1].startswith("48×32, the first 12 of 14 frames")
+
+
+def test_an_edit_of_a_long_name_has_a_name_that_can_be_written(session, clip, tmp_path):
+    long = tmp_path / ("ä" * 125 + ".mp4")
+    output = request_of(session, shutil.copy(clip, long)).output
+    assert output == "ä" * 100 + "_edit.mp4" and len(output.encode()) < 255
 
 
 def test_wrong_requests_are_refused(session, clip):

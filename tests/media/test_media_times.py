@@ -14,7 +14,7 @@ from media_files import HEIGHT, WIDTH, index_of, picture, pitch
 from PIL import Image
 
 from gen1_jax.files import replacing
-from gen1_jax.media import MediaError, VideoWriter, check_writable, open_video, write_image
+from gen1_jax.media import MediaError, VideoWriter, check_writable, load_video, open_video, save_video, write_image
 
 MS = Fraction(1, 1000)
 TICK = {".mp4": Fraction(1, 48_000), ".mov": Fraction(1, 48_000), ".mkv": MS, ".webm": MS, ".gif": Fraction(1, 100)}
@@ -203,6 +203,17 @@ def test_a_part_has_the_times_and_the_sound_of_that_part(tmp_path_factory, data)
     assert_same_sound(source, copy, max(TICK[kind], TICK[suffix]) + MS, (begin, end))
 
 
+def test_an_array_saved_like_a_video_has_its_times_and_sound(tmp_path):
+    durations = [ms * MS for ms in (100, 400, 50, 2000)]
+    source = timed(tmp_path / "in.mkv", durations, "libopus", "stereo", 120 * MS, 3)
+    save_video(load_video(source), tmp_path / "out.mp4", like=source)
+    assert seen(tmp_path / "out.mp4")[1] == durations
+    assert_same_sound(source, tmp_path / "out.mp4", MS)
+    save_video(load_video(source)[:3], tmp_path / "out.mp4", like=source)  # then evenly spaced, and the sound cut
+    assert max(seen(tmp_path / "out.mp4")[1]) < Fraction(1, 2)
+    assert len(heard(tmp_path / "out.mp4")[1]) < 1.5 * 48_000
+
+
 @pytest.mark.parametrize("suffix", sorted(SOUNDS))
 @pytest.mark.parametrize(("kind", "sound"), [(".mkv", "pcm_s16le"), (".mkv", "aac"), (".ts", "mp2")])
 def test_a_hole_in_the_sound_is_silence(tmp_path, kind, sound, suffix):
@@ -250,6 +261,13 @@ def test_a_gif_is_as_long_as_the_video(tmp_path, rate):
     assert min(lasted) >= 20
     assert sum(lasted) == pytest.approx(float(30_000 / rate), abs=10)
     assert len(lasted) >= min(30, 30_000 / rate / 35)
+
+
+def test_a_gif_holds_a_frame_longer_than_its_numbers_go(tmp_path):
+    """Two bytes of 1/100 s."""
+    write(tmp_path / "a.gif", [picture(0), picture(1)], [Fraction(0), Fraction(800)], Fraction(2200))
+    indices, lasted = seen(tmp_path / "a.gif")
+    assert indices == [0, 0, 1, 1, 1] and sum(lasted[:2]) == 800 and sum(lasted) == 2200
 
 
 def test_a_name_as_long_as_names_may_be(tmp_path):
