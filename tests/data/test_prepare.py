@@ -15,11 +15,11 @@ from media.media_files import make_video
 from PIL import Image
 from prepare_videos import BUCKETS, HEIGHT, OPTIONS, RATE, WIDTH, letterboxed, pan, video
 
-from gen1_jax.data.codec import VideoFile
 from gen1_jax.data.prepare import PrepareOptions, prepare_video
 from gen1_jax.data.prepare_geometry import cover, dark_borders, nearest_bucket, parse_bucket, picture_box
 from gen1_jax.data.shots import find_shots, thumbnail
 from gen1_jax.media import MediaError
+from gen1_jax.media.windows import open_windows
 
 
 def shots_of(frames):
@@ -27,7 +27,7 @@ def shots_of(frames):
 
 
 def pixels(clip):
-    with VideoFile(clip.video) as file:
+    with open_windows(clip.video) as file:
         return file.window(0, clip.frames, 1)
 
 
@@ -72,7 +72,7 @@ def test_clips_stay_within_shots_and_show_the_right_frames(tmp_path):
             frame = Image.fromarray(frames[clip.start + 2 * number])
             expected = frame.resize((56, 32), Image.Resampling.LANCZOS, box=(1, 0, 127, 72))
             assert np.abs(picture.astype(int) - np.asarray(expected)).mean() < 5
-        with VideoFile(clip.video) as file:
+        with open_windows(clip.video) as file:
             assert file.frame_rate == pytest.approx(RATE / 2)
 
 
