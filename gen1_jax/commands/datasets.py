@@ -141,7 +141,7 @@ def run_data(args: argparse.Namespace) -> Result:
         summary, batch = walk(mixture, args.batches, progress)
     if args.picture:
         write_image(args.picture, batch_picture(batch))
-    return summary, render_walk(summary)
+    return summary, render_walk(summary).replace("{", "{{").replace("}", "}}")
 
 
 def _data_config(args: argparse.Namespace):

@@ -112,7 +112,7 @@ class CaptionSummary:
         captioned: files that have one.
         without: files that have none.
         unmatched: rows of tables that are about none of the files, by table.
-        unusable: tables among the files that could not be used, and why.
+        unusable: tables among the files that were not used, and why.
     """
 
     captioned: int
@@ -139,7 +139,8 @@ class Captions:
         root: folder of the set.
         files: all of them.
         table: one that was named; rows may be relative to `root` or to the table's own folder. Then no other is read.
-        known: captions by names within `root`, after which a table that was named comes first, and others last.
+        known: captions by names within `root`; those of a table that was named are taken before them.
+        search: whether the tables among the files, `TABLES`, are read; else they are only told of.
 
     Raises:
         UserError: the table that was named cannot be read, or none of its rows is about any of the files.
@@ -151,13 +152,17 @@ class Captions:
         files: Sequence[Path],
         table: AnyPath | None = None,
         known: Mapping[str, str] | None = None,
+        search: bool = True,
     ) -> None:
         self._texts: dict[str, str] = {}  # by absolute plain name
         self._unmatched: dict[str, tuple[str, ...]] = {}
         self._unusable: list[str] = []
         self._files = {plain_name(os.path.abspath(file)): file for file in files}
         self._beside = _Sidecars()
-        for found in [] if table else _tables(root, files):
+        for found in [] if table or known else _tables(root, files):
+            if not search:
+                self._unusable.append(f"{shown(found)}; name it with --captions")
+                continue
             try:
                 self._use(found, read_table(found), found.parent)
             except UserError as error:

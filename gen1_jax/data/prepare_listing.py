@@ -9,7 +9,7 @@ from gen1_jax.data.captions import Captions, CaptionSummary, plain_name, read_ta
 from gen1_jax.errors import UserError
 from gen1_jax.media.errors import AnyPath, shown
 from gen1_jax.media.files import existing_path
-from gen1_jax.media.listing import MOVIE_SUFFIXES, list_media
+from gen1_jax.media.listing import MOVIE_SUFFIXES, describe, list_media
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,16 @@ class VideoList(list[VideoEntry]):
         super().__init__(entries)
         self.left_out, self.captions = left_out, captions
 
+    def notes(self) -> list[str]:
+        """What of this there is to tell, a line each."""
+        return [*(f"files left out: {line}" for line in describe(self.left_out)), *self.captions.lines()]
+
 
 def list_videos(videos: AnyPath, captions: AnyPath | None = None) -> VideoList:
     """The videos of a folder and its subfolders, of a pattern ("**" is any folder), or of a CSV file.
 
-    The caption is that of `captions`, else of the CSV file or of a table that lies in the folder, else the text of a
-    file beside the video that has its name and the suffix .txt, see `Captions`.
+    The caption is that of `captions`, else of the CSV file, else the text of a file beside the video that has its name
+    and the suffix .txt, see `Captions`.
 
     Args:
         videos: a folder, a pattern, a single video, or a CSV file with a column "file", relative to its own folder,
@@ -60,7 +64,7 @@ def list_videos(videos: AnyPath, captions: AnyPath | None = None) -> VideoList:
     root, names, own, left_out = _find(videos)
     if not names:
         raise UserError(f"{shown(videos)}: no videos found there; give a folder, a pattern in quotes, or a CSV file.")
-    told = Captions(root, [root / name for name in names], captions, known=own)
+    told = Captions(root, [root / name for name in names], captions, known=own, search=False)
     entries = [VideoEntry(path=root / name, source=_text(name), caption=told.of(root / name)) for name in sorted(names)]
     return VideoList(entries, left_out, told.summary())
 

@@ -223,6 +223,8 @@ def _save(entry: Path | None, stamp: tuple[int, ...], index: FrameIndex) -> None
     aspect = index.sample_aspect_ratio
     size = np.array([index.width, index.height, aspect.numerator, aspect.denominator, index.clocked], np.int64)
     with _writing, contextlib.suppress(OSError):
+        if not entry.parent.parent.stat().st_mode & 0o222:  # read-only by intent, also for root, who could write
+            return
         entry.parent.mkdir(exist_ok=True)
         with replacing(entry) as part:
             np.savez(part, stamp=np.array(stamp, np.int64), size=size, times=index.times, keys=index.keys)

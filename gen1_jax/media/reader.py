@@ -87,6 +87,11 @@ class VideoReader:
         self._chosen = self._choose()
 
     @property
+    def path(self) -> AnyPath:
+        """What was opened."""
+        return self._path
+
+    @property
     def info(self) -> VideoInfo:
         """Of the whole video."""
         return self._source.info

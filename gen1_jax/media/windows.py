@@ -220,7 +220,7 @@ class WindowReader:
             self._rgb = RgbDecoder(frame)
             if self._plain and self._rgb.oriented:  # no clip of ours
                 raise StaleIndex(f"{shown(self._path)}: is turned, which was not expected; try again.")
-        source = self._rgb.view(frame, target.shape[:2])
+        source = self._rgb.view(frame, target.shape[:2], exact=not self._plain)
         if not mirrored:
             target[:] = source
             return
