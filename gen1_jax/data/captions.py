@@ -245,7 +245,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
             while len(fields) > len(header) and not fields[-1].strip():
                 fields.pop()
             if len(fields) > len(header):  # commas in a caption that comes last and has no quotes
-                fields[len(header) - 1 :] = [delimiter.join(fields[len(header) - 1 :])]
+                fields[len(header) - 1 :] = [(delimiter + " ").join(fields[len(header) - 1 :])]
             yield reader.line_num, dict(zip(header, fields, strict=False))
 
 

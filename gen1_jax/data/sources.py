@@ -122,7 +122,7 @@ class MediaFiles:
         """What was listed; what was left out, and what became of captions, is logged and in `notes`."""
         captions = Captions(listing.root, listing.files)
         name = shown(listing.root)
-        notes = [f"{name}: left out {line}" for line in describe(listing.left_out)]
+        notes = [f"{name}: left out, {line}" for line in describe(listing.left_out)]
         notes += [f"{name}: {line}" for line in captions.summary().lines()]
         for note in notes:
             _log.info("%s", note)

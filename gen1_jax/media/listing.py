@@ -29,8 +29,8 @@ MEDIA_SUFFIXES = (*MOVIE_SUFFIXES, *READABLE_SUFFIXES)
 INDEX_FOLDER = ".gen1_index"
 """Where indices of frames are kept; of our own making, so that nobody has to be told of it."""
 
-HIDDEN, JUNK, OTHER = "hidden", "of the system or of thumbnails", "neither videos nor pictures"
-TWICE, DANGLING, UNREADABLE = "listed already under another name", "links to nothing", "that cannot be opened"
+HIDDEN, JUNK, OTHER = "hidden", "of the system", "neither video nor picture"
+TWICE, DANGLING, UNREADABLE = "there already by another name", "links to nothing", "folders that cannot be opened"
 SPECIAL = "devices, pipes or sockets"
 """Why something is left out."""
 
@@ -91,7 +91,7 @@ def describe(left_out: Mapping[str, Collection[str]]) -> list[str]:
     for reason, names in left_out.items():
         first = ", ".join(shown(name) for name in list(names)[:_SHOWN])
         rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines.append(f"{len(names)} {reason}: {first}{rest}")
+        lines.append(f"{reason}: {len(names)} ({first}{rest})")
     return lines
 
 
