@@ -7,8 +7,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from media_files import COUNT, index_of, make_video, picture, tones
-from test_media_reading import KINDS, UPRIGHT, flat, patch_matrix
+from media_files import COUNT, UPRIGHT, flat, index_of, make_video, patch_matrix, picture, remux
+from test_media_reading import KINDS
 
 from gen1_jax.media import Limits, MediaError, VideoWriter, frame_index, open_video
 from gen1_jax.media.frame_index import known_size, read_index
@@ -26,24 +26,6 @@ def shown(path):
 def window(video, *args, **more):
     with open_windows(video) as reader:
         return reader.window(*args, **more)
-
-
-def remux(source, target, hold=lambda time: time, sound=0):
-    """The packets of a file in another, at other times, and `sound` seconds of a sine."""
-    with av.open(str(source)) as file, av.open(str(target), "w") as output:
-        track = output.add_stream_from_template(file.streams.video[0])
-        other = output.add_stream("libopus", rate=48_000, layout="mono") if sound else None
-        for packet in file.demux(video=0):
-            if packet.dts is not None:
-                packet.pts = round(hold(packet.pts * packet.time_base) / packet.time_base)
-                packet.dts = round(hold(packet.dts * packet.time_base) / packet.time_base)
-                packet.stream = track
-                output.mux(packet)
-        for chunk in tones(sound) if sound else []:
-            output.mux(other.encode(chunk))
-        if sound:
-            output.mux(other.encode(None))
-    return target
 
 
 @pytest.mark.parametrize("name", KINDS)
