@@ -43,7 +43,7 @@ class VideoList(list[VideoEntry]):
 
     def notes(self) -> list[str]:
         """What of this there is to tell, a line each."""
-        return [*(f"files left out: {line}" for line in describe(self.left_out)), *self.captions.lines()]
+        return [*(f"files left out, {line}" for line in describe(self.left_out)), *self.captions.lines()]
 
 
 def list_videos(videos: AnyPath, captions: AnyPath | None = None) -> VideoList:
