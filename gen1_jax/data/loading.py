@@ -147,23 +147,28 @@ class LoadExample(grain.transforms.RandomMap):
             if self.frames > 1:
                 raise UserError("it is a picture, not a video")
             image = _image(record["image"])
-            window = self._window(1, *image.shape[:2], rng)
+            window = self.draw_window(1, *image.shape[:2], rng)
             return window.fit(image[None]), window
         video = record["video"]
         if isinstance(video, np.ndarray):
-            window = self._window(len(video), *video.shape[1:3], rng)
+            window = self.draw_window(len(video), *video.shape[1:3], rng)
             return window.fit(video), window
         folder, drawn = getattr(self.source, "index_folder", None), rng.bit_generator.state
         with open_windows(video, limits=TRAINING_LIMITS, folder=folder, frames=record.get("frames")) as file:
             while True:
-                window = self._window(file.frames, file.height, file.width, rng)
+                window = self.draw_window(file.frames, file.height, file.width, rng)
                 try:
                     return file.window(*window[:4], window.mirrored), window
                 except StaleIndex:  # as a run draws that has the right index from the start
                     file.recount()
                     rng.bit_generator.state = drawn
 
-    def _window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
+    def draw_window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
+        """A window of a clip of so many frames of this size, drawn at random.
+
+        Raises:
+            UserError: there are too few frames.
+        """
         span = (self.frames - 1) * self.stride + 1
         if frames < span:
             raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")

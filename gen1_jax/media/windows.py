@@ -60,16 +60,21 @@ class WindowReader:
         limits: see `open_windows`, and so the rest.
         folder: see there.
         frames: see there.
+
+    Attributes:
+        index: of its frames.
     """
+
+    index: FrameIndex
 
     def __init__(self, path: AnyPath, local: Content, limits: Limits, folder: Path | None, frames: int | None) -> None:
         self._path, self._local, self._limits, self._folder = path, local, limits, folder
         self._plain, self._counted = frames is not None and frames <= _PLAIN_FRAMES, False
         if not self._plain:
-            self._index = read_index(path, local, limits, folder)
+            self.index = read_index(path, local, limits, folder)
         self._open()
         if self._plain:
-            self._index = self._plain_index(frames)
+            self.index = self._plain_index(frames)
 
     def _open(self) -> None:
         self._container = open_container(self._path, self._local, probe=not self._plain)
@@ -104,17 +109,17 @@ class WindowReader:
     @property
     def frames(self) -> int:
         """How many frames can be decoded and are shown."""
-        return len(self._index.times)
+        return len(self.index.times)
 
     @property
     def height(self) -> int:
         """Of an upright frame, in square pixels."""
-        return self._index.displayed_size[0]
+        return self.index.displayed_size[0]
 
     @property
     def width(self) -> int:
         """Of an upright frame, in square pixels."""
-        return self._index.displayed_size[1]
+        return self.index.displayed_size[1]
 
     @property
     def frame_rate(self) -> Fraction:
@@ -141,7 +146,7 @@ class WindowReader:
         """
         self.close()
         self._plain, self._counted = False, True
-        self._index = read_index(self._path, self._local, self._limits, self._folder, count=True)
+        self.index = read_index(self._path, self._local, self._limits, self._folder, count=True)
         self._open()
 
     def window(
@@ -166,8 +171,8 @@ class WindowReader:
         size = size or (self.height, self.width)
         check_size(self._path, size[1], size[0], self._limits)
         pictures = np.empty((frames, *size, 3), np.uint8)
-        times = self._index.times[start::stride][:frames].tolist()
-        for key in dict.fromkeys((self._index.key_before(start), 0)):
+        times = self.index.times[start::stride][:frames].tolist()
+        for key in dict.fromkeys((self.index.key_before(start), 0)):
             if self._fill(pictures, times, key, mirrored):
                 return pictures
         if self._counted:
@@ -176,9 +181,9 @@ class WindowReader:
 
     def _fill(self, pictures: UInt8[np.ndarray, "t h w 3"], times: list[int], key: int, mirrored: bool) -> bool:
         """Decodes from frame `key` on; whether frames of all these times came."""
-        begin, found, decoded = int(self._index.times[key]), 0, self._decode(key, set(times))
+        begin, found, decoded = int(self.index.times[key]), 0, self._decode(key, set(times))
         with blaming(self._path, _DAMAGED):
-            for number in range(len(self._index.times) + 1):
+            for number in range(len(self.index.times) + 1):
                 try:
                     frame = next(decoded, None)
                 except av.FFmpegError:
@@ -187,7 +192,7 @@ class WindowReader:
                     return False
                 if frame is None:
                     return False
-                time = frame.pts if self._index.clocked else number
+                time = frame.pts if self.index.clocked else number
                 if time is None or time > times[found]:
                     return False
                 if frame.is_corrupt and time >= begin:
@@ -202,13 +207,13 @@ class WindowReader:
     def _decode(self, key: int, shows: set[int]) -> Iterator[av.VideoFrame]:
         """Frames from frame `key` on, of those that others do not need only those that are shown at these times."""
         if key:
-            self._container.seek(int(self._index.times[key]), stream=self._stream)
+            self._container.seek(int(self.index.times[key]), stream=self._stream)
         elif not self._at_start:
             self.close()
             self._open()
         self._at_start = False
         context = self._stream.codec_context
-        selective = self._index.clocked and context.codec.canonical_name in _DISPOSABLE
+        selective = self.index.clocked and context.codec.canonical_name in _DISPOSABLE
         for packet in self._container.demux(self._stream):
             if selective:
                 context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in shows else "NONREF"

@@ -46,7 +46,7 @@ def test_late_windows_are_found_by_key_frames(tmp_path, name):
     path = make_video(tmp_path / name, frames=LONG, options=B_FRAMES)
     frames = shown(path)
     with open_windows(path) as reader:
-        assert reader.frames == 40 and len(reader._index.keys) >= 3
+        assert reader.frames == 40 and len(reader.index.keys) >= 3
         for start in (39, 11, 12, 13, 25, 36, 0, 23):
             count = min(3, 40 - start)
             assert np.array_equal(reader.window(start, count, 1), frames[start : start + count]), start
@@ -57,9 +57,9 @@ def test_a_window_does_not_decode_from_the_start(tmp_path, monkeypatch):
     with open_windows(path) as reader:
         decoded = []
         monkeypatch.setattr(reader, "_decode", lambda *args, old=reader._decode: map(decoded.append, old(*args)))
-        assert reader._fill(np.empty((2, 48, 64, 3), np.uint8), reader._index.times[30:32].tolist(), 0, False) is False
+        assert reader._fill(np.empty((2, 48, 64, 3), np.uint8), reader.index.times[30:32].tolist(), 0, False) is False
     with open_windows(path) as reader:
-        times = reader._index.times
+        times = reader.index.times
         came = [frame.pts for frame in reader._decode(24, set(times[30:32].tolist()))]
     assert (
         min(came) >= times[20] and len(came) <= 16
@@ -167,7 +167,7 @@ def test_a_wrong_index_is_noticed_and_made_anew(tmp_path, monkeypatch):
     """As packets that give no frame would make it."""
     path = make_video(tmp_path / "a.mp4", frames=LONG, options={"g": "10", "bf": "0"})
     with open_windows(path) as reader:
-        times = reader._index.times
+        times = reader.index.times
     false = np.sort(np.append(times, times[30] + 1))
     index = frame_index.FrameIndex(64, 48, Fraction(1), false, np.array([0]))
     monkeypatch.setattr(frame_index, "_indexed", lambda *_: index)
