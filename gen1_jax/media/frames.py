@@ -21,11 +21,14 @@ class RgbDecoder:
 
     Args:
         first: a frame that settles size and orientation.
+        size: width and height, upright, where `first` is not the first frame of its video and may be larger.
     """
 
-    def __init__(self, first: av.VideoFrame) -> None:
-        self._size = (first.width, first.height)
+    def __init__(self, first: av.VideoFrame, size: tuple[int, int] | None = None) -> None:
         self._matrix = _display_matrix(first)
+        self._size = (first.width, first.height)
+        if size is not None:
+            self._size = size[::-1] if self.turned else size
         self._reformatter = VideoReformatter()
 
     @property

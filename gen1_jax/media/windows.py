@@ -21,10 +21,14 @@ from gen1_jax.media.files import regular_file
 from gen1_jax.media.frame_index import FrameIndex, read_index
 from gen1_jax.media.frames import RgbDecoder, pixel_aspect
 from gen1_jax.media.movie import frame_rate_of
+from gen1_jax.media.pictures import is_picture
 
 _PLAIN_FRAMES = 250  # of a clip of our own: one group of pictures, so that nothing is gained by an index
 # Codecs in which a frame that says that none refers to it is needed by none. (In HEVC higher layers may need it.)
 _DISPOSABLE = {"h264", "mpeg2video"}
+# Containers in which a seek ends at any packet near a time; decoding then begins at the next key frame.
+_WITHOUT_INDEX = {"mpegts", "mpeg"}
+_LEAD = 16  # frames that such a seek goes further back
 _DAMAGED = "damaged; repair or re-encode it"
 
 
@@ -48,7 +52,13 @@ def open_windows(
     """
     if isinstance(video, bytes):
         return WindowReader("it", video, limits, None, frames)
-    return WindowReader(video, regular_file(video, limits), limits, folder, frames)
+    local = regular_file(video, limits)
+    try:
+        return WindowReader(video, local, limits, folder, frames)
+    except MediaError:
+        if is_picture(video, local):
+            raise MediaError(f"{shown(video)}: is a picture, not a video; give it the suffix of one.") from None
+        raise
 
 
 class WindowReader:
@@ -207,7 +217,8 @@ class WindowReader:
     def _decode(self, key: int, shows: set[int]) -> Iterator[av.VideoFrame]:
         """Frames from frame `key` on, of those that others do not need only those that are shown at these times."""
         if key:
-            self._container.seek(int(self.index.times[key]), stream=self._stream)
+            early = max(0, key - _LEAD) if self._container.format.name in _WITHOUT_INDEX else key
+            self._container.seek(int(self.index.times[early]), stream=self._stream)
         elif not self._at_start:
             self.close()
             self._open()
@@ -222,7 +233,7 @@ class WindowReader:
     def _copy(self, frame: av.VideoFrame, target: UInt8[np.ndarray, "h w 3"], mirrored: bool) -> None:
         check_size(self._path, frame.width, frame.height, self._limits)
         if self._rgb is None:
-            self._rgb = RgbDecoder(frame)
+            self._rgb = RgbDecoder(frame, (self.index.width, self.index.height))
             if self._plain and self._rgb.oriented:  # no clip of ours
                 raise StaleIndex(f"{shown(self._path)}: is turned, which was not expected; try again.")
         source = self._rgb.view(frame, target.shape[:2], exact=not self._plain)

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from media_files import COUNT, UPRIGHT, flat, index_of, make_video, patch_matrix, picture, remux
+from PIL import Image
 from test_media_reading import KINDS
 
 from gen1_jax.media import Limits, MediaError, VideoWriter, frame_index, open_video
@@ -130,6 +131,18 @@ def test_uneven_times(tmp_path, name):
             assert np.array_equal(reader.window(start, 3, 2), frames[start : start + 5 : 2])
 
 
+def test_frames_that_change_size_are_scaled_to_the_first(tmp_path):
+    options = {"bf": "0", "x264-params": "aud=1"}
+    parts = [make_video(tmp_path / "a.h264", options=options)]
+    parts.append(make_video(tmp_path / "b.h264", options=options, frames=[picture(i, 128, 96) for i in range(COUNT)]))
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_windows(path) as reader:
+        assert reader.frames == 2 * COUNT
+        for start in (8, 15):
+            assert np.array_equal(reader.window(start, 4, 1), shown(path)[start : start + 4])
+
+
 @pytest.mark.parametrize("name", ["long_sound.mkv", "long_sound.webm"])
 def test_sound_that_is_longer_than_the_pictures(tmp_path, name):
     codec, kind = {"mkv": ("libx264", "mp4"), "webm": ("libvpx-vp9", "webm")}[name.split(".")[1]]
@@ -189,6 +202,12 @@ def test_a_clip_of_our_own_needs_no_index(tmp_path, monkeypatch):
     monkeypatch.undo()
     with open_windows(patch_matrix(path, 0, 1, -1, 0).read_bytes(), frames=COUNT) as reader:
         assert reader.whole().shape == (COUNT, 64, 48, 3)  # it was none of ours, after all
+
+
+def test_a_picture_that_is_called_a_video(tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "a.mp4", "PNG")
+    with pytest.raises(MediaError, match="a.mp4: is a picture, not a video"):
+        open_windows(tmp_path / "a.mp4")
 
 
 SCRIPTS = {
