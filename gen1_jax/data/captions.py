@@ -191,7 +191,7 @@ class Captions:
 
     def summary(self) -> CaptionSummary:
         """How many files have one, and what was left over."""
-        captioned = sum(bool(self.of(file)) for file in self._files.values())
+        captioned = sum(bool(self._texts.get(name)) or self._beside.has(f) for name, f in self._files.items())
         return CaptionSummary(captioned, len(self._files) - captioned, self._unmatched, tuple(self._unusable))
 
 
@@ -201,24 +201,31 @@ class _Sidecars:
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, Path]] = {}
 
+    def has(self, file: Path) -> bool:
+        """Whether there is a NAME.txt with something in it: of a million of them none is read."""
+        return self._find(file) is not None
+
     def text(self, file: Path) -> str:
         """What NAME.txt says, if it is there and text."""
-        if file.parent not in self._folders:
-            self._folders[file.parent] = dict(self._list(file.parent))
-        found = self._folders[file.parent].get(plain_name(file.stem))
+        found = self._find(file)
         try:
             return decode_text(found.read_bytes()) if found else ""
         except (OSError, UserError):
             return ""
 
+    def _find(self, file: Path) -> Path | None:
+        if file.parent not in self._folders:
+            self._folders[file.parent] = dict(self._list(file.parent))
+        return self._folders[file.parent].get(plain_name(file.stem))
+
     def _list(self, folder: Path) -> Iterator[tuple[str, Path]]:
         try:
-            names = sorted(os.listdir(folder), reverse=True)  # small letters count most
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             return
-        for name in names:
-            if name.lower().endswith(".txt"):
-                yield plain_name(name[:-4]), folder / name
+        for entry in entries:  # .txt comes after .TXT, and so counts more
+            if entry.name.lower().endswith(".txt") and entry.is_file() and entry.stat().st_size:
+                yield plain_name(entry.name[:-4]), folder / entry.name
 
 
 def _tables(root: Path, files: Sequence[Path]) -> list[Path]:

@@ -74,27 +74,27 @@ def _find(videos: AnyPath) -> tuple[Path, list[str], dict[str, str], Mapping[str
     if os.path.isfile(videos) and Path(videos).suffix.lower() in (".csv", ".tsv", ".jsonl"):
         path = existing_path(videos)
         rows = read_table(path, captions=False)
-        names = [os.path.relpath(_on_disk(path.parent, name), path.parent) for name in rows]
+        names = [_on_disk(path.parent, name) for name in rows]
         return path.parent, names, rows, {}
     listing = list_media(videos, MOVIE_SUFFIXES)
     return listing.root, [os.path.relpath(file, listing.root) for file in listing.files], {}, listing.left_out
 
 
-def _on_disk(root: Path, name: str) -> Path:
-    """The file that a table means, which may have its name in another form of Unicode."""
-    path = root / name
-    if path.exists():
-        return path
-    found = root
+def _on_disk(root: Path, name: str) -> str:
+    """The name that a file of a table has, which may be in another form of Unicode; as it is, if there is none."""
+    found = Path()
     for part in Path(name).parts:
+        if (root / found / part).exists():
+            found /= part
+            continue
         try:
-            beside = [entry for entry in os.listdir(found) if plain_name(entry) == part]
+            beside = [entry for entry in os.listdir(root / found) if plain_name(entry) == part]
         except OSError:
-            return path
+            return name
         if not beside:
-            return path
-        found = found / beside[0]
-    return found
+            return name
+        found /= beside[0]
+    return os.fspath(found)
 
 
 def _text(name: str) -> str:

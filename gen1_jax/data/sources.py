@@ -61,8 +61,10 @@ class Source(Protocol):
         ...
 
     def sizes(self) -> Int[np.ndarray, "n 2"] | None:
-        """Height and width of every example, if that can be told without reading them."""
+        """Height and width of every example, as it is looked at, if that can be told without reading them."""
         ...
+
+    # A source may have more, see `MediaFiles`: index_folder, notes, moving().
 
 
 def open_source(path: str, split: str = "train") -> Source:
@@ -86,7 +88,7 @@ def open_source(path: str, split: str = "train") -> Source:
         raise UserError(f"{path}: no data set, video, picture or array_record file there{left_out}")
     if ".array_record" in listing.files[0].name:
         return MediaRecords(tuple(map(str, listing.files)))
-    return MediaFiles.of(listing)
+    return MediaFiles.of(listing, keep=not os.path.isfile(path))
 
 
 def _listing(path: str) -> Listing:
@@ -118,15 +120,20 @@ class MediaFiles:
         self.notes = tuple(notes)
 
     @classmethod
-    def of(cls, listing: Listing) -> "MediaFiles":
-        """What was listed; what was left out, and what became of captions, is logged and in `notes`."""
+    def of(cls, listing: Listing, *, keep: bool) -> "MediaFiles":
+        """What was listed; what was left out, and what became of captions, is logged and in `notes`.
+
+        Args:
+            listing: of media.
+            keep: whether indices of frames are kept in its folder.
+        """
         captions = Captions(listing.root, listing.files)
         name = shown(listing.root)
         notes = [f"{name}: left out, {line}" for line in describe(listing.left_out)]
         notes += [f"{name}: {line}" for line in captions.summary().lines()]
         for note in notes:
             _log.info("%s", note)
-        return cls(tuple(map(str, listing.files)), captions, str(listing.root), notes)
+        return cls(tuple(map(str, listing.files)), captions, str(listing.root) if keep else None, notes)
 
     def __len__(self) -> int:
         return len(self._files)

@@ -7,6 +7,7 @@ from gen1_jax.media.images import IMAGE_SUFFIXES, read_image, side_by_side, writ
 from gen1_jax.media.info import Frame, VideoInfo
 from gen1_jax.media.reader import VideoReader, open_video
 from gen1_jax.media.recipes import VIDEO_SUFFIXES
+from gen1_jax.media.windows import WindowReader, open_windows
 from gen1_jax.media.writer import VideoWriter
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "WindowReader",
     "check_output",
     "check_suffix",
     "check_writable",
     "open_video",
+    "open_windows",
     "read_image",
     "side_by_side",
     "write_animation",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,26 @@ def test_captions(tmp_path):
     assert listed(tmp_path / "a.mp4") == {"a.mp4": plain["a.mp4"]}
     assert listed(f"{tmp_path}/*.mp4") == {"a.mp4": plain["a.mp4"], "d.mp4": plain["d.mp4"]}
     assert listed(f"{tmp_path}/**/*.webm") == {"sub/c.webm": ""}
+
+
+def test_a_list_of_videos_names_them_in_its_own_way(tmp_path):
+    cafe = unicodedata.normalize("NFD", "café.mp4")
+    (tmp_path / "sub").mkdir()
+    for name in (cafe, f"sub/{cafe}", "a.mp4"):
+        (tmp_path / name).touch()
+    outside = tmp_path / "outside.csv"
+    (tmp_path / "list.csv").write_bytes(
+        f"text; file_name\r\nun café;café.mp4\r\nb;sub\\café.mp4\r\n;./none.mp4\r\nc;{tmp_path}/a.mp4\r\n".encode(
+            "cp1252"
+        )
+    )
+    found = list_videos(tmp_path / "list.csv")
+    assert {entry.source: entry.caption for entry in found} == {
+        **{cafe: "un café", f"sub/{cafe}": "b", "none.mp4": "", f"{tmp_path}/a.mp4": "c"}
+    }
+    assert [entry.path.exists() for entry in found].count(False) == 1
+    outside.write_text("file,caption\nsub/café.mp4,other\n")
+    assert listed(tmp_path / "list.csv", outside)[f"sub/{cafe}"] == "other"
 
 
 def test_captions_reach_the_records(tmp_path):

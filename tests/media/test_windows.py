@@ -206,7 +206,7 @@ def test_a_clip_of_our_own_needs_no_index(tmp_path, monkeypatch):
 
 def test_a_picture_that_is_called_a_video(tmp_path):
     Image.fromarray(picture(0)).save(tmp_path / "a.mp4", "PNG")
-    with pytest.raises(MediaError, match="a.mp4: is a picture, not a video"):
+    with pytest.raises(MediaError, match=r"a\.mp4: is a picture, not a video"):
         open_windows(tmp_path / "a.mp4")
 
 
