@@ -1,10 +1,13 @@
 """Files and folders that appear whole or not at all. Imports nothing of this package, so that every room may use it."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+_LONGEST_NAME = 255  # bytes, on the file systems of Linux and macOS
 
 
 @contextlib.contextmanager
@@ -19,13 +22,20 @@ def replacing(path: str | os.PathLike[str], *, alone: bool = False) -> Iterator[
         alone: whether no other process writes it at the same time: what a killed process left is then written over.
     """
     path = Path(path)
-    number = "" if alone else f".{os.getpid()}"
-    beside = path.with_name(f".{path.stem}{number}.part{path.suffix}")
+    beside = path.with_name(_name_beside(path, "" if alone else f".{os.getpid()}"))
     try:
         yield beside
         beside.replace(path)
     finally:
         _remove(beside)
+
+
+def _name_beside(path: Path, number: str) -> str:
+    """The name with something added, never longer than names may be."""
+    name = f".{path.stem}{number}.part{path.suffix}"
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{number}.part{path.suffix}"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -91,7 +91,10 @@ for target; do
         test -d encoders || gen1 export --model "$model" --parts "${parts[@]}" --dtype bfloat16 -o encoders
         ;;
     unet) train nano unet ./encoders ;;
-    nano) test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano ;;
+    nano)
+        test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano
+        python -c 'from gen1_jax.synthetic.captions import words; print(*sorted(words()), sep="\n")' >nano/words.txt
+        ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;
     esac
 done

@@ -10,9 +10,9 @@ from gen1_jax.pretrained.family import TINY, Gen1Config
 from gen1_jax.pretrained.folder import save_model
 
 
-def save_tiny_model(folder: Path, config: Gen1Config = TINY) -> Path:
+def save_tiny_model(folder: Path, config: Gen1Config = TINY, seed: int = 0) -> Path:
     """A model folder of it, with nano's vocabulary."""
-    params = {c: initialise(config.build(c, np.float32), 0) for c in config.components}
+    params = {c: initialise(config.build(c, np.float32), seed) for c in config.components}
     tokenizer = (Path(gen1_jax.__file__).parent / "pretrained" / "nano" / "tokenizer.json").read_text()
     save_model(folder, config, params, tokenizer)
     return folder

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from gen1_jax.editing.files import Source, read_source
 from gen1_jax.editing.pipeline import Gen1Pipeline, Progress, to_uint8
-from gen1_jax.media import Limits, side_by_side
+from gen1_jax.media import Limits, Part, side_by_side
 
 _KEPT = 8  # clips in memory
 
@@ -60,7 +60,7 @@ class ClipCache:
         with self._one_at_a_time:
             key = (str(video), Path(video).stat().st_mtime_ns if Path(video).exists() else None, frames)
             if key not in self._clips:
-                source = read_source(video, self._pipeline, self._limits, frames=frames)
+                source = read_source(video, self._pipeline, self._limits, part=Part(frames=frames))
                 depth = self._pipeline.estimate_depth(source.frames, progress)
                 self._clips[key] = LoadedClip(source=source, depth=depth)
             self._clips.move_to_end(key)

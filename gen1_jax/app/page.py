@@ -27,6 +27,7 @@ _STAGES = {
     "depth": "estimating depth",
     "content": "reading the content",
     "structure": "encoding the structure",
+    "compiling": "compiling, for sizes and settings that are new",
     "sampling": "sampling",
     "decoding": "decoding",
 }

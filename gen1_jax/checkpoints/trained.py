@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder, ModelSource, open_model
 from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.pretrained.words import READS_WORDS
 
 
 class TrainedModel:
@@ -66,6 +67,11 @@ class TrainedModel:
     def warning(self) -> str | None:
         """What the frozen networks warn of."""
         return self.base.warning and f"{self.name} has a trained {self.component}; as to the rest, {self.base.warning}"
+
+    @property
+    def words(self) -> Set[str] | None:
+        """That its captions had, see `pretrained.words`; None if nobody knows."""
+        return None if self.component in READS_WORDS else getattr(self.base, "words", None)
 
     def parameters(self, component: str) -> Params:
         """The weights of one network, on the host."""

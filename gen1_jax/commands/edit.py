@@ -1,9 +1,30 @@
 """`gen1 edit` and `gen1 demo`."""
 
 import argparse
+import os
+import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.values import frame_rate, moment, size
+
+SOME_FAILED = 3
+"""Exit code of a queue in which some edits failed."""
+
+_DEFAULTS = {
+    "structure_blur": 0,
+    "temporal_guidance_scale": 1.0,
+    "seed": 0,
+    "sampler": "ddim",
+    "model": "nano",
+    "start": 0,
+    "stride": 1,
+}
+
+_DONE = "{output}: {frames} frames of {width}x{height} in {seconds:.1f} s"
 
 
 def add_edit(commands) -> None:
@@ -15,21 +36,44 @@ def add_edit(commands) -> None:
         "keep a video's structure and give it the content of a prompt or a picture",
         'gen1 edit car.mp4 -o snow.mp4 --prompt "a pencil sketch of a car in the snow"',
     )
-    parser.add_argument("video", metavar="IN", help="a video, a folder of pictures, or a picture")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="mp4, mov, mkv, webm, gif, or a folder NAME/"
+        "videos", nargs="+", metavar="IN", help="a video, a folder of pictures, or a picture; several are a queue"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="mp4, mov, mkv, webm, gif, or a folder NAME/ of PNG files; of several inputs the folder of all edits",
     )
     parser.add_argument("--prompt", metavar="TEXT", help="the content in words")
     parser.add_argument("--image", metavar="FILE", help="the content as a picture")
     add_settings(parser)
-    part = parser.add_argument_group("the part of the video")
-    part.add_argument("--start", type=int, default=0, metavar="N", help="index of the first frame (0)")
+    parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
+    part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
+    part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
+    part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to edit (to its end)")
     part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
-    part.add_argument("--stride", type=int, default=1, metavar="N", help="every how many-th frame (1)")
+    part.add_argument("--stride", type=int, metavar="N", help="every how many-th frame (1)")
     out = parser.add_argument_group("output")
+    out.add_argument(
+        "--fps",
+        type=frame_rate,
+        metavar="N",
+        help="frames a second, at the same speed (the video's own); of a folder of pictures, its speed (8)",
+    )
+    out.add_argument(
+        "--size", type=size, metavar="WxH", help="size of the edit, cut to that shape at the sides (the video's own)"
+    )
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
+    out.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    parser.add_argument(
+        "--settings-from",
+        metavar="FILE",
+        help="settings, prompt and part of an edit before: a file that gen1 edit wrote, or its sidecar",
+    )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)")
     limits = parser.add_argument_group("limits on the input")
     limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
@@ -37,28 +81,111 @@ def add_edit(commands) -> None:
     limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
 
 
-def _edit(args) -> None:
+def _edit(args) -> int:
+    from gen1_jax.editing.record import read_record
+
+    recorded = {} if args.settings_from is None else read_record(args.settings_from)
+    if len(args.videos) == 1:
+        _run_edit(_request(args, args.videos[0], args.output, args.save_structure, recorded), as_json=args.json)
+        return 0
+    return _edit_several(args, recorded)
+
+
+def _edit_several(args, recorded: Mapping[str, Any]) -> int:
+    """A queue: exit code 3 if some of it failed."""
+    from gen1_jax.editing.progress import progress_bars
+    from gen1_jax.editing.queue import edit_files, outputs_in
+    from gen1_jax.errors import UserError, in_one_line
+
+    if not args.output.endswith(("/", os.sep)) and not os.path.isdir(args.output):
+        raise UserError(
+            f"{args.output}: {len(args.videos)} videos need a folder for their edits: name it {args.output}/"
+        )
+    outputs = outputs_in(args.output, args.videos)
+    structures = [None] * len(outputs) if args.save_structure is None else outputs_in(args.save_structure, args.videos)
+    requests = [_request(args, *each, recorded) for each in zip(args.videos, outputs, structures, strict=True)]
+    edits: list[dict] = []
+    failures: list[dict] = []
+
+    def done(summary: dict) -> None:
+        edits.append(summary)
+        if not args.json:
+            report(summary, False, _DONE)
+
+    def failed(request, error: Exception) -> None:
+        failures.append({"video": str(request.video), "error": in_one_line(error)})
+        print(f"gen1: {in_one_line(error)}", file=sys.stderr)
+
+    use_compilation_cache()
+    with progress_bars(enabled=not args.json) as progress:
+        edit_files(requests, progress, done, failed)
+    summary = {"edits": edits, "failed": failures, "done": len(edits), "all": len(requests)}
+    report(summary, args.json, "{done} of {all} videos edited")
+    return SOME_FAILED if failures else 0
+
+
+def _request(args, video: str, output: str, structure: str | None, recorded: Mapping[str, Any]):
+    """What the command line says, and where it says nothing a record, of one video."""
     from gen1_jax.editing.files import EditRequest
     from gen1_jax.media import Limits
     from gen1_jax.parallel.mesh import parse_mesh
 
     limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
-    request = EditRequest(
-        video=args.video,
-        output=args.output,
-        prompt=args.prompt,
-        image=args.image,
-        model=args.model,
-        settings=settings_of(args),
-        start=args.start,
-        frames=args.frames,
-        stride=args.stride,
-        save_structure=args.save_structure,
-        compare=args.compare,
+    prompt, image = args.prompt, args.image
+    if prompt is None and image is None:
+        prompt = recorded.get("prompt")
+    if recorded:
+        _compare_with(recorded, image, prompt, _chosen(args, recorded, "model"))
+    return EditRequest(
+        video=video,
+        output=output,
+        prompt=prompt,
+        image=image,
+        model=_chosen(args, recorded, "model"),
+        settings=settings_of(args, recorded),
+        save_structure=structure,
+        compare=args.compare or bool(recorded.get("compare")),
+        sidecar=args.sidecar,
         mesh=None if args.mesh is None else parse_mesh(args.mesh),
         limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+        **_part(args, recorded),
     )
-    _run_edit(request, as_json=args.json)
+
+
+def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Which frames, how fast and how large; a record has them in the notation of the command line."""
+    read = {"start": moment, "duration": moment, "fps": frame_rate, "size": size}
+    part = {name: _chosen(args, recorded, name) for name in ("start", "duration", "frames", "stride", "fps", "size")}
+    try:
+        return {name: read[name](value) if isinstance(value, str) else value for name, value in part.items()}
+    except argparse.ArgumentTypeError as error:
+        from gen1_jax.errors import UserError
+
+        raise UserError(f"{args.settings_from}: {error}") from None
+
+
+def _compare_with(recorded: Mapping[str, Any], image: str | None, prompt: str | None, model: str) -> None:
+    """Says what of an edit cannot be the same again.
+
+    Raises:
+        UserError: its picture is needed.
+    """
+    from gen1_jax.checkpoints.identity import model_hash
+    from gen1_jax.checkpoints.trained import open_trained
+    from gen1_jax.editing.record import file_hash
+    from gen1_jax.errors import UserError
+
+    if recorded["image"] is not None and prompt is None:
+        if image is None:
+            raise UserError(f"the edit was made from the picture {recorded['image']}: name it with --image")
+        if Path(image).is_file() and file_hash(Path(image)) != recorded["image_hash"]:
+            warnings.warn(f"{image} is not the picture {recorded['image']} that the edit was made from", stacklevel=2)
+    if model_hash(open_trained(model)) != recorded["model_hash"]:
+        warnings.warn(
+            f"{model} is not the model {recorded['model']} ({recorded['model_hash']}) that made the edit, so another "
+            "edit comes of it; name the model with --model",
+            stacklevel=2,
+        )
 
 
 def add_demo(commands) -> None:
@@ -81,7 +208,12 @@ def _demo(args) -> None:
 
     clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
     request = EditRequest(
-        video=clip, output=args.output, prompt=args.prompt, model=args.model, settings=settings_of(args), compare=True
+        video=clip,
+        output=args.output,
+        prompt=args.prompt,
+        model=args.model,
+        settings=settings_of(args),
+        compare=True,
     )
     _run_edit(request, as_json=args.json)
 
@@ -89,36 +221,44 @@ def _demo(args) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Declare the model, and the numbers of an edit."""
     group = parser.add_argument_group("the edit")
-    group.add_argument(
-        "--structure-blur", type=int, default=0, metavar="0..7", help="t_s: detail of the structure given up (0)"
-    )
+    group.add_argument("--structure-blur", type=int, metavar="0..7", help="t_s: detail of the structure given up (0)")
     group.add_argument(
         "--guidance-scale", type=float, metavar="W", help="how strictly the content is followed (the model's own)"
     )
     group.add_argument(
         "--temporal-guidance-scale",
         type=float,
-        default=1.0,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same edit (0)")
-    group.add_argument("--sampler", default="ddim", help="ddim or dpm++ (ddim)")
-    group.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
+    group.add_argument("--sampler", metavar="NAME", help="ddim or dpm++ (ddim)")
+    group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("start", "stride")})
 
 
-def settings_of(args: argparse.Namespace):
-    """The `EditSettings` of what `add_settings` declared."""
+def _chosen(args: argparse.Namespace, recorded: Mapping[str, Any], name: str) -> Any:
+    """What the command line says, or else a record, or else the default."""
+    given = getattr(args, name)
+    if given is None:
+        given = recorded.get(name)
+    return _DEFAULTS.get(name) if given is None else given
+
+
+def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = None):
+    """The `EditSettings` of what `add_settings` declared, `recorded` ones in place of those that were not given."""
     from gen1_jax.editing.pipeline import EditSettings
 
+    chosen = lambda name: _chosen(args, recorded or {}, name)
+    steps = args.steps if args.steps is not None else (recorded or {}).get("num_inference_steps")
     return EditSettings(
-        structure_blur=args.structure_blur,
-        guidance_scale=args.guidance_scale,
-        temporal_guidance_scale=args.temporal_guidance_scale,
-        num_inference_steps=args.steps,
-        seed=args.seed,
-        sampler=args.sampler,
+        structure_blur=chosen("structure_blur"),
+        guidance_scale=chosen("guidance_scale"),
+        temporal_guidance_scale=chosen("temporal_guidance_scale"),
+        num_inference_steps=steps,
+        seed=chosen("seed"),
+        sampler=chosen("sampler"),
     )
 
 
@@ -129,4 +269,4 @@ def _run_edit(request, *, as_json: bool) -> None:
     use_compilation_cache()
     with progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)
-    report(summary, as_json, "{output}: {frames} frames of {width}x{height} in {seconds:.1f} s")
+    report(summary, as_json, _DONE)

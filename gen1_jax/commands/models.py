@@ -1,6 +1,7 @@
 """`gen1 import` and `gen1 info`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report
@@ -44,14 +45,40 @@ def _import(args) -> None:
 def add_info(commands) -> None:
     """Declare `gen1 info`."""
     parser = command(
-        commands, "info", _info, "show versions, devices, and what a model consists of", "gen1 info --model nano"
+        commands, "info", _info, "show versions, devices, and what a model consists of", "gen1 info nano --words"
     )
-    parser.add_argument("--model", default="nano", metavar="NAME|DIR")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        metavar="NAME|DIR|FILE",
+        help="nano, a model folder or a workdir (nano); or what gen1 edit wrote, for the settings in it",
+    )
+    parser.add_argument("--model", metavar="NAME|DIR", help="the same")
+    parser.add_argument("--words", action="store_true", help="list the words that its captions had, and no more")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _info(args) -> None:
-    from gen1_jax.evaluation.info import describe, render
+def _told(record: dict) -> Iterator[tuple[str, object]]:
+    """What a record says, without what it leaves open."""
+    for name, value in record.items():
+        if name == "versions":
+            yield from value.items()
+        elif value is not None and name != "record":
+            yield name, value
 
-    description = describe(args.model)
+
+def _info(args) -> None:
+    from gen1_jax.editing.record import read_record
+    from gen1_jax.evaluation.info import describe, known_words, render
+
+    model = args.what or args.model or "nano"
+    if Path(model).is_file() or (Path(model).is_dir() and next(Path(model).glob("*.png"), None) and not args.model):
+        record = read_record(model)
+        report(record, args.json, "\n".join(f"{name:24}{value}" for name, value in _told(record)))
+        return
+    if args.words:
+        words = known_words(model)
+        report({"model": model, "words": words}, args.json, "\n".join(words))
+        return
+    description = describe(model)
     report(description, args.json, None if args.json else render(description))

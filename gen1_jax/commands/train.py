@@ -1,8 +1,10 @@
 """`gen1 train`."""
 
 import argparse
+import json
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from gen1_jax.commands.common import USAGE, command, report, use_compilation_cache
@@ -22,9 +24,12 @@ def add_train(commands) -> None:
         "train a network by a recipe, or go on where it stopped",
         "gen1 train --config configs/nano.py --workdir runs/nano --config.optimizer.learning_rate=3e-4",
     )
-    parser.usage = "gen1 train --config FILE --workdir DIR [--config.A.B=VALUE ...] [options]"
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file with get_config(); see configs/")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="where checkpoints, logs and previews go")
+    parser.usage = "gen1 train --config FILE --workdir DIR [--config.A.B=VALUE ...] [options] | --show [--config FILE]"
+    parser.add_argument("--config", metavar="FILE", help="a Python file with get_config(); see configs/")
+    parser.add_argument("--workdir", metavar="DIR", help="where checkpoints, logs and previews go")
+    parser.add_argument(
+        "--show", action="store_true", help="list every field, of the recipe if --config names one, and train nothing"
+    )
     parser.add_argument("--stage", type=int, metavar="N", help="end after stage N, counted from 1 (all stages)")
     parser.add_argument("--profile", action="store_true", help="write a profiler trace of a few steps to DIR/profile")
     parser.add_argument(
@@ -47,6 +52,10 @@ def add_train(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    if args.show:
+        return _show(args)
+    if missing := [f"--{name}" for name in ("config", "workdir") if getattr(args, name) is None]:
+        raise UserError(f"the following arguments are required: {', '.join(missing)} (see gen1 train --help)")
     import jax
 
     _join(args)
@@ -72,6 +81,7 @@ def _train(args: argparse.Namespace) -> int:
             profile=args.profile,
             preview=preview,
             progress=progress,
+            say=progress.say,
         )
     summary = {
         "workdir": args.workdir,
@@ -87,6 +97,24 @@ def _train(args: argparse.Namespace) -> int:
         report(summary, args.json, text)
     leave()
     return outcome.exit_code
+
+
+def _show(args: argparse.Namespace) -> int:
+    """Every field with its value, its default and its meaning."""
+    from gen1_jax.training.fields import REQUIRED, recipe_fields
+    from gen1_jax.training.recipe import read_recipe
+
+    fields = list(recipe_fields(read_recipe(args.config, args.overrides) if args.config else None))
+    if args.json:
+        print(json.dumps([field._asdict() for field in fields], indent=2))
+        return 0
+    for field in fields:
+        usual = f"  ({REQUIRED})" if field.default == REQUIRED else f"  (default: {field.default!r})"
+        same = field.value == field.default and field.default != REQUIRED
+        value = "" if field.value == REQUIRED else f" = {field.value!r}"
+        print(f"{field.name}{value}{'' if same else usual}")
+        print(textwrap.fill(field.meaning, 100, initial_indent="    ", subsequent_indent="    "))
+    return 0
 
 
 def _preview(config: "TrainConfig") -> "EditPreview | None":

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import dacite
 
@@ -182,5 +182,17 @@ def from_plain(cls: type[T], values: Mapping[str, Any]) -> T:
     """
     try:
         return dacite.from_dict(cls, values, _READING)
+    except dacite.WrongTypeError as error:
+        chosen = _choices(error.field_type)
+        raise UserError(
+            f"{error.field_path} is {error.value!r}, not one of {', '.join(map(str, chosen))}" if chosen else str(error)
+        ) from None
     except (dacite.DaciteError, TypeError) as error:
         raise UserError(str(error)) from None
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """What a Literal allows, perhaps beside None; empty for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(choice for part in get_args(hint) for choice in _choices(part))

@@ -35,7 +35,7 @@ from gen1_jax.data.dataset import (
 from gen1_jax.data.storage import folder, local_folder
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, structure_kind
 
 DATASET_NAME = "latent_clips"
 LEVELS = MAX_STRUCTURE_LEVEL + 1
@@ -203,12 +203,12 @@ def made_structure(info: Mapping[str, Any]) -> dict[str, Any]:
         return dict(info["structure"])
     said = dict(info.get("depth", {}))
     source = said.pop("source", "model")
-    return {"depth": structure_contract("depth", source) if said == _BEFORE else info.get("depth", {})}
+    return {"depth": structure_contract(structure_kind("depth"), source) if said == _BEFORE else info.get("depth", {})}
 
 
-def structure_contract(kind: str, source: str = "model") -> dict[str, Any]:
+def structure_contract(kind: StructureKind, source: str = "model") -> dict[str, Any]:
     """How maps of a kind become structure, and whether they are the model's or the record's own."""
-    return {"source": source, **structure_kind(kind).contract}
+    return {"source": source, **kind.contract}
 
 
 def _info(records: RecordSource) -> dict[str, Any]:

@@ -84,9 +84,10 @@ class PrecomputeRecipe:
         """Kinds whose maps the records have; those of the others are estimated."""
         return ("depth",) if self.depth == "record" else ()
 
-    def contracts(self) -> dict[str, dict[str, Any]]:
+    def contracts(self, model: ModelSource) -> dict[str, dict[str, Any]]:
         """How the maps of each kind come about."""
-        return {k: structure_contract(k, "record" if k in self.recorded else "model") for k in self.structure}
+        made = {name: "record" if name in self.recorded else "model" for name in self.structure}
+        return {name: structure_contract(model.config.structure_kind(name), source) for name, source in made.items()}
 
     def info(self, source: RecordSource, model: ModelSource) -> dict[str, Any]:
         """What the data set's recipe says of where the latents come from."""
@@ -134,7 +135,7 @@ def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSou
                 f" {model.name} ({ours[component]}); run gen1 precompute with this model"
             )
     for kind, contract in structure.items():
-        expected = structure_contract(kind, contract.get("source", "model"))
+        expected = structure_contract(model.config.structure_kind(kind), contract.get("source", "model"))
         if contract != expected:
             raise UserError(f"{directory}: its {kind} is {contract}, not {expected}; run gen1 precompute again")
 
@@ -189,7 +190,7 @@ def precompute_dataset(
         split=recipe.split,
         num_shards=shards,
         examples=examples,
-        structure=recipe.contracts(),
+        structure=recipe.contracts(model),
         process_index=process_index,
         process_count=process_count,
         info=recipe.info(source, model),
@@ -256,7 +257,7 @@ class _Encoder:
         pictures = rearrange(frames, "n t ... -> (n t) ...")
         posterior = vae.encode(pixels_to_images(pictures))
         structure = {}
-        for kind in map(structure_kind, self._recipe.structure):
+        for kind in map(self._config.structure_kind, self._recipe.structure):
             found = maps.get(kind.name)
             if found is None:
                 found = by_clip(kind.estimate(pictures, networks, self._frames_at_once // 2))

@@ -148,6 +148,11 @@ class ProgressLine:
         if self._bar:
             self._bar.stop()
 
+    def say(self, line: str) -> None:
+        """A line that stays, above the bar."""
+        if self._enabled:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if self._start is None:

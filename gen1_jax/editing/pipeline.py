@@ -23,20 +23,22 @@ from PIL import Image
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.editing.inputs import Clip, Picture, to_frames, to_picture
 from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth, structure_kind
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth
 from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.pretrained.words import unknown_words
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 Progress = Callable[[str, int, int], None]
-"""Called with the stage ("depth", "structure", "sampling", "decoding"), units done and units in all."""
+"""Called with the stage ("depth", "structure", "compiling", "sampling", "decoding"), units done and units in all."""
 
 _blur = jax.jit(blur_depth)
 _OWN = ("guidance_scale", "num_inference_steps")  # settings that a model has defaults of its own for
@@ -167,9 +169,9 @@ class Gen1Pipeline:
 
     def edit(
         self,
-        frames: np.ndarray,
-        prompt: str | None = None,
-        image: np.ndarray | None = None,
+        frames: Clip,
+        prompt: str | Sequence[str] | None = None,
+        image: Picture | None = None,
         structure_blur: int = 0,
         guidance_scale: float | None = None,
         temporal_guidance_scale: float = 1.0,
@@ -177,13 +179,14 @@ class Gen1Pipeline:
         seed: int = 0,
         sampler: str = "ddim",
         progress: Progress | None = None,
-    ) -> EditResult:
+    ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
         Args:
-            frames: uint8 RGB (T, H, W, 3), any size and number; one frame is an image.
-            prompt: what the result should look like; needs a model with a prior.
-            image: a picture (H, W, 3) instead of a prompt.
+            frames: uint8 RGB (T, H, W, 3), any size and number; or a list of arrays (H, W, 3) or pictures of PIL; or
+                the path of a video, a folder of pictures or a picture. One frame is an image.
+            prompt: what the result should look like, or a list of such; needs a model with a prior.
+            image: a picture (H, W, 3), one of PIL, or the path of one, instead of a prompt.
             structure_blur: t_s, 0 to 7.
             guidance_scale: w, by default the model's own: 7.5 at full size.
             temporal_guidance_scale: w_t.
@@ -193,13 +196,12 @@ class Gen1Pipeline:
             progress: called with (stage, done, total).
 
         Returns:
-            The edited frames, of the shape of the input, and the structure that was seen.
+            The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
+            prompts, each of the same seed.
 
         Raises:
             ValueError: not exactly one of prompt and image, no frames, or a setting out of range.
         """
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise UserError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
         settings = EditSettings(
             structure_blur=structure_blur,
             guidance_scale=guidance_scale,
@@ -208,15 +210,20 @@ class Gen1Pipeline:
             seed=seed,
             sampler=sampler,
         )
-        if image is not None and (image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8):
-            raise UserError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-        size = frames.shape[1:3]
-        small = np.stack([resize(frame, self.config.working_size(*size)) for frame in frames])
-        content = self.encode_content(prompt, image, seed)
+        prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise UserError("prompt is an empty list: say what the result should look like")
+        picture, clip = None if image is None else to_picture(image), to_frames(frames)
+        contents = [self.encode_content(text, picture, seed) for text in prompts]
+        size = clip.shape[1:3]
+        small = np.stack([resize(frame, self.config.working_size(*size)) for frame in clip])
         structure = self.structure(small, structure_blur, progress)
-        latents = self.sample(content, structure, settings, progress)
-        edited = [resize(frame, size) for frame in self.decode(latents, progress)]
-        return EditResult(frames=np.stack(edited), structure=to_uint8(structure))
+        results = []
+        for content in contents:
+            latents = self.sample(content, structure, settings, progress)
+            edited = [resize(frame, size) for frame in self.decode(latents, progress)]
+            results.append(EditResult(frames=np.stack(edited), structure=to_uint8(structure)))
+        return results[0] if prompt is None or isinstance(prompt, str) else results
 
     def encode_content(
         self, prompt: str | None, image: UInt8[np.ndarray, "h w 3"] | None, seed: int
@@ -230,6 +237,12 @@ class Gen1Pipeline:
             raise UserError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
         if image is not None:
             return self._encode_picture(image)[:, None]
+        if unknown := unknown_words(prompt, getattr(self.source, "words", None)):
+            warnings.warn(
+                f"{self.source.name} has never seen {_quoted(unknown)}, so the edit may show anything; gen1 info "
+                f"--model {self.source.name} --words lists what it knows",
+                stacklevel=4,
+            )
         return self.encode_prompts([prompt], jax.random.key(seed % 2**32))[:, None]
 
     def encode_prompts(self, prompts: Sequence[str], key: PRNGKeyArray) -> Float[Array, "n d"]:
@@ -267,7 +280,7 @@ class Gen1Pipeline:
 
     def estimate_depth(self, frames: Frames, progress: Progress | None = None) -> Float[np.ndarray, "t h w"]:
         """Depth of frames of the model's size, normalised over the clip to [-1, 1], near is 1."""
-        return self.estimate_structure(structure_kind("depth"), frames, progress)[..., 0]
+        return self.estimate_structure(self.config.structure_kind("depth"), frames, progress)[..., 0]
 
     def estimate_structure(
         self, kind: StructureKind, frames: Frames, progress: Progress | None = None
@@ -294,7 +307,7 @@ class Gen1Pipeline:
     ) -> Float[Array, "1 t i j c"]:
         """Latents of blurred depth as the autoencoder sees it."""
         maps = lambda chunk: jnp.asarray(chunk)[None, ..., None]
-        encode = lambda chunk: structure_kind("depth").encode(maps(chunk), self.vae.images_to_latents)[0]
+        encode = lambda chunk: self.config.structure_kind("depth").encode(maps(chunk), self.vae.images_to_latents)[0]
         latents = _in_chunks(encode, structure, _reporter(progress, "structure"))
         return jnp.asarray(np.concatenate(list(latents))[None])
 
@@ -315,7 +328,8 @@ class Gen1Pipeline:
         guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         sampler = self.sampler(settings.sampler, settings.num_inference_steps)
         shape = (1, frames, height // scale, width // scale, channels)
-        return sampler(shape, settings.seed, conditions, guidance, _reporter(progress, "sampling"), watch)
+        report = None if progress is None else _sampling(progress, compiles=sampler.compiles(shape, guidance))
+        return sampler(shape, settings.seed, conditions, guidance, report, watch)
 
     def sampler(self, name: str, num_inference_steps: int) -> GuidedSampler:
         """The sampler of that name; what it compiles serves every number of steps."""
@@ -345,15 +359,35 @@ def to_uint8(images: Float[Array, "*shape"] | Float[np.ndarray, "*shape"]) -> UI
     return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def resize(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "i j 3"]:
-    """A picture at (height, width), antialiased."""
-    if picture.shape[:2] == tuple(size):
+def resize(
+    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "i j 3"]:
+    """A picture at (height, width), antialiased; of a part of it only if there is a box (left, top, right, bottom)."""
+    height, width, _ = picture.shape
+    if (height, width) == tuple(size) and (box is None or tuple(box) == (0, 0, width, height)):
         return picture
-    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(f'"{word}"' for word in words)
 
 
 def _reporter(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
     return None if progress is None else partial(progress, stage)
+
+
+def _sampling(progress: Progress, *, compiles: bool) -> Callable[[int, int], None]:
+    """Reports steps of the sampler; the first compiles, which is a stage of its own."""
+    if compiles:
+        progress("compiling", 0, 1)
+
+    def report(done: int, total: int) -> None:
+        if compiles and done == 1:
+            progress("compiling", 1, 1)
+        progress("sampling", done, total)
+
+    return report
 
 
 def _in_chunks(function, array, report: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:

@@ -1,7 +1,8 @@
-"""Progress bars of an edit, on stderr and only where a person looks."""
+"""Progress of an edit on stderr: bars where a person looks, lines where nobody does."""
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 
 from gen1_jax.editing.pipeline import Progress
@@ -10,16 +11,40 @@ _LABELS = {
     "reading": "read frames",
     "depth": "estimate depth",
     "structure": "encode structure",
+    "compiling": "compile",
     "sampling": "sample",
     "decoding": "decode and write",
 }
 
 
+_SECONDS = 5.0  # between two lines
+
+
+class _Lines:
+    """What is done, now and then: a job's log should tell work from a hang, and not be a bar's debris."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        label, now = _LABELS.get(stage, stage), time.monotonic()
+        if stage == "compiling":
+            if done < total:
+                self._told = now
+                print(f"{label} ...", file=sys.stderr, flush=True)
+        elif now - self._told >= _SECONDS:
+            self._told = now
+            print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def progress_bars(enabled: bool = True) -> Iterator[Progress]:
-    """A callback that draws one bar for each stage, with the time of a step beside it."""
-    if not (enabled and sys.stderr.isatty()):
+    """A callback that draws one bar for each stage, or without a terminal writes a line every few seconds."""
+    if not enabled:
         yield lambda stage, done, total: None
+        return
+    if not sys.stderr.isatty():
+        yield _Lines()
         return
     from rich.console import Console
     from rich.progress import (

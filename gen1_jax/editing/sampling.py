@@ -61,8 +61,18 @@ class GuidedSampler:
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
         self.window, self.overlap = window, overlap
+        self._compiled: set[tuple] = set()
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
+
+    def compiles(self, shape: tuple[int, ...], guidance: Guidance) -> bool:
+        """Whether the next call with these compiles first, as far as this process has not done so yet.
+
+        Args:
+            shape: of the latents.
+            guidance: which branches have weight matters, not how much.
+        """
+        return (shape, guidance.branches) not in self._compiled
 
     def with_steps(self, num_inference_steps: int) -> "GuidedSampler":
         """The same with another number of steps; what is compiled is shared."""
@@ -97,6 +107,7 @@ class GuidedSampler:
             watch: the same, with the running latents.
         """
         total = len(self.tables.timesteps)
+        self._compiled.add((shape, guidance.branches))
         state = self.start(jnp.uint32(seed % 2**32), shape)
         if progress is None and watch is None:
             return self.run(state, conditions, guidance).latents

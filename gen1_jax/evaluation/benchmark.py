@@ -8,7 +8,6 @@ A method that was scored is not run again, so that a benchmark goes on where it 
 import dataclasses
 import fnmatch
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +26,7 @@ from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT, Method, methods
 from gen1_jax.evaluation.scores import Scorer, Scores
 from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
+from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
 from gen1_jax.pretrained.folder import ModelSource
 
@@ -153,9 +153,8 @@ def _measure(scorer: Scorer, method: Method, folder: Path) -> None:
     clips = method.make(scorer.editor)
     seconds = time.perf_counter() - began
     target = folder / f"{_slug(method.name)}.npz"
-    partial = target.with_suffix(".partial.npz")
-    np.savez_compressed(partial, clips=clips[:SHOWN])
-    os.replace(partial, target)
+    with replacing(target) as partial:
+        np.savez_compressed(partial, clips=clips[:SHOWN])
     _write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
 
 
@@ -232,6 +231,4 @@ def _slug(name: str) -> str:
 
 
 def _write_json(path: Path, values: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(values, indent=1) + "\n")

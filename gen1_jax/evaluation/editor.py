@@ -126,7 +126,8 @@ class Editor:
         if not way.sees_structure:
             return jnp.zeros(self._latents[indices].shape)
         level = jnp.full(len(indices), way.settings.structure_blur)
-        images = structure_images(normalise_depth(jnp.asarray(self.depth[indices])), level)
+        quantiles = self.pipeline.config.depth_quantiles
+        images = structure_images(normalise_depth(jnp.asarray(self.depth[indices]), quantiles), level)
         return self.pipeline.vae.images_to_latents(images)
 
     def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import abstract_parameters, parameter_count
+from gen1_jax.pretrained.words import WORDS
 
 _PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "tokenizers", "safetensors")
 
@@ -32,11 +34,24 @@ def describe(model: str) -> dict:
             "name": source.name,
             "trained": source.warning is None,
             "parameters": sizes,
+            "words": None if (words := getattr(source, "words", None)) is None else len(words),
             "total_parameters": sum(sizes.values()),
             "config": config.to_dict(),
         },
         "warning": source.warning,
     }
+
+
+def known_words(model: str) -> list[str]:
+    """The words that the captions of a model had.
+
+    Raises:
+        UserError: it does not say; FolderError, LayoutError: see `describe`.
+    """
+    words = getattr(open_trained(model), "words", None)
+    if words is None:
+        raise UserError(f"{model} does not say which words it knows (it has no {WORDS})")
+    return sorted(words)
 
 
 def render(description: dict) -> str:
@@ -51,6 +66,8 @@ def render(description: dict) -> str:
         f"pictures of about {config['width']}x{config['height']}, predicts {config['unet']['prediction_type']}",
         *(f"  {name:6} {count:15,}" for name, count in model["parameters"].items()),
     ]
+    if model["words"] is not None:
+        lines.append(f"knows {model['words']} words: gen1 info --model {model['name']} --words")
     if description["warning"]:
         lines.append(description["warning"])
     return "\n".join(lines)

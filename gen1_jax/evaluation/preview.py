@@ -47,7 +47,7 @@ class EditPreview:
             self._frames = np.stack([resize(frame.rgb, size) for frame in reader])
             self._rate = reader.info.frame_rate
 
-    def __call__(self, step: int, ema: Params, *, structure: bool) -> Shown | None:
+    def __call__(self, step: int, ema: Params, *, structures: tuple[str, ...]) -> Shown | None:
         """The clip, its structure and each edit side by side; measures are means over the edits."""
         mesh = jax.tree.leaves(ema)[0].sharding.mesh
         gather = jax.jit(cast_kernels, static_argnums=1, out_shardings=NamedSharding(mesh, PartitionSpec()))
@@ -55,7 +55,7 @@ class EditPreview:
         if jax.process_index():
             return None
         try:
-            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees_structure=structure)
+            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees_structure="depth" in structures)
             return self._show(pipeline)
         finally:
             del pipeline, weights

@@ -404,13 +404,17 @@ class Gen1Denoiser:
         return out
 
 
-def structure_images(depth: Tensor, structure_level: int) -> Tensor:
+def structure_images(depth: Tensor, structure_level: int, quantiles: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     """What the autoencoder encodes as structure, (B, T, 3, H, W): depth scaled to [-1, 1] over the clip, and blurred.
 
     `depth` is inverse depth (B, T, H, W), near is large, of any scale and shift. `structure_level` is t_s, 0 to 7
-    rounds of blur and halving: more of them leave more of the shapes to the content.
+    rounds of blur and halving: more of them leave more of the shapes to the content. `quantiles` of the depth become -1
+    and 1: config["depth_quantiles"] of the model.
     """
-    low, high = (f(depth.float(), dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
+    flat = depth.float().flatten(1)
+    ends = flat.aminmax(dim=1) if tuple(quantiles) == (0, 1) else flat.quantile(flat.new_tensor(quantiles), dim=1)
+    low, high = (end[:, None, None, None] for end in ends)
+    depth = depth.clamp(low, high)
     x = torch.where(high > low, (depth - low) / (high - low) * 2 - 1, 0).flatten(0, 1)[:, None]
     binomial = x.new_tensor([1, 4, 6, 4, 1]) / 16
     for _ in range(structure_level):

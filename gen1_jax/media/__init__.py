@@ -1,12 +1,15 @@
 """Video and picture files, in and out: local files only, every hostile one refused with one clear line."""
 
 from gen1_jax.media.animation import ANIMATION_SUFFIXES, write_animation
+from gen1_jax.media.clips import load_video, save_video
 from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
-from gen1_jax.media.images import IMAGE_SUFFIXES, read_image, side_by_side, write_image
+from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, read_image, side_by_side, write_image
 from gen1_jax.media.info import Frame, VideoInfo
+from gen1_jax.media.note_reader import read_note
+from gen1_jax.media.part import Part
 from gen1_jax.media.reader import VideoReader, open_video
-from gen1_jax.media.recipes import VIDEO_SUFFIXES
+from gen1_jax.media.recipes import VIDEO_SUFFIXES, keeps_pixel_aspect, needs_even_size
 from gen1_jax.media.windows import WindowReader, open_windows
 from gen1_jax.media.writer import VideoWriter
 
@@ -17,6 +20,7 @@ __all__ = [
     "Frame",
     "Limits",
     "MediaError",
+    "Part",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
@@ -24,9 +28,15 @@ __all__ = [
     "check_output",
     "check_suffix",
     "check_writable",
+    "keeps_pixel_aspect",
+    "load_video",
+    "needs_even_size",
     "open_video",
     "open_windows",
+    "picture_of",
     "read_image",
+    "read_note",
+    "save_video",
     "side_by_side",
     "write_animation",
     "write_image",

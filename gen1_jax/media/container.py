@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
@@ -59,12 +60,18 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return next((s for s in streams if not s.disposition & av.stream.Disposition.attached_pic), None)
 
 
-def origin(container: InputContainer) -> Fraction:
-    """Seconds on the file's clock that are our time 0: where its pictures start, or else its first stream."""
-    stream = picture_stream(container) or next(iter(container.streams), None)
-    if stream is None or stream.start_time is None or stream.time_base is None:
-        return Fraction(0)
-    return stream.start_time * stream.time_base
+def origin(path: AnyPath, local: Path) -> Fraction:
+    """Seconds on the file's clock that are our time 0: its first picture, or without any the start of its sound.
+
+    The header does not say it: FFmpeg takes the start of another track for that of a track that it has not seen yet.
+    """
+    with open_container(path, local) as container, blaming(path, "damaged; repair or re-encode it"):
+        stream = picture_stream(container)
+        if stream is None or stream.codec_context is None:
+            stream = next(iter(container.streams), None)
+            return Fraction(0) if stream is None else (stream.start_time or 0) * (stream.time_base or 0)
+        first = next(container.decode(stream), None)
+        return Fraction(0) if first is None or first.pts is None else first.pts * stream.time_base
 
 
 def check_complete(path: AnyPath, local: Content, container: InputContainer) -> None:
@@ -84,8 +91,10 @@ def truncated(path: AnyPath) -> MediaError:
     return MediaError(f"{shown(path)}: the file is truncated (its end is missing); copy or download it again.")
 
 
-def decodable_stream(path: AnyPath, container: InputContainer, limits: Limits, threads: int) -> VideoStream:
-    """The stream of moving pictures, ready to be decoded by `threads` threads, 0 for as many as FFmpeg sees fit.
+def decodable_stream(
+    path: AnyPath, container: InputContainer, limits: Limits, threads: int
+) -> tuple[VideoStream, VideoCodecContext]:
+    """The stream of moving pictures and its decoder, of `threads` threads, 0 for as many as FFmpeg sees fit.
 
     Raises:
         MediaError: there is none, or its frames are beyond the limits.
@@ -97,11 +106,20 @@ def decodable_stream(path: AnyPath, container: InputContainer, limits: Limits, t
     if stream.codec_context is None:
         raise MediaError(f"{shown(path)}: its codec is unknown or the file is truncated; convert it to H.264.")
     check_size(path, stream.width, stream.height, limits)
-    stream.thread_type = "NONE" if threads == 1 else "AUTO"
-    stream.codec_context.thread_count = threads
+    decoder = _decoder(stream)
+    decoder.thread_type = "NONE" if threads == 1 else "AUTO"
+    decoder.thread_count = threads
     # The decoder's own guard; twice, because it counts whole macroblocks.
-    stream.codec_context.options = {"max_pixels": str(2 * limits.max_pixels + 2**16)}
-    return stream
+    decoder.options = {"max_pixels": str(2 * limits.max_pixels + 2**16)}
+    return stream, decoder
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """The stream's own, or where its frames are transparent one that sees it: FFmpeg's for VP8 and VP9 does not."""
+    library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if library is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    return av.CodecContext.create(library, "r")
 
 
 def _opened(local: Content) -> io.BufferedIOBase:

@@ -1,5 +1,6 @@
 """One output file under way: frames in, packets of pictures and sound out."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from math import lcm
@@ -13,6 +14,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from gen1_jax.media.audio import SoundTrack
 from gen1_jax.media.errors import AnyPath
 from gen1_jax.media.frames import encode_frame
+from gen1_jax.media.gif import set_last_delay
 from gen1_jax.media.recipes import Recipe
 
 
@@ -27,6 +29,9 @@ class MovieEncoder:
         frame_rate: frames a second.
         sample_aspect_ratio: width over height of a pixel; None for square.
         audio_from: a file whose sound track is carried over (`SoundTrack`); None for silence.
+        sound: the part of it, seconds (since, until).
+        metadata: title, comment and such of the file.
+        track_metadata: language and title of the pictures.
     """
 
     def __init__(
@@ -38,20 +43,30 @@ class MovieEncoder:
         frame_rate: Fraction,
         sample_aspect_ratio: Fraction | None,
         audio_from: AnyPath | None,
+        sound: tuple[Fraction | None, Fraction | None] | None,
+        metadata: Mapping[str, str],
+        track_metadata: Mapping[str, str],
     ) -> None:
-        self._recipe = recipe
+        self._path, self._recipe = path, recipe
         self._time_base = Fraction(1, recipe.ticks or _ticks(frame_rate))
         self._pad = (height % 2, width % 2) if recipe.even else (0, 0)
         self._ticks: int | None = None  # when the latest frame is shown
+        self._first_ticks = 0
         self._start = Fraction(0)
+        self._held: av.Packet | None = None  # until it is known how long it is shown
         self._sound: SoundTrack | None = None
         self._palette: _Palette | None = None
-        self._container = av.open(str(path), "w", format=recipe.container, container_options=recipe.container_options)
+        options = dict(recipe.container_options)
+        if recipe.edit_list:  # whose clock tells how much later one track starts than the other
+            options["movie_timescale"] = str(self._time_base.denominator)
+        self._container = av.open(str(path), "w", format=recipe.container, container_options=options)
         try:
+            self._container.metadata.update(metadata)
             self._open_stream(width + self._pad[1], height + self._pad[0], frame_rate, sample_aspect_ratio)
+            self._stream.metadata.update(track_metadata)
             if audio_from is not None and recipe.sound is not None:
                 self._sound = SoundTrack(
-                    audio_from, self._container, recipe.sound, recipe.sound_encoder, recipe.edit_list
+                    audio_from, self._container, recipe.sound, recipe.sound_encoder, recipe.edit_list, sound
                 )
             self._container.start_encoding()
         except BaseException:
@@ -76,30 +91,56 @@ class MovieEncoder:
             context.color_trc = ColorTrc.BT709
         self._stream = stream
 
-    def add(self, rgb: np.ndarray, time: Fraction) -> None:
-        """Takes the frame, uint8 (H, W, 3), that is shown from `time`, seconds; the first one is time 0."""
+    def add(self, rgb: np.ndarray, time: Fraction) -> bool:
+        """Takes the frame, uint8 (H, W, 3), that is shown from `time`, seconds.
+
+        The first one is time 0, or later by as much as the sound begins before it. False: the frame is left out, for
+        this kind of file shows none as short as the one before it would be.
+        """
+        if self._ticks is None:
+            self._start = time
+            if self._sound is not None:
+                self._first_ticks = self._sound.begin(time, self._time_base)
+            ticks = self._first_ticks
+        else:
+            ticks, least = self._tick_of(time), self._ticks + self._recipe.least_ticks
+            if ticks < least and self._recipe.least_ticks > 1:
+                return False
+            ticks = max(ticks, least)
+        self._ticks = ticks
         rows, columns = self._pad
         if rows or columns:
             rgb = np.pad(rgb, ((0, rows), (0, columns), (0, 0)), mode="edge")
         frame = encode_frame(rgb, "rgb24" if self._palette else self._recipe.pixel_format)
-        frame.time_base = self._time_base
-        if self._ticks is None:
-            self._start, frame.pts = time, 0
-        else:
-            frame.pts = max(round((time - self._start) / self._time_base), self._ticks + self._recipe.least_ticks)
-        self._ticks = frame.pts
-        self._container.mux(self._stream.encode(self._palette.reduce(frame) if self._palette else frame))
+        frame.pts, frame.time_base = ticks, self._time_base
+        self._mux(self._stream.encode(self._palette.reduce(frame) if self._palette else frame))
         if self._sound is not None:
-            self._sound.carry(self._start, time)
+            self._sound.carry(time)
+        return True
 
     def finish(self, end: Fraction) -> None:
-        """Writes the rest, sound up to `end` seconds, and closes the file. The last frame lasts 1 / frame rate."""
-        self._container.mux(self._stream.encode(None))
+        """Writes the rest and closes the file; the last frame is shown up to `end`, seconds."""
+        ticks = max(self._tick_of(end), self._ticks + self._recipe.least_ticks)
+        self._mux(self._stream.encode(None))
+        self._held.duration = ticks - self._held.pts
+        self._container.mux(self._held)
         if self._sound is not None:
-            self._sound.carry(self._start, end)
-            self._sound.finish()
+            self._sound.finish(end)
             self._sound.close()
         self._container.close()
+        if self._recipe.container == "gif":
+            set_last_delay(self._path, ticks - self._ticks)
+
+    def _tick_of(self, time: Fraction) -> int:
+        return self._first_ticks + round((time - self._start) / self._time_base)
+
+    def _mux(self, packets: Sequence[av.Packet]) -> None:
+        """Writes packets, the last one excepted: each is shown until the next, whatever its encoder believes."""
+        for packet in packets:
+            if self._held is not None:
+                self._held.duration = packet.pts - self._held.pts
+                self._container.mux(self._held)
+            self._held = packet
 
     def abandon(self) -> None:
         """Lets go of all files, finished or not; never raises."""

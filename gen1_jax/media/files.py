@@ -141,8 +141,8 @@ class PendingOutput:
     def __init__(self, path: AnyPath, overwrite: bool = True) -> None:
         check_writable(path, overwrite=overwrite)
         self.target = Path(path).resolve()  # a link is written through, not replaced
-        name = f".{self.target.stem}.{secrets.token_hex(4)}.part{self.target.suffix}"
-        self.path = self.target.with_name(name)
+        # Short, for what is added to a name as long as it may be would be too much.
+        self.path = self.target.with_name(f".{secrets.token_hex(4)}.part{self.target.suffix}")
         if is_folder(path):
             self.path.mkdir()
 

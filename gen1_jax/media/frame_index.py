@@ -117,7 +117,7 @@ def _indexed(path: AnyPath, local: Content, limits: Limits) -> FrameIndex:
     """By packets, if they are to be believed."""
     container = open_container(path, local)
     try:
-        stream = decodable_stream(path, container, limits, threads=1)
+        stream, decoder = decodable_stream(path, container, limits, threads=1)
         codec = stream.codec_context.codec.canonical_name
         if codec not in _ONE_PACKET_A_FRAME or not container.format.name.startswith(_CLOCKED):
             return _counted(path, local, limits)
@@ -128,7 +128,7 @@ def _indexed(path: AnyPath, local: Content, limits: Limits) -> FrameIndex:
         with blaming(path, "damaged; repair or re-encode it"):
             for packet in container.demux(stream):
                 if len(decoded) < _PROBED:
-                    decoded += packet.decode()  # the last packet is empty and flushes the decoder
+                    decoded += decoder.decode(packet)  # the last packet is empty and flushes the decoder
                 if packet.size and not packet.is_discard:
                     shows.append(packet.pts)
                     if packet.is_keyframe:
@@ -150,7 +150,7 @@ def _counted(path: AnyPath, local: Content, limits: Limits) -> FrameIndex:
     movie = MovieSource(path, local, limits, threads=_THREADS)
     try:
         times, keys = [], []
-        for frame, _ in movie:
+        for frame, *_ in movie:
             if frame.key_frame and movie.codec not in _NO_KEYS:
                 keys.append(len(times))
             times.append(frame.pts)

@@ -17,7 +17,7 @@ class RgbDecoder:
 
     Limited and full range, 8 to 16 bits, grey, YUV of any matrix and RGB become 8-bit full-range RGB. A stream
     that does not name its matrix is taken as BT.709 from HD on and as BT.601 below, as players do. HDR is
-    not tone-mapped. Alpha is laid over black.
+    not tone-mapped. What is transparent is laid over black, as pictures are.
 
     Args:
         first: a frame that settles size and orientation.
@@ -63,7 +63,8 @@ class RgbDecoder:
         if size is not None and size != self.size[::-1]:
             width, height = size if self.turned else size[::-1]
         fast = not exact or (width, height) != self._size
-        alpha = any(component.is_alpha for component in frame.format.components)
+        # The colours of a palette carry their alpha.
+        alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
         shown = self._reformatter.reformat(
             frame,
             width=width,

@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
+from gen1_jax.media.colour import to_srgb
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.files import PendingOutput, check_suffix, existing_path, regular_file
+from gen1_jax.media.notes import picture_options
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """What `write_image` writes."""
@@ -25,7 +27,9 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 
 
 def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a picture as sRGB: EXIF rotation applied, alpha over white, 16 bits to 8, the first page or frame.
+    """Reads a picture as sRGB: EXIF rotation and colour profile applied, what is transparent over black, 16 bits to 8.
+
+    Of several pages or frames it is the first. A profile that cannot be read is left out, with a warning.
 
     Args:
         path: a local file: PNG, JPEG, WebP, AVIF, BMP, TIFF, PPM or GIF.
@@ -74,6 +78,15 @@ def open_image(local: Path | io.BufferedIOBase, formats: Sequence[str] = FORMATS
         return Image.open(local, formats=formats)
 
 
+def picture_of(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture that is open in Pillow, as `read_image` gives it.
+
+    Raises:
+        MediaError: too large, or floats.
+    """
+    return decode(getattr(image, "filename", None) or "the picture", image, limits)
+
+
 def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
     """The current frame of an opened picture, as `read_image` gives it."""
     check_size(path, image.width, image.height, limits)  # before a pixel is decoded
@@ -81,9 +94,10 @@ def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarra
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         return _eight_bits(path, np.asarray(upright))
+    upright = to_srgb(path, upright)
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
     return np.array(upright.convert("RGB"))
 
 
@@ -102,8 +116,16 @@ def _eight_bits(path: AnyPath, grey: np.ndarray) -> np.ndarray:
     return np.repeat(np.rint(scaled).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def write_image(path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool = True) -> None:
+def write_image(
+    path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool = True, note: str | None = None
+) -> None:
     """Writes a PNG, JPEG (quality 95) or WebP (lossless) by suffix, beside the target and then renamed.
+
+    Args:
+        path: the output.
+        rgb: sRGB.
+        overwrite: whether an existing file may be replaced.
+        note: a text that `read_note` finds in the file again, see `notes`.
 
     Raises:
         ValueError: another suffix.
@@ -111,13 +133,14 @@ def write_image(path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool 
     """
     suffix = check_suffix(path, IMAGE_SUFFIXES)
     with PendingOutput(path, overwrite) as output, blaming(path, "cannot be written"):
-        save(output.path, rgb, suffix)
+        save(output.path, rgb, suffix, note)
 
 
-def save(path: Path, rgb: np.ndarray, suffix: str) -> None:
+def save(path: Path, rgb: np.ndarray, suffix: str, note: str | None = None) -> None:
     """Writes straight to `path`, in the format of `suffix`."""
-    options = {".png": {"format": "PNG"}, ".webp": {"format": "WEBP", "lossless": True}}
-    Image.fromarray(rgb).save(path, **options.get(suffix, {"format": "JPEG", "quality": 95}))
+    formats = {".png": {"format": "PNG"}, ".webp": {"format": "WEBP", "lossless": True}}
+    options = formats.get(suffix, {"format": "JPEG", "quality": 95})
+    Image.fromarray(rgb).save(path, **options, **picture_options(suffix, note))
 
 
 def side_by_side(frames_list: Sequence[UInt8[np.ndarray, "_ _ 3"]], gap: int = 4) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,6 +1,7 @@
 """What is known of a video before its frames are read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -33,6 +34,8 @@ class VideoInfo:
         has_audio: whether there is a sound track.
         sample_aspect_ratio: width over height of a pixel, after rotation.
         is_image: a single still picture.
+        metadata: title, comment and such of the file, as `metadata.carried` leaves them.
+        track_metadata: the same of its pictures: language and title.
     """
 
     width: int
@@ -43,3 +46,11 @@ class VideoInfo:
     has_audio: bool
     sample_aspect_ratio: Fraction
     is_image: bool
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    track_metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def square_size(self) -> tuple[int, int]:
+        """(width, height) of a frame in square pixels: the side with too few of them is magnified."""
+        aspect = self.sample_aspect_ratio
+        return max(1, round(self.width * max(aspect, 1))), max(1, round(self.height / min(aspect, 1)))

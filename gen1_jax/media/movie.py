@@ -1,15 +1,18 @@
 """The frames of a file that FFmpeg decodes, and the proof that they are all of them."""
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
 import av
 import numpy as np
+from av.container import InputContainer
 
-from gen1_jax.media.container import Content, check_complete, decodable_stream, open_container, origin, truncated
+from gen1_jax.media.container import Content, check_complete, decodable_stream, open_container, truncated
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.frames import RgbDecoder, pixel_aspect
 from gen1_jax.media.info import VideoInfo
+from gen1_jax.media.metadata import carried
 
 _STATED_DURATION = ("flv", "asf")  # the only promise in the header of these containers
 
@@ -37,7 +40,7 @@ class MovieSource:
             raise
 
     def _start(self, threads: int) -> None:
-        self._stream = decodable_stream(self._path, self._container, self._limits, threads)
+        self._stream, self._decoder = decodable_stream(self._path, self._container, self._limits, threads)
         self._packets = self._count = 0  # read, and frames decoded from them
         self._end = Fraction(0)  # of the latest packet of any stream, on the file's clock
         self._decoded = self._decode()
@@ -45,6 +48,8 @@ class MovieSource:
         if self._first is None:
             raise MediaError(f"{shown(self._path)}: no frame in it can be decoded; convert it to H.264.")
         self._rgb = RgbDecoder(self._first)
+        self._origin = (self._first.pts or 0) * self._stream.time_base  # our time 0, on the file's clock
+        self._stated_end = _stated_end(self._container, self._stream, self._origin)
         self.info = self._describe()
 
     @property
@@ -56,17 +61,23 @@ class MovieSource:
         """Lets go of the file."""
         self._container.close()
 
-    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Yields (frame, time): `pixels` turns the frame into an array, so skipped ones cost less."""
-        start, step = origin(self._container), 1 / self.info.frame_rate
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction | None]]:
+        """Yields (frame, time, duration if it is the last); only `pixels` makes arrays, so skipped frames cost less."""
+        step = 1 / self.info.frame_rate
         frame, last = self._first, -step
         self._first = None
         while frame is not None:
-            time = last + step if frame.pts is None else frame.pts * frame.time_base - start
+            time = last + step if frame.pts is None else frame.pts * self._stream.time_base - self._origin
             # Broken files repeat or turn back their clock, or start before zero.
             last = time if time > last and time >= 0 else last + step
-            yield frame, last
+            yield frame, last, self._duration(frame, last)
             frame = next(self._decoded, None)
+
+    def _duration(self, frame: av.VideoFrame, time: Fraction) -> Fraction | None:
+        """How long a frame is shown that no other follows, as the file states it."""
+        if self._stated_end is not None and self._stated_end > time:
+            return self._stated_end - time
+        return frame.duration * self._stream.time_base or None
 
     def pixels(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame as upright RGB, uint8 (H, W, 3)."""
@@ -83,7 +94,7 @@ class MovieSource:
                 if packet.stream.index != self._stream.index:
                     continue
                 self._packets += packet.size > 0  # the last ones are empty and flush the decoder
-                for frame in packet.decode():
+                for frame in self._decoder.decode(packet):
                     if frame.is_corrupt:
                         raise MediaError(
                             f"{shown(self._path)}: damaged or truncated near frame {self._count};"
@@ -124,6 +135,8 @@ class MovieSource:
             has_audio=bool(container.streams.audio),
             sample_aspect_ratio=pixel_aspect(stream.sample_aspect_ratio, self._rgb.turned),
             is_image=False,
+            metadata=carried(container.metadata),
+            track_metadata=carried(stream.metadata, of_track=True),
         )
 
 
@@ -131,3 +144,19 @@ def frame_rate_of(stream: av.VideoStream) -> Fraction:
     """The average rate; a header without a believable one counts as 25."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     return next((rate for rate in rates if rate and 0 < rate <= 1000), Fraction(25))
+
+
+def _stated_end(container: InputContainer, stream: av.VideoStream, start: Fraction) -> Fraction | None:
+    """When the last frame ceases to be shown, seconds after the first began; None where its packet knows better.
+
+    Packets of Matroska state no duration of their own. FFmpeg tags the end of each track, mkvmerge its length;
+    `start` is that of the first frame on the file's clock.
+    """
+    if not container.format.name.startswith("matroska,"):
+        return None
+    stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if stated is None:
+        return None
+    hours, minutes, seconds = map(Fraction, stated.groups())
+    length = (60 * hours + minutes) * 60 + seconds
+    return length if "_STATISTICS_TAGS" in stream.metadata else length - start

@@ -39,10 +39,11 @@ class PictureSource:
     def close(self) -> None:
         """Holds nothing open."""
 
-    def __iter__(self) -> Iterator[tuple[Path, Fraction]]:
-        """Yields (file, time)."""
+    def __iter__(self) -> Iterator[tuple[Path, Fraction, Fraction]]:
+        """Yields (file, time, duration)."""
+        step = 1 / self.info.frame_rate
         for index, file in enumerate(self._files):
-            yield file, index / self.info.frame_rate
+            yield file, index * step, step
 
     def pixels(self, file: Path) -> np.ndarray:
         """The picture as uint8 (H, W, 3)."""
@@ -67,22 +68,27 @@ class AnimationSource:
 
     def __init__(self, path: AnyPath, image: Image.Image, limits: Limits) -> None:
         self._path, self._image, self._limits = path, image, limits
-        shape = self.pixels(0).shape
-        self.info = _describe(shape, 1 / self._duration(), image.n_frames, None)
+        # A PNG may begin with a picture for programs that know no animations.
+        self._first = 1 if image.info.get("default_image") else 0
+        shape = self.pixels(self._first).shape
+        count = image.n_frames - self._first
+        # The average rate takes all durations, of which a file may state any number: those that may be read.
+        self._times = [Fraction(0)]
+        for index in range(min(count, limits.max_frames)):
+            self._times.append(self._end(index))
+        rate = min((len(self._times) - 1) / self._times[-1], Fraction(1000))
+        self.info = _describe(shape, rate, count, self._times[-1] if len(self._times) > count else None)
 
     def close(self) -> None:
         """Lets go of the file."""
         self._image.close()
 
-    def __iter__(self) -> Iterator[tuple[int, Fraction]]:
-        """Yields (frame index, time)."""
-        time = Fraction(0)
-        for index in range(self._image.n_frames):
-            with blaming(self._path, f"damaged at frame {index}"):
-                self._image.seek(index)
-                self._image.load()
-            yield index, time
-            time += self._duration()
+    def __iter__(self) -> Iterator[tuple[int, Fraction, Fraction]]:
+        """Yields (frame index, time, duration)."""
+        for index in range(self.info.frame_count):
+            if index + 1 == len(self._times):
+                self._times.append(self._end(index))
+            yield self._first + index, self._times[index], self._times[index + 1] - self._times[index]
 
     def pixels(self, index: int) -> np.ndarray:
         """The frame as uint8 (H, W, 3)."""
@@ -90,9 +96,16 @@ class AnimationSource:
             self._image.seek(index)
             return decode(self._path, self._image, self._limits)
 
-    def _duration(self) -> Fraction:
-        milliseconds = Fraction(self._image.info.get("duration", 0)).limit_denominator(1000)
-        return milliseconds / 1000 or _UNTIMED
+    def _end(self, index: int) -> Fraction:
+        """When a frame ceases to be shown, seconds: known once it is decoded, and rounded to a float by Pillow."""
+        with blaming(self._path, f"damaged at frame {index}"):
+            self._image.seek(self._first + index)
+            self._image.load()
+            duration = Fraction(self._image.info.get("duration", 0)).limit_denominator(1000) / 1000
+            start = self._times[index]
+            if self._image.format == "AVIF":  # whose durations are rounded to 1/1000 s each
+                start = max(start, Fraction(self._image.info["timestamp"], 1000))
+        return start + (duration if duration > 0 else _UNTIMED)
 
 
 def open_pictures(

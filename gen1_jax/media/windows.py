@@ -89,7 +89,7 @@ class WindowReader:
     def _open(self) -> None:
         self._container = open_container(self._path, self._local, probe=not self._plain)
         try:
-            self._stream = decodable_stream(self._path, self._container, self._limits, threads=1)
+            self._stream, self._decoder = decodable_stream(self._path, self._container, self._limits, threads=1)
         except BaseException:
             self._container.close()
             raise
@@ -219,16 +219,17 @@ class WindowReader:
         if key:
             early = max(0, key - _LEAD) if self._container.format.name in _WITHOUT_INDEX else key
             self._container.seek(int(self.index.times[early]), stream=self._stream)
+            if self._decoder.is_open:
+                self._decoder.flush_buffers()
         elif not self._at_start:
             self.close()
             self._open()
         self._at_start = False
-        context = self._stream.codec_context
-        selective = self.index.clocked and context.codec.canonical_name in _DISPOSABLE
+        selective = self.index.clocked and self._decoder.codec.canonical_name in _DISPOSABLE
         for packet in self._container.demux(self._stream):
             if selective:
-                context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in shows else "NONREF"
-            yield from packet.decode()
+                self._decoder.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in shows else "NONREF"
+            yield from self._decoder.decode(packet)
 
     def _copy(self, frame: av.VideoFrame, target: UInt8[np.ndarray, "h w 3"], mirrored: bool) -> None:
         check_size(self._path, frame.width, frame.height, self._limits)

@@ -50,10 +50,11 @@ class Layout:
     Args:
         mesh: of devices; an abstract one will do for tables.
         smallest: arrays of fewer elements are whole on every device.
+        platform: of the devices, "cpu", "gpu" or "tpu", where the mesh is abstract and does not know.
     """
 
-    def __init__(self, mesh: Mesh | AbstractMesh, *, smallest: int = 2**14):
-        self.mesh, self.smallest = mesh, smallest
+    def __init__(self, mesh: Mesh | AbstractMesh, *, smallest: int = 2**14, platform: str | None = None):
+        self.mesh, self.smallest, self._platform = mesh, smallest, platform
 
     @property
     def batch_shards(self) -> int:
@@ -86,7 +87,7 @@ class Layout:
     @property
     def platform(self) -> str:
         """Of the devices: "cpu", "gpu" or "tpu"."""
-        return self.mesh.devices.flat[0].platform
+        return self._platform or self.mesh.devices.flat[0].platform
 
     def at_rest(self, tree: Any, rules: Rules) -> Any:
         """A `NamedSharding` for each leaf of parameters, EMA or optimizer state, abstract or not.
@@ -181,13 +182,8 @@ class _InsideData(Layout):
     """See `Layout.inside_data`."""
 
     def __init__(self, mesh: AbstractMesh, smallest: int, platform: str, is_whole: bool):
-        super().__init__(mesh, smallest=smallest)
-        self._platform, self.is_whole = platform, is_whole
-
-    @property
-    def platform(self) -> str:
-        """Of the devices, which an abstract mesh does not know."""
-        return self._platform
+        super().__init__(mesh, smallest=smallest, platform=platform)
+        self.is_whole = is_whole
 
     def activations(self) -> Activations:
         """Batches over fsdp: their division over data is done."""

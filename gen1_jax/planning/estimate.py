@@ -15,7 +15,7 @@ from jax.extend import core
 
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.flops import inner_jaxprs
-from gen1_jax.planning.measures import Measures
+from gen1_jax.planning.compiled import Measures
 from gen1_jax.planning.programs import Program
 from gen1_jax.planning.roofline import fsdp_collectives
 
@@ -29,7 +29,7 @@ took 4.0 GiB, 1.6 more than the weights, and the largest output is 70 MiB."""
 
 
 def estimate(
-    program: Program, *, parameters: int, itemsize: int, mesh: Mapping[str, int], fused_attention: bool
+    program: Program, *, parameters: int, itemsize: int, mesh: Mapping[str, int], fused_attention: bool, sums_once: bool
 ) -> Measures:
     """The formulas above, for one chip.
 
@@ -39,6 +39,7 @@ def estimate(
         itemsize: bytes of a number in the computation.
         mesh: axis -> size.
         fused_attention: scores of attention are never written.
+        sums_once: gradients are summed over copies of the weights once a step, and not once a microbatch.
     """
     with attention_platform("cpu", scores_bytes=None):
         jaxpr = program.forward().jaxpr
@@ -51,7 +52,10 @@ def estimate(
         sums = 4 * parameters // (mesh["tensor"] * mesh["fsdp"])
         temporary = weights + max(kept, weights + sums) + (sums if program.parts > 1 else 0)
         accessed = 2 * at_rest + program.parts * (3 * weights + 4 * kept)
-        exchanged = fsdp_collectives(parameter_bytes=itemsize * parameters, mesh=mesh, microbatches=program.parts)
+        sums = 1 if sums_once else program.parts
+        exchanged = fsdp_collectives(
+            parameter_bytes=itemsize * parameters, mesh=mesh, microbatches=program.parts, sums=sums
+        )
     else:
         temporary = int((LIVE * outputs.largest + 2 * outputs.largest_scores) * examples)
         accessed, exchanged = int(program.parts * (weights + 2 * outputs.total * examples)), []

@@ -10,11 +10,12 @@ from gen1_jax.data.config import KINDS, Kind
 from gen1_jax.errors import UserError
 from gen1_jax.parallel.mesh import AXES, make_mesh
 from gen1_jax.parallel.sharding import Layout
+from gen1_jax.planning.compiled import Measures, compile_program
 from gen1_jax.planning.estimate import estimate
-from gen1_jax.planning.measures import Measures, compile_program
 from gen1_jax.planning.programs import Program, Programs, Shape
 from gen1_jax.planning.roofline import RooflineAssumptions, collective_seconds, predict
 from gen1_jax.planning.topology import MissingTpuCompiler, Topology, tpu_devices
+from gen1_jax.training.checks import check_batches
 from gen1_jax.training.config import TrainConfig
 
 Fit = Literal["microbatches", "batch"]
@@ -82,10 +83,12 @@ class _Planner:
             layout = Layout(make_mesh(config.mesh, self._devices(estimate_only)))
             self.why_estimated = ""
         except MissingTpuCompiler as error:
-            layout = Layout(AbstractMesh(sizes, AXES))
+            layout = Layout(AbstractMesh(sizes, AXES), platform=topology.chip.platform)
             self.why_estimated = str(error)
-        for kind in sorted(self._kinds()):
-            self._check(kind, layout.batch_shards)
+        try:
+            check_batches(config, self.mesh)
+        except UserError as error:
+            raise UserError(f"{error}; see --batch, --mesh and --microbatches") from None
         self.programs = Programs(config, layout)
 
     def _devices(self, estimate_only: bool) -> list[Any]:
@@ -94,18 +97,6 @@ class _Planner:
         if self.topology.chip.platform != "tpu":
             raise MissingTpuCompiler("the compiler for GPUs needs a GPU")
         return tpu_devices(self.topology)
-
-    def _kinds(self) -> set[Kind]:
-        """Of the batches of all stages."""
-        return {kind for i in range(len(self.config.stages)) for kind in self.config.stage_data(i).streams}
-
-    def _check(self, kind: Kind, shards: int) -> None:
-        size, parts = getattr(self.config.data, kind).batch_size, self.config.microbatches.of(kind)
-        if size % (shards * parts):
-            raise UserError(
-                f"batches of {size} {kind}s cannot be divided among {shards} groups of chips (data x fsdp) in {parts} "
-                f"parts: see --batch, --mesh and --microbatches"
-            )
 
     def machine(self) -> dict[str, Any]:
         """What all programs share."""
@@ -207,6 +198,7 @@ class _Planner:
             itemsize=self.programs.dtype.itemsize,
             mesh=self.mesh,
             fused_attention=self.topology.chip.platform == "gpu",
+            sums_once=self.programs.layout.sums_once,
         )
 
     def preview(self, sampler: Mapping[str, Any] | None) -> dict[str, Any] | None:

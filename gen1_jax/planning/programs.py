@@ -44,12 +44,12 @@ class Shape:
     Attributes:
         kind: of the batch.
         bucket: height and width, in pixels.
-        structure: whether the U-Net sees structure.
+        structure: kinds that the U-Net sees.
     """
 
     kind: Kind
     bucket: Bucket
-    structure: bool
+    structure: tuple[str, ...]
 
     def __str__(self) -> str:
         height, width = self.bucket
@@ -107,16 +107,16 @@ class Programs:
         self._source = open_trained(config.model)
         self.family = config.family(self._source.config)
         self._alone = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
-        self._steps: dict[tuple[bool, Layout, bool], TrainStep] = {}
+        self._steps: dict[tuple[tuple[str, ...], Layout, bool], TrainStep] = {}
         self._counts: dict[tuple[Shape, bool], int] = {}
         self._forwards: dict[Shape, core.ClosedJaxpr] = {}
-        self.parameters = parameter_count(self._step(True, self._alone, False).abstract_state.params)
+        self.parameters = parameter_count(self._step((), self._alone, False).abstract_state.params)
 
     def stage_shapes(self, index: int) -> dict[Shape, float]:
         """Shapes of the batches of a stage and how likely each is; buckets of a kind are taken as equally likely."""
         stage, data = self.config.stages[index], self.config.stage_data(index)
         chance = {"image": data.image_probability, "video": 1 - data.image_probability}
-        structure = self.config.component == "unet" and stage.structure
+        structure = stage.kinds(self.family.unet.structures) if self.config.component == "unet" else ()
         return {
             Shape(kind=kind, bucket=bucket, structure=structure): chance[kind] / len(stream.buckets)
             for kind, stream in data.streams.items()
@@ -125,8 +125,10 @@ class Programs:
 
     def example_flops(self, shape: Shape, *, remat: bool = False) -> int:
         """Operations of a training step for one example; with `remat`, those of recomputation too."""
-        always = self.config.data.inputs == "latents"  # zeros cost as much as structure that is at hand
-        shape = Shape(kind=shape.kind, bucket=tuple(sorted(shape.bucket)), structure=shape.structure or always)
+        kinds = shape.structure
+        if self.config.component == "unet" and self.config.data.inputs == "latents":
+            kinds = self.family.unet.structures  # zeros cost as much as structure that is at hand
+        shape = Shape(kind=shape.kind, bucket=tuple(sorted(shape.bucket)), structure=kinds)
         if (shape, remat) not in self._counts:
             step = self._step(shape.structure, self._alone, remat)
             frozen, inputs = self._frozen(step), _abstract(step.objective.inputs(self._batch(shape, 1)))
@@ -188,7 +190,7 @@ class Programs:
         one_step = lambda *args: sampler.advance(*args, 0, 1)
         alone = (weights, *self._request(sampler, 1))
         flops = clips * SAMPLER_STEPS * count_flops(one_step, *alone)
-        shape = Shape(kind="video", bucket=(family.height, family.width), structure=True)
+        shape = Shape(kind="video", bucket=(family.height, family.width), structure=family.unet.structures)
         return Program(
             name=f"sampler, {SAMPLER_STEPS} steps",
             batch=clips,
@@ -208,7 +210,7 @@ class Programs:
         Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
         comes from the running mean, which each chip gathers.
         """
-        step = self._step(True, self.layout, self.config.remat)
+        step = self._step(self.family.unet.structures, self.layout, self.config.remat)
         kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
         modules = {name: self.family.build(name, self.dtype) for name in self.family.components}
         loaded = {name: _cast(abstract_parameters(module), self.dtype) for name, module in modules.items()}
@@ -236,12 +238,12 @@ class Programs:
         tables = jax.tree.map(lambda x: array(x.shape, x.dtype), sampler.padded_tables)
         return state, conditions, Guidance(scale, scale), tables
 
-    def _step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
+    def _step(self, structure: tuple[str, ...], layout: Layout, remat: bool) -> TrainStep:
         if (structure, layout, remat) not in self._steps:
             self._steps[structure, layout, remat] = self._make_step(structure, layout, remat)
         return self._steps[structure, layout, remat]
 
-    def _make_step(self, structure: bool, layout: Layout, remat: bool) -> TrainStep:
+    def _make_step(self, structure: tuple[str, ...], layout: Layout, remat: bool) -> TrainStep:
         config = dataclasses.replace(self.config, remat=remat)
         stage = StageConfig(name="planned", steps=1, structure=structure)
         objective = make_objective(config, stage, self.family, self._source.tokenizer, layout.mesh.size)

@@ -133,26 +133,28 @@ def _torus_dimensions(topology: Topology, n: int) -> int:
 
 
 def fsdp_collectives(
-    *, parameter_bytes: int, mesh: Mapping[str, int], microbatches: int = 1, gathers: int = 1
+    *, parameter_bytes: int, mesh: Mapping[str, int], microbatches: int = 1, gathers: int = 1, sums: int = 1
 ) -> list[Collective]:
     """What a sharded training step must exchange, for want of a compiler: an estimate from the weights alone.
 
-    `gathers` all-gathers of the weights over "fsdp" a step (2 where rematerialisation drops and fetches them again),
-    a reduce-scatter of their gradients over "fsdp" a microbatch, one all-reduce of the gradient shards over the axes
-    that hold copies. Activations exchanged over "tensor" and "context" are not in it.
+    `gathers` all-gathers of the weights over "fsdp" a step (2 where rematerialisation drops and fetches them again), a
+    reduce-scatter of their gradients over "fsdp" a microbatch, `sums` all-reduces of the gradient shards over the
+    axes that hold copies. Activations exchanged over "tensor" and "context" are not in it.
 
     Args:
         parameter_bytes: of all weights, in the type in which they travel (bfloat16: 2 a parameter).
         mesh: axis -> size in the mesh's order. "fsdp" and "tensor" split the weights, every other axis holds copies.
         microbatches: backward passes a step (gradient accumulation).
         gathers: all-gathers of the weights a step.
+        sums: over copies a step, see `Layout.sums_once`.
     """
     whole = parameter_bytes // mesh.get("tensor", 1)
     fsdp = _group(mesh, {"fsdp"} & set(mesh))
+    copies = _group(mesh, set(mesh) - {"fsdp", "tensor"})
     exchanges = [
         Collective(kind="all-gather", bytes=whole, group=fsdp, count=gathers),
         Collective(kind="reduce-scatter", bytes=whole, group=fsdp, count=microbatches),
-        Collective(kind="all-reduce", bytes=whole // len(fsdp), group=_group(mesh, set(mesh) - {"fsdp", "tensor"})),
+        Collective(kind="all-reduce", bytes=whole // len(fsdp), group=copies, count=sums),
     ]
     return [exchange for exchange in exchanges if exchange.group_size > 1]
 

@@ -15,6 +15,7 @@ from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.depth import DPTConfig, DPTDepth
 from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
+from gen1_jax.models.structure import Depth, StructureKind, structure_kind
 from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
 
@@ -60,6 +61,8 @@ class Gen1Config:
         window_overlap: frames that neighbouring windows of a longer edit share.
         guidance_scale: w of an edit that does not say otherwise.
         num_inference_steps: steps of the sampler of an edit that does not say otherwise.
+        depth_quantiles: of inverse depth over the frames of an example, which become -1 and 1 (`normalise_depth`); a
+            model is used with those that it was trained with.
         prior_guidance_scale: of the prior, towards the prompt and away from the empty one; Karlo's is 4.
         prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
 
@@ -75,6 +78,7 @@ class Gen1Config:
     window_overlap: int = 4
     guidance_scale: float = 7.5
     num_inference_steps: int = 50
+    depth_quantiles: tuple[float, float] = (0.0, 1.0)
     prior_guidance_scale: float = 4.0
     prior_num_inference_steps: int = 25
 
@@ -139,6 +143,7 @@ class Gen1Config:
             raise UserError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
             raise UserError(f"window_overlap is {self.window_overlap}, not in 0 ... num_frames - 1")
+        self.structure_kind("depth")  # refuses quantiles that do not ascend
         if self.height < 1 or self.width < 1:
             raise UserError(f"height and width are {self.height} and {self.width}, not positive")
 
@@ -150,6 +155,15 @@ class Gen1Config:
     def build(self, component: str, dtype: DTypeLike) -> nnx.Module:
         """One network without arrays, computing in `dtype`."""
         return PARTS[component].build(self.parts[component], dtype=dtype)
+
+    def structure_kind(self, name: str) -> StructureKind:
+        """A kind of structure as this model is told of it.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        kind = structure_kind(name)
+        return dataclasses.replace(kind, quantiles=self.depth_quantiles) if isinstance(kind, Depth) else kind
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which clips of height x width are seen: their shape, about the model's number of pixels."""
@@ -187,7 +201,13 @@ _STORED = dataclasses.make_dataclass(
 )
 """What a config.json holds: the parts beside the numbers."""
 
-_MAY_BE_ZERO = ("structure_channels", "structure_level_channels", "backbone_out_indices", "window_overlap")
+_MAY_BE_ZERO = (
+    "structure_channels",
+    "structure_level_channels",
+    "backbone_out_indices",
+    "window_overlap",
+    "depth_quantiles",
+)
 
 
 def _check_numbers(values: Mapping[str, Any]) -> None:

@@ -6,10 +6,7 @@ config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors
 import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from gen1_jax.errors import UserError
+from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
 from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.layout import refuse
@@ -33,6 +31,7 @@ from gen1_jax.pretrained.tensors import (
     stored_tensors,
 )
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.pretrained.words import READS_WORDS, read_words
 
 FORMAT = "gen1_jax"
 VERSION = 1
@@ -76,11 +75,13 @@ class ModelFolder:
     """
 
     warning = None
+    words: Set[str] | None
+    """That its captions had, see `pretrained.words`; None if it does not say."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.name = self.path.resolve().name
-        self.config = _read_config(self.path)
+        self.config, self.words = _read_config(self.path), read_words(self.path)
         for component in self.config.components:
             self._check(component)
         self.tokenizer()
@@ -168,6 +169,8 @@ class AssembledModel:
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
         self.config = dataclasses.replace(base.config, **networks)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
+        known = [getattr(parts.get(reads, base), "words", None) for reads in READS_WORDS]
+        self.words = known[0] if all(words == known[0] for words in known) else None
 
     def parameters(self, component: str) -> Params:
         """The weights of one network."""
@@ -240,19 +243,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         FolderError: the folder exists or cannot be written.
     """
-    made, partial = [], None
+    made = []
     try:
         if folder.exists():
             raise FolderError(f"{folder} exists already: choose another name")
         made = [parent for parent in folder.parents if not parent.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        yield partial
-        partial.chmod(0o755)
-        os.replace(partial, folder)
+        with replacing(folder) as partial:
+            partial.mkdir()
+            yield partial
     except BaseException as error:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
         for parent in made:  # the innermost first
             with contextlib.suppress(OSError):
                 parent.rmdir()

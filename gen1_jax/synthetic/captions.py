@@ -110,6 +110,14 @@ def _phrases() -> dict[str, tuple[str, str]]:
 
 
 _TABLE = _phrases()
+_BETWEEN = "a an of and it is they are the scene set showing that shows there we see imagine"
+
+
+def words() -> frozenset[str]:
+    """Every word that a caption can have, in lower case, parts of hyphenated ones each by itself; no numbers."""
+    return frozenset(re.findall(r"[^\W\d_]+", " ".join((*_TABLE, _BETWEEN))))
+
+
 # Longest first: "pine tree" before "tree", "in the golden hour" before "golden".
 _LEXER = re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, sorted(_TABLE, key=len, reverse=True))) + r")(?![\w-])")
 

@@ -77,7 +77,7 @@ class AutoencoderObjective:
     def __init__(
         self, config: Gen1Config, settings: AutoencoderConfig = AutoencoderConfig(), *, dtype: DTypeLike = jnp.float32
     ):
-        self.settings = settings
+        self.settings, self.quantiles = settings, config.depth_quantiles
         self.module = AutoencoderKL(config.vae, dtype=dtype, frames_per_chunk=_AT_ONCE)
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -138,7 +138,7 @@ class AutoencoderObjective:
         pictures = pixels_to_images(pick_frames(pixels, index))
         is_structure = jnp.zeros(len(keys), bool)
         if "depth" in inputs:
-            depth = pick_frames(normalise_depth(inputs["depth"]), index)
+            depth = pick_frames(normalise_depth(inputs["depth"], self.quantiles), index)
             levels = random_index(of_level, MAX_STRUCTURE_LEVEL + 1)
             chance = jax.vmap(jax.random.uniform)(of_choice)
             is_structure = chance < self.settings.structure_probability

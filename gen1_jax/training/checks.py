@@ -5,9 +5,13 @@ import os
 import warnings
 from collections.abc import Mapping
 
+import jax
+
 from gen1_jax.data.config import Kind
 from gen1_jax.data.storage import folder
 from gen1_jax.errors import UserError
+from gen1_jax.models.module import Params
+from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.training.config import TrainConfig
 
 
@@ -44,6 +48,24 @@ def check_batches(config: TrainConfig, mesh: Mapping[str, int]) -> None:
             warnings.warn(
                 f"mesh.context={context} does not divide batches of {stream.batch_size} {kind}s in {parts} parts "
                 f"among {shards} devices: {context} devices each do the work of one",
+                stacklevel=2,
+            )
+
+
+def check_weights(component: str, params: Params, layout: Layout) -> None:
+    """Warns of axes that divide none of the weights, so that their devices do the same work beside each other.
+
+    Args:
+        component: the network that is trained.
+        params: what is learned, arrays or their shapes.
+        layout: where they lie.
+    """
+    shardings = jax.tree.leaves(layout.at_rest(params, rules_of(component)))
+    dividing = {axis for sharding in shardings for axis in sharding.spec}
+    for axis in ("fsdp", "tensor"):
+        if (size := layout.mesh.shape[axis]) > 1 and axis not in dividing:
+            warnings.warn(
+                f"mesh.{axis}={size} divides no weights of the {component}: {size} devices each hold all of them",
                 stacklevel=2,
             )
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from gen1_jax.checkpoints.config import CheckpointConfig
-from gen1_jax.data.config import DataConfig, Kind, from_plain
+from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
 from gen1_jax.training.contrastive import ContrastiveConfig
-from gen1_jax.training.denoising import DenoisingConfig
+from gen1_jax.training.denoising import DenoisingConfig, chosen_kinds
 from gen1_jax.training.monodepth import MonodepthConfig
 from gen1_jax.training.optimizer import OptimizerConfig
 from gen1_jax.training.prior import PriorTrainingConfig
@@ -28,7 +28,7 @@ class StageConfig:
         name: for logs.
         steps: optimizer steps.
         image_probability: that a batch is one of images; None for that of the data.
-        structure: whether the U-Net sees structure; without it, zeros, and t_s 0.
+        structure: whether the U-Net sees structure, or the kinds that it sees; zeros, and t_s 0, for the others.
         structure_levels: t_s is drawn uniformly from the first to the last, both included; None for those of the data.
         learning_rate: peak of this stage; None for that of the optimizer.
         ema_decay: of the running mean in this stage; None for that of the optimizer. What ships is the mean at the end:
@@ -38,7 +38,7 @@ class StageConfig:
     name: str
     steps: int
     image_probability: float | None = None
-    structure: bool = True
+    structure: bool | tuple[str, ...] = True
     structure_levels: tuple[int, int] | None = None
     learning_rate: float | None = None
     ema_decay: float | None = None
@@ -48,6 +48,17 @@ class StageConfig:
             raise UserError(f"stage {self.name}: ema_decay is {self.ema_decay}, not in [0, 1]")
         if self.steps < 1:
             raise UserError(f"stage {self.name}: {self.steps} steps, not at least 1")
+
+    def kinds(self, structures: tuple[str, ...]) -> tuple[str, ...]:
+        """What the U-Net sees of the kinds of structure that it takes.
+
+        Raises:
+            UserError: one that it does not take.
+        """
+        try:
+            return chosen_kinds(self.structure, structures)
+        except UserError as error:
+            raise UserError(f"stage {self.name}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,7 +183,7 @@ class TrainConfig:
         if len(set(names)) < len(names):
             raise UserError(f"stages need names of their own: {', '.join(names)}")
         for stage in range(len(names)):
-            self.stage_data(stage)  # raises now what would end the run when it comes to that stage
+            self._check_kinds(self.stages[stage], self.stage_data(stage))  # now, not when it comes to that stage
         for name in ("log_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, not at least 1")
@@ -180,6 +191,17 @@ class TrainConfig:
             raise UserError(f"prediction_type and schedule are those of the U-Net, but component is {self.component}")
         if self.vae.decoder_only and self.optimizer.weight_decay:
             raise UserError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
+
+    def _check_kinds(self, stage: StageConfig, data: DataConfig) -> None:
+        """Batches have the structure that a stage names."""
+        if isinstance(stage.structure, bool):
+            return
+        check_kinds(stage.structure)
+        held = data.structure if data.inputs == "latents" else data.map_kinds
+        if data.inputs != "pixels" and (missing := sorted(set(stage.structure) - set(held))):
+            raise UserError(
+                f"stage {stage.name} sees {missing[0]}, but batches have {', '.join(held)} (data.structure)"
+            )
 
     @property
     def total_steps(self) -> int:

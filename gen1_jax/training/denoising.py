@@ -29,7 +29,7 @@ from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import StructureKind, structure_kind
+from gen1_jax.models.structure import StructureKind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -68,6 +68,18 @@ class DenoisingConfig:
                 raise UserError(f"unet.{name} is {getattr(self, name)}, not in [0, 1]")
         if self.weighting not in WEIGHTINGS:
             raise UserError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
+
+
+def chosen_kinds(structure: bool | tuple[str, ...], structures: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the kinds of structure that a U-Net takes those that it is to see: all, none, or some by name.
+
+    Raises:
+        UserError: one that it does not take.
+    """
+    chosen = {True: structures, False: ()}.get(structure, structure)
+    if unknown := [kind for kind in chosen if kind not in structures]:
+        raise UserError(f"this model takes no structure of kind {unknown[0]!r}, only {', '.join(structures) or 'none'}")
+    return tuple(kind for kind in structures if kind in chosen)
 
 
 class _Draw(NamedTuple):
@@ -113,10 +125,9 @@ class DenoisingObjective:
         tokenizer: Callable[[], CLIPTokenizer] | None = None,
     ):
         self.config, self.settings = config, settings
-        chosen = config.unet.structures if structure is True else structure or ()
-        if unknown := sorted(set(chosen) - set(config.unet.structures)):
-            raise UserError(f"this model takes no structure of kind {unknown[0]!r}")
-        self.structures = {name: structure_kind(name) for name in chosen}
+        self.structures = {
+            kind: config.structure_kind(kind) for kind in chosen_kinds(structure, config.unet.structures)
+        }
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
@@ -125,11 +136,6 @@ class DenoisingObjective:
         self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
         encoders = () if inputs == "latents" else ("vae", "clip", *(estimates if inputs == "pixels" else ()))
         self.frozen = tuple(dict.fromkeys((*encoders, *(self._of_captions.frozen if self._of_captions else ()))))
-
-    @property
-    def structure(self) -> bool:
-        """Whether the U-Net sees any structure."""
-        return bool(self.structures)
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""

@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,13 +31,14 @@ from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
-from gen1_jax.training.checks import check_batches, check_sources
+from gen1_jax.training.checks import check_batches, check_sources, check_weights
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import Calibrated
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import ema_decays, learning_rates
+from gen1_jax.training.overview import overview
 from gen1_jax.training.preview import Preview, take_preview
 from gen1_jax.training.recipe import changes, refused
 from gen1_jax.training.step import TrainState, TrainStep, initial_state
@@ -78,6 +80,7 @@ def train(
     profile: bool = False,
     preview: Preview | None = None,
     progress: ReportStep = lambda done, total, note: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Runs a recipe, or goes on with it.
 
@@ -91,6 +94,7 @@ def train(
         profile: write a trace of a few steps for TensorBoard or Perfetto.
         preview: makes what is shown every `TrainConfig.preview.every` steps.
         progress: called as it goes.
+        say: called with lines for people: what the run is, what is compiled.
 
     Raises:
         UserError: the recipe, the data, the model and the workdir do not fit each other, or another training is at
@@ -105,7 +109,7 @@ def train(
     first = jax.process_index() == 0
     files = WorkFiles(workdir, continued=(LOG,) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
-        run = _Run(config, layout, source, files, checkpoints, preview, progress, profile)
+        run = _Run(config, layout, source, files, checkpoints, preview, progress, say, profile)
         if not run.restore(allow_older, allow_change):
             run.initialise()
         return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
@@ -123,16 +127,19 @@ class _Run:
         checkpoints: Checkpoints,
         preview: Preview | None,
         progress: ReportStep,
+        say: Callable[[str], None],
         profile: bool,
     ) -> None:
         self.config, self.layout, self.source, self.family = config, layout, source, config.family(source.config)
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
-        self.preview, self.progress, self.profile = preview, progress, profile
+        self.preview, self.progress, self.say, self.profile = preview, progress, say, profile
+        for stage in config.stages:
+            stage.kinds(self.family.unet.structures)  # raises now what would end the run at that stage
         self.origin = Origin.of(config.model, source)
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
         self.frozen: dict[str, Params] = {}
-        self.compiled: dict[bool, dict] = {True: {}, False: {}}  # of steps with structure, and without
+        self.compiled: dict[bool | tuple[str, ...], dict] = collections.defaultdict(dict)  # by what steps see
         self.metrics: dict[str, Any] = {}
         self.state: TrainState
         self.step = 0  # of the run, that `state` has come to
@@ -200,11 +207,28 @@ class _Run:
         with log, self.profiler, Interruption(self.checkpoints.reached_preemption) as interruption:
             if self.changed:
                 log.write(self.step, {"changed": self.changed})
+            began = self.step
             code = interruption.exit_code(self.step)  # so that processes agree on what comes while they compile, too
             for number in range(last_stage + 1):
                 if self.step < self.config.first_step(number + 1) and not code:
-                    code = _Stage(self, number, log).go(interruption)
+                    self.progress(self.step, self.config.total_steps, "loading")
+                    stage = _Stage(self, number, log)
+                    if self.step == began:
+                        self._introduce(stage.frozen)
+                    code = stage.go(interruption)
         return Outcome(step=self.step, exit_code=code or 0, metrics=self.metrics)
+
+    def _introduce(self, frozen: Mapping[str, Params]) -> None:
+        """Says what this run is."""
+        if self.step:
+            begins = f"goes on from step {self.step} of {self.config.total_steps}"
+        elif self.config.from_scratch or self.source.warning is not None:
+            begins = f"begins with random weights of seed {self.config.seed}"
+        else:
+            begins = f"begins with the weights of {self.source.name}"
+        for line in overview(self.config, self.layout, self.state.params, frozen, begins):
+            self.say(line)
+        check_weights(self.config.component, self.state.params, self.layout)
 
     def train_step(self, stage: int, *, counted: bool = False) -> TrainStep:
         """The step of a stage; `counted`: one whose operations are those of the mathematics, without recomputation."""
@@ -312,7 +336,7 @@ class _Stage:
         else:  # neither its time nor its work counts: it compiles
             jax.block_until_ready(run.state)  # the time of those before it does
             self.flops[shape] = self.clock.without(lambda: model_flops(self.counted, self.frozen, inputs))
-            run.state, metrics = self.clock.without(lambda: jax.block_until_ready(step()))
+            run.state, metrics = self.clock.without(lambda: self.compile(batch, step))
             self.clock.leave_out(waited)
         run.step += 1
         run.files.begun = True
@@ -321,6 +345,16 @@ class _Stage:
         if len(self.in_flight) > _IN_FLIGHT:
             jax.block_until_ready(self.in_flight.popleft())
         run.profiler.after(run.step, metrics)
+
+    def compile(self, batch: Batch, step: Callable[[], tuple[TrainState, Any]]) -> tuple[TrainState, Any]:
+        """The first step of a shape, which nothing else tells from one that hangs."""
+        run, began = self.run, time.perf_counter()
+        (height, width), size = batch.bucket, getattr(self.config.data, batch.kind).batch_size
+        run.say(f"compiling   {self.name}: {size} {batch.kind}s of {width}x{height} in {run.parts(batch)} part(s) ...")
+        run.progress(run.step, self.config.total_steps, f"compiling {batch.kind}s of {width}x{height}")
+        result = jax.block_until_ready(step())
+        run.say(f"            ... {time.perf_counter() - began:.1f} s with its first step")
+        return result
 
     def write_log(self) -> None:
         """An entry of the log; ends a run whose gradients are not finite any more."""
@@ -339,8 +373,9 @@ class _Stage:
 
     def show(self) -> None:
         """Takes a preview."""
-        run, structure = self.run, self.run.config.stages[self.number].structure
-        take_preview(run.preview, run.step, run.state.ema, structure=structure, workdir=run.workdir, log=self.log)
+        run = self.run
+        kinds = run.config.stages[self.number].kinds(run.family.unet.structures)
+        take_preview(run.preview, run.step, run.state.ema, structures=kinds, workdir=run.workdir, log=self.log)
 
     def save(self) -> None:
         """Starts writing a checkpoint."""

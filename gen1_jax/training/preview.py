@@ -36,22 +36,24 @@ class Shown:
 class Preview(Protocol):
     """Makes previews; nothing stays on the devices between two of them."""
 
-    def __call__(self, step: int, ema: Params, *, structure: bool) -> Shown | None:
+    def __call__(self, step: int, ema: Params, *, structures: tuple[str, ...]) -> Shown | None:
         """Called by all processes of a run at once; those but the first return None.
 
         Args:
             step: of the run.
             ema: the running mean of the weights, float32, divided over the devices as in training.
-            structure: whether the network sees structure in this stage; otherwise it is to see zeros.
+            structures: the kinds that the network sees in this stage; it is to see zeros for the others.
         """
         ...
 
 
-def take_preview(preview: Preview, step: int, ema: Params, *, structure: bool, workdir: Path, log: MetricsLog) -> None:
+def take_preview(
+    preview: Preview, step: int, ema: Params, *, structures: tuple[str, ...], workdir: Path, log: MetricsLog
+) -> None:
     """Makes previews/STEP.mp4 and its entry of the log. A preview that fails says so, there and in a warning."""
     path = workdir / PREVIEWS / f"{step:07}.mp4"
     try:
-        shown = preview(step, ema, structure=structure)
+        shown = preview(step, ema, structures=structures)
         if shown is None:
             return
         path.parent.mkdir(exist_ok=True)

@@ -1,11 +1,13 @@
 """Recipes: read from a file with overrides from the command line, compared when a run is taken up again."""
 
+import ast
 import dataclasses
+import difflib
 import itertools
 import os
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -13,6 +15,8 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
 from gen1_jax.data.config_file import naming, read_values
+from gen1_jax.errors import UserError
+from gen1_jax.pretrained.tensors import one_line
 from gen1_jax.training.config import TrainConfig
 
 _MAY_DIFFER = (
@@ -47,13 +51,66 @@ def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         config = TrainConfig.from_dict(values)
     if not overrides:
         return config
-    overrides = [_with_brackets(override) for override in overrides]
-    values = flags.FlagValues()
+    full = _with_types(TrainConfig, config.to_dict())
+    for override in map(_with_brackets, overrides):
+        full = _overridden(full, override)
     with naming(" ".join(overrides)):
-        full = _with_types(TrainConfig, config.to_dict())
-        config_flags.DEFINE_config_dict("config", full, flag_values=values, sys_argv=["gen1", *overrides])
-        values(["gen1", *overrides])
-        return TrainConfig.from_dict(_plain(values.config))
+        return TrainConfig.from_dict(_plain(full))
+
+
+def _overridden(full: ConfigDict, override: str) -> ConfigDict:
+    """With the field of one override changed; what is wrong with it is said in the words of the recipe."""
+    name, equals, value = override.partition("=")
+    expected = _expected(full, name.removeprefix("--config."))
+    if not equals:
+        raise UserError(f"{name} has no value: give {name}=VALUE")
+    values = flags.FlagValues()
+    try:
+        if expected is tuple and value.startswith(("(", "[")):
+            ast.literal_eval(value)  # what is no list would be taken for a text
+        config_flags.DEFINE_config_dict("config", full, flag_values=values, sys_argv=["gen1", override])
+        values(["gen1", override])
+    except Exception as error:
+        wanted = _IN_WORDS.get(expected)
+        raise UserError(f"{name} is {wanted}, not {value!r}" if wanted else f"{name}: {one_line(error)}") from None
+    return values.config
+
+
+_IN_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list such as (1, 2)",
+    ConfigDict: "a group of fields: name one of them",
+}
+
+
+def _expected(full: ConfigDict, name: str) -> type:
+    """The type of a field by its whole name, as "stages[0].steps".
+
+    Raises:
+        UserError: there is no such field; names those that there are.
+    """
+    here, place, kind = full, "", dict
+    for part in re.findall(r"[^.\[\]]+", name):
+        if isinstance(here, ConfigDict):
+            if part not in here:
+                raise UserError(f"--config.{name}: {place or 'a recipe'} has no field {part!r}; {_nearest(part, here)}")
+            kind, here = here.get_type(part), here[part]
+            place = f"{place}.{part}" if place else part
+        elif isinstance(here, tuple):
+            if not (part.isdigit() and int(part) < len(here)):
+                raise UserError(f"--config.{name}: {place} has {len(here)} elements, counted from 0, none is {part}")
+            here = here[int(part)]
+            kind, place = type(here), f"{place}[{part}]"
+        else:
+            raise UserError(f"--config.{name}: {place} has no fields")
+    return kind
+
+
+def _nearest(part: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(part, names, 3)
+    return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
 
 
 def _with_brackets(override: str) -> str:

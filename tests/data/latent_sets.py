@@ -7,6 +7,7 @@ from small_sets import clip
 
 from gen1_jax.data.dataset import CLIP_FEATURES, write_dataset
 from gen1_jax.data.latents import structure_contract, write_latents
+from gen1_jax.models.structure import structure_kind
 
 FRAMES = 3
 
@@ -54,6 +55,6 @@ def make_latents(directory, count: int, shards: int = 3, kinds=("depth",)) -> st
     def examples(shard: int):
         return (latent_record(i, kinds) for i in range(shard * count // shards, (shard + 1) * count // shards))
 
-    structure = {kind: structure_contract(kind) for kind in kinds}
+    structure = {kind: structure_contract(structure_kind(kind)) for kind in kinds}
     write_latents(directory, split="train", num_shards=shards, examples=examples, structure=structure, info={})
     return str(directory)

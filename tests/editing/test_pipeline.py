@@ -115,9 +115,34 @@ def test_longer_clips_than_the_window_run(pipeline):
 def test_progress_reaches_the_end_of_every_stage(pipeline):
     seen = {}
     edit(pipeline, clip(), progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)))
-    assert list(seen) == ["depth", "structure", "sampling", "decoding"]
+    assert list(seen) == ["depth", "structure", "sampling", "decoding"]  # compiled in a test before
     assert all(steps[-1][0] == steps[-1][1] for steps in seen.values())
     assert seen["sampling"] == [(1, 2), (2, 2)]
+
+
+def test_compiling_is_a_stage_of_its_own(tiny_model):
+    pipeline, stages = Gen1Pipeline.from_pretrained(tiny_model), []
+    report = lambda stage, done, total: stages.append((stage, done))
+    for steps in (2, 3):
+        edit(pipeline, clip(), num_inference_steps=steps, progress=report)
+    told = [stage for stage in stages if stage[0] in ("compiling", "sampling")]
+    first = [("compiling", 0), ("compiling", 1), ("sampling", 1), ("sampling", 2)]
+    assert told == [*first, ("sampling", 1), ("sampling", 2), ("sampling", 3)]
+
+
+def test_several_prompts_are_several_edits(pipeline):
+    both = edit(pipeline, list(clip()), prompt=["a golden car", "a marble dog"])
+    for prompt, out in zip(("a golden car", "a marble dog"), both, strict=True):
+        np.testing.assert_array_equal(out.frames, edit(pipeline, clip(), prompt=prompt).frames)
+    with pytest.raises(ValueError, match="prompt is an empty list"):
+        edit(pipeline, clip(), prompt=[])
+
+
+def test_words_that_a_model_has_never_seen_are_named(pipeline, monkeypatch):
+    monkeypatch.setattr(pipeline.source, "words", frozenset({"a", "golden", "car"}))
+    edit(pipeline, clip(), prompt="A golden car")  # warnings are errors here
+    with pytest.warns(UserWarning, match='has never seen "Godzilla", "blue", so .*--words'):
+        edit(pipeline, clip(), prompt="a Godzilla, a blue car")
 
 
 def test_chunks_of_frames_do_not_show(pipeline, monkeypatch):

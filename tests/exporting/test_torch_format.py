@@ -288,12 +288,13 @@ def test_windows(frames, window, overlap):
     np.testing.assert_allclose(torch.stack(weights), blend_weights(frames, window, overlap), rtol=1e-6)
 
 
-@pytest.mark.parametrize("level", [0, 1, 3, 7])
-def test_structure(level):
+@pytest.mark.parametrize(("level", "quantiles"), [(0, (0, 1)), (1, (0, 1)), (3, (0.05, 0.9)), (7, (0, 1))])
+def test_structure(level, quantiles):
     depth = 5 + 3 * normal(2, 2, 13, 20)
     depth[1] = 4  # constant
-    expected = structure_images_jax(normalise_depth(jnp.asarray(depth)), jnp.array([level, level]))
-    assert relative_error(from_torch(modeling.structure_images(torch.from_numpy(depth), level)), expected) < 1e-5
+    expected = structure_images_jax(normalise_depth(jnp.asarray(depth), quantiles), jnp.array([level, level]))
+    pictures = modeling.structure_images(torch.from_numpy(depth), level, quantiles)
+    assert relative_error(from_torch(pictures), expected) < 1e-5
 
 
 def test_bfloat16_computes(exported):

@@ -26,16 +26,16 @@ def test_exif_rotation_is_applied(tmp_path, orientation):
     np.testing.assert_array_equal(read_image(path), TURNED[orientation](picture(3)))
 
 
-def test_alpha_is_laid_over_white(tmp_path):
+def test_what_is_transparent_is_laid_over_black(tmp_path):
     rgba = np.zeros((2, 3, 4), np.uint8) + np.array([200, 30, 30, 0], np.uint8)
     rgba[:, 1, 3], rgba[:, 2, 3] = 128, 255
     rgb = read_image(save(tmp_path / "a.png", rgba))
-    np.testing.assert_allclose(rgb[0].astype(int), [(255, 255, 255), (227, 142, 142), RED], atol=1)
+    np.testing.assert_allclose(rgb[0].astype(int), [(0, 0, 0), (100, 15, 15), RED], atol=1)
     grey = read_image(save(tmp_path / "b.png", np.array([[[10, 0], [10, 255]]], np.uint8)))
-    np.testing.assert_array_equal(grey[0, :, 0], [255, 10])
+    np.testing.assert_array_equal(grey[0, :, 0], [0, 10])
     palette = Image.fromarray(picture(0)).convert("P", palette=Image.Palette.ADAPTIVE)
     palette.save(tmp_path / "c.gif", transparency=palette.getpixel((0, 0)))
-    assert (read_image(tmp_path / "c.gif")[0, 0] == 255).all()
+    assert (read_image(tmp_path / "c.gif")[0, 0] == 0).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])

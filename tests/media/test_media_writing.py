@@ -226,7 +226,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, name):
         assert listing(tmp_path) == []
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".gif"])
 def test_frames_closer_than_the_clock_are_all_kept(tmp_path, suffix):
     times = [Fraction(i, 10**6) for i in range(COUNT)]
     frames = read(write(tmp_path / f"out{suffix}", times=times))[1]

@@ -1,3 +1,6 @@
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +8,7 @@ import pytest
 from edges import edges_known
 from flax import nnx
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure import (
     STRUCTURE_KINDS,
@@ -15,6 +19,7 @@ from gen1_jax.models.structure import (
     structure_images,
     structure_kind,
 )
+from gen1_jax.pretrained.family import TINY, Gen1Config
 
 
 def random_depth(*shape, seed=0):
@@ -89,6 +94,16 @@ def test_depth_is_normalised_over_the_frames_that_are_given_and_nothing_else():
         np.testing.assert_allclose(normal.min((1, 2, 3)), -1, atol=1e-6)
         np.testing.assert_allclose(normal.max((1, 2, 3)), 1, atol=1e-6)
     np.testing.assert_array_equal(normalise_depth(clips)[1], normalise_depth(clips[1]))
+
+
+def test_a_model_says_how_its_depth_is_normalised():
+    family = dataclasses.replace(TINY, depth_quantiles=(0.01, 0.99))
+    assert family.structure_kind("depth") == Depth(quantiles=(0.01, 0.99)) != TINY.structure_kind("depth")
+    assert Gen1Config.from_dict(json.loads(json.dumps(family.to_dict()))) == family
+    before = {name: value for name, value in TINY.to_dict().items() if name != "depth_quantiles"}
+    assert Gen1Config.from_dict(before) == TINY
+    with pytest.raises(UserError, match="quantiles"):
+        dataclasses.replace(TINY, depth_quantiles=(0.9, 0.1))
 
 
 def test_quantiles_do_not_hang_on_single_pixels():

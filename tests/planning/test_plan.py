@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gen1_jax.parallel.mesh import MeshConfig
-from gen1_jax.planning.measures import needed_bytes
+from gen1_jax.planning.compiled import needed_bytes
 from gen1_jax.planning.plan import make_plan, next_to_try
 from gen1_jax.planning.report import render
 from gen1_jax.planning.topology import parse_topology

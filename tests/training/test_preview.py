@@ -34,12 +34,12 @@ CLIP = np.random.default_rng(0).integers(0, 256, (3, 16, 32, 3), np.uint8)
 
 
 def test_a_preview_comes_after_the_checkpoint_and_may_fail(prior, tmp_path):
-    saved, structures = [], []
+    saved, seen = [], []
 
-    def preview(step, ema, *, structure):
+    def preview(step, ema, *, structures):
         with Checkpoints(tmp_path) as checkpoints:
             saved.append((step, checkpoints.steps[-1] if checkpoints.steps else None))
-        structures.append(structure)
+        seen.append(structures)
         if step == 2:
             raise OSError("the disk\nis gone")
         return Shown(frames=CLIP, frame_rate=Fraction(8), measures={"preview/frame_consistency": 0.5})
@@ -53,7 +53,7 @@ def test_a_preview_comes_after_the_checkpoint_and_may_fail(prior, tmp_path):
         patch.setattr(Checkpoints, "save", waiting)
         outcome = train(read_recipe(prior.recipe, recipe), tmp_path, last_stage=0, preview=preview)
     assert (outcome.exit_code, outcome.step) == (0, STEPS)
-    assert saved == [(step, step) for step in range(1, STEPS + 1)] and structures == [False] * STEPS
+    assert saved == [(step, step) for step in range(1, STEPS + 1)] and seen == [()] * STEPS
     entries = [entry for entry in read_log(tmp_path) if entry.keys() & {"preview", "preview_error"}]
     assert entries[0] == {"step": 1, "preview": "0000001.mp4", "preview/frame_consistency": 0.5}
     assert entries[1] == {"step": 2, "preview_error": "the disk is gone"}
@@ -84,7 +84,7 @@ def test_nothing_stays_on_the_device(tiny_model):
     ema = jax.device_put(source.parameters("unet"), replicated)
     gc.collect()
     before = sum(array.nbytes for array in jax.live_arrays())
-    shown = preview(1, ema, structure=True)
+    shown = preview(1, ema, structures=("depth",))
     gc.collect()
     assert (
         sum(array.nbytes for array in jax.live_arrays()) - before < 1000 < sum(x.nbytes for x in jax.tree.leaves(ema))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gen1_jax.errors import UserError
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.recipe import differences, read_recipe
 
@@ -25,6 +26,23 @@ def test_recipes_that_go_on_do_so_from_weights_and_refuse_other_words(name):
     with pytest.raises(ValueError, match=f"{name}.py:agian: ValueError: after the colon") as told:
         read_recipe(f"{CONFIGS / name}.py:agian")
     assert "Traceback" not in str(told.value)
+
+
+def test_stages_see_the_kinds_that_they_name():
+    kinds = lambda structure: StageConfig(name="a", steps=1, structure=structure).kinds(("depth", "canny"))
+    assert [kinds(s) for s in (True, False, ("canny",), ("canny", "depth"))] == [
+        ("depth", "canny"),
+        (),
+        ("canny",),
+        ("depth", "canny"),
+    ]
+    with pytest.raises(UserError, match="stage a: this model takes no structure of kind 'pose', only depth, canny"):
+        kinds(("pose",))
+    smoke = read_recipe(CONFIGS / "smoke.py").to_dict()
+    stages = [{**smoke["stages"][0], "structure": ["depth"]}, *smoke["stages"][1:]]
+    assert TrainConfig.from_dict({**smoke, "stages": stages}).stages[0].structure == ("depth",)
+    with pytest.raises(UserError, match=r"stage images sees depth, .*data\.structure"):
+        TrainConfig.from_dict({**smoke, "stages": stages, "data": {**smoke["data"], "inputs": "maps", "structure": ()}})
 
 
 def test_the_papers_recipe():
@@ -61,15 +79,23 @@ def test_overrides_reach_every_field():
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("--config.optimizer.learning_rat=3", "learning_rat"),
-        ("--config.optimizer.learning_rate=x", "learning_rate"),
-        ("--config.dtype=int8", "dtype"),
+        ("--config.optimizer.learning_rat=3", "^--config.optimizer.learning_rat: .*; did you mean learning_rate.*$"),
+        ("--config.optimizer.learning_rate=x", "^--config.optimizer.learning_rate is a number, not 'x'$"),
+        ("--config.dtype=int8", "dtype is 'int8', not one of bfloat16, float32$"),
+        ("--config.prediction_type=noise", "not one of v_prediction, epsilon, sample$"),  # it may be None, too
         ("--config.optimizer.beta1=2", "beta1"),
-        ("--config.foo=2", "foo"),
+        ("--config.foo=2", "a recipe has no field 'foo'; it has .*component"),
+        ("--config.stages.0.stepz=2", r"stages\[0\] has no field 'stepz'; did you mean steps"),
+        ("--config.stages.9.steps=2", "stages has 4 elements"),
+        ("--config.seed=1.5", "^--config.seed is a whole number, not '1.5'$"),
+        ("--config.seed.x=1", "seed has no fields"),
+        ("--config.data.video=3", "data.video is a group of fields"),
+        ("--config.remat=maybe", "remat is true or false"),
+        ("--config.preview.prompts=('a'", "preview.prompts is a list"),
         ("--config.stages[0].structure_levels=(3,9)", "stage images: structure_levels 3 to 9"),
         ("--config.data.structure_levels=(2,1)", "structure_levels 2 to 1"),
         ("--config.stages[1].image_probability=2.0", "stage videos: image_probability"),
-        ("--config.mesh.fsdp", "mesh.fsdp"),
+        ("--config.mesh.fsdp", "^--config.mesh.fsdp has no value: give --config.mesh.fsdp=VALUE$"),
         ("--config.checkpoint.every=0", "checkpoint.every"),
         ("--config.microbatches.video=0", "microbatches"),
         ("--config.preview.every=-1", "preview.every"),

@@ -40,7 +40,7 @@ def traced(monkeypatch):
     traced, step = [], TrainStep._step
 
     def counted(self, state, frozen, inputs, microbatches):
-        traced.append((self.objective.structure, *sorted((name, x.shape) for name, x in inputs.items())))
+        traced.append((tuple(self.objective.structures), *sorted((name, x.shape) for name, x in inputs.items())))
         return step(self, state, frozen, inputs, microbatches)
 
     monkeypatch.setattr(TrainStep, "_step", counted)

@@ -19,6 +19,7 @@ from tiny import TINY, save_tiny_model
 
 from gen1_jax.data.latents import structure_contract, write_latents
 from gen1_jax.data.precompute import encoder_fingerprints
+from gen1_jax.models.structure import structure_kind
 from gen1_jax.pretrained.folder import ModelFolder
 
 _context = multiprocessing.get_context("forkserver")
@@ -65,7 +66,7 @@ def make_latents(directory: Path, model: Path, clips: int = 16, frames: int = 3)
             yield dict(id=f"c{i}", caption=f"clip {i}", content=normal(frames, 16), **latents, **sizes)
 
     info = {"model": encoder_fingerprints(ModelFolder(model))}
-    structure = {"depth": structure_contract("depth")}
+    structure = {"depth": structure_contract(structure_kind("depth"))}
     write_latents(directory, split="train", num_shards=1, examples=examples, structure=structure, info=info)
     return directory
 

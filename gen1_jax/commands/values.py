@@ -1,0 +1,55 @@
+"""Values of options that have a notation of their own: moments, frame rates, sizes."""
+
+import re
+from argparse import ArgumentTypeError
+from fractions import Fraction
+
+_NTSC = (24, 30, 48, 60, 120)
+"""Rates that are written as 23.976, 29.97 and so on, and mean 1000/1001 of these."""
+
+
+def moment(text: str) -> int | Fraction:
+    """Frames (int) or seconds (Fraction): 48 or 48f; 2s, 1.5s, 1/8s, 250ms; 1:02.5 or 1:00:02.5.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    if re.fullmatch(r"\d+f?", text):
+        return int(text.rstrip("f"))
+    if match := re.fullmatch(r"(\d+\.?\d*|\.\d+|\d+/[1-9]\d*)(ms|s)", text):
+        return Fraction(match[1]) / (1000 if match[2] == "ms" else 1)
+    if match := re.fullmatch(r"(?:(\d+):)?(\d+):(\d{1,2}(?:\.\d*)?)", text):
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+        if seconds < 60 and (match[1] is None or minutes < 60):
+            return (60 * hours + minutes) * 60 + seconds
+    if re.fullmatch(r"\d+\.\d*|\.\d+", text):
+        raise ArgumentTypeError(f"{text} is no whole number of frames; {text}s is a time in seconds")
+    raise ArgumentTypeError(f"{text!r} is neither frames (48) nor time (1.5s, 250ms, 1:02.5)")
+
+
+def frame_rate(text: str) -> Fraction:
+    """Frames a second: 24, 12.5, 30000/1001, 29.97.
+
+    Raises:
+        ArgumentTypeError: it is none, or not between 0 and 1000.
+    """
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ArgumentTypeError(f"{text!r} is no frame rate; write 24, 12.5 or 30000/1001") from None
+    if not 0 < rate <= 1000:
+        raise ArgumentTypeError(f"{text} frames a second cannot be written; more than 0, at most 1000")
+    exact = (Fraction(whole * 1000, 1001) for whole in _NTSC)
+    return next((ntsc for ntsc in exact if "." in text and abs(rate - ntsc) < Fraction(4, 1000)), rate)
+
+
+def size(text: str) -> tuple[int, int]:
+    """(width, height) of "WIDTHxHEIGHT".
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 512x288")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,66 @@
+"""What people hand to an edit (a path, pictures of PIL, lists of either) as arrays."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from gen1_jax.errors import UserError
+from gen1_jax.media import load_video, picture_of, read_image
+
+Picture = str | Path | Image.Image | np.ndarray
+"""A path, a picture of PIL, or uint8 (H, W, 3)."""
+
+Clip = str | Path | np.ndarray | Sequence[Image.Image | np.ndarray] | Image.Image
+"""A path, uint8 (T, H, W, 3), a sequence of frames of one size, or a picture as a clip of one frame."""
+
+
+def to_frames(clip: Clip | Any) -> UInt8[np.ndarray, "t h w 3"]:
+    """The frames of a clip.
+
+    Raises:
+        UserError: it is nothing of the kind, or frames differ in size; `MediaError` for files.
+    """
+    if isinstance(clip, str | os.PathLike):
+        return load_video(clip)
+    if isinstance(clip, Image.Image):
+        return picture_of(clip)[None]
+    if isinstance(clip, np.ndarray):
+        return _checked(clip, "frames", 4)
+    if not isinstance(clip, Sequence) or not clip:
+        raise UserError(f"frames must be uint8 (T, H, W, 3), pictures, or the path of a video, got {_what(clip)}")
+    frames = [to_picture(frame, "a frame") for frame in clip]
+    if len(sizes := {frame.shape[:2] for frame in frames}) > 1:
+        (height, width), (other_height, other_width) = sorted(sizes)[:2]
+        raise UserError(f"frames must have one size, got {width}x{height} and {other_width}x{other_height}")
+    return np.stack(frames)
+
+
+def to_picture(picture: Picture | Any, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
+    """A picture as an array; `name` is for messages.
+
+    Raises:
+        UserError: it is nothing of the kind; `MediaError` for files.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        return picture_of(picture)
+    if isinstance(picture, np.ndarray):
+        return _checked(picture, name, 3)
+    raise UserError(f"{name} must be uint8 (H, W, 3), a picture, or the path of one, got {_what(picture)}")
+
+
+def _checked(array: np.ndarray, name: str, ndim: int) -> np.ndarray:
+    if array.ndim != ndim or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:
+        axes = "(T, H, W, 3)" if ndim == 4 else "(H, W, 3)"
+        raise UserError(f"{name} must be uint8 {axes}, got {array.dtype} {array.shape}")
+    return array
+
+
+def _what(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"[:80]

@@ -1,0 +1,120 @@
+"""The settings of an edit, as they travel in the file that it made: enough to make it again.
+
+Files may come from anybody: every value is checked as one from the command line is, and names no path.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gen1_jax.checkpoints.identity import model_hash
+from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.errors import UserError, in_one_line
+from gen1_jax.media import read_note
+from gen1_jax.pretrained.folder import ModelSource
+
+if TYPE_CHECKING:
+    from gen1_jax.editing.files import EditRequest
+
+_VERSION = 1
+_LARGEST = 2**20  # bytes of a sidecar
+_PACKAGES = ("gen1-jax", "jax")
+
+
+def make_record(request: "EditRequest", settings: EditSettings, model: ModelSource) -> dict[str, Any]:
+    """Plain values: what was asked for, the model, and versions. Files are told by their names and hashes alone.
+
+    Args:
+        request: of the edit.
+        settings: with the model's own numbers filled in.
+        model: that made it.
+    """
+    image = None if request.image is None else Path(request.image)
+    return {
+        "record": _VERSION,
+        "model": model.name,
+        "model_hash": model_hash(model),
+        "video": Path(request.video).name,
+        "prompt": request.prompt,
+        "image": image and image.name,
+        "image_hash": image and file_hash(image),
+        **vars(settings),
+        "start": _moment(request.start),
+        "duration": _moment(request.duration),
+        "frames": request.frames,
+        "stride": request.stride,
+        "fps": None if request.fps is None else str(request.fps),
+        "size": None if request.size is None else "{}x{}".format(*request.size),
+        "compare": request.compare,
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def file_hash(path: Path) -> str:
+    """16 hexadecimal digits of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _moment(value: int | Fraction | None) -> int | str | None:
+    return f"{value}s" if isinstance(value, Fraction) else value
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The record in a file that `gen1 edit` wrote, or in a sidecar (.json); every value is of its type.
+
+    Raises:
+        UserError: there is none in it, or it is damaged; `MediaError` for a file that cannot be read.
+    """
+    local = Path(path)
+    if local.suffix.lower() == ".json":
+        if not local.is_file():
+            raise UserError(f"{path}: no such file")
+        if local.stat().st_size > _LARGEST:
+            raise UserError(f"{path}: {local.stat().st_size} bytes, too large for the settings of an edit")
+        note = local.read_text(encoding="utf-8", errors="replace")
+    else:
+        note = read_note(path)
+    if note is None:
+        raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
+    try:
+        values = json.loads(note)
+    except ValueError as error:
+        raise UserError(f"{path}: its settings are damaged ({in_one_line(error, 80)})") from None
+    if not isinstance(values, dict) or values.get("record") != _VERSION:
+        raise UserError(f"{path}: its settings are not those of gen1 edit, or of a newer version")
+    for name, fits in _FIELDS.items():
+        if not fits(values.get(name)):
+            raise UserError(f"{path}: its settings are damaged ({name} is {str(values.get(name))[:40]!r})")
+    return values
+
+
+def _a(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+
+
+_NONE = type(None)
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "model": _a(str),
+    "model_hash": _a(str),
+    "prompt": _a(str, _NONE),
+    "image": _a(str, _NONE),
+    "image_hash": _a(str, _NONE),
+    "structure_blur": _a(int),
+    "guidance_scale": _a(int, float),
+    "temporal_guidance_scale": _a(int, float),
+    "num_inference_steps": _a(int),
+    "seed": _a(int),
+    "sampler": _a(str),
+    "start": _a(int, str),
+    "duration": _a(int, str, _NONE),
+    "frames": _a(int, _NONE),
+    "stride": _a(int),
+    "fps": _a(str, _NONE),
+    "size": _a(str, _NONE),
+    "compare": _a(bool),
+}

@@ -1,0 +1,50 @@
+"""What a run says of itself before its first step: devices, parameters, recipe, where it begins."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from gen1_jax.models.module import Params, parameter_count
+from gen1_jax.parallel.sharding import Layout
+from gen1_jax.training.config import TrainConfig
+from gen1_jax.training.fields import REQUIRED, recipe_fields
+
+
+def overview(
+    config: TrainConfig, layout: Layout, learned: Params, frozen: Mapping[str, Params], begins: str
+) -> Iterator[str]:
+    """Lines for people.
+
+    Args:
+        config: the recipe.
+        layout: where arrays lie.
+        learned: the parameters that are trained, arrays or their shapes.
+        frozen: those of the networks that are not, by component.
+        begins: where the run begins, in words.
+    """
+    devices, processes = layout.mesh.devices.flat, jax.process_count()
+    axes = ", ".join(f"{axis}={size}" for axis, size in layout.mesh.shape.items())
+    among = f" of {processes} processes" if processes > 1 else ""
+    yield f"devices     {len(devices)} x {devices[0].device_kind}{among}, mesh {axes}"
+    yield f"run         {begins}"
+    arrays = len(jax.tree.leaves(learned))
+    yield f"parameters  {config.component}: {_millions(learned)} in {arrays} arrays, computed in {config.dtype}"
+    width = max(map(len, learned))
+    for name, block in learned.items():
+        yield f"              {name:{width}}  {_millions(block):>10}"
+    if frozen:
+        yield "frozen      " + ", ".join(f"{name}: {_millions(params)}" for name, params in frozen.items())
+    given = [field for field in recipe_fields(config) if field.value != field.default]
+    yield "recipe      what differs from the defaults:"
+    for field in given:
+        usual = "" if field.default == REQUIRED else f"  (default: {_short(field.default)})"
+        yield f"              {field.name} = {_short(field.value)}{usual}"
+
+
+def _millions(params: Any) -> str:
+    return f"{parameter_count(params) / 1e6:,.3f} M"
+
+
+def _short(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
