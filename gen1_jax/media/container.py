@@ -117,7 +117,8 @@ def decodable_stream(
 def _decoder(stream: VideoStream) -> VideoCodecContext:
     """The stream's own, or where its frames are transparent one that sees it: FFmpeg's for VP8 and VP9 does not."""
     library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
-    if library is None or stream.metadata.get("alpha_mode") != "1":
+    alpha = {name.lower(): value for name, value in stream.metadata.items()}.get("alpha_mode")  # a tag, or an element
+    if library is None or alpha != "1":
         return stream.codec_context
     return av.CodecContext.create(library, "r")
 

@@ -105,6 +105,25 @@ def test_colours_are_those_of_open_video(tmp_path, size, matrix):
     assert np.abs(window(path, 0, 1, 1, (8, 20))[0, 4, 4] - expected).max() <= 2
 
 
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "libvpx"])
+def test_transparent_frames_lie_over_black(tmp_path, codec):
+    """Also where the tag is in capitals, as FFmpeg's own files have it."""
+    path = tmp_path / "clear.webm"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=10, options={"g": "4", "auto-alt-ref": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        for index in range(COUNT):
+            rgba = np.dstack([picture(index), np.full((48, 64), 128, np.uint8)])
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format="yuva420p")))
+        out.mux(stream.encode(None))
+    frames = shown(path)
+    assert np.abs(frames[5].astype(int) - picture(5) // 2)[4:20, 4:28].max() < 12
+    with open_windows(path) as reader:
+        for start in (0, 7, 3):
+            assert np.array_equal(reader.window(start, 3, 1), frames[start : start + 3])
+
+
 def test_edit_lists_hide_frames(tmp_path):
     path = make_video(tmp_path / "whole.mp4", frames=LONG, options=B_FRAMES)
     cut = remux(path, tmp_path / "cut.mp4", lambda time: time - Fraction(35, 100))
