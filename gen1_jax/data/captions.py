@@ -13,6 +13,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -158,6 +159,8 @@ class Captions:
         self._unmatched: dict[str, tuple[str, ...]] = {}
         self._unusable: list[str] = []
         self._files = {plain_name(os.path.abspath(file)): file for file in files}
+        folded = Counter(name.casefold() for name in self._files)
+        self._folded = {name.casefold(): name for name in self._files if folded[name.casefold()] == 1}
         self._beside = _Sidecars()
         for found in [] if table or known else _tables(root, files):
             if not search:
@@ -180,6 +183,9 @@ class Captions:
 
     def _take(self, rows: Mapping[str, str], folder: Path) -> set[str]:
         places = {name: plain_name(os.path.abspath(folder / name)) for name in rows}
+        for name, place in places.items():
+            if place not in self._files:  # capitals are forgiven where that is clear
+                places[name] = self._folded.get(place.casefold(), place)
         used = {name for name, place in places.items() if place in self._files}
         self._texts |= {places[name]: rows[name] for name in used}
         return used
@@ -241,6 +247,8 @@ def _tables(root: Path, files: Sequence[Path]) -> list[Path]:
 
 def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and columns of each row; the first one maps the columns to themselves."""
+    if text.startswith("sep="):  # Excel's own first line
+        text = text.partition("\n")[2]
     delimiter, header = next(
         ((sign, names) for sign in _DELIMITERS if set(names := _header(text, sign)) & set(FILE_COLUMNS)),
         (",", _header(text, ",")),
@@ -258,7 +266,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _header(text: str, delimiter: str) -> list[str]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    return [name.strip().strip("\ufeff").lower() for name in next(reader, [])]
+    return [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in next(reader, [])]
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -156,7 +156,7 @@ class MediaFiles:
             if _is_movie(file):
                 return known_size(file, file, TRAINING_LIMITS, self.index_folder)
             return image_size(file)
-        except MediaError:
+        except (MediaError, OSError):
             return 1, 1
 
     def moving(self) -> Bool[np.ndarray, " n"]:

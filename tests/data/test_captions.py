@@ -35,6 +35,7 @@ def test_what_is_no_text():
         f"filename\tprompt\na.mp4\t{CAFE}\n",
         f"file;caption\r\na.mp4;{CAFE}\r\n\r\n",
         f"file,caption,\na.mp4,{CAFE},,\n",
+        f"sep=;\nFile Name;Text\na.mp4;{CAFE}\n",
     ],
 )
 def test_tables_of_every_shape(tmp_path, text):
@@ -97,6 +98,8 @@ def test_names_are_compared_by_what_they_mean(tmp_path, files):
         "captions: 3 with, 1 without",
         f"2 rows of {table} match no file: C.mov, other.mp4",
     ]
+    table.write_text("file,caption\nSub/B.MP4,two\n")
+    assert captions(tmp_path, files, table)[0] == ["", "two", "", ""]
     table.write_text("file,caption\nother.mp4,x\n")
     with pytest.raises(UserError, match="none of its files is among the videos"):
         Captions(tmp_path, files, table)

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from media.media_files import UPRIGHT, flat, index_of, make_video, patch_matrix, picture, remux
 from PIL import Image
@@ -15,7 +16,7 @@ from test_loading import load
 
 from gen1_jax.cli import main
 from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig
-from gen1_jax.data.dataset import RecordError
+from gen1_jax.data.dataset import RecordError, write_dataset
 from gen1_jax.data.mixture import Mixture
 from gen1_jax.data.sources import open_source
 from gen1_jax.media import VideoWriter, open_video, read_image
@@ -111,6 +112,22 @@ def test_records_and_files_of_photos_are_read_alike(tmp_path):
     photo = Image.new("RGB", (4032, 3024))  # as phones make them
     photo.save(tmp_path / "large.png")
     assert load(open_source(str(tmp_path / "large.png")), frames=1)["pixels"].shape == (1, 32, 48, 3)
+
+
+def test_videos_as_bytes_of_a_data_set(tmp_path):
+    """Of others: nothing but the bytes is known."""
+    phone = patch_matrix(make_video(tmp_path / "v.mp4", options={"bf": "2"}), 0, 1, -1, 0)
+    features = {"video": tfds.features.Tensor(shape=(), dtype=np.bytes_), "caption": tfds.features.Text()}
+    records = [{"video": phone.read_bytes(), "caption": "a phone"}]
+    write_dataset(
+        tmp_path / "set",
+        **{"name": "others", "split": "train", "features": features, "num_shards": 1, "info": {}},
+        examples=lambda shard: records,
+    )
+    source = open_source(str(tmp_path / "set"))
+    with open_video(phone) as video:
+        frames = np.stack([frame.rgb for frame in video])
+    assert np.array_equal(load(source, frames=10, bucket=(64, 48))["pixels"], frames)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
         Image.fromarray(picture(i)).save(tmp_path / f"frame{i}.{('png', 'bmp')[i % 2]}")
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / ".frame2.png").write_text("hidden")
+    (tmp_path / "frame3.png.png").mkdir()
     info, frames = read(tmp_path)
     assert [index_of(frame.rgb) for frame in frames] == list(range(COUNT + 1))
     assert frames[-1].time == Fraction(COUNT, 8)
