@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -113,14 +114,23 @@ def parsed(command):
     return args
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_have_no_pitfalls(path, tmp_path):
-    import subprocess
-
+def shellcheck(*arguments, **options):
     checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
-    done = subprocess.run([checker, path], capture_output=True, text=True)
+    done = subprocess.run([checker, *arguments], capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_have_no_pitfalls(path):
+    shellcheck(path)
     assert path.stat().st_mode & 0o111, f"{path.name} is not executable"
+
+
+@pytest.mark.parametrize("part", ["setup", "run"])
+def test_the_scripts_of_the_skypilot_task_have_none_either(part):
+    ours = "SC1090,SC1091"  # it cannot follow the script that activates an environment
+    script = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())[part]
+    shellcheck("--shell=bash", f"--exclude={ours}", "-", input=script)
 
 
 @pytest.mark.parametrize(
