@@ -105,3 +105,14 @@ def in_one_line(error: BaseException, longest: int = 600) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     half = (longest - 5) // 2
     return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """A number and what there are so many of, as messages say it: "1 clip", "2 clips".
+
+    Args:
+        count: how many.
+        what: one of them.
+        several: more of them, where "s" does not make it: "batches".
+    """
+    return f"{count} {what if count == 1 else several or what + 's'}"

@@ -1,11 +1,15 @@
 """Whose doing an error is: exit code 2, 75 or 1, and what is said of it."""
 
+import ast
 import errno
+import re
+from pathlib import Path
 
 import pytest
 
+import gen1_jax
 from gen1_jax.cli import main
-from gen1_jax.errors import Failure, PassingFault, UserError, is_passing
+from gen1_jax.errors import Failure, PassingFault, UserError, counted, is_passing
 
 
 @pytest.fixture
@@ -91,3 +95,28 @@ def test_an_error_of_a_client_of_a_bucket():
     assert is_passing(HttpError())
     HttpError.code = 404
     assert not is_passing(HttpError())
+
+
+def test_one_thing_is_not_several():
+    assert [counted(n, "clip") for n in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+    assert [counted(n, "batch", "batches") for n in (1, 3)] == ["1 batch", "3 batches"]
+
+
+NOUNS = "clips|frames|steps|images|videos|shots|files|edits|shards|chips|devices|processes|parts|words|structures"
+A_NUMBER_OF = re.compile(rf"\{{(?![A-Z_]+\}})[^{{}}]+\}} ({NOUNS})(?![/\w]| a second)")
+
+
+def test_texts_of_commands_count_in_words_of_one_and_of_several():
+    """A number before a noun is put there by `counted`."""
+    found = []
+    for room in ("commands", "evaluation", "planning", "app"):
+        for path in (Path(gen1_jax.__file__).parent / room).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    text = ast.unparse(node)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n\n" not in node.value:
+                    text = node.value
+                else:
+                    continue
+                found += [f"{path.name}: {match[0]}" for match in A_NUMBER_OF.finditer(text)]
+    assert not found

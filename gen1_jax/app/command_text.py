@@ -23,7 +23,8 @@ def command_text(request: EditRequest, defaults: EditSettings) -> str:
     for name, option in _OPTIONS.items():
         value = getattr(request.settings, name)
         words += _option(option, value if value != getattr(defaults, name) else None)
-    words += _option("--frames", request.frames)
+    words += _option("--start", request.start or None) + _option("--frames", request.frames)
+    words += _option("--stride", request.stride if request.stride > 1 else None)
     words += _option("--model", request.model if str(request.model) != "nano" else None)
     return shlex.join(words)
 

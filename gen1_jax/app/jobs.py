@@ -32,10 +32,12 @@ class EditFiles:
     Attributes:
         edit: the edit, of the size of the input.
         comparison: a video of input, structure and edit side by side.
+        frames: how many the edit has.
     """
 
     edit: Path
     comparison: Path
+    frames: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from gen1_jax.app.jobs import EditState
+from gen1_jax.app.jobs import EditFiles, EditState
+from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
 from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.editing.files import EditRequest
 from gen1_jax.editing.pipeline import EditSettings
@@ -23,46 +24,6 @@ from starlette.middleware import Middleware
 _PROMPT = "an oil painting of a copper car in a snowy field at dusk"
 _A_PROMPT, _A_PICTURE = "a prompt", "a picture"
 _FRAMES = 16  # of an edit, unless the visitor wants more
-_STAGES = {
-    "depth": "estimating depth",
-    "content": "reading the content",
-    "structure": "encoding the structure",
-    "compiling": "compiling, for sizes and settings that are new",
-    "sampling": "sampling",
-    "decoding": "decoding",
-}
-_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:;"
-    " style-src 'self' 'unsafe-inline'; form-action 'self'; object-src 'none'"
-)
-_STYLE = """
-.gradio-container { max-width: 1280px !important; margin: auto; }
-.gen1-line { min-height: 2.2em; padding: 0.2em 0.1em; }
-.gen1-line progress { width: 100%; height: 0.5em; display: block; margin-top: 0.3em; accent-color: #d97706; }
-.gen1-error { color: #b91c1c; font-weight: 600; }
-.dark .gen1-error { color: #f87171; }
-.gen1-warning { background: #fef3c7; color: #78350f; border-radius: 6px; padding: 0.5em 0.8em; }
-.gen1-picture img { width: 100%; height: 100%; object-fit: contain; }
-.gen1-command { flex-grow: 0 !important; }
-.gen1-panels { display: flex; text-align: center; font-size: 0.9em; opacity: 0.8; }
-.gen1-panels span { flex: 1; }
-"""
-
-
-class _OnlyThisServer:
-    """Adds the policy to every answer."""
-
-    def __init__(self, app):
-        self._app = app
-
-    async def __call__(self, scope, receive, send):
-        async def send_with_policy(message):
-            if message["type"] == "http.response.start":
-                extra = {"content-security-policy": _POLICY, "referrer-policy": "no-referrer"}
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in extra.items())]
-            await send(message)
-
-        await self._app(scope, receive, send_with_policy)
 
 
 class Page:
@@ -95,7 +56,7 @@ class Page:
             prevent_thread_lock=True,
             inbrowser=False,
             max_file_size=self._session.limits.max_bytes,
-            app_kwargs={"middleware": [Middleware(_OnlyThisServer)], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": [Middleware(OnlyThisServer)], "docs_url": None, "redoc_url": None},
             footer_links=[],
             run_history=False,
             enable_monitoring=False,
@@ -103,7 +64,7 @@ class Page:
             mcp_server=False,
             pwa=False,
             theme=gr.themes.Default(primary_hue="amber", **fonts),
-            css=_STYLE,
+            css=STYLE,
         )
         return address
 
@@ -114,7 +75,7 @@ class Page:
     def _draw(self) -> None:
         gr.Markdown("## gen1 · keep a video's structure, give it another content")
         if self._session.warning:
-            gr.HTML(f'<div class="gen1-warning">{escape(self._session.warning)}</div>', padding=False)
+            gr.HTML(warning(self._session.warning), padding=False)
         with gr.Row():
             with gr.Column(scale=2, min_width=360):
                 self._draw_inputs()
@@ -160,12 +121,17 @@ class Page:
         )
         with gr.Row():
             most = self._session.options.max_frames
-            self.steps = gr.Slider(
-                1, 100, defaults.num_inference_steps, step=1, label="Steps", info="Of the sampler.", elem_id="steps"
-            )
+            whole = dict(precision=0, min_width=90)
+            self.start = gr.Number(0, minimum=0, label="Start", info="First frame, from 0.", elem_id="start", **whole)
             self.frames = gr.Slider(
-                1, most, min(_FRAMES, most), step=1, label="Frames", info="Of the clip, from its start."
+                1, most, min(_FRAMES, most), step=1, label="Frames", info="How many at most.", elem_id="frames"
             )
+            self.stride = gr.Number(
+                1, minimum=1, label="Stride", info="Every how many-th frame.", elem_id="stride", **whole
+            )
+        self.steps = gr.Slider(
+            1, 100, defaults.num_inference_steps, step=1, label="Steps", info="Of the sampler.", elem_id="steps"
+        )
         with gr.Row():
             self.sampler = gr.Radio(
                 ["ddim", "dpm++"], value=defaults.sampler, label="Sampler", info="dpm++ needs fewer steps."
@@ -174,7 +140,7 @@ class Page:
                 defaults.seed, precision=0, minimum=0, label="Seed", info="The same one gives the same edit."
             )
         with gr.Row():
-            self.start = gr.Button("Edit", variant="primary", elem_id="edit")
+            self.edit = gr.Button("Edit", variant="primary", elem_id="edit")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
 
     def _draw_outputs(self) -> None:
@@ -198,10 +164,14 @@ class Page:
             elem_classes="gen1-picture",
         )
         with gr.Column(visible=False) as self.result_group:
-            panels = "".join(f"<span>{name}</span>" for name in ("input", "structure", "edit"))
-            gr.HTML(f'<div class="gen1-panels">{panels}</div>', padding=False)
+            gr.HTML(panels("input", "structure", "edit"), padding=False)
             self.result = gr.Video(show_label=False, autoplay=True, loop=True, buttons=[], elem_id="result")
             self.download = gr.DownloadButton("Download the edit", elem_id="download")
+            self.slider = gr.ImageSlider(
+                label="Before | after", interactive=False, max_height=420, buttons=[], elem_id="slider"
+            )
+            self.number = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="number")
+        self.done = gr.State()  # what the slider looks into: the last edit and its files
         self.command = gr.Code(
             label="The same on the command line",
             language="shell",
@@ -218,15 +188,17 @@ class Page:
 
     def _connect(self) -> None:
         quick = dict(show_progress="hidden", api_visibility="private", queue=False)
+        part = [self.start, self.frames, self.stride]
         look = dict(
-            inputs=[self.video, self.structure_blur, self.frames],
+            inputs=[self.video, self.structure_blur, *part, self.clip_line],
             outputs=[self.structure, self.clip_line],
             show_progress="hidden",
             api_visibility="private",
             trigger_mode="always_last",
         )
-        changes = [self.video.change, self.structure_blur.change, self.frames.change]
-        gr.on([self.blocks.load, *changes], self._look, **look)
+        changes = [value.change for value in (self.video, self.structure_blur, *part)]
+        # Gradio looks whether a function is a generator and what it takes, which a type checker's wrapper would hide.
+        gr.on([self.blocks.load, *changes], lambda *values: (yield from self._look(*values)), **look)
         self.demo.click(lambda: str(DEMO_CLIP), outputs=self.video, **quick)
         self.kind.change(
             lambda kind: (gr.update(visible=kind == _A_PROMPT), gr.update(visible=kind == _A_PICTURE)),
@@ -234,46 +206,82 @@ class Page:
             [self.prompt, self.picture_group],
             **quick,
         )
-        self.image.change(self._look_at_picture, self.image, [self.image_view, self.status], **quick)
         settings = [
             *(self.video, self.kind, self.prompt, self.image, self.structure_blur, self.guidance),
-            *(self.temporal, self.steps, self.frames, self.sampler, self.seed),
+            *(self.temporal, self.steps, *part, self.sampler, self.seed),
         ]
-        gr.on(
-            [self.blocks.load, *(setting.change for setting in settings)],
-            self._command,
-            settings,
-            self.command,
-            trigger_mode="always_last",
-            **quick,
-        )
-        running = [self.status, self.running, self.result_group, self.result, self.download, self.start, self.cancel]
-        # Gradio looks whether a function is a generator and what it takes, which a type checker's wrapper would hide.
+        changes = [setting.change for setting in settings]
+        gr.on([self.blocks.load, *changes], self._command, settings, self.command, trigger_mode="always_last", **quick)
+        others = [setting.change for setting in settings if setting is not self.image]
+        gr.on(others, lambda line: "" if is_error(line) else gr.skip(), self.status, self.status, **quick)
+        self.image.change(self._look_at_picture, self.image, [self.image_view, self.status], **quick)
+        running = [
+            *(self.status, self.running, self.result_group, self.result, self.download, self.edit, self.cancel),
+            *(self.slider, self.number, self.done),
+        ]
         edit = lambda visitor, *settings: (yield from self._edit(visitor.session_hash, *settings))
         edit.__annotations__ = {"visitor": gr.Request}
-        self.start.click(
+        self.edit.click(
             edit, settings, running, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        )
+        self.number.input(
+            self._compare, [self.done, self.number], [self.slider, self.status], trigger_mode="always_last", **quick
         )
         self.cancel.click(self._cancel, **quick)
         self.blocks.unload(self._cancel)
+        self._offer_endpoint(settings[4:])
 
-    def _look(self, video: str | None, structure_blur: int | float, frames: int | float):
+    def _offer_endpoint(self, numbers: list) -> None:
+        """`/edit` for programs, see README.md: the settings by name, those of the page for numbers left out."""
+        with gr.Column(visible=False):
+            content = gr.File(label="Clip"), gr.Textbox(label="Prompt"), gr.File(label="Picture")
+            trigger, answer = gr.Button(), gr.File(label="The edit")
+        video, prompt, image = content
+        trigger.click(
+            self._edit_for_program,
+            [video, *numbers, prompt, image],
+            answer,
+            api_name="edit",
+            api_description="Edit a clip, and wait for it.",
+            concurrency_limit=None,
+        )
+
+    def _look(self, video, structure_blur, start, frames, stride, line) -> Iterator[tuple]:
+        """What the structure of the clip is; an error of the one before goes at once."""
         if not video:
-            return None, "Choose a clip."
+            yield None, "Choose a clip."
+            return
+        if is_error(line):
+            yield gr.skip(), "looking at the clip …"
         try:
-            picture, description = self._session.structure(video, int(structure_blur), int(frames))
-        except (ValueError, OSError) as error:
-            return None, _error(str(error))
-        return picture, escape(f"{Path(video).name}: {description}")
+            part = _part(start, frames, stride)
+            picture, description = self._session.structure(video, int(structure_blur), **part)
+        except (ValueError, OSError) as fault:
+            yield None, error(str(fault))
+        else:
+            yield picture, escape(f"{Path(video).name}: {description}")
 
     def _look_at_picture(self, image: str | None):
         try:
             return (self._session.picture(image) if image else None), ""
-        except (ValueError, OSError) as error:
-            return None, _error(str(error))
+        except (ValueError, OSError) as fault:
+            return None, error(str(fault))
 
     def _request(
-        self, video, kind, prompt, image, structure_blur, guidance, temporal, steps, frames, sampler, seed
+        self,
+        video,
+        kind,
+        prompt,
+        image,
+        structure_blur,
+        guidance,
+        temporal,
+        steps,
+        start,
+        frames,
+        stride,
+        sampler,
+        seed,
     ) -> EditRequest:
         settings = EditSettings(
             structure_blur=int(structure_blur),
@@ -286,29 +294,80 @@ class Page:
         if kind == _A_PICTURE and not image:
             raise UserError("choose a picture first")
         content = dict(prompt=prompt, image=None) if kind == _A_PROMPT else dict(prompt=None, image=image)
-        return self._session.request(video, **content, frames=int(frames), settings=settings)
+        return self._session.request(video, **content, **_part(start, frames, stride), settings=settings)
 
     def _command(self, *settings) -> str:
         try:
             return self._session.command(self._request(*settings))
-        except ValueError as error:
-            return f"# {error}"
+        except ValueError as fault:
+            return f"# {fault}"
 
     def _edit(self, visitor: str | None, *settings) -> Iterator[tuple]:
         """Shows the states of an edit, to its end; if the visitor leaves, it is cancelled."""
         job = None
         try:
-            job = self._session.submit(self._request(*settings), visitor)
+            request = self._request(*settings)
+            job = self._session.submit(request, visitor)
             for state in job.states():
-                yield _shown(state)
-        except ValueError as error:
-            yield _shown(EditState(stage="failed", message=str(error)))
+                yield *_shown(state), *self._compared(request, state.files)
+        except ValueError as fault:
+            state = EditState(stage="failed", message=str(fault))
+            yield *_shown(state), *self._compared(None, None)
         finally:
             if job is not None:
                 job.cancel()  # nothing to do after its end
 
+    def _compared(self, request: EditRequest | None, files: EditFiles | None) -> tuple:
+        """Values of the before/after slider, of its frame, and of what they look into, when an edit is done."""
+        if files is None:
+            return gr.skip(), gr.skip(), None
+        middle, done = files.frames // 2, (request, files)
+        slider, _ = self._compare(done, middle)
+        last = max(1, files.frames - 1)
+        return slider, gr.update(maximum=last, value=middle, visible=files.frames > 1), done
+
+    def _compare(self, done: tuple[EditRequest, EditFiles] | None, number: int | float | None):
+        """A frame before and after, and what went wrong."""
+        try:
+            return (self._session.before_and_after(*done, int(number or 0)) if done else None), gr.skip()
+        except (ValueError, OSError) as fault:
+            return None, error(str(fault))
+
+    def _edit_for_program(
+        self,
+        video,
+        structure_blur,
+        guidance_scale,
+        temporal_guidance_scale,
+        steps,
+        start,
+        frames,
+        stride,
+        sampler,
+        seed,
+        prompt=None,
+        image=None,
+    ):
+        """The file of an edit; it waits for those that came before, and none of its caller's is cancelled for it."""
+        numbers = (structure_blur, guidance_scale, temporal_guidance_scale, steps, start, frames, stride, sampler, seed)
+        try:
+            if prompt is not None and image is not None:
+                raise UserError("give either a prompt or an image, not both")
+            request = self._request(video, _A_PROMPT if image is None else _A_PICTURE, prompt, image, *numbers)
+            *_, state = self._session.submit(request, object()).states()
+        except ValueError as fault:
+            raise gr.Error(str(fault), print_exception=False) from None
+        if state.files is None:
+            raise gr.Error(state.message or state.stage, print_exception=False)
+        return str(state.files.edit)
+
     def _cancel(self, visitor: gr.Request) -> None:
         self._session.cancel(visitor.session_hash)
+
+
+def _part(start: int | float | None, frames: int | float, stride: int | float | None) -> dict[str, int]:
+    """The part of a clip that fields say; an empty one is at its default."""
+    return dict(start=int(start or 0), frames=int(frames), stride=int(stride or 1))
 
 
 def _shown(state: EditState) -> tuple:
@@ -316,21 +375,6 @@ def _shown(state: EditState) -> tuple:
     buttons = gr.update(interactive=state.final), gr.update(interactive=not state.final)
     running = gr.update(value=state.picture, visible=not state.final and state.picture is not None)
     if state.files is None:
-        return _status(state), running, gr.update(visible=False), None, None, *buttons
+        return status(state), running, gr.update(visible=False), None, None, *buttons
     files = gr.update(visible=True), str(state.files.comparison), str(state.files.edit)
-    return _status(state), running, *files, *buttons
-
-
-def _status(state: EditState) -> str:
-    if state.stage == "failed":
-        return _error(state.message)
-    if state.stage == "waiting":
-        return f"waiting: {state.done} before you" if state.done else "waiting"
-    if state.final:
-        return state.stage
-    bar = f'<progress max="{state.total}" value="{state.done}"></progress>'
-    return f"{_STAGES.get(state.stage, state.stage)}, {state.done} of {state.total}{bar}"
-
-
-def _error(message: str) -> str:
-    return f'<span class="gen1-error">{escape(message)}</span>'
+    return status(state), running, *files, *buttons

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import filecmp
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -18,9 +19,9 @@ from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.files import EditRequest, compare_frames, write_frames
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, resize
 from gen1_jax.errors import UserError
-from gen1_jax.media import Limits, MediaError, read_image
+from gen1_jax.media import Limits, MediaError, Part, open_video, read_image
 
 DEMO_CLIP = Path(__file__).parents[1] / "assets" / "demo.mp4"
 _PREVIEWS = 10  # of the running latents in an edit
@@ -69,7 +70,9 @@ class EditSession:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page shows it
             self.pipeline = Gen1Pipeline(source)
-        self.warning, self.defaults = source.warning, EditSettings().of(source.config)
+        caution = source.config.caution and f"{source.name}: {source.config.caution}"
+        self.warning = " · ".join(filter(None, (source.warning, caution))) or None
+        self.defaults = EditSettings().of(source.config)
         self._clips = ClipCache(self.pipeline, self.limits)
         self._queue = EditQueue(self._edit)
         self._numbers = itertools.count()
@@ -83,14 +86,16 @@ class EditSession:
         self._queue.close()
         self._temporary.cleanup()
 
-    def structure(self, video: str | None, structure_blur: int, frames: int) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+    def structure(
+        self, video: str | None, structure_blur: int, frames: int, *, start: int = 0, stride: int = 1
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
         """The middle frame beside its structure at t_s, and a description of the clip. Nothing is sampled.
 
         Raises:
             ValueError: no clip, or one that cannot be read (`MediaError`); the file is called by its own name.
         """
         with _named(video):
-            clip = self._clips(_chosen(video), frames)
+            clip = self._clips(_chosen(video), Part(start=start, frames=frames, stride=stride))
         return self._clips.structure(clip, structure_blur), clip.description
 
     def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
@@ -103,7 +108,15 @@ class EditSession:
             return read_image(image, self.limits)
 
     def request(
-        self, video: str | None, *, prompt: str | None, image: str | None, frames: int, settings: EditSettings
+        self,
+        video: str | None,
+        *,
+        prompt: str | None,
+        image: str | None,
+        frames: int,
+        settings: EditSettings,
+        start: int = 0,
+        stride: int = 1,
     ) -> EditRequest:
         """What an edit of a clip is to be.
 
@@ -113,12 +126,14 @@ class EditSession:
         clip = Path(_chosen(video))
         return EditRequest(
             video=clip,
-            output=f"{clip.stem}_edit.mp4",
+            output=f"{os.fsencode(clip.stem)[:200].decode(errors='ignore')}_edit.mp4",  # names have 255 bytes at most
             prompt=prompt,
             image=image,
             model=self.options.model,
             settings=settings,
+            start=start,
             frames=frames,
+            stride=stride,
             limits=self.limits,
         )
 
@@ -136,6 +151,27 @@ class EditSession:
         """
         return self._queue.submit(request, visitor)
 
+    def before_and_after(
+        self, request: EditRequest, files: EditFiles, number: int
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
+        """A frame of the input and what has become of it, of one size and with square pixels.
+
+        Args:
+            request: an edit that is done.
+            files: what it wrote.
+            number: of the frame of the edit, counted from 0.
+
+        Raises:
+            MediaError: a file is not there any more.
+        """
+        at = request.start + number * request.stride
+        with _named(request.video), _named(files.edit):
+            return self._frame(request.video, at), self._frame(files.edit, number)
+
+    def _frame(self, video: str | Path, number: int) -> UInt8[np.ndarray, "h w 3"]:
+        with open_video(video, limits=self.limits, start=number, frames=1) as reader:
+            return resize(next(iter(reader)).rgb, reader.info.square_size[::-1])
+
     def cancel(self, visitor: object) -> None:
         """Cancel the edit of a visitor: the device is free after the step that it is at."""
         self._queue.cancel(visitor)
@@ -151,7 +187,7 @@ class EditSession:
 
         with _named(request.video), _named(request.image):
             picture = None if request.image is None else read_image(request.image, request.limits)
-            clip = self._clips(request.video, request.frames, job.report)
+            clip = self._clips(request.video, request.part, job.report)
             job.report("content", 0, 1)
             content = pipeline.encode_content(request.prompt, picture, settings.seed)
             structure = pipeline.blur_structure(clip.depth, settings.structure_blur)
@@ -159,7 +195,9 @@ class EditSession:
             edited = list(pipeline.decode(latents, job.report))
             compared = compare_frames(clip.source, structure, iter(edited))
             folder = self._new_folder()
-            files = EditFiles(edit=folder / request.output, comparison=folder / "comparison.mp4")
+            files = EditFiles(
+                edit=folder / request.output, comparison=folder / "comparison.mp4", frames=len(clip.source.times)
+            )
             write_frames(files.edit, iter(edited), clip.source, request, audio=True)
             write_frames(
                 files.comparison, compared, clip.source, dataclasses.replace(request, compare=True), audio=True

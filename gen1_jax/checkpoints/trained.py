@@ -45,6 +45,8 @@ class TrainedModel:
         self.name = f"{self.path.resolve().name} at step {self.step}"
         self.component: str = self.record["config"]["component"]
         self.config = Gen1Config.from_dict(self.record["model"])
+        if self.component == "unet":  # whatever it had learned before, it has been trained on what it is given
+            self.config = dataclasses.replace(self.config, learned_content="unknown")
         self.base = self._open_base()
 
     def _open_base(self) -> ModelSource:

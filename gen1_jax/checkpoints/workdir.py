@@ -54,7 +54,7 @@ class WorkFiles:
         if isinstance(self._workdir, Path):
             absolute = self._workdir.absolute()
             self._made = [path for path in (absolute, *absolute.parents) if not path.exists()]
-        self._workdir.mkdir(parents=True, exist_ok=True)
+        self._make(workdir)
         if isinstance(self._workdir, Path):
             self.folder = self._workdir
             self._lock = _lock(self._workdir) if lock else None
@@ -64,6 +64,15 @@ class WorkFiles:
         for name in continued:
             if (self._workdir / name).exists():
                 (self.folder / name).write_bytes((self._workdir / name).read_bytes())
+
+    def _make(self, name: str | os.PathLike[str]) -> None:
+        """Raises a UserError for a place where there can be no folder."""
+        try:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UserError(f"{name} is a file, and a workdir is a folder: choose another name") from None
+        except (NotADirectoryError, PermissionError) as error:
+            raise UserError(f"{name} cannot be made, {error.filename}: {error.strerror}") from None
 
     def __enter__(self) -> "WorkFiles":
         return self

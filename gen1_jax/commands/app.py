@@ -1,8 +1,10 @@
 """`gen1 app`."""
 
 import argparse
+import errno
 import importlib.util
 import signal
+import socket
 import threading
 
 from gen1_jax.commands.common import command, use_compilation_cache
@@ -31,6 +33,7 @@ def _app(args: argparse.Namespace) -> None:
         raise UserError('gen1 app needs gradio: pip install "gen1-jax[app]"')
     if args.port is not None and not 1 <= args.port <= 65535:
         raise UserError(f"--port must be 1 to 65535, got {args.port}")
+    _check_address(args.host, args.port)
     from gen1_jax.app.session import AppOptions, EditSession
 
     options = AppOptions(model=args.model, max_upload_mb=args.max_upload_mb, max_frames=args.max_frames)
@@ -40,10 +43,42 @@ def _app(args: argparse.Namespace) -> None:
 
         page = Page(session)
         try:
-            print(f"gen1 app: {page.serve(args.host, args.port)} (Ctrl-C ends it)", flush=True)
+            print(f"gen1 app: {_serve(page, args)} (Ctrl-C ends it)", flush=True)
             _wait_for_the_end()
         finally:
             page.close()
+
+
+def _serve(page, args: argparse.Namespace) -> str:
+    """The address. What was free a moment ago may be taken now, or all ports that are tried."""
+    try:
+        return page.serve(args.host, args.port)
+    except OSError:
+        which = "all ports that are tried are" if args.port is None else f"--port {args.port} is"
+        raise UserError(f"{which} taken: choose a free one with --port N") from None
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Refuse an address that cannot be listened on, before a model is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except (socket.gaierror, UnicodeError):
+        raise UserError(
+            f"--host {host} is not an address: 127.0.0.1 is this machine alone, 0.0.0.0 all that reach it"
+        ) from None
+    except PermissionError:
+        raise UserError(f"--port {port} is kept for the system's own services: choose one from 1024 on") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"--port {port} is taken: choose another one, or leave --port out for the first free one from 7860"
+            ) from None
+        raise UserError(f"--host {host} is not an address of this machine") from None
 
 
 def _wait_for_the_end() -> None:

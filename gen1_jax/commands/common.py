@@ -1,10 +1,14 @@
 """What commands share: how one is declared, how it reports. Nothing heavy is imported here."""
 
 import argparse
+import contextlib
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from gen1_jax.errors import UserError
 
 USAGE = 2
 
@@ -45,6 +49,24 @@ def use_compilation_cache() -> None:
 def report(summary: dict, as_json: bool, text: str | None) -> None:
     """Print a summary: as JSON, or as the text with its fields filled in."""
     print(json.dumps(summary, indent=2) if as_json or text is None else text.format(**summary))
+
+
+@contextlib.contextmanager
+def naming_options(*names: str, **options: str) -> Iterator[None]:
+    """What is wrong with a field is said of the option that gave it: "--steps must be 1 to 1000".
+
+    Args:
+        names: of fields whose options have the same name, with hyphens.
+        options: those of other fields.
+    """
+    try:
+        yield
+    except UserError as error:
+        field = re.match(r"\w+", str(error))
+        known = {name: name.replace("_", "-") for name in names} | options
+        if field is None or field[0] not in known:
+            raise
+        raise UserError(f"--{known[field[0]]}{str(error)[field.end() :]}") from None
 
 
 def reporting(action: Callable[[argparse.Namespace], tuple[dict, str]]) -> Callable[[argparse.Namespace], None]:

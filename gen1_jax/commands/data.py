@@ -4,6 +4,7 @@ import argparse
 
 from gen1_jax.commands.common import command, report, reporting
 from gen1_jax.commands.datasets import add_data_arguments, add_render_arguments, kinds_of, run_data, run_render
+from gen1_jax.errors import counted
 
 
 def add_render(commands) -> None:
@@ -94,8 +95,9 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
         )
     seconds = time.perf_counter() - began
     text = (
-        "{directory}: {written} shards of split {split} written ({examples} clips), {kept} were there;"
-        " {frames} frames in {seconds:.1f} s, {frames_per_second:.1f} frames/s"
+        f"{{directory}}: {counted(summary.written, 'shard')} of split {{split}} written "
+        f"({counted(summary.examples, 'clip')}), {{kept}} {'was' if summary.kept == 1 else 'were'} there; "
+        f"{counted(frames, 'frame')} in {{seconds:.1f}} s, {{frames_per_second:.1f}} frames/s"
     )
     measured = {"frames": frames, "seconds": seconds, "frames_per_second": frames / seconds}
     return {**dataclasses.asdict(summary), **measured}, text

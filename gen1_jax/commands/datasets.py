@@ -10,7 +10,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 
 Result = tuple[dict[str, Any], str]
 
@@ -52,7 +52,7 @@ def run_render(args: argparse.Namespace) -> Result:
         sheet = render_sheet(rows=args.rows, columns=args.columns, size=size, seed=args.seed, split=args.split)
         write_image(args.sheet, sheet)
         summary |= {"sheet": args.sheet, "rows": args.rows, "columns": args.columns}
-        text += "\n" * bool(text) + "{sheet}: {rows} structures, {columns} contents"
+        text += "\n" * bool(text) + f"{{sheet}}: {counted(args.rows, 'structure')}, {counted(args.columns, 'content')}"
     return summary, text
 
 
@@ -69,7 +69,10 @@ def _render_dataset(args: argparse.Namespace) -> Result:
             process_count=args.process_count,
             progress=progress,
         )
-    text = "{directory}: {written} shards of split {split} rendered ({examples} clips), {kept} were there"
+    text = (
+        f"{{directory}}: {counted(summary.written, 'shard')} of split {{split}} rendered "
+        f"({counted(summary.examples, 'clip')}), {{kept}} {'was' if summary.kept == 1 else 'were'} there"
+    )
     return dataclasses.asdict(summary), text + ("" if summary.complete else "; others are still missing")
 
 
@@ -84,10 +87,12 @@ def run_bench_render(args: argparse.Namespace) -> Result:
     """Times the renderer."""
     from gen1_jax.data.render import bench_render
 
-    return bench_render(_recipe(args, clips=args.clips), batch_size=args.batch_size), (
+    result = bench_render(_recipe(args, clips=args.clips), batch_size=args.batch_size)
+    return result, (
         "{device}: {render_frames_per_second:.1f} frames/s of {size} rendered,"
         " {record_frames_per_second:.1f} with encoding\n"
-        "{clips} clips of {frames} frames in batches of {batch_size}, {bytes_per_clip:.0f} bytes a clip;"
+        f"{counted(result['clips'], 'clip')} of {counted(result['frames'], 'frame')} in batches of {{batch_size}}, "
+        "{bytes_per_clip:.0f} bytes a clip;"
         " the first batch took {first_batch_seconds:.1f} s"
     )
 

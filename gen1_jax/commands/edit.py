@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
 from gen1_jax.commands.values import frame_rate, moment, size
+from gen1_jax.errors import counted
 
 SOME_FAILED = 3
 """Exit code of a queue in which some edits failed."""
@@ -23,8 +24,6 @@ _DEFAULTS = {
     "start": 0,
     "stride": 1,
 }
-
-_DONE = "{output}: {frames} frames of {width}x{height} in {seconds:.1f} s"
 
 
 def add_edit(commands) -> None:
@@ -99,7 +98,7 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
 
     if not args.output.endswith(("/", os.sep)) and not os.path.isdir(args.output):
         raise UserError(
-            f"{args.output}: {len(args.videos)} videos need a folder for their edits: name it {args.output}/"
+            f"{args.output}: {counted(len(args.videos), 'video')} need a folder for their edits: name it {args.output}/"
         )
     outputs = outputs_in(args.output, args.videos)
     structures = [None] * len(outputs) if args.save_structure is None else outputs_in(args.save_structure, args.videos)
@@ -110,7 +109,7 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
     def done(summary: dict) -> None:
         edits.append(summary)
         if not args.json:
-            report(summary, False, _DONE)
+            _tell(summary, False)
 
     def failed(request, error: Exception) -> None:
         failures.append({"video": str(request.video), "error": in_one_line(error)})
@@ -120,11 +119,11 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
     with progress_bars(enabled=not args.json) as progress:
         edit_files(requests, progress, done, failed)
     summary = {"edits": edits, "failed": failures, "done": len(edits), "all": len(requests)}
-    report(summary, args.json, "{done} of {all} videos edited")
+    report(summary, args.json, f"{{done}} of {counted(len(requests), 'video')} edited")
     return SOME_FAILED if failures else 0
 
 
-def _request(args, video: str, output: str, structure: str | None, recorded: Mapping[str, Any]):
+def _request(args, video: str, output: str | Path, structure: str | Path | None, recorded: Mapping[str, Any]):
     """What the command line says, and where it says nothing a record, of one video."""
     from gen1_jax.editing.files import EditRequest
     from gen1_jax.media import Limits
@@ -136,20 +135,22 @@ def _request(args, video: str, output: str, structure: str | None, recorded: Map
         prompt = recorded.get("prompt")
     if recorded:
         _compare_with(recorded, image, prompt, _chosen(args, recorded, "model"))
-    return EditRequest(
-        video=video,
-        output=output,
-        prompt=prompt,
-        image=image,
-        model=_chosen(args, recorded, "model"),
-        settings=settings_of(args, recorded),
-        save_structure=structure,
-        compare=args.compare or bool(recorded.get("compare")),
-        sidecar=args.sidecar,
-        mesh=None if args.mesh is None else parse_mesh(args.mesh),
-        limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
-        **_part(args, recorded),
-    )
+    part, settings = _part(args, recorded), settings_of(args, recorded)
+    with naming_options(*part):
+        return EditRequest(
+            video=video,
+            output=output,
+            prompt=prompt,
+            image=image,
+            model=_chosen(args, recorded, "model"),
+            settings=settings,
+            save_structure=structure,
+            compare=args.compare or bool(recorded.get("compare")),
+            sidecar=args.sidecar,
+            mesh=None if args.mesh is None else parse_mesh(args.mesh),
+            limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+            **part,
+        )
 
 
 def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,16 +251,10 @@ def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = N
     """The `EditSettings` of what `add_settings` declared, `recorded` ones in place of those that were not given."""
     from gen1_jax.editing.pipeline import EditSettings
 
-    chosen = lambda name: _chosen(args, recorded or {}, name)
+    names = ("structure_blur", "guidance_scale", "temporal_guidance_scale", "seed", "sampler")
     steps = args.steps if args.steps is not None else (recorded or {}).get("num_inference_steps")
-    return EditSettings(
-        structure_blur=chosen("structure_blur"),
-        guidance_scale=chosen("guidance_scale"),
-        temporal_guidance_scale=chosen("temporal_guidance_scale"),
-        num_inference_steps=steps,
-        seed=chosen("seed"),
-        sampler=chosen("sampler"),
-    )
+    with naming_options(*names, num_inference_steps="steps"):
+        return EditSettings(num_inference_steps=steps, **{name: _chosen(args, recorded or {}, name) for name in names})
 
 
 def _run_edit(request, *, as_json: bool) -> None:
@@ -269,4 +264,9 @@ def _run_edit(request, *, as_json: bool) -> None:
     use_compilation_cache()
     with progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)
-    report(summary, as_json, _DONE)
+    _tell(summary, as_json)
+
+
+def _tell(summary: dict, as_json: bool) -> None:
+    frames = counted(summary["frames"], "frame")
+    report(summary, as_json, f"{{output}}: {frames} of {{width}}x{{height}} in {{seconds:.1f}} s")

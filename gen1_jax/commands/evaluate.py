@@ -27,10 +27,11 @@ def add_evaluate(commands) -> None:
         "--figure", metavar="FILE", help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif"
     )
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="held-out edits (256)")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="clips edited at once (16)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="clips edited at once at most (16)")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="PATTERN", help='methods, as "SDEdit*" and "structure_blur=*" (all)'
     )
+    parser.add_argument("--list", action="store_true", help="print the names of the methods, with what each is")
     add_settings(parser)
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON, and no progress")
 
@@ -38,6 +39,8 @@ def add_evaluate(commands) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from gen1_jax.media import IMAGE_SUFFIXES, check_writable
 
+    if args.list:
+        return _list(args)
     if not (args.out or args.figure):
         raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture, FILE.webp for a moving one")
     if args.figure:
@@ -49,6 +52,17 @@ def _evaluate(args: argparse.Namespace) -> None:
         summary |= {"figure": args.figure, "prompts": prompts}
         lines += [*itertools.chain(*prompts), "{figure}"]
     report(summary, args.json, None if args.json else "\n".join(lines))
+
+
+def _list(args: argparse.Namespace) -> None:
+    """The methods that --only chooses from; of those that vary a setting, all but the model's own value of it."""
+    from gen1_jax.checkpoints.trained import open_trained
+    from gen1_jax.evaluation.methods import chosen, methods
+
+    listed = chosen(methods(settings_of(args).of(open_trained(args.model).config)), args.only)
+    width = max(len(method.name) for method in listed)
+    lines = [f"{method.name:{width}}  {method.what}" for method in listed]
+    report({m.name: m.what for m in listed} if args.json else {"text": "\n".join(lines)}, args.json, "{text}")
 
 
 def _figure(args: argparse.Namespace) -> list[list[str]]:
@@ -83,7 +97,8 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     )
     out = Path(args.out)
     with ProgressLine("evaluate", "methods", enabled=not args.json) as progress:
-        show = lambda what, done, total: progress(done, total, what)
+        units = {"rendering": "clips"}
+        show = lambda what, done, total: progress(done, total, what, units.get(what, ""))
         results = run_benchmark(open_trained(args.model), config, out, show)
     verdict = {"report": str(write_report(results, out)), "bars": results["bars"]}
     lines = [

@@ -3,6 +3,7 @@
 import argparse
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.values import size
 from gen1_jax.errors import UserError
 
 _FORMATS = {
@@ -41,7 +42,7 @@ def add_export(commands) -> None:
     parser.add_argument("--raw", action="store_true", help="of a workdir the weights themselves, not their EMA")
     parser.add_argument("--max-file-size", type=int, metavar="MIB", help="start another file beyond this (none)")
     parser.add_argument("--frames", type=int, metavar="N", help="stablehlo: of a clip (the model's window)")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="stablehlo: pixels of a frame (the model's)")
+    parser.add_argument("--size", type=size, metavar="WxH", help="stablehlo: pixels of a frame (the model's)")
     parser.add_argument("--steps", type=int, metavar="N", help="stablehlo: of the sampler (50)")
     parser.add_argument(
         "--platforms", type=_names, metavar="LIST", help="stablehlo: those the programs run on (cpu,cuda,tpu)"
@@ -56,6 +57,8 @@ def _export(args) -> None:
     from gen1_jax.pretrained.folder import AssembledModel
 
     programs = {name: getattr(args, name) for name in _PROGRAMS if getattr(args, name) is not None}
+    if "size" in programs:
+        programs["size"] = programs["size"][::-1]  # height first, as of arrays
     if programs and args.format != "stablehlo":
         raise UserError(f"--{next(iter(programs))} is for --format stablehlo, not for {args.format}")
     if args.max_file_size is not None and args.format not in ("safetensors", "diffusers"):
@@ -86,13 +89,6 @@ def _part(text: str) -> tuple[str, str]:
     if not (network and equals and model):
         raise argparse.ArgumentTypeError(f"{text!r} is not like vae=runs/vae, a network and where it comes from")
     return network, model
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, cross, width = text.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 256x448, height and width")
-    return int(height), int(width)
 
 
 def _names(text: str) -> tuple[str, ...]:

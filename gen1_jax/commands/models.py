@@ -17,8 +17,8 @@ def add_import(commands) -> None:
         "gen1 import --unet sd15/unet --vae sd15/vae --clip clip-l14 --depth dpt-large --prior karlo/prior -o model",
     )
     for name, what, required in (
-        ("unet", "UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations", True),
-        ("vae", "AutoencoderKL", True),
+        ("unet", "UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations, or its pipeline", True),
+        ("vae", "AutoencoderKL, or a pipeline that has one", True),
         ("depth", "DPTForDepthEstimation", True),
         ("clip", "CLIPModel", False),
         ("clip-text", "instead of --clip: CLIPTextModelWithProjection", False),
@@ -81,4 +81,4 @@ def _info(args) -> None:
         report({"model": model, "words": words}, args.json, "\n".join(words))
         return
     description = describe(model)
-    report(description, args.json, None if args.json else render(description))
+    report(description if args.json else {"text": render(description)}, args.json, "{text}")

@@ -31,7 +31,7 @@ from tensorflow_datasets.core import dataset_info as tfds_info
 from tensorflow_datasets.core import example_serializer, file_adapters, naming
 
 from gen1_jax.data.storage import Folder, folder, local_folder
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.files import replacing, write_text
 
 Example = dict[str, Any]
@@ -117,7 +117,7 @@ def write_dataset(
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not re.fullmatch(r"\w+", split):
         raise UserError(f"data set {name!r}, split {split!r}: use small letters, digits and underscores")
     if not (num_shards >= 1 and 0 <= process_index < process_count):
-        raise UserError(f"{num_shards} shards, process {process_index} of {process_count}: out of range")
+        raise UserError(f"{counted(num_shards, 'shard')}, process {process_index} of {process_count}: out of range")
     directory = local_folder(directory)
     directory.mkdir(parents=True, exist_ok=True)
     schema = tfds.features.FeaturesDict(dict(features))
@@ -250,7 +250,8 @@ def _builder(directory: str, split: str) -> tfds.core.DatasetBuilder:
         shards = sum(shard_path(recipe.parent, made, shard).name in there for shard in range(made["num_shards"]))
         if shards < made["num_shards"]:
             raise UserError(
-                f"{directory}: split {split!r} has {shards} of {made['num_shards']} shards; run its command to the end"
+                f"{directory}: split {split!r} has {shards} of {counted(made['num_shards'], 'shard')}; "
+                f"run its command to the end"
             )
     try:
         return tfds.builder_from_directory(directory)

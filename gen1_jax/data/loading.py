@@ -16,7 +16,7 @@ from gen1_jax.data.codec import cover_size, recorded_maps
 from gen1_jax.data.config import Bucket, Inputs
 from gen1_jax.data.dataset import Example, RecordError
 from gen1_jax.data.sources import PICTURE_LIMITS, TRAINING_LIMITS, Source
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.media.images import decode as decode_image
 from gen1_jax.media.images import read_image, read_image_bytes
 from gen1_jax.media.windows import StaleIndex, open_windows
@@ -171,7 +171,7 @@ class LoadExample(grain.transforms.RandomMap):
         """
         span = (self.frames - 1) * self.stride + 1
         if frames < span:
-            raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+            raise UserError(f"it has {counted(frames, 'frame')}, fewer than {self.frames} that are {self.stride} apart")
         size = cover_size(height, width, self.bucket)
         rest = [outer - inner for outer, inner in zip(size, self.bucket, strict=True)]
         at = [int(rng.integers(r + 1)) if self.random_crop else r // 2 for r in rest]
@@ -195,7 +195,7 @@ class LoadExample(grain.transforms.RandomMap):
             )
         frames, span = len(record["moments"]), (self.frames - 1) * self.stride + 1
         if frames < span:
-            raise UserError(f"it has {frames} frames, fewer than {self.frames} that are {self.stride} apart")
+            raise UserError(f"it has {counted(frames, 'frame')}, fewer than {self.frames} that are {self.stride} apart")
         start = int(rng.integers(frames - span + 1))
         chosen = slice(start, start + span, self.stride)
         choices = self._choices(rng)

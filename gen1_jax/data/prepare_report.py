@@ -9,6 +9,7 @@ from typing import Any
 
 from gen1_jax.data.prepare_listing import VideoEntry
 from gen1_jax.data.prepare_spool import Outcome
+from gen1_jax.errors import counted
 from gen1_jax.files import write_text
 
 QUARANTINE = "quarantine.jsonl"
@@ -48,14 +49,15 @@ class PrepareSummary:
         """A few lines for a person."""
         again = self.videos - self.prepared
         lines = [
-            f"{self.output}: split {self.split!r}, {self.clips} clips of {self.videos} videos ({self.shots} shots),"
+            f"{self.output}: split {self.split!r}, {counted(self.clips, 'clip')} of {counted(self.videos, 'video')} "
+            f"({counted(self.shots, 'shot')}),"
             f" {self.size / 2**20:.1f} MiB, in {self.seconds:.1f} s",
             *([f"  {again} of the videos had been prepared before"] if again else []),
-            *(f"  {name:>9}: {count} clips" for name, count in self.buckets.items()),
+            *(f"  {name:>9}: {counted(count, 'clip')}" for name, count in self.buckets.items()),
             *(f"  left out: {count} {reason}" for reason, count in self.rejected.items()),
         ]
         if self.quarantined:
-            lines.append(f"  in quarantine: {self.quarantined} videos, see {Path(self.output, QUARANTINE)}")
+            lines.append(f"  in quarantine: {counted(self.quarantined, 'video')}, see {Path(self.output, QUARANTINE)}")
         return "\n".join(lines)
 
 

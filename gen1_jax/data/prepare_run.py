@@ -32,7 +32,7 @@ from gen1_jax.data.prepare_spool import (
     save_error,
 )
 from gen1_jax.data.storage import local_folder
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.files import write_text
 from gen1_jax.media.errors import shown
 
@@ -226,7 +226,7 @@ def _write(
     if not total:
         reasons = Counter(reason for outcome in outcomes for reason in outcome.rejected)
         why = [*reasons, *([f"see {QUARANTINE}"] if any(outcome.error for outcome in outcomes) else [])]
-        raise UserError(f"{shown(out)}: not one usable clip in {len(entries)} videos ({', '.join(why)}).")
+        raise UserError(f"{shown(out)}: not one usable clip in {counted(len(entries), 'video')} ({', '.join(why)}).")
     shards = request.shards or -(-sum(outcome.size for outcome in outcomes) // _SHARD_BYTES)
     write_dataset(
         out,

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import math
 import multiprocessing
 import signal
 import time
@@ -128,6 +129,7 @@ class ProgressLine:
     def __init__(self, label: str, unit: str, units: int = 1, *, enabled: bool = True) -> None:
         self._label, self._unit, self._units, self._enabled = label, unit, units, enabled
         self._start: tuple[float, int] | None = None  # when work began, after what had been done before
+        self._counted = unit
         self._told = time.monotonic()
         self._bar = self._task = None
 
@@ -153,15 +155,26 @@ class ProgressLine:
         if self._enabled:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if self._start is None:
-            self._start = (now, done)
-        seconds, steps = now - self._start[0], done - self._start[1]
-        pace = f"{steps * self._units / seconds:,.1f} {self._unit}/s" if steps and seconds else ""
-        pace = f"{pace}  {note}" if note else pace
+    def __call__(self, done: int, total: int, note: str = "", unit: str = "") -> None:
+        """How far it is; `unit` where something else is counted for a while, which has a pace of its own."""
+        now, unit = time.monotonic(), unit or self._unit
+        if self._start is None or self._counted != unit or done < self._start[1]:
+            self._start, self._counted = (now, done), unit
+        text = pace((done - self._start[1]) * self._units, now - self._start[0], unit)
+        text = "  ".join(filter(None, (text, note)))
         if self._bar:
-            self._bar.update(self._task, completed=done, total=total, pace=pace)
+            self._bar.update(self._task, completed=done, total=total, pace=text)
         elif self._enabled and now - self._told > 30:
             self._told = now
-            self._console.print(f"{self._label}: {done} of {total} {pace}", highlight=False)
+            self._console.print(f"{self._label}: {done} of {total} {text}".rstrip(), highlight=False)
+
+
+def pace(steps: int | float, seconds: int | float, unit: str) -> str:
+    """Steps in a second, a minute or an hour, whichever can be read; nothing where there is no pace yet."""
+    if not (steps > 0 and seconds > 0):
+        return ""
+    each = steps / seconds
+    for name, length in (("s", 1), ("min", 60), ("h", 3600)):
+        if 0.1 <= each * length < math.inf:
+            return f"{each * length:,.1f} {unit}/{name}"
+    return ""

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from gen1_jax import synthetic
 from gen1_jax.data.codec import encode_depth, encode_video
 from gen1_jax.data.dataset import CLIP_FEATURES, Example, Features, WriteSummary, missing_shards, write_dataset
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 
 DATASET_NAME = "synthetic_clips"
 
@@ -71,7 +71,7 @@ class RenderRecipe:
     def __post_init__(self):
         if min(self.clips, self.frames, self.supersample, self.clips_per_shard) < 1 or min(self.height, self.width) < 8:
             raise UserError(
-                f"{self.clips} clips of {self.frames} frames of {self.width}x{self.height}:"
+                f"{counted(self.clips, 'clip')} of {counted(self.frames, 'frame')} of {self.width}x{self.height}:"
                 " need at least 1 clip, 1 frame, 8 pixels"
             )
         synthetic.clip_seed(self.split, self.clips - 1, self.seed)  # refuses what has no seed

@@ -118,6 +118,8 @@ class Gen1Pipeline:
         self._samplers: dict[str, GuidedSampler] = {}
         if source.warning:
             warnings.warn(source.warning, stacklevel=3)
+        if self.config.caution:
+            warnings.warn(f"{source.name}: {self.config.caution}", stacklevel=3)
 
     @classmethod
     def from_pretrained(

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME
+from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, SDEDIT_BY_FRAME
+from gen1_jax.evaluation.scores import MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
 
@@ -23,7 +24,7 @@ class Bar(NamedTuple):
 Results = dict[str, Any]
 ClipIndices = slice | list[int] | Int[np.ndarray, " k"]
 
-BETTER = {"psnr": 1, "ssim": 1, "perceptual": -1}
+BETTER = {name: MEASURES[name].sign for name in ("psnr", "ssim", "perceptual")}
 """Measures of nearness to the answer: 1 where higher is better, -1 where lower is."""
 
 
@@ -58,10 +59,11 @@ def _over_structure(results: Results) -> Iterator[Bar]:
 
 
 def _edit(results: Results) -> Iterator[Bar]:
+    ways = min(64, len(_clips(results, EDIT, "retrieved")))
     for name, bar in ((EDIT, 0.70), (ANSWER, 0.90)):
         interval = _interval(results["methods"][name]["scores"]["retrieved"])
-        yield Bar(f"prompt retrieval of 64, {name}", _percent(interval), f"at least {bar:.0%}", interval[0] >= bar)
-    for group, bar in (("SDEdit, frame by frame", 0.75), (FIRST_FRAME, 0.80)):
+        yield Bar(f"prompt retrieval of {ways}, {name}", _percent(interval), f"at least {bar:.0%}", interval[0] >= bar)
+    for group, bar in ((SDEDIT_BY_FRAME, 0.75), (FIRST_FRAME, 0.80)):
         for measure, what in (("perceptual", "in CLIP's space"), ("psnr", "by PSNR")):
             if rival := best(results, group, measure):
                 share = nearer(results, rival, measure)

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from gen1_jax.diffusion import Guidance, get_sampler, guided_denoiser
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
@@ -108,7 +108,8 @@ def render_sample(result: dict) -> str:
     """The result as a person reads it."""
     return (
         "{size} U-Net, {parameters:,} parameters, {dtype}, on {device} (jax {jax})\n"
-        "{frames} frames of {width}x{height}, {steps} steps, w = {guidance_scale}, w_t = {temporal_guidance_scale}\n"
+        f"{counted(result['frames'], 'frame')} of {{width}}x{{height}}, {counted(result['steps'], 'step')}, "
+        "w = {guidance_scale}, w_t = {temporal_guidance_scale}\n"
         "compile     {compile_seconds:8.1f} s\n"
         "sample      {seconds:8.3f} s\n"
         "step        {step_milliseconds:8.2f} ms\n"

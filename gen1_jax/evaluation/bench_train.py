@@ -10,7 +10,7 @@ import numpy as np
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.evaluation.bench import random_parameters
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
@@ -158,7 +158,7 @@ def render_table(row: dict) -> str:
     return (
         f"{row['size']} U-Net, {row['parameters']:,} parameters, {row['dtype']}, forward + backward + AdamW + EMA\n"
         f"{row['devices']} x {row['device']} {mesh} (jax {row['jax']}), remat {'on' if row['remat'] else 'off'}, "
-        f"{row['microbatches']} microbatch{'es' if row['microbatches'] > 1 else ''}\n"
+        f"{counted(row['microbatches'], 'microbatch', 'microbatches')}\n"
         f"{'batch':>12} {'step ms':>9} {'TFLOP':>8} {'TFLOP/s':>8} {'MFU':>6} {'state':>10} {'temporary':>10} "
         f"{'compile':>8}\n{render_row(row)}"
     )
@@ -166,7 +166,7 @@ def render_table(row: dict) -> str:
 
 def render_row(row: dict) -> str:
     """A batch as a person reads it; TFLOP/s and memory of one device."""
-    name = f"{row['batch']} {'clips' if row['kind'] == 'video' else 'images'}"
+    name = counted(row["batch"], "clip" if row["kind"] == "video" else "image")
     if "error" in row:
         return f"{name:>12} {row['error']}"
     mfu = "" if row["mfu"] is None else f"{row['mfu']:.1%}"

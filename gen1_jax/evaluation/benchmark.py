@@ -6,7 +6,6 @@ A method that was scored is not run again, so that a benchmark goes on where it 
 """
 
 import dataclasses
-import fnmatch
 import json
 import re
 import time
@@ -23,8 +22,8 @@ from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
-from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT, Method, methods
-from gen1_jax.evaluation.scores import Scorer, Scores
+from gen1_jax.evaluation.methods import Method, chosen, methods
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES, Scorer, Scores
 from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
 from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
@@ -35,7 +34,6 @@ SHOWN = 8
 
 RESULTS = "results.json"
 _METHODS, _IDENTITY, _COMPONENTS = "methods", "benchmark.json", "components"
-_ALWAYS = (EDIT, INPUT, ANSWER)
 
 BenchmarkProgress = Callable[[str, int, int], None]
 """Called with what is done, and how far: done, total."""
@@ -48,10 +46,9 @@ class BenchmarkConfig:
     Attributes:
         clips: held-out edits.
         seed: of the worlds and of the prior's noise; that of the edits is in `settings`.
-        batch_size: clips edited at once. Results depend on it to rounding.
+        batch_size: clips edited at once at most. Beyond rounding, only what the prior draws depends on it.
         settings: of the edit that everything else is compared with.
-        only: patterns of method names, as "edit" and "SDEdit*"; all methods if empty. The edit, the input and the
-            answer are always measured.
+        only: patterns of method names, see `methods.chosen`.
     """
 
     clips: int = 256
@@ -61,21 +58,10 @@ class BenchmarkConfig:
     only: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.clips < 1 or self.batch_size < 1 or self.seed < 0:
-            raise UserError(f"{self.clips} clips in batches of {self.batch_size}, seed {self.seed}: out of range")
-
-    def chosen(self) -> list[Method]:
-        """The methods to measure.
-
-        Raises:
-            ValueError: a pattern that fits none; the message lists the names.
-        """
-        known = methods(self.settings)
-        for pattern in self.only:
-            if not fnmatch.filter([method.name for method in known], pattern):
-                raise UserError(f"no method is called {pattern!r}: {', '.join(method.name for method in known)}")
-        fits = lambda method: not self.only or any(fnmatch.fnmatch(method.name, pattern) for pattern in self.only)
-        return [method for method in known if method.name in _ALWAYS or fits(method)]
+        for name, least in (("clips", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                option = f"--{name.replace('_', '-')}"
+                raise UserError(f"{option} must be at least {least}, got {getattr(self, name)}")
 
 
 def run_benchmark(
@@ -91,7 +77,8 @@ def run_benchmark(
     """
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
-    chosen = config.chosen()
+    known = methods(config.settings)
+    wanted = chosen(known, config.only)
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)
     identity = _claim(out / _IDENTITY, _identity(source, config))
@@ -102,12 +89,12 @@ def run_benchmark(
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
         _write_json(components, _plain(scorer().components()))
-    for number, method in enumerate(chosen):
-        report(method.name, number, len(chosen))
+    for number, method in enumerate(wanted):
+        report(method.name, number, len(wanted))
         if not _file(folder, method).exists():
             _measure(scorer(), method, folder)
-    report("done", len(chosen), len(chosen))
-    return summarise(out, worlds, identity, methods(config.settings))
+    report("done", len(wanted), len(wanted))
+    return summarise(out, worlds, identity, known)
 
 
 def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterable[Method]) -> dict[str, Any]:
@@ -117,11 +104,14 @@ def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterab
     for method in known:
         if not _file(folder, method).exists():
             continue
-        entry = json.loads(_file(folder, method).read_text())
-        table[method.name] = dict(group=method.group, value=method.value) | entry
-    components = json.loads((folder / f"{_COMPONENTS}.json").read_text())
+        entry = _read_json(_file(folder, method), "seconds", "scores")
+        if missing := [measure for measure in MEASURES if measure not in entry["scores"]]:
+            raise _unreadable(_file(folder, method), f"it has no {missing[0]}")
+        table[method.name] = dict(group=method.group, value=method.value, what=method.what) | entry
+    components = _read_json(folder / f"{_COMPONENTS}.json", *COMPONENT_MEASURES)
     results = {
         **identity,
+        "measures": {name: measure._asdict() for name, measure in (MEASURES | COMPONENT_MEASURES).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
         "components": {name: _with_mean(values) for name, values in components.items()},
         "methods": {
@@ -192,7 +182,9 @@ def _claim(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         _write_json(path, ours)
         return ours
-    before = json.loads(path.read_text())
+    before = _read_json(path, "config")
+    settings = dataclasses.asdict(EditSettings()) | before["config"].get("settings", {})  # some are newer than it
+    before["config"] |= {"settings": settings}
     for name in ("weights", "config", "size"):
         if before.get(name) != ours[name]:
             raise UserError(f"{path.parent} holds a benchmark with other {name}: choose another folder")
@@ -228,6 +220,21 @@ def _file(folder: Path, method: Method) -> Path:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9.+]+", "_", name)
+
+
+def _read_json(path: Path, *names: str) -> dict[str, Any]:
+    """What `_write_json` wrote, with at least these names in it."""
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise _unreadable(path, f"it is not JSON, {error}") from None
+    if missing := [name for name in names if not isinstance(values, dict) or name not in values]:
+        raise _unreadable(path, f"it has no {missing[0]}")
+    return values
+
+
+def _unreadable(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is not of a benchmark that can go on: {why}; delete it, or choose another --out")
 
 
 def _write_json(path: Path, values: Any) -> None:

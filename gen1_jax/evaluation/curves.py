@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.training.metrics import LOG, read_log
 
 _MEASURES = {"vae": "psnr", "clip": "image_to_text_accuracy", "depth": "delta_1", "prior": "cosine"}
@@ -110,7 +110,7 @@ def _panel(axes: Any, training: Training) -> None:
         beside.legend(fontsize=7, loc="center right")
     about = training.summary
     name = training.name if training.component in training.name else f"{training.name} ({training.component})"
-    axes.set_title(f"{name}: {about['steps']:,} steps, {60 * about['hours']:.0f} min", fontsize=9)
+    axes.set_title(f"{name}: {counted(about['steps'], 'step')}, {60 * about['hours']:.0f} min", fontsize=9)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=7, loc="upper right")

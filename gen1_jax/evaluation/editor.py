@@ -49,7 +49,7 @@ class Editor:
     Args:
         pipeline: the model.
         worlds: what is edited, at a size that the model takes as it is.
-        batch_size: clips at once.
+        batch_size: clips at once at most; they are divided as evenly as can be, see `batches`.
 
     Attributes:
         content: (N, d), what the prior made of the prompts.
@@ -65,10 +65,10 @@ class Editor:
     def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> EditClips:
         """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
         edits, count = [], len(self.worlds)
-        for indices in self._batches():
+        for indices in self.batches():
             edits.append(to_uint8(self._decode(self._sample(way, indices))))
             if progress is not None:
-                progress(min(count, len(edits) * self.batch_size), count)
+                progress(int(indices[-1]) + 1, count)
         return np.concatenate(edits)[:count]
 
     def through_autoencoder(self, clips: EditClips) -> EditClips:
@@ -91,23 +91,27 @@ class Editor:
             lambda x: self.pipeline.depth.estimate(pixels_to_images(x), frames_per_chunk=len(x)), clips
         )
 
-    def _batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
-        """Indices, the last batch filled up."""
+    def batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
+        """Indices of the clips that are taken at once: batches of one size, for which one program is compiled.
+
+        As few as `batch_size` allows, and as small as their number allows: 20 clips are two batches of 10, and the
+        last clip is only repeated where they do not come out even.
+        """
         count = len(self.worlds)
-        for start in range(0, count, self.batch_size):
-            yield np.minimum(np.arange(start, start + self.batch_size), count - 1)
+        return _batches(count, -(-count // -(-count // self.batch_size)))
 
     def _of_frames(self, function: Callable[[np.ndarray], Any], clips: np.ndarray) -> np.ndarray:
         """A function of pictures over the frames of all clips, a batch of clips at a time."""
         outputs = []
-        for indices in self._batches():
+        for indices in self.batches():
             frames = function(rearrange(clips[indices], "b t ... -> (b t) ..."))
             outputs.append(rearrange(np.asarray(frames), "(b t) ... -> b t ...", b=len(indices)))
         return np.concatenate(outputs)[: len(clips)]
 
     def _contents(self) -> Float32[np.ndarray, "n d"]:
+        """Drawn by the prior, whose noise belongs to the batch: by `batch_size`, however they are divided later."""
         contents = []
-        for indices in self._batches():
+        for indices in _batches(len(self.worlds), min(self.batch_size, len(self.worlds))):
             key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
             prompts = [self.worlds.prompts[i] for i in indices]
             contents.append(np.asarray(self.pipeline.encode_prompts(prompts, key)))
@@ -155,6 +159,12 @@ class Editor:
         state: SamplerState = sampler.sampler.init(latents)
         out = sampler.run(state, conditions, guidance, start=first_step).latents
         return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
+
+
+def _batches(count: int, size: int) -> Iterator[Int32[np.ndarray, " b"]]:
+    """The numbers up to `count` in batches of one size, the last one filled up."""
+    for start in range(0, count, size):
+        yield np.minimum(np.arange(start, start + size), count - 1)
 
 
 def _noise(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.pretrained.words import WORDS
 
@@ -39,6 +39,7 @@ def describe(model: str) -> dict:
             "config": config.to_dict(),
         },
         "warning": source.warning,
+        "caution": config.caution,
     }
 
 
@@ -62,12 +63,13 @@ def render(description: dict) -> str:
         f"Python {description['python']}, " + ", ".join(f"{n} {v}" for n, v in description["packages"].items()),
         *(f"device {device}" for device in description["devices"]),
         "",
-        f"model {model['name']}: {model['total_parameters']:,} parameters, clips of {config['num_frames']} frames, "
-        f"pictures of about {config['width']}x{config['height']}, predicts {config['unet']['prediction_type']}",
+        f"model {model['name']}: {model['total_parameters']:,} parameters, "
+        f"clips of {counted(config['num_frames'], 'frame')}, pictures of about {config['width']}x{config['height']}, "
+        f"predicts {config['unet']['prediction_type']}",
         *(f"  {name:6} {count:15,}" for name, count in model["parameters"].items()),
     ]
     if model["words"] is not None:
-        lines.append(f"knows {model['words']} words: gen1 info --model {model['name']} --words")
-    if description["warning"]:
-        lines.append(description["warning"])
+        lines.append(f"knows {counted(model['words'], 'word')}: gen1 info --model {model['name']} --words")
+    lines += [f"{model['name']}: {description['caution']}"] if description["caution"] else []
+    lines += [description["warning"]] if description["warning"] else []
     return "\n".join(lines)

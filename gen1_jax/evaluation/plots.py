@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.evaluation.bars import BETTER, Results, sweep
-from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT
+from gen1_jax.evaluation.methods import ANSWER, EDIT, INPUT, SWEEPS
 
 _MARKS = "os^vDP*X"
 _COLOURS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")  # C3 is the red of the edit
@@ -28,7 +28,7 @@ def plot_consistency(results: Results, path: Path) -> None:
     for (x, y), value in zip(points, swept, strict=True):
         axes.annotate(f"{value:g}", (x, y), textcoords="offset points", xytext=(5, 4), fontsize=7, color="tab:red")
     groups = dict.fromkeys(entry["group"] for entry in results["methods"].values())
-    others = [group for group in groups if group not in (EDIT, *SETTING_NAMES, "sampler")]
+    others = [group for group in groups if group not in (EDIT, *SWEEPS)]
     for number, group in enumerate(others):
         names = [name for name, entry in results["methods"].items() if entry["group"] == group]
         style = _MARKS[number % len(_MARKS)] + ("-" if len(names) > 1 else "")

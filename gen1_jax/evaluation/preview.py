@@ -1,5 +1,6 @@
 """Fixed edits, sampled as training goes on: what the EMA weights make of one clip, and how that measures."""
 
+import dataclasses
 import gc
 from pathlib import Path
 
@@ -43,7 +44,8 @@ class EditPreview:
             )
         self._picture = None if config.image is None else read_image(config.image)
         with open_video(config.video or _DEMO, frames=config.frames) as reader:
-            size = source.config.working_size(reader.info.height, reader.info.width)
+            width, height = reader.info.square_size
+            size = source.config.working_size(height, width)
             self._frames = np.stack([resize(frame.rgb, size) for frame in reader])
             self._rate = reader.info.frame_rate
 
@@ -108,7 +110,8 @@ class _WithUNet:
     warning = None
 
     def __init__(self, source: ModelSource, unet: Params):
-        self.config, self.name, self._source, self._unet = source.config, source.name, source, unet
+        self.config = dataclasses.replace(source.config, learned_content="unknown")  # it is being trained
+        self.name, self._source, self._unet = source.name, source, unet
 
     def parameters(self, component: str) -> Params:
         return self._unet if component == "unet" else self._source.parameters(component)

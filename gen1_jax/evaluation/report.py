@@ -9,23 +9,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gen1_jax.errors import counted
 from gen1_jax.evaluation.bars import Results, best, by_motion, mean_score, nearer, sweep
 from gen1_jax.evaluation.benchmark import shown_clips
-from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, INPUT
+from gen1_jax.evaluation.methods import (
+    ANSWER,
+    AUTOENCODED,
+    DEPTH_BY_FRAME,
+    EDIT,
+    FIRST_FRAME,
+    INPUT,
+    SDEDIT_BY_CLIP,
+    SDEDIT_BY_FRAME,
+    SWEEPS,
+)
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES
 from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
 
-_MEASURES = (
-    "psnr",
-    "ssim",
-    "perceptual",
-    "structure_error",
-    "warp_error",
-    "frame_consistency",
-    "prompt_consistency",
-    "retrieved",
-)
 _SWEPT = {
     "temporal_guidance_scale": ("frame_consistency", "prompt_consistency", "warp_error", "perceptual"),
     "structure_blur": ("structure_error", "prompt_consistency", "perceptual", "psnr"),
@@ -54,16 +56,18 @@ def write_report(results: Results, out: Path) -> Path:
     """
     picture = lambda name: f'<img src="{name}" alt="{name}">'
     sections = [
-        f"<h1>{html.escape(results['model'])}, {len(results['labels'])} held-out edits</h1>",
+        f"<h1>{html.escape(results['model'])}, {counted(len(results['labels']), 'held-out edit')}</h1>",
         f"<p>{html.escape(_conditions(results))}</p>",
         "<h2>Verdict</h2>",
         _table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
         "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
-        _table(("method", *_MEASURES, "s"), [_method_row(*item) for item in results["methods"].items()]),
+        _table(
+            ("method", *map(_headed, MEASURES), "seconds"), [_method_row(*item) for item in results["methods"].items()]
+        ),
         "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
         _table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
         "<h2>Networks by themselves</h2>",
-        _table(("", "mean"), [(name, _score(score)) for name, score in results["components"].items()]),
+        _table(("", "mean"), [(_headed(name), _score(score)) for name, score in results["components"].items()]),
         "<h2>Frame and prompt consistency</h2>",
     ]
     plot_consistency(results, out / "consistency.png")
@@ -74,6 +78,7 @@ def write_report(results: Results, out: Path) -> Path:
             sections += [f"<h2>Over {SETTING_NAMES[field]}</h2>", picture(f"{field}.png")]
     sections += _by_motion(results)
     sections += _by_content(results)
+    sections += _definitions(results)
     sections += _videos(results, out)
     page = f"<!doctype html><meta charset=utf-8><title>gen1_jax benchmark</title><style>{_STYLE}</style>"
     path = out / "report.html"
@@ -86,7 +91,7 @@ def _conditions(results: Results) -> str:
     frames, height, width = results["size"]
     trained = "" if results["trained"] else " Its weights are not trained."
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return f"{frames} frames of {width}x{height}; {settings}; {results['device']}; {versions}.{trained}"
+    return f"{counted(frames, 'frame')} of {width}x{height}; {settings}; {results['device']}; {versions}.{trained}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -101,7 +106,25 @@ def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _method_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    return html.escape(name), *(_score(entry["scores"][measure]) for measure in _MEASURES), f"{entry['seconds']:.1f}"
+    return html.escape(name), *(_score(entry["scores"][measure]) for measure in MEASURES), f"{entry['seconds']:.1f}"
+
+
+def _headed(measure: str) -> str:
+    """The name of a measure with an arrow that points to where it is better."""
+    sign = (MEASURES | COMPONENT_MEASURES)[measure].sign
+    return f"{measure.replace('_', ' ')} {'↑' if sign > 0 else '↓'}"
+
+
+def _definitions(results: Results) -> Iterable[str]:
+    """What every measure and every method is."""
+    yield "<h2>What is measured</h2>"
+    rows = [
+        (_headed(name), measure.better, measure.values, html.escape(measure.definition))
+        for name, measure in (MEASURES | COMPONENT_MEASURES).items()
+    ]
+    yield _table(("measure", "better", "values", "definition"), rows)
+    yield "<h2>What is compared</h2>"
+    yield _table(("method", ""), [(html.escape(n), html.escape(e["what"])) for n, e in results["methods"].items()])
 
 
 def _score(score: dict[str, Any]) -> str:
@@ -114,7 +137,7 @@ def _score(score: dict[str, Any]) -> str:
 def _nearer_rows(results: Results) -> Iterable[tuple[str, ...]]:
     groups = dict.fromkeys(entry["group"] for entry in results["methods"].values())
     for group in groups:
-        if group not in (EDIT, ANSWER, *SETTING_NAMES, "sampler", "autoencoded answer"):
+        if group not in (EDIT, ANSWER, *SWEEPS, AUTOENCODED):
             shares = [nearer(results, best(results, group, measure), measure) for measure in _NEARNESS]
             yield html.escape(group), *map(_share, shares)
 
@@ -174,4 +197,4 @@ def _videos(results: Results, out: Path) -> Iterable[str]:
     Image.fromarray(np.concatenate(stills)).save(out / "clips.png")
 
 
-_RIVALS = ("depth, frame by frame", "SDEdit, frame by frame", "SDEdit, whole clip", FIRST_FRAME)
+_RIVALS = (DEPTH_BY_FRAME, SDEDIT_BY_FRAME, SDEDIT_BY_CLIP, FIRST_FRAME)

@@ -1,7 +1,7 @@
 """How good edits are whose right answer is known, clip by clip; and how good the networks are by themselves."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,16 +29,74 @@ Scores = dict[str, Float[np.ndarray, " n"]]
 """One number a clip, by measure."""
 
 
-class Scorer:
-    """Scores edits of an editor's worlds; `gen1_jax.measures` defines each measure, its range and its direction.
+class Measure(NamedTuple):
+    """What a score says.
 
-    psnr, ssim: to the answer.
-    perceptual: `embedding_distance` from the answer in CLIP's space.
-    warp_error: along the true flow of the structure.
-    structure_error: of the depth network's estimate of the edit against the true depth of the input.
-    frame_consistency, prompt_consistency: the paper's.
-    retrieved: `retrieval` of the prompt among 64 by the mean embedding of the edit's frames.
+    Attributes:
+        better: which way, "higher" or "lower".
+        values: its range, and its unit where it has one.
+        definition: in one line.
     """
+
+    better: str
+    values: str
+    definition: str
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return {"higher": 1, "lower": -1}[self.better]
+
+
+MEASURES = {
+    "psnr": Measure(
+        "higher", "dB, at most 100", "of the pixels to those of the answer: -10 log10 of the mean squared error"
+    ),
+    "ssim": Measure("higher", "-1 to 1", "structural similarity of the frames to those of the answer"),
+    "perceptual": Measure(
+        "lower", "0 to 2", "1 - cosine of the CLIP embeddings of a frame and of the answer's, mean over frames"
+    ),
+    "structure_error": Measure(
+        "lower",
+        "from 0",
+        "mean error of the edit's estimated inverse depth, in mean absolute deviations of the input's true one; scale "
+        "and shift of a clip are free, about 1 knows nothing",
+    ),
+    "warp_error": Measure(
+        "lower",
+        "0 to 1",
+        "mean difference of a pixel and the one that the true motion takes it to; to be read against the answer's own",
+    ),
+    "frame_consistency": Measure(
+        "higher", "-1 to 1", "mean cosine of the CLIP embeddings of consecutive frames (the paper's)"
+    ),
+    "prompt_consistency": Measure(
+        "higher", "-1 to 1", "mean cosine of the CLIP embeddings of frames and prompt (the paper's)"
+    ),
+    "retrieved": Measure(
+        "higher",
+        "0 or 1",
+        "whether of 64 prompts (of all, if they are fewer) its own is the nearest to its frames' mean embedding",
+    ),
+}
+"""Scores of an edit, see `gen1_jax.measures`."""
+
+COMPONENT_MEASURES = {
+    "autoencoder_psnr": Measure("higher", "dB, at most 100", "of the answer's frames after the autoencoder"),
+    "depth_abs_rel": Measure("lower", "from 0", "mean error of the estimated depth, as a share of the true one"),
+    "depth_delta": Measure("higher", "0 to 1", "share of pixels whose estimated depth is within 25% of the true one"),
+    "clip_image_to_text": Measure("higher", "0 or 1", "whether the caption of the first frame is the nearest of 64"),
+    "clip_text_to_image": Measure("higher", "0 or 1", "whether the first frame of the caption is the nearest of 64"),
+    "prior_cosine": Measure(
+        "higher", "-1 to 1", "cosine of the prior's embedding with the mean of the answer's frames"
+    ),
+    "prior_retrieved": Measure("higher", "0 or 1", "whether that mean is the nearest of 64 to the prior's embedding"),
+}
+"""Scores of the networks by themselves, on the answers, which no training has seen."""
+
+
+class Scorer:
+    """Scores edits of an editor's worlds: `MEASURES`, and `COMPONENT_MEASURES` of its networks."""
 
     def __init__(self, editor: Editor):
         self.editor, self._worlds = editor, editor.worlds.clips
@@ -47,7 +105,7 @@ class Scorer:
         self._measure = jax.jit(_measure)
 
     def score(self, clips: EditClips) -> Scores:
-        """Scores of N edits, in the order of the worlds."""
+        """`MEASURES` of N edits, in the order of the worlds."""
         worlds, embedded = self._worlds, self.editor.embed(clips)
         arrays = (
             clips,
@@ -67,12 +125,7 @@ class Scorer:
         }
 
     def components(self) -> Scores:
-        """Scores of the networks by themselves, on the answers, which no training has seen either.
-
-        autoencoder_psnr: dB. depth_abs_rel, depth_delta: `measures.depth_errors`. clip_image_to_text,
-        clip_text_to_image: retrieval of 64 by the first frame. prior_cosine: of the prior's embedding with the mean
-        of the true ones. prior_retrieved: whether that mean is the nearest of 64 to it.
-        """
+        """`COMPONENT_MEASURES` of each answer."""
         answer = self._worlds.answer
         rebuilt, estimate = self.editor.through_autoencoder(answer), self.editor.estimate_depth(answer)
         errors = self._batched(_depth_errors, estimate, self._worlds.inverse_depth)
@@ -88,12 +141,9 @@ class Scorer:
 
     def _batched(self, function: Callable[..., dict[str, Any]], *arrays: np.ndarray) -> Scores:
         """A function of clips over all of them, a batch at a time."""
-        count, size = len(arrays[0]), self.editor.batch_size
-        parts = []
-        for start in range(0, count, size):
-            indices = np.minimum(np.arange(start, start + size), count - 1)
-            parts.append(jax.device_get(function(*(array[indices] for array in arrays))))
-        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+        batches = self.editor.batches()
+        parts = [jax.device_get(function(*(array[indices] for array in arrays))) for indices in batches]
+        return {name: np.concatenate([part[name] for part in parts])[: len(arrays[0])] for name in parts[0]}
 
 
 def _measure(clips, answers, flow, ids, estimate, truth) -> dict[str, Any]:

@@ -20,7 +20,7 @@ EditClips = UInt8[np.ndarray, "n t h w 3"]
 """RGB of N clips: edits, or what they are compared with."""
 
 _ANSWERS = 1 << 20  # contents of answers come from seeds far behind those of sources
-_CLIPS_AT_ONCE = 16  # on an accelerator
+_CLIPS_AT_ONCE = 16  # at most, on an accelerator
 
 
 class World(NamedTuple):
@@ -99,9 +99,10 @@ def _render(scenes: list[_Scene], frames: int, size: tuple[int, int]) -> Iterato
             yield jax.device_get(render(*scene))
         return
     render = jax.jit(jax.vmap(render))
-    for start in range(0, len(scenes), _CLIPS_AT_ONCE):
-        part = scenes[start : start + _CLIPS_AT_ONCE]
-        padded = part + part[-1:] * (_CLIPS_AT_ONCE - len(part))
+    at_once = min(_CLIPS_AT_ONCE, len(scenes))
+    for start in range(0, len(scenes), at_once):
+        part = scenes[start : start + at_once]
+        padded = part + part[-1:] * (at_once - len(part))
         batch = jax.device_get(render(*jax.tree.map(lambda *leaves: np.stack(leaves), *padded)))
         yield from (jax.tree.map(lambda x: x[i], batch) for i in range(len(part)))  # noqa: B023
 

@@ -77,7 +77,7 @@ class StableHLOOptions:
                 f"frames must be 1 to {config.unet.max_frames}, the model's frame positions, got {frames}"
             )
         if min(height, width) < 1 or height % multiple or width % multiple:
-            raise ExportError(f"height and width must be multiples of {multiple} for this model, got {height}x{width}")
+            raise ExportError(f"width and height must be multiples of {multiple} for this model, got {width}x{height}")
         return frames, height, width
 
 

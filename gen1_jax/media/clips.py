@@ -4,16 +4,18 @@ from fractions import Fraction
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits
 from gen1_jax.media.reader import open_video
+from gen1_jax.media.recipes import keeps_pixel_aspect
 from gen1_jax.media.writer import VideoWriter
 
 
 def load_video(
     path: AnyPath, *, start: int = 0, frames: int | None = None, stride: int = 1, limits: Limits = DEFAULT_LIMITS
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    """All frames of a video, a folder of pictures or a picture, sRGB.
+    """All frames of a video, a folder of pictures or a picture, sRGB in square pixels.
 
     Args:
         path: a local file or folder.
@@ -26,7 +28,15 @@ def load_video(
         MediaError: it cannot be read, or is beyond the limits.
     """
     with open_video(path, start=start, frames=frames, stride=stride, limits=limits) as reader:
-        return np.stack([frame.rgb for frame in reader])
+        size = reader.info.square_size
+        return np.stack([_scaled(frame.rgb, size) for frame in reader])
+
+
+def _scaled(rgb: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """At (width, height), antialiased."""
+    if rgb.shape[1::-1] == size:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
 
 
 def save_video(
@@ -42,19 +52,29 @@ def save_video(
         frames: sRGB.
         path: the file to write.
         frame_rate: frames a second; None for that of `like`, or else 8.
-        like: a video whose frame rate and sound are taken.
+        like: a video whose sound and title are taken, its frame rate without another one, and the times of its frames
+            and all of its sound where there are as many of them.
 
     Raises:
         ValueError: a suffix that is none of `VIDEO_SUFFIXES`, or a frame rate that is not positive.
         MediaError: it cannot be written there, or `like` cannot be read.
     """
-    rate, sound = Fraction(8), None
-    if like is not None:
-        with open_video(like, frames=1) as reader:
-            rate, sound = reader.info.frame_rate, like if reader.info.has_audio else None
-    if frame_rate is not None:
-        rate = Fraction(frame_rate).limit_denominator(1001)
     height, width = frames.shape[1:3]
-    with VideoWriter(path, width=width, height=height, frame_rate=rate, audio_from=sound) as writer:
-        for frame in frames:
-            writer.write(frame)
+    rate, times, options = frame_rate or 8, [None] * len(frames), {}
+    ends = times
+    if like is not None:
+        with open_video(like) as reader:
+            info, shown = reader.info, reader.times()
+            end, sound = reader.end, reader.sound
+        rate = frame_rate or info.frame_rate
+        if info.has_audio:
+            options["audio_from"] = like
+        if keeps_pixel_aspect(path) and (info.height, info.width) == (height, width):
+            options["sample_aspect_ratio"] = info.sample_aspect_ratio
+        options |= {"metadata": info.metadata, "track_metadata": info.track_metadata}
+        if frame_rate is None and len(shown) == len(frames):
+            times, ends = shown, [*shown[1:], end]
+            options["sound"] = sound
+    with VideoWriter(path, width=width, height=height, frame_rate=rate, **options) as writer:
+        for frame, time, end in zip(frames, times, ends, strict=True):
+            writer.write(frame, time, None if time is None else end - time)

@@ -149,12 +149,14 @@ def frame_rate_of(stream: av.VideoStream) -> Fraction:
 def _stated_end(container: InputContainer, stream: av.VideoStream, start: Fraction) -> Fraction | None:
     """When the last frame ceases to be shown, seconds after the first began; None where its packet knows better.
 
-    Packets of Matroska state no duration of their own. FFmpeg tags the end of each track, mkvmerge its length;
-    `start` is that of the first frame on the file's clock.
+    The edit list of mp4 and mov may end within the last packet. Packets of Matroska state no duration of their own,
+    but FFmpeg tags the end of each track, mkvmerge its length. `start` is that of the first frame on the file's clock.
     """
-    if not container.format.name.startswith("matroska,"):
-        return None
+    if container.format.name.startswith("mov,") and stream.duration:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base - start
     stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if stated is None and container.format.name.startswith("matroska,") and len(container.streams) == 1:
+        return Fraction(container.duration, av.time_base) - start if container.duration else None
     if stated is None:
         return None
     hours, minutes, seconds = map(Fraction, stated.groups())

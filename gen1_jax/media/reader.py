@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from types import TracebackType
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, shown
 from gen1_jax.media.files import existing_path, regular_file
 from gen1_jax.media.info import Frame, VideoInfo
@@ -124,6 +124,10 @@ class VideoReader:
         """Once all frames are read: the part of the sound that belongs to them, for `VideoWriter`."""
         return self._choice.sound
 
+    def times(self) -> list[Fraction]:
+        """Runs through all frames that would come, for their times alone: none is turned into an array."""
+        return [time for _, time in self._choice]
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 
@@ -153,7 +157,9 @@ class VideoReader:
         if not given:
             seen, start = self._choice.seen, self._part.start
             if isinstance(start, int):
-                raise MediaError(f"{shown(self._path)}: has only {seen} frames; choose a --start below {seen}.")
+                raise MediaError(
+                    f"{shown(self._path)}: has only {counted(seen, 'frame')}; choose a --start below {seen}."
+                )
             raise MediaError(f"{shown(self._path)}: is over before {float(start):g} s; choose an earlier --start.")
 
     def _too_many(self, count: str) -> MediaError:

@@ -18,9 +18,10 @@ class Recipe:
         options: for the encoder.
         container_options: for the muxer.
         even: the encoder takes even sizes only.
-        aspect: whether players heed the shape of pixels that it states.
+        aspect: whether it states the shape of its pixels and players heed it. PyAV cannot state it in webm.
         ticks: of its clock a second, where the container fixes them.
         least_ticks: between two frames; where it is more than one, frames that come sooner are left out.
+        most_ticks: that one frame may be shown; it is written again where it is shown longer.
         sound: codecs of sound copied as they are; None for a silent format.
         sound_encoder: for any other codec.
         edit_list: whether what lies before time 0 can be hidden.
@@ -36,6 +37,7 @@ class Recipe:
     aspect: bool = True
     ticks: int | None = None
     least_ticks: int = 1
+    most_ticks: int | None = None
     sound: frozenset[str] | None = None
     sound_encoder: str = "aac"
     edit_list: bool = False
@@ -57,9 +59,12 @@ RECIPES = {
         options={"crf": "20", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
         sound=frozenset({"opus", "vorbis"}),
         sound_encoder="libopus",
+        aspect=False,
         note_key="gen1_jax",
     ),
-    ".gif": Recipe(container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2, aspect=False),
+    ".gif": Recipe(
+        container="gif", codec="gif", pixel_format="pal8", ticks=100, least_ticks=2, most_ticks=0xFFFF, aspect=False
+    ),
 }
 
 VIDEO_SUFFIXES = (*RECIPES, "/")
@@ -67,7 +72,7 @@ VIDEO_SUFFIXES = (*RECIPES, "/")
 
 
 def keeps_pixel_aspect(path: AnyPath) -> bool:
-    """Whether players heed the shape of pixels that a file of this name states: videos, but no pictures and no GIF."""
+    """Whether players heed the shape of pixels that a file of this name states: of mp4, mov and mkv they do."""
     recipe = _recipe(path)
     return recipe is not None and recipe.aspect
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gen1_jax.errors import UserError
-from gen1_jax.media.encoder import MovieEncoder
+from gen1_jax.media.encoder import Header, MovieEncoder
 from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
 from gen1_jax.media.files import PendingOutput, check_suffix
 from gen1_jax.media.images import save
@@ -39,7 +39,7 @@ class VideoWriter:
             container takes its codec, else as AAC (Opus in webm). GIF and folders are silent.
         sound: the part of the sound, seconds (since, until) on the clock of `Frame.time`, None on either side for
             all there is (`VideoReader.sound`). By default it is cut to the times of the frames.
-        sample_aspect_ratio: width over height of a pixel; None for square.
+        sample_aspect_ratio: width over height of a pixel, where `keeps_pixel_aspect`; None for square.
         metadata: title, comment and such of the file, where its container has room for them.
         track_metadata: language and title of the pictures.
         note: a text that `read_note` finds in the file again, see `notes`.
@@ -83,20 +83,17 @@ class VideoWriter:
         self._output = PendingOutput(path, overwrite)
         if suffix == "/":
             return
+        header = Header(
+            width=width,
+            height=height,
+            frame_rate=1 / self._step,
+            sample_aspect_ratio=sample_aspect_ratio,
+            metadata=(metadata or {}) if note is None else noted(metadata, note_key(path), note),
+            track_metadata=track_metadata or {},
+        )
         try:
             with blaming(path, "cannot be written"):
-                self._encoder = MovieEncoder(
-                    self._output.path,
-                    RECIPES[suffix],
-                    width,
-                    height,
-                    1 / self._step,
-                    sample_aspect_ratio,
-                    audio_from,
-                    sound,
-                    metadata if note is None else noted(metadata, note_key(path), note),
-                    track_metadata or {},
-                )
+                self._encoder = MovieEncoder(self._output.path, RECIPES[suffix], header, audio_from, sound)
         except BaseException:
             self._output.discard()
             raise

@@ -11,7 +11,7 @@ from functools import partial
 import jax
 from jax._src import distributed as _internals  # nothing public tells the address before all have come
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 
 JOIN_SECONDS = 600.0
 """How long processes wait for each other, unless told otherwise: images are pulled, nodes boot."""
@@ -121,7 +121,8 @@ def _waiting() -> str:
     state = _internals.global_state
     if not (address := getattr(state, "coordinator_address", None)):
         return "waiting for the address of process 0"
-    return f"waiting for {state.num_processes} processes at {address} (this is process {state.process_id})"
+    processes = counted(state.num_processes, "process", "processes")
+    return f"waiting for {processes} at {address} (this is process {state.process_id})"
 
 
 _EXPLICIT = "as told"

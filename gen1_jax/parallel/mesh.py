@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 
 AXES = ("data", "fsdp", "tensor", "context")
 """The axes of every mesh, those that communicate most last."""
@@ -57,8 +57,9 @@ class MeshConfig:
         known = math.prod(size for size in given if size != -1)
         filled = tuple(device_count // known if size == -1 else size for size in given)
         if math.prod(filled) != device_count:
-            wanted = f"multiples of {known}" if -1 in given else str(known)
-            raise UserError(f"mesh {self} is for {wanted} devices, but there are {device_count}")
+            wanted = f"multiples of {counted(known, 'device')}" if -1 in given else counted(known, "device")
+            there = "is" if device_count == 1 else "are"
+            raise UserError(f"mesh {self} is for {wanted}, but there {there} {device_count}")
         return filled
 
     def _given(self) -> tuple[int, int, int, int]:

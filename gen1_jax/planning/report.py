@@ -3,6 +3,8 @@
 from collections import defaultdict
 from typing import Any
 
+from gen1_jax.errors import counted
+
 _GIB = 2**30
 
 _HEAD = (
@@ -21,8 +23,9 @@ def _machine(row: dict[str, Any]) -> str:
     mesh = ",".join(f"{axis}={n}" for axis, n in row["mesh"].items() if n > 1) or "one device"
     how = "compiled for it by libtpu" if row["source"] == "compiled" else f"estimated: {row['why_estimated']}"
     lines = [
-        f"{row['topology']}, {row['chips']} chips, {mesh}; {row['component']} of {row['parameters']:,} parameters, "
-        f"{row['dtype']}, inputs {row['inputs']}, remat {'on' if row['remat'] else 'off'}",
+        f"{row['topology']}, {counted(row['chips'], 'chip')}, {mesh}; "
+        f"{row['component']} of {row['parameters']:,} parameters, {row['dtype']}, inputs {row['inputs']}, "
+        f"remat {'on' if row['remat'] else 'off'}",
         f"memory and traffic are {how}",
         f"assumed: {assumed['compute_efficiency']:.0%} of {chip['peak_flops'] / 1e12:.0f} TFLOP/s is reached, HBM "
         f"{chip['hbm_bandwidth'] / 1e9:.0f} GB/s, links {chip['interconnect_bandwidth'] / 1e9:.0f} GB/s, "
@@ -40,8 +43,8 @@ def _machine(row: dict[str, Any]) -> str:
 def _try(row: dict[str, Any]) -> str:
     verdict = "fits" if row["fits"] else "does not fit"
     return (
-        f"  try {row['program']}: batch {row['batch']} in {row['microbatches']} parts needs {_gib(row['peak_bytes'])} "
-        f"of {_gib(row['hbm_bytes'])} GiB ({row['source']}): {verdict}"
+        f"  try {row['program']}: batch {row['batch']} in {counted(row['microbatches'], 'part')} needs "
+        f"{_gib(row['peak_bytes'])} of {_gib(row['hbm_bytes'])} GiB ({row['source']}): {verdict}"
     )
 
 
@@ -91,7 +94,7 @@ def _preview(preview: dict[str, Any] | None) -> list[str]:
     working = preview["temporary_bytes"]
     working = "activations left out" if working is None else f"{_gib(working)} of the sampler's activations"
     return [
-        f"a preview every {preview['every']} steps needs {_gib(preview['peak_bytes'])} of "
+        f"a preview every {counted(preview['every'], 'step')} needs {_gib(preview['peak_bytes'])} of "
         f"{_gib(preview['hbm_bytes'])} GiB on the first chip ({held}, {working}): {verdict}"
     ]
 

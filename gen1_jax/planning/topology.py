@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.parallel.hardware import CHIPS, Chip
 
 # libtpu reads these as it loads: do not ask the cloud who we are, let several processes compile at once, and (the last
@@ -69,7 +69,7 @@ def parse_topology(text: str) -> Topology:
         raise UserError(f"topology {text!r} is not known: expected {forms}")
     shape = tuple(int(size) for size in match[3].split("x"))
     if len(shape) != (chip.torus_dimensions or 1):
-        raise UserError(f"topology {text!r} has {len(shape)} sizes: expected {forms}")
+        raise UserError(f"topology {text!r} has {counted(len(shape), 'size')}: expected {forms}")
     topology = Topology(name=match[0], chip=chip, shape=shape)
     if chip.platform == "gpu" and topology.hosts > 1 and topology.chips % chip.chips_per_host:
         raise UserError(f"topology {text!r}: more than one host of {chip.chips_per_host} takes a multiple of them")
@@ -77,7 +77,8 @@ def parse_topology(text: str) -> Topology:
         raise UserError(f"topology {text!r}: the first two sizes are even, or all are 1 (a host holds 2x2 chips)")
     if chip.largest_slice and topology.chips > chip.largest_slice:
         raise UserError(
-            f"topology {text!r} has {topology.chips} chips: the largest {chip.name} slice has {chip.largest_slice}"
+            f"topology {text!r} has {counted(topology.chips, 'chip')}: "
+            f"the largest {chip.name} slice has {chip.largest_slice}"
         )
     return topology
 

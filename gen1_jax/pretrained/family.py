@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import dacite
 from flax import nnx
@@ -65,6 +65,8 @@ class Gen1Config:
             model is used with those that it was trained with.
         prior_guidance_scale: of the prior, towards the prompt and away from the empty one; Karlo's is 4.
         prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
+        learned_content: what an imported U-Net's cross-attention was trained on, which may be another content than it
+            is given here (`caution`); "unknown" where nothing told, and of models that were trained here.
 
     Raises:
         ValueError: an unknown or a missing part, parts that do not fit each other, or a number out of range.
@@ -81,6 +83,7 @@ class Gen1Config:
     depth_quantiles: tuple[float, float] = (0.0, 1.0)
     prior_guidance_scale: float = 4.0
     prior_num_inference_steps: int = 25
+    learned_content: Literal["unknown", "image", "text"] = "unknown"
 
     def __init__(self, *, parts: Mapping[str, Any] | None = None, **values: Any):
         given = {name: part.config() for name, part in PARTS.items()} if parts is None else dict(parts)
@@ -151,6 +154,17 @@ class Gen1Config:
     def components(self) -> tuple[str, ...]:
         """Names of the networks, as attributes of this and as files of a model folder."""
         return tuple(self.parts)
+
+    @property
+    def caution(self) -> str | None:
+        """One line on what the model cannot do before it is trained, or None."""
+        if self.learned_content in ("unknown", self.unet.content_kind):
+            return None
+        kinds = {"text": "the states of a text's tokens", "image": "CLIP's image embeddings"}
+        return (
+            f"its U-Net was trained on {kinds[self.learned_content]} and is given {kinds[self.unet.content_kind]}: "
+            f"edits do not follow their prompt or picture until it is trained (gen1 train)"
+        )
 
     def build(self, component: str, dtype: DTypeLike) -> nnx.Module:
         """One network without arrays, computing in `dtype`."""

@@ -167,7 +167,8 @@ class AssembledModel:
             raise UserError(f"{base.name} has no network {unknown[0]!r}, only {', '.join(base.config.components)}")
         self.base, self.parts, self.name = base, dict(parts), base.name
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
-        self.config = dataclasses.replace(base.config, **networks)
+        learned = parts.get("unet", base).config.learned_content
+        self.config = dataclasses.replace(base.config, **networks, learned_content=learned)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
         known = [getattr(parts.get(reads, base), "words", None) for reads in READS_WORDS]
         self.words = known[0] if all(words == known[0] for words in known) else None

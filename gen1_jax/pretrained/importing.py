@@ -1,6 +1,7 @@
 """`gen1 import`: Hugging Face folders to one model folder."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from gen1_jax.pretrained.folder import save_model
 from gen1_jax.pretrained.hf_clip import CLIP, CLIP_TOWERS, clip_config, clip_towers_config, merge_towers
 from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_depth import DEPTH, depth_config
+from gen1_jax.pretrained.hf_pipeline import CLASSES, network_folder, trained_content
 from gen1_jax.pretrained.hf_prior import PRIOR, prior_config
 from gen1_jax.pretrained.hf_unet import UNET, noise_schedule, unet_config
 from gen1_jax.pretrained.hf_vae import VAE, vae_config
@@ -39,6 +41,8 @@ _NEW_LAYERS_SEED = 0
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HuggingFaceFolders:
     """Where the parts are. Either `clip` or both of `clip_text` and `clip_image`.
+
+    A folder may be the network's own, or that of a pipeline which has one such network.
 
     Attributes:
         unet: UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations.
@@ -82,11 +86,13 @@ def import_huggingface(
         progress: called with the name of each network before it is read.
 
     Returns:
-        The configuration of the new model.
+        The configuration of the new model. Where its U-Net has to be trained before it follows its content, that is
+        recorded in it (`Gen1Config.caution`), and a warning says so.
 
     Raises:
         FolderError, ConfigError, LayoutError: a part is missing, is a variant that we do not have, or does not fit.
     """
+    folders = _found(folders)
     config = _config(folders)
     tokenizer = _tokenizer_json(_tokenizer_folder(folders))
     CLIPTokenizer(tokenizer, config.clip.text, str(_tokenizer_folder(folders)))  # refuses one of another model
@@ -97,6 +103,8 @@ def import_huggingface(
         return parts.pop(component).parameters()  # closes its files, whose pages count as memory
 
     save_model(output, config, _Lazy(config.components, read), tokenizer)
+    if config.caution:
+        warnings.warn(f"{folders.unet}: {config.caution}", stacklevel=2)
     return config
 
 
@@ -145,6 +153,17 @@ def _part(component: str, folders: HuggingFaceFolders, config: Gen1Config) -> _P
     )
 
 
+def _found(folders: HuggingFaceFolders) -> HuggingFaceFolders:
+    """With the folders of networks, tokenizer and scheduler themselves where those of pipelines were named."""
+    given = {name: path for name, path in vars(folders).items() if path is not None}
+    found = {name: network_folder(path, name) for name, path in given.items() if name in CLASSES}
+    for name, files in (("tokenizer", (_MERGES, _TOKENIZER)), ("scheduler", (_SCHEDULER,))):
+        if name in given and not any((given[name] / file).is_file() for file in files):
+            below = given[name] / name
+            found[name] = below if below.is_dir() else given[name]
+    return dataclasses.replace(folders, **found)
+
+
 def _config(folders: HuggingFaceFolders) -> Gen1Config:
     schedule, prediction_type = _schedule(folders)
     if folders.clip is not None:
@@ -160,7 +179,9 @@ def _config(folders: HuggingFaceFolders) -> Gen1Config:
         prior=None if folders.prior is None else _read(folders.prior, prior_config),
     )
     try:
-        return Gen1Config(**parts, schedule=schedule)
+        return Gen1Config(
+            **parts, schedule=schedule, learned_content=trained_content(folders.unet, _read(folders.unet))
+        )
     except ValueError as error:
         raise ConfigError(f"these parts do not fit together: {error}") from None
 

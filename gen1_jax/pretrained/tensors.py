@@ -16,7 +16,9 @@ from safetensors.numpy import save_file
 from gen1_jax.errors import UserError
 
 _PREFERRED = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+_HALVES = ("fp16", "bf16")  # of the standard file; others, as "non_ema", are other weights
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack")
+_SHOWN = 4
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -88,25 +90,30 @@ def read_text(path: Path) -> str:
 def tensor_files(folder: Path) -> list[Path]:
     """The safetensors files of one checkpoint: the single file, or the shards that an index names.
 
-    Where a folder holds several variants, the one of the standard name counts, not "fp16" or "non_ema".
+    Where a folder holds several variants, the one of the standard name counts, else its "fp16", not "non_ema".
 
     Raises:
         FolderError: no folder, no safetensors (pickles are refused), several checkpoints, or a missing shard.
     """
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder")
-    for standard in _PREFERRED:
-        if (folder / standard).is_file():
-            return [folder / standard]
-        if (folder / f"{standard}.index.json").is_file():
-            return _shards(folder / f"{standard}.index.json")
+    for variant in ("", *_HALVES):
+        for standard in _PREFERRED:
+            file, index = folder / standard, folder / f"{standard}.index.json"
+            if variant:
+                file, index = file.with_suffix(f".{variant}.safetensors"), index.with_suffix(f".{variant}.json")
+            if file.is_file():
+                return [file]
+            if index.is_file():
+                return _shards(index)
     indices, files = (sorted(folder.glob(f"*.safetensors{suffix}")) for suffix in (".index*.json", ""))
     if len(indices) == 1:
         return _shards(indices[0])
     if len(files) == 1:
         return files
     if files:
-        raise FolderError(f"{folder} has several safetensors files and no index: keep the one that is meant")
+        names = ", ".join(file.name for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
+        raise FolderError(f"{folder} has several safetensors files and no index ({names}): keep the one that is meant")
     if pickles := pickles_in(folder):
         raise FolderError(
             f"{pickles[0]} is a pickle, which could run any code when opened: convert it first, for "

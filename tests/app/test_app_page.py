@@ -81,6 +81,8 @@ def test_upload_look_edit_play_download(visitor, tmp_path):
     status(visitor, "done")
     visitor.wait_for_function("document.querySelector('#result video')?.currentTime > 0")
     assert visitor.evaluate("document.querySelector('#result video').videoWidth") == 3 * 20 + 2 * 4
+    visitor.wait_for_selector("#slider img")
+    visitor.wait_for_function("document.querySelectorAll('#slider img').length == 2")
     with visitor.expect_download() as download:
         visitor.click("#download")
     assert download.value.suggested_filename == "my clip_edit.mp4"
@@ -138,3 +140,5 @@ def test_wrong_files_are_one_clear_line(visitor, broken, tmp_path):
     visitor.wait_for_selector("#picture")
     upload(visitor, broken, "#picture")
     status(visitor, "broken.mp4: not a picture")
+    visitor.click("#kind >> text=a prompt")
+    visitor.wait_for_function("document.querySelector('#status').innerText.trim() == ''")

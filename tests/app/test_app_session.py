@@ -1,9 +1,12 @@
 """What the page can do, without the page and without Gradio."""
 
+import argparse
 import dataclasses
 import importlib.util
 import itertools
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_clips import write_clip
+from tiny import TINY, save_tiny_model
 
 from gen1_jax.app.command_text import command_text
 from gen1_jax.app.session import DEMO_CLIP, AppOptions, EditSession
 from gen1_jax.cli import _parse, main
+from gen1_jax.commands import app as commands_app
+from gen1_jax.commands.edit import settings_of
 from gen1_jax.editing.files import EditRequest
 from gen1_jax.editing.pipeline import EditSettings
-from gen1_jax.media import Limits, open_video, write_image
+from gen1_jax.errors import UserError
+from gen1_jax.media import Limits, Part, open_video, write_image
 
 SETTINGS = EditSettings(structure_blur=2, guidance_scale=5.5, num_inference_steps=3, seed=4)
 
@@ -71,7 +78,7 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
 
 
 def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
-    clip_read = session._clips(clip, 4)
+    clip_read = session._clips(clip, Part(frames=4))
     content = session.pipeline.encode_content("gold", None, 4)
     session.pipeline.sample(content, clip_read.depth, SETTINGS)  # in one call, watched by nobody
     compiled = session.pipeline.sampler("ddim", 3).advance._cache_size()
@@ -112,22 +119,15 @@ def test_cancelling_frees_the_device(session, clip):
     ],
 )
 def test_the_command_parses_to_the_same_edit(settings, content, video):
-    request = EditRequest(video=video, output="o.mp4", settings=settings, model="some model", frames=3, **content)
+    part = dict(frames=3, start=5, stride=2)
+    request = EditRequest(video=video, output="o.mp4", settings=settings, model="some model", **part, **content)
     program, *arguments = shlex.split(command_text(request, EditSettings()))
     assert program == "gen1"
     args = _parse(arguments)
-    assert Path(args.video) == Path(video) and args.output == "o.mp4"
+    assert list(map(Path, args.videos)) == [Path(video)] and args.output == "o.mp4"
     assert (args.prompt, args.image) == (content.get("prompt"), content.get("image"))
-    assert (args.model, args.frames, args.start, args.stride) == ("some model", 3, 0, 1)
-    parsed = (args.structure_blur, args.guidance_scale, args.temporal_guidance_scale, args.steps, args.seed)
-    assert args.sampler == settings.sampler
-    assert parsed == (
-        settings.structure_blur,
-        settings.guidance_scale,
-        settings.temporal_guidance_scale,
-        settings.num_inference_steps,
-        settings.seed,
-    )
+    assert (args.model, args.frames, args.start, args.stride) == ("some model", 3, 5, 2)
+    assert settings_of(args) == settings
 
 
 def test_the_demo_clip_is_named_where_it_lies(session, tmp_path):
@@ -156,6 +156,12 @@ def test_wrong_files_are_one_line_with_their_own_name(session, clip, broken, tmp
     with pytest.raises(ValueError, match=r"^broken\.mp4: not a picture"):
         session.picture(str(broken))
     assert session.structure(str(long), 0, 12)[1].startswith("48×32, the first 12 of 14 frames")
+
+
+def test_an_edit_of_a_long_name_has_a_name_that_can_be_written(session, clip, tmp_path):
+    long = tmp_path / ("ä" * 125 + ".mp4")
+    output = request_of(session, shutil.copy(clip, long)).output
+    assert output == "ä" * 100 + "_edit.mp4" and len(output.encode()) < 255
 
 
 def test_wrong_requests_are_refused(session, clip):
@@ -189,6 +195,12 @@ def test_an_untrained_model_warns():
         assert "no trained weights" in session.warning
 
 
+def test_a_model_that_must_be_trained_first_says_so(tmp_path):
+    folder = save_tiny_model(tmp_path / "texts", dataclasses.replace(TINY, learned_content="text"))
+    with EditSession(AppOptions(model=str(folder))) as session:
+        assert session.warning.startswith("texts: its U-Net was trained on") and "gen1 train" in session.warning
+
+
 def test_the_defaults_are_those_of_the_model_and_the_command_leaves_them_out(session, clip):
     assert session.defaults.guidance_scale == session.pipeline.config.guidance_scale
     command = session.command(request_of(session, clip, session.defaults))
@@ -220,3 +232,37 @@ def test_wrong_options_are_one_line(option, capsys):
         code = stop.code
     err = capsys.readouterr().err
     assert code == 2 and len(err.splitlines()) == 1 and option.split("=")[0] in err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_port_that_is_taken_is_one_line_before_a_model_is_loaded(host, capsys, tmp_path):
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("gradio is not installed")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["app", "--host", host, "--port", str(port), "--model", str(tmp_path / "none")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gen1: --port {port} is taken: choose another") and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "said"), [("192.0.2.1", "not an address of this machine"), ("no such", "not an addr")]
+)
+def test_a_host_that_is_none_is_one_line(host, said, capsys, tmp_path):
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("gradio is not installed")
+    assert main(["app", "--host", host, "--model", str(tmp_path / "none")]) == 2
+    err = capsys.readouterr().err
+    assert said in err and f"--host {host}" in err and len(err.splitlines()) == 1
+
+
+def test_a_port_that_is_taken_meanwhile_is_one_line():
+    class Page:
+        def serve(self, host, port):
+            raise OSError("Cannot find empty port in range: 7860-7860. You can set GRADIO_SERVER_PORT")
+
+    for port, said in ((7860, "--port 7860 is taken"), (None, "all ports that are tried are taken")):
+        with pytest.raises(UserError, match=f"^{said}: choose a free one with --port N$"):
+            commands_app._serve(Page(), argparse.Namespace(host="127.0.0.1", port=port))

@@ -40,6 +40,14 @@ def test_another_training_is_refused_until_the_first_is_gone_however_it_went(tmp
             os.kill(worker, signal.SIGKILL)
 
 
+def test_a_file_is_no_workdir(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file, and a workdir is a folder"):
+        WorkFiles(tmp_path / "file")
+    with pytest.raises(UserError, match=r"file/run cannot be made, .*Not a directory"):
+        WorkFiles(tmp_path / "file" / "run")
+
+
 def test_a_workdir_made_in_vain_is_removed_with_what_was_made_above_it(tmp_path):
     workdir = tmp_path / "runs" / "a"
     with pytest.raises(UserError), WorkFiles(workdir, lock=True) as files:

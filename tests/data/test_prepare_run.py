@@ -317,7 +317,7 @@ def test_the_command_tells_what_it_left_out_and_of_captions(tmp_path, monkeypatc
         (["--videos", "v", "--runner", "cloud"], "local, beam"),
         (["--videos", "v", "--workers", "0"], "workers"),
         (["--videos", "v", "--split", "a-b"], "split"),
-        (["--videos", "v"], "not one usable clip in 1 videos (see quarantine.jsonl)"),
+        (["--videos", "v"], "not one usable clip in 1 video (see quarantine.jsonl)"),
     ],
 )
 def test_wrong_input_is_told_in_a_line(arguments, complaint, tmp_path, monkeypatch, capsys):

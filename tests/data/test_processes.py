@@ -2,11 +2,12 @@ import os
 import signal
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from test_dataset import contents, write
 
-from gen1_jax.data.processes import ProgressLine, run_job
+from gen1_jax.data.processes import ProgressLine, pace, run_job
 
 
 def dying(directory, **where):
@@ -43,3 +44,23 @@ def test_progress_is_silent_without_a_terminal(capsys):
             progress(done, 3)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_a_pace_is_one_that_can_be_read():
+    assert [pace(8, 2, "frames"), pace(3, 60, "methods"), pace(1, 1800, "methods")] == [
+        *("4.0 frames/s", "3.0 methods/min", "2.0 methods/h")
+    ]
+    for steps, seconds in ((0, 1), (-16, 2), (1, 0), (1, -1), (1, 1e9), (1, float("inf"))):
+        assert pace(steps, seconds, "methods") == ""
+
+
+def test_another_count_has_a_pace_of_its_own(monkeypatch):
+    """Clips that were rendered are not methods that are done; what has gone back to 0 has no pace below it."""
+    clock = iter((0.0, 0.0, 10.0, 20.0, 30.0, 50.0))
+    monkeypatch.setattr("gen1_jax.data.processes.time.monotonic", lambda: next(clock))
+    told = []
+    with ProgressLine("evaluate", "methods", enabled=False) as line:
+        line._bar, line._task = SimpleNamespace(update=lambda task, pace, **_: told.append(pace), stop=lambda: None), 0
+        for done, total, unit in ((0, 16, "clips"), (16, 16, "clips"), (0, 3, ""), (1, 3, ""), (2, 3, "")):
+            line(done, total, "", unit)
+    assert told == ["", "1.6 clips/s", "", "0.1 methods/s", "4.0 methods/min"]

@@ -139,9 +139,9 @@ def test_the_commands(tmp_path, quick, capsys, monkeypatch):
     small = ["--frames", "3", "--size", "24x16"]
     command = ["render", "--out", out, "--clips", "4", *small]
     assert main(command) == 0
-    assert "1 shards of split train rendered (4 clips), 0 were there" in capsys.readouterr().out
+    assert "1 shard of split train rendered (4 clips), 0 were there" in capsys.readouterr().out
     assert main(command) == 0
-    assert "0 shards of split train rendered (0 clips), 1 were there" in capsys.readouterr().out
+    assert "0 shards of split train rendered (0 clips), 1 was there" in capsys.readouterr().out
     assert main([*command, "--seed", "3"]) == 2
     assert "seed: 0, not 3" in capsys.readouterr().err
     assert main(["bench", "render", "--clips", "2", *small]) == 0

@@ -1,22 +1,27 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from tiny import TINY, save_tiny_model
 
+import gen1_jax
 from gen1_jax.cli import main
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
-from gen1_jax.evaluation import benchmark
+from gen1_jax.errors import UserError
+from gen1_jax.evaluation import benchmark, report
 from gen1_jax.evaluation.bars import bars, best, by_motion, nearer, sweep
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.methods import ANSWER, EDIT, methods
+from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES, Scorer
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.module import Bound
+from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import ModelFolder, open_model
 
 STEPS = EditSettings(num_inference_steps=2)
@@ -69,7 +74,7 @@ def test_edits_of_first_frames_and_without_structure(editor):
 
 
 def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
-    rival = "first frame, true flow"
+    rival = "first frame true flow"
     config = BenchmarkConfig(clips=2, batch_size=2, settings=STEPS, only=("structure_blur=3", rival))
     results = run_benchmark(source, config, tmp_path)
     assert set(results["methods"]) == {"edit", "input", "answer", "structure_blur=3", rival}
@@ -99,9 +104,11 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
     assert ModelFolder(without).config.prior is None
     (tmp_path / "file").write_text("")
     for arguments, message in (
-        (["--only", "SDedit"], "no method is called 'SDedit': edit, input,"),
-        (["--clips", "0"], "0 clips in batches of 16"),
-        (["--steps", "0"], "num_inference_steps must be 1 to 1000"),
+        (["--only", "SDedit"], "no method is called 'SDedit'; near to it are 'SDEdit frame by frame=*', 'SDEdit"),
+        (["--only", "structure-blurr=3"], "'structure_blur=*'"),
+        (["--clips", "0"], "--clips must be at least 1, got 0"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--steps", "0"], "--steps must be 1 to 1000, got 0"),
         (["--model", str(without), "--clips", "1"], "has no prior"),
         (["--out", str(tmp_path / "file")], str(tmp_path / "file")),
     ):
@@ -130,23 +137,23 @@ def test_bars_tell_what_was_reached():
     results = crafted(
         **{f"temporal_guidance_scale={w}": {"frame_consistency": 0.5 + 0.1 * (w - 1)} for w in (0.5, 1.5)},
         **{f"structure_blur={t}": {"structure_error": 0.5 + 0.1 * t} for t in range(1, 8)},
-        **{"SDEdit, frame by frame=0.6": {"perceptual": 0.4, "psnr": 0.4}},
+        **{"SDEdit frame by frame=0.6": {"perceptual": 0.4, "psnr": 0.4}},
     )
     verdict = {bar.figure: bar.reached for bar in bars(results)}
     assert list(sweep(results, "structure_blur")) == list(range(8)) and sweep(results, "structure_blur")[0] == EDIT
-    assert best(results, "SDEdit, frame by frame", "perceptual") == "SDEdit, frame by frame=0.6"
-    assert best(results, "SDEdit, frame by frame", "psnr") == "SDEdit, frame by frame=0.2"
-    assert nearer(results, "SDEdit, frame by frame=0.6", "psnr").mean == 1
+    assert best(results, "SDEdit frame by frame", "perceptual") == "SDEdit frame by frame=0.6"
+    assert best(results, "SDEdit frame by frame", "psnr") == "SDEdit frame by frame=0.2"
+    assert nearer(results, "SDEdit frame by frame=0.6", "psnr").mean == 1
     assert verdict == {
         "frame consistency at ω_t 0.5 / 1 / 1.5": True,
         "structure error at t_s 0 ... 7": True,
         "structure error at t_s 0, relative to the answer's": True,
         "prompt retrieval of 64, edit": False,
         "prompt retrieval of 64, answer": False,
-        "nearer to the answer than SDEdit, frame by frame=0.6, in CLIP's space": False,
-        "nearer to the answer than SDEdit, frame by frame=0.2, by PSNR": False,
-        "nearer to the answer than first frame, true flow, in CLIP's space": False,
-        "nearer to the answer than first frame, true flow, by PSNR": False,
+        "nearer to the answer than SDEdit frame by frame=0.6, in CLIP's space": False,
+        "nearer to the answer than SDEdit frame by frame=0.2, by PSNR": False,
+        "nearer to the answer than first frame true flow, in CLIP's space": False,
+        "nearer to the answer than first frame true flow, by PSNR": False,
         "autoencoder": True,
         "depth: pixels within 25%": True,
         "CLIP: caption of a picture, of 64": True,
@@ -158,7 +165,7 @@ def test_bars_tell_what_was_reached():
 
 def test_clips_by_motion():
     """Those that change most come first, and shares are of the clips that are meant alone."""
-    results, rival = crafted(), "first frame, true flow"
+    results, rival = crafted(), "first frame true flow"
     alike = np.random.default_rng(0).permutation(64) / 64
     results["methods"][ANSWER]["scores"]["frame_consistency"]["clips"] = alike.tolist()
     results["methods"][EDIT]["scores"]["psnr"]["clips"] = np.where(alike < 0.25, 0.6, 0.4).tolist()
@@ -166,3 +173,87 @@ def test_clips_by_motion():
     assert [alike[part].max() for part in parts] == [15 / 64, 31 / 64, 47 / 64, 63 / 64]
     assert [nearer(results, rival, "psnr", part).mean for part in parts] == [1, 0, 0, 0]
     assert nearer(results, rival, "psnr").mean == 0.25
+
+
+def test_methods_are_named_by_words_that_can_be_listed():
+    known = methods(EditSettings())
+    names = [method.name for method in known]
+    assert len(set(names)) == len(names) and not any("," in name or name.strip() != name for name in names)
+    assert all(method.what and "\n" not in method.what for method in known)
+    fit = lambda *patterns: {method.name for method in chosen(known, patterns)} - {"edit", "input", "answer"}
+    assert fit("structure_blur=*") == fit("structure_blur") == {f"structure_blur={t}" for t in range(1, 8)}
+    assert fit("SDEdit*") == {name for name in names if name.startswith("SDEdit")} and len(fit("sdedit*")) == 18
+    assert fit("SDEdit, frame by frame=*") == fit("SDEdit_frame_by_frame=*") == fit("SDEdit frame by frame")
+    assert fit("depth_frame_by_frame", "sampler=dpm++") == {"depth frame by frame", "sampler=dpm++"}
+    assert len(chosen(known, ())) == len(known)
+
+
+def test_files_of_before_are_found_by_the_names_of_today():
+    """Groups had commas in their names; what was measured then is neither measured again nor lost."""
+    files = {benchmark._slug(method.name) for method in methods(EditSettings())}
+    before = ("depth, frame by frame", "first frame, true flow", "first frame, estimated flow", "autoencoded answer")
+    before += ("SDEdit, frame by frame, with depth=0.6", "SDEdit, whole clip=1.0", "structure_blur=3", "sampler=dpm++")
+    assert {benchmark._slug(name) for name in before} <= files
+    assert "SDEdit_frame_by_frame_with_depth_0.6" in files
+
+
+def test_damaged_files_of_a_benchmark_are_refused_in_one_line(source, tmp_path):
+    worlds, known = Worlds(1, frames=4, height=16, width=16), methods(EditSettings())
+    (tmp_path / "methods").mkdir()
+    for name, text in (("edit", "{"), ("edit", '{"seconds": 1, "scores": {"psnr": []}}'), ("components", "[]")):
+        path = tmp_path / "methods" / f"{name}.json"
+        path.write_text(text)
+        with pytest.raises(
+            UserError, match=f"{name}.json is not of a benchmark that can go on: .*delete it"
+        ) as refused:
+            benchmark.summarise(tmp_path, worlds, {}, known)
+        assert "\n" not in str(refused.value)
+        path.unlink()
+
+
+def test_a_benchmark_goes_on_that_began_before_a_setting_was_new(tmp_path):
+    path = tmp_path / "benchmark.json"
+    ours = {"weights": {}, "size": [1], "config": {"clips": 2, "settings": dataclasses.asdict(EditSettings())}}
+    old = json.loads(json.dumps(ours))
+    del old["config"]["settings"]["sampler"]
+    path.write_text(json.dumps(old))
+    assert benchmark._claim(path, ours)["config"] == ours["config"]
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "sizes"), [(2, 16, [2]), (20, 16, [10, 10]), (17, 16, [9, 9]), (5, 2, [2] * 3)]
+)
+def test_no_more_clips_are_edited_than_there_are(count, most, sizes):
+    editor = object.__new__(Editor)
+    editor.worlds, editor.batch_size = range(count), most
+    batches = list(editor.batches())
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(set(np.concatenate(batches))) == list(range(count)) and sum(sizes) < count + len(sizes)
+
+
+def test_the_report_says_of_each_measure_what_it_is_and_which_way_is_better(editor):
+    scorer = Scorer(editor)
+    clips = editor.worlds.clips.answer
+    assert scorer.score(clips).keys() == MEASURES.keys() and scorer.components().keys() == COMPONENT_MEASURES.keys()
+    results = {"methods": {"edit": {"what": "the <paper's> method"}}}
+    text = "".join(report._definitions(results))
+    for name, measure in (MEASURES | COMPONENT_MEASURES).items():
+        arrow = {"higher": "↑", "lower": "↓"}[measure.better]
+        assert f"<td>{name.replace('_', ' ')} {arrow}</td><td>{measure.better}</td><td>{measure.values}</td>" in text
+    assert "the &lt;paper&#x27;s&gt; method" in text
+
+
+def test_list_names_the_methods_without_measuring(capsys):
+    assert main(["evaluate", "--model", "tiny", "--list", "--only", "SDEdit whole clip"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:4]] == ["edit", "input", "answer", "SDEdit whole clip=0.2"]
+    assert "20% of the steps" in lines[3]
+    assert main(["evaluate", "--model", "tiny", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {m.name for m in methods(EditSettings().of(TINY))}
+
+
+def test_the_card_calls_methods_by_their_names():
+    card = (Path(gen1_jax.__file__).parent / "pretrained" / "nano" / "README.md").read_text()
+    table = card[card.index("| method |") :].split("\n\n")[0].splitlines()[2:]
+    named = [row.split("|")[1].strip() for row in table]
+    assert len(named) > 20 and set(named) <= {m.name for m in methods(EditSettings().of(NANO))}

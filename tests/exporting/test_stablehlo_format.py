@@ -28,7 +28,7 @@ def command(model, out, *options):
 @pytest.fixture(scope="module")
 def exported(smallest_model, tmp_path_factory):
     out = tmp_path_factory.mktemp("stablehlo") / "out"
-    assert main(command(smallest_model, out, "--frames", "2", "--size", "4x6", "--steps", "3")) == 0
+    assert main(command(smallest_model, out, "--frames", "2", "--size", "6x4", "--steps", "3")) == 0
     return out
 
 
@@ -78,8 +78,8 @@ def test_artifacts_are_small_and_for_all_platforms(exported):
     ("options", "named"),
     [
         (["--frames", "5"], "frames must be 1 to 4"),
-        (["--size", "0x12"], "height and width"),
-        (["--size", "big"], "'big' is not like 256x448"),
+        (["--size", "0x12"], "'0x12' is no size"),
+        (["--size", "big"], "'big' is no size; write WIDTHxHEIGHT"),
         (["--steps", "0"], "steps must be 1 to 1000"),
         (["--platforms", "cuda,tpu"], "platforms must include cpu"),
         (["--platforms", "cpu,vulkan"], "unknown platform 'vulkan'"),
@@ -111,7 +111,7 @@ def test_what_differs_is_not_exported(smallest_model, tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(stablehlo_format, "save_tensors", broken)
     monkeypatch.setattr(stablehlo_format, "_unet_programs", lambda *_: {})
-    assert main(command(smallest_model, tmp_path / "out", "--platforms", "cpu", "--size", "4x6")) == 2
+    assert main(command(smallest_model, tmp_path / "out", "--platforms", "cpu", "--size", "6x4")) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "vae_decode" in message

@@ -1,5 +1,6 @@
 """Tiny media made with PyAV: every frame shows its own index and which way is up."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -91,6 +92,37 @@ def pitch(samples: np.ndarray) -> float:
     """The loudest frequency, Hz."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     return float(spectrum.argmax() * 48_000 / len(samples))
+
+
+DISPLAY_P3 = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
+"""Red, green and blue as XYZ under D50."""
+
+
+def colour_profile(primaries=DISPLAY_P3, space: bytes = b"RGB ", gamma: float = 2.2) -> bytes:
+    """A profile of three primaries and a power, or of a power alone, as ICC.1:2022 sections 7 to 10 lay it out."""
+
+    def xyz(values) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    white, curve = (0.9642, 1, 0.8249), b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    text = (
+        b"mluc\0\0\0\0" + struct.pack(">II", 1, 12) + b"enUS" + struct.pack(">II", 8, 28) + "test".encode("utf-16-be")
+    )
+    tags = {b"desc": text, b"cprt": text, b"wtpt": xyz(white)}
+    if space == b"GRAY":
+        tags[b"kTRC"] = curve
+    else:
+        tags |= {name: xyz(values) for name, values in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)}
+        tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(data))
+        body += data
+    size = 128 + len(table) + len(body)
+    head = (
+        struct.pack(">I4sI4s4s4s12x4s28x", size, b"test", 0x04400000, b"mntr", space, b"XYZ ", b"acsp") + xyz(white)[8:]
+    )
+    return head.ljust(128, b"\0") + table + body
 
 
 def patch_matrix(path, a, b, c, d):

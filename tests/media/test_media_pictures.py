@@ -3,10 +3,10 @@ import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_files import RED, picture
-from PIL import Image
+from media_files import RED, colour_profile, picture
+from PIL import Image, ImageCms
 
-from gen1_jax.media import IMAGE_SUFFIXES, MediaError, read_image, side_by_side, write_image
+from gen1_jax.media import IMAGE_SUFFIXES, MediaError, open_video, read_image, side_by_side, write_image
 
 
 def save(path, array, mode=None, **options):
@@ -70,6 +70,59 @@ def test_palettes_become_rgb(tmp_path):
 def test_grey_becomes_rgb(tmp_path, mode, name):
     rgb = read_image(save(tmp_path / name, np.full((16, 16, 3), 255, np.uint8), mode))
     assert rgb.shape == (16, 16, 3) and (rgb > 250).all()
+
+
+ORANGE = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+IN_SRGB = (216, 93, 24)  # of ORANGE in Display P3 with a power of 2.2, by the matrices of both
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
+def test_colour_profiles_are_applied(tmp_path, suffix):
+    path = save(tmp_path / f"a.{suffix}", ORANGE, icc_profile=colour_profile(), quality=95)
+    np.testing.assert_allclose(read_image(path)[8, 8].astype(int), IN_SRGB, atol=6)
+
+
+def test_colour_profiles_of_all_kinds_of_pixels(tmp_path):
+    grey, half = np.full((16, 16), 128, np.uint8), np.full((16, 16), 128, np.uint8)
+    linear = colour_profile((), b"GRAY", 1.0)
+    cases = {
+        "palette": (Image.fromarray(ORANGE).quantize(4), colour_profile(), IN_SRGB),
+        "alpha": (
+            Image.fromarray(np.dstack([ORANGE, half])),
+            colour_profile(),
+            [round(c * 128 / 255) for c in IN_SRGB],
+        ),
+        "grey": (Image.fromarray(grey), linear, (188, 188, 188)),  # half of the light
+        "grey_alpha": (Image.fromarray(np.dstack([grey, half])), linear, (94, 94, 94)),
+        "srgb": (
+            Image.fromarray(ORANGE),
+            ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+            ORANGE[0, 0],
+        ),
+    }
+    for name, (image, profile, expected) in cases.items():
+        image.save(tmp_path / f"{name}.png", icc_profile=profile)
+        np.testing.assert_allclose(
+            read_image(tmp_path / f"{name}.png")[8, 8].astype(int), expected, atol=1, err_msg=name
+        )
+
+
+def test_pictures_of_a_folder_have_their_profiles_applied(tmp_path):
+    save(tmp_path / "a.png", ORANGE, icc_profile=colour_profile())
+    save(tmp_path / "b.png", ORANGE)
+    with open_video(tmp_path) as reader:
+        first, second = (frame.rgb[8, 8].astype(int) for frame in reader)
+    np.testing.assert_allclose(first, IN_SRGB, atol=1)
+    np.testing.assert_array_equal(second, ORANGE[8, 8])
+
+
+@pytest.mark.parametrize(
+    "profile", [b"rubbish", colour_profile()[:200], colour_profile()[:-100], colour_profile((), b"GRAY")]
+)
+def test_a_damaged_colour_profile_is_left_out_with_a_warning(tmp_path, profile):
+    path = save(tmp_path / "a.png", ORANGE, icc_profile=profile)
+    with pytest.warns(UserWarning, match=r"a\.png: its colour profile cannot be used"):
+        np.testing.assert_array_equal(read_image(path), ORANGE)
 
 
 def test_floats_are_refused(tmp_path):

@@ -112,6 +112,35 @@ def test_animated_pictures_keep_their_timing(tmp_path, name):
     assert [index_of(frame.rgb) for frame in read(tmp_path / name, start=1, stride=2)[1]] == [1, 3]
 
 
+@pytest.mark.parametrize("name", ["moving.webp", "moving.png", "moving.avif"])
+def test_unequal_delays_give_the_average_rate(tmp_path, name):
+    first, *rest = [Image.fromarray(picture(i)) for i in range(4)]
+    first.save(tmp_path / name, save_all=True, append_images=rest, duration=[100, 300, 50, 3050], quality=90)
+    with open_video(tmp_path / name) as reader:
+        assert [float(frame.time) for frame in reader] == [0, 0.1, 0.4, 0.45]
+        assert (reader.end, reader.info.duration) == (Fraction(7, 2), Fraction(7, 2))
+        assert reader.info.frame_rate == Fraction(8, 7)
+
+
+def test_the_picture_for_programs_without_animations_is_no_frame(tmp_path):
+    still, first, *rest = [Image.fromarray(picture(i)) for i in range(4)]
+    still.save(tmp_path / "a.png", save_all=True, append_images=[first, *rest], duration=200, default_image=True)
+    info, frames = read(tmp_path / "a.png")
+    assert [(index_of(frame.rgb), frame.time) for frame in frames] == [(i, (i - 1) * Fraction(1, 5)) for i in (1, 2, 3)]
+    assert (info.frame_count, info.frame_rate) == (3, 5)
+
+
+def test_the_last_frame_ends_where_the_edit_list_does(tmp_path):
+    path = make_video(tmp_path / "cut.mp4")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12
+    data[at : at + 4] = (550).to_bytes(4, "big")  # of 1000 ms
+    path.write_bytes(data)
+    with open_video(path) as reader:
+        assert [index_of(frame.rgb) for frame in reader] == list(range(6))
+        assert reader.end == Fraction(55, 100)
+
+
 @pytest.mark.parametrize("matrix", UPRIGHT, ids=str)
 def test_rotation_and_mirroring_are_applied(tmp_path, matrix):
     stored = read(make_video(tmp_path / "phone.mp4"))[1][4].rgb
@@ -233,6 +262,42 @@ BT601, BT709, BT2020 = 6, 1, 9
 def test_every_pixel_format_becomes_plain_rgb(tmp_path, name, codec, pixel_format, values, tags, expected):
     rgb = read(flat(tmp_path / name, codec, pixel_format, values, **tags))[1][0].rgb
     np.testing.assert_allclose(rgb[8, 8].astype(int), expected, atol=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format", "options"),
+    [
+        ("vp8.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0"}),
+        ("vp9.webm", "libvpx-vp9", "yuva420p", {}),
+        ("vp9.mkv", "libvpx-vp9", "yuva420p", {}),
+        ("prores.mov", "prores_ks", "yuva444p10le", {}),
+        ("animation.mov", "qtrle", "argb", {}),
+        ("png.mov", "png", "rgba", {}),
+        ("still.gif", None, None, {}),
+        ("moving.png", None, None, {}),
+        ("moving.webp", None, None, {}),
+    ],
+)
+def test_what_is_transparent_is_laid_over_black(tmp_path, name, codec, pixel_format, options):
+    rgba = np.dstack([np.full((HEIGHT, WIDTH, 3), RED, np.uint8), np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    rgba[:, WIDTH // 2 :, 3] = 0
+    if codec is None:
+        first, *rest = [Image.fromarray(np.roll(rgba, i, axis=0)) for i in range(3)]
+        first.save(tmp_path / name, save_all=True, append_images=rest, duration=100, lossless=True)
+    else:
+        with av.open(str(tmp_path / name), "w") as output:
+            stream = output.add_stream(codec, rate=10, options=options)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+            for index in range(3):
+                frame = av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format=pixel_format)
+                frame.pts, frame.time_base = index, Fraction(1, 10)
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    frames = read(tmp_path / name)[1]
+    assert len(frames) == 3 or codec is None
+    for frame in frames:
+        np.testing.assert_allclose(frame.rgb[20, 8].astype(int), RED, atol=6)
+        np.testing.assert_allclose(frame.rgb[20, -8], 0, atol=2)
 
 
 def test_frames_that_change_size_are_scaled_to_the_first(tmp_path):

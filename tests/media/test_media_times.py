@@ -14,7 +14,7 @@ from media_files import HEIGHT, WIDTH, index_of, picture, pitch
 from PIL import Image
 
 from gen1_jax.files import replacing
-from gen1_jax.media import MediaError, VideoWriter, check_writable, open_video, write_image
+from gen1_jax.media import MediaError, VideoWriter, check_writable, load_video, open_video, save_video, write_image
 
 MS = Fraction(1, 1000)
 TICK = {".mp4": Fraction(1, 48_000), ".mov": Fraction(1, 48_000), ".mkv": MS, ".webm": MS, ".gif": Fraction(1, 100)}
@@ -27,7 +27,7 @@ SOUNDS = {
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
 
 
-def timed(path, durations, sound=None, layout="mono", offset=Fraction(0), length=None, hole=None):
+def timed(path, durations, sound=None, layout="mono", offset=Fraction(0), length=None, hole=None, jump=0):
     """A film whose frames last `durations`, seconds; its sound, noise, starts `offset` after the pictures."""
     frames = [picture(i % 10) for i in range(len(durations))]
     times = list(accumulate(durations, initial=Fraction(0)))
@@ -57,14 +57,14 @@ def timed(path, durations, sound=None, layout="mono", offset=Fraction(0), length
             packet.duration = round(duration * 48_000)
             output.mux(packet)
         if track is not None:
-            for frame in noise(length or times[-1], LAYOUTS[layout], layout, offset + lead, hole):
+            for frame in noise(length or times[-1], LAYOUTS[layout], layout, offset + lead, hole, jump):
                 output.mux(track.encode(frame))
             output.mux(track.encode(None))
     return path
 
 
-def noise(length, channels, layout, start, hole):
-    """White noise that is the same in all channels, in frames of 960 samples; none in `hole`."""
+def noise(length, channels, layout, start, hole, jump=0):
+    """White noise that is the same in all channels, in frames of 960 samples; none in `hole`, and later by `jump`."""
     count = int(length * 48_000)
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, count).astype(np.float32)
     wave = np.convolve(wave, np.ones(8, np.float32) / 8, "same")  # what codecs keep
@@ -72,8 +72,13 @@ def noise(length, channels, layout, start, hole):
         if hole and hole[0] <= Fraction(at, 48_000) < hole[1]:
             continue
         piece = np.repeat(wave[None, at : at + 960], channels, axis=0)
+        later = jump if hole and Fraction(at, 48_000) >= hole[1] else 0
         frame = av.AudioFrame.from_ndarray(piece, "fltp", layout)
-        frame.sample_rate, frame.pts, frame.time_base = 48_000, round(start * 48_000) + at, Fraction(1, 48_000)
+        frame.sample_rate, frame.pts, frame.time_base = (
+            48_000,
+            round((start + later) * 48_000) + at,
+            Fraction(1, 48_000),
+        )
         yield frame
 
 
@@ -203,6 +208,17 @@ def test_a_part_has_the_times_and_the_sound_of_that_part(tmp_path_factory, data)
     assert_same_sound(source, copy, max(TICK[kind], TICK[suffix]) + MS, (begin, end))
 
 
+def test_an_array_saved_like_a_video_has_its_times_and_sound(tmp_path):
+    durations = [ms * MS for ms in (100, 400, 50, 2000)]
+    source = timed(tmp_path / "in.mkv", durations, "libopus", "stereo", 120 * MS, 3)
+    save_video(load_video(source), tmp_path / "out.mp4", like=source)
+    assert seen(tmp_path / "out.mp4")[1] == durations
+    assert_same_sound(source, tmp_path / "out.mp4", MS)
+    save_video(load_video(source)[:3], tmp_path / "out.mp4", like=source)  # then evenly spaced, and the sound cut
+    assert max(seen(tmp_path / "out.mp4")[1]) < Fraction(1, 2)
+    assert len(heard(tmp_path / "out.mp4")[1]) < 1.5 * 48_000
+
+
 @pytest.mark.parametrize("suffix", sorted(SOUNDS))
 @pytest.mark.parametrize(("kind", "sound"), [(".mkv", "pcm_s16le"), (".mkv", "aac"), (".ts", "mp2")])
 def test_a_hole_in_the_sound_is_silence(tmp_path, kind, sound, suffix):
@@ -214,6 +230,12 @@ def test_a_hole_in_the_sound_is_silence(tmp_path, kind, sound, suffix):
     assert loud[at(0.24) : at(0.56)].max() < 0.01 < loud[at(0.62) : at(0.66)].max()
     assert loud[at(0.14) : at(0.18)].max() > 0.01
     assert len(wave) == pytest.approx(48_000 * 1.5, abs=3000)
+
+
+def test_sound_of_a_broken_clock_is_no_endless_silence(tmp_path):
+    hole = (Fraction(2, 10), Fraction(6, 10))
+    source = timed(tmp_path / "in.ts", [Fraction(1, 2)] * 2, "mp2", "stereo", length=1, hole=hole, jump=Fraction(2000))
+    assert len(heard(copied(source, tmp_path / "out.mp4"))[1]) < 48_000
 
 
 @pytest.mark.parametrize(("default", "expected"), [((0, 1), 600), ((1, 0), 300), ((0, 0), 300), ((1, 1), 300)])
@@ -250,6 +272,13 @@ def test_a_gif_is_as_long_as_the_video(tmp_path, rate):
     assert min(lasted) >= 20
     assert sum(lasted) == pytest.approx(float(30_000 / rate), abs=10)
     assert len(lasted) >= min(30, 30_000 / rate / 35)
+
+
+def test_a_gif_holds_a_frame_longer_than_its_numbers_go(tmp_path):
+    """Two bytes of 1/100 s."""
+    write(tmp_path / "a.gif", [picture(0), picture(1)], [Fraction(0), Fraction(800)], Fraction(2200))
+    indices, lasted = seen(tmp_path / "a.gif")
+    assert indices == [0, 0, 1, 1, 1] and sum(lasted[:2]) == 800 and sum(lasted) == 2200
 
 
 def test_a_name_as_long_as_names_may_be(tmp_path):
