@@ -86,8 +86,10 @@ def oriented(path, orientation, size=(24, 16)):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("orientation", "suffix"),
+    [*((o, ".jpg") for o in range(1, 9)), *((o, s) for o in (3, 6) for s in (".png", ".webp", ".tif", ".avif"))],
+)
 def test_photos_are_upright_before_they_get_a_bucket(tmp_path, orientation, suffix):
     path = oriented(tmp_path / f"photo{suffix}", orientation)
     upright = read_image(path)
@@ -109,9 +111,8 @@ def test_records_and_files_of_photos_are_read_alike(tmp_path):
     assert index_of(load(source, frames=1, element=1, bucket=(64, 48))["pixels"][0]) < 10
     with pytest.raises(RecordError, match=r"record 2 \(index 2\) cannot be used"):
         load(source, frames=1, element=2)
-    photo = Image.new("RGB", (4032, 3024))  # as phones make them
-    photo.save(tmp_path / "large.png")
-    assert load(open_source(str(tmp_path / "large.png")), frames=1)["pixels"].shape == (1, 32, 48, 3)
+    Image.new("L", (3700, 2600)).save(tmp_path / "large.jpg")  # more than a frame may have, less than phones make
+    assert load(open_source(str(tmp_path / "large.jpg")), frames=1)["pixels"].shape == (1, 32, 48, 3)
 
 
 def test_videos_as_bytes_of_a_data_set(tmp_path):
