@@ -241,6 +241,11 @@ def read_source(
             small.append(resize(frame.rgb, working, box))
             times.append(frame.time)
             progress("reading", len(times), max(reader.expected_frames or 0, len(times)))
+    if part is not None and part.rate is not None and (reader.end - times[0]) * part.rate > limits.max_frames:
+        raise UserError(
+            f"--fps {float(part.rate):g}: of {path} it makes more than {limits.max_frames} frames;"
+            " choose a --duration or raise --max-frames"
+        )
     return Source(info, np.stack(small), times, reader.end, reader.sound)
 
 

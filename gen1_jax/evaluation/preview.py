@@ -44,7 +44,8 @@ class EditPreview:
             )
         self._picture = None if config.image is None else read_image(config.image)
         with open_video(config.video or _DEMO, frames=config.frames) as reader:
-            size = source.config.working_size(reader.info.height, reader.info.width)
+            width, height = reader.info.square_size
+            size = source.config.working_size(height, width)
             self._frames = np.stack([resize(frame.rgb, size) for frame in reader])
             self._rate = reader.info.frame_rate
 

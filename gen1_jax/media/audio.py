@@ -20,8 +20,8 @@ from gen1_jax.media.pictures import is_picture
 _PREROLL = Fraction(8, 100)
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-_LONGEST_REST = 3600
-"""Sound that goes on for longer than this after the pictures is of a broken clock, seconds."""
+_LONGEST_GAP = 600
+"""Sound that comes after the pictures and a longer silence is of a broken clock, seconds."""
 
 
 class SoundTrack:
@@ -106,20 +106,27 @@ class SoundTrack:
             return
         limit = until if self._part is None or self._part[1] is None else min(until, self._part[1])
         while self._next is not None and self._time(self._next) < limit:
-            packets = []
-            with blaming(self._path, "its sound cannot be carried over"):
-                if self._wanted(self._next):
-                    packets = self._track.convert(self._next, self._zero + self._origin)
-                self._next = next(self._items, None)
-            self._mux(packets)
+            self._write_next()
 
     def finish(self, end: Fraction) -> None:
         """Writes the rest, and what the encoder still holds; `end` is that of the pictures, seconds."""
         if self._track is None:
             return
         until = end if self._part is None else self._part[1]
-        self.carry(end + _LONGEST_REST if until is None else until)
+        if until is not None:
+            self.carry(until)
+        while until is None and self._next is not None and self._time(self._next) < end + _LONGEST_GAP:
+            end = max(end, self._time(self._next))
+            self._write_next()
         self._mux(self._track.flush())
+
+    def _write_next(self) -> None:
+        packets = []
+        with blaming(self._path, "its sound cannot be carried over"):
+            if self._wanted(self._next):
+                packets = self._track.convert(self._next, self._zero + self._origin)
+            self._next = next(self._items, None)
+        self._mux(packets)
 
     def close(self) -> None:
         """Lets go of the source."""

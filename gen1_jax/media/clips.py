@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits
 from gen1_jax.media.reader import open_video
@@ -14,7 +15,7 @@ from gen1_jax.media.writer import VideoWriter
 def load_video(
     path: AnyPath, *, start: int = 0, frames: int | None = None, stride: int = 1, limits: Limits = DEFAULT_LIMITS
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    """All frames of a video, a folder of pictures or a picture, sRGB.
+    """All frames of a video, a folder of pictures or a picture, sRGB in square pixels.
 
     Args:
         path: a local file or folder.
@@ -27,7 +28,15 @@ def load_video(
         MediaError: it cannot be read, or is beyond the limits.
     """
     with open_video(path, start=start, frames=frames, stride=stride, limits=limits) as reader:
-        return np.stack([frame.rgb for frame in reader])
+        size = reader.info.square_size
+        return np.stack([_scaled(frame.rgb, size) for frame in reader])
+
+
+def _scaled(rgb: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """At (width, height), antialiased."""
+    if rgb.shape[1::-1] == size:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
 
 
 def save_video(

@@ -13,7 +13,7 @@ from gen1_jax.commands.values import frame_rate, moment, size
 from gen1_jax.editing.files import EditRequest, compare_frames, read_source, write_frames
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.errors import UserError
-from gen1_jax.media import Limits, VideoWriter, open_video
+from gen1_jax.media import Limits, VideoWriter, load_video, open_video
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def test_the_model_and_a_comparison_see_square_pixels(unchanged, pipeline, tmp_p
     path = anamorphic(tmp_path / "in.mp4", 2, frames=2)
     frames = read_source(path, pipeline, Limits()).frames
     assert frames.shape[2] / frames.shape[1] == pytest.approx(128 / 48, rel=0.4)
+    assert load_video(path).shape == (2, 48, 128, 3)
     info, _, _ = unchanged(path, tmp_path / "out.mp4", compare=True)
     assert info.sample_aspect_ratio == 1
     assert info.width / info.height > 1.2 * 3 * 64 / 48
@@ -156,6 +157,13 @@ def test_a_size_cuts_the_sides_and_distorts_nothing(unchanged, tmp_path):
 def test_what_cannot_be_is_refused_at_once(tmp_path, options, word):
     with pytest.raises(UserError, match=word):
         EditRequest(video=tmp_path / "none.mp4", output=tmp_path / "out.mp4", prompt="x", **options)
+
+
+def test_a_frame_rate_does_not_get_round_the_limit_on_frames(unchanged, tmp_path):
+    with VideoWriter(tmp_path / "in.mp4", width=WIDTH, height=HEIGHT, frame_rate=10) as writer:
+        writer.write(picture(0), Fraction(0), Fraction(10_000))
+    with pytest.raises(UserError, match=r"--fps 30: .*in\.mp4.*--max-frames"):
+        unchanged(tmp_path / "in.mp4", tmp_path / "out.mp4", fps=Fraction(30))
 
 
 def test_frames_that_a_gif_leaves_out_are_counted(unchanged, tmp_path):

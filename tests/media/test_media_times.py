@@ -27,7 +27,7 @@ SOUNDS = {
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}
 
 
-def timed(path, durations, sound=None, layout="mono", offset=Fraction(0), length=None, hole=None):
+def timed(path, durations, sound=None, layout="mono", offset=Fraction(0), length=None, hole=None, jump=0):
     """A film whose frames last `durations`, seconds; its sound, noise, starts `offset` after the pictures."""
     frames = [picture(i % 10) for i in range(len(durations))]
     times = list(accumulate(durations, initial=Fraction(0)))
@@ -57,14 +57,14 @@ def timed(path, durations, sound=None, layout="mono", offset=Fraction(0), length
             packet.duration = round(duration * 48_000)
             output.mux(packet)
         if track is not None:
-            for frame in noise(length or times[-1], LAYOUTS[layout], layout, offset + lead, hole):
+            for frame in noise(length or times[-1], LAYOUTS[layout], layout, offset + lead, hole, jump):
                 output.mux(track.encode(frame))
             output.mux(track.encode(None))
     return path
 
 
-def noise(length, channels, layout, start, hole):
-    """White noise that is the same in all channels, in frames of 960 samples; none in `hole`."""
+def noise(length, channels, layout, start, hole, jump=0):
+    """White noise that is the same in all channels, in frames of 960 samples; none in `hole`, and later by `jump`."""
     count = int(length * 48_000)
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, count).astype(np.float32)
     wave = np.convolve(wave, np.ones(8, np.float32) / 8, "same")  # what codecs keep
@@ -72,8 +72,13 @@ def noise(length, channels, layout, start, hole):
         if hole and hole[0] <= Fraction(at, 48_000) < hole[1]:
             continue
         piece = np.repeat(wave[None, at : at + 960], channels, axis=0)
+        later = jump if hole and Fraction(at, 48_000) >= hole[1] else 0
         frame = av.AudioFrame.from_ndarray(piece, "fltp", layout)
-        frame.sample_rate, frame.pts, frame.time_base = 48_000, round(start * 48_000) + at, Fraction(1, 48_000)
+        frame.sample_rate, frame.pts, frame.time_base = (
+            48_000,
+            round((start + later) * 48_000) + at,
+            Fraction(1, 48_000),
+        )
         yield frame
 
 
@@ -225,6 +230,12 @@ def test_a_hole_in_the_sound_is_silence(tmp_path, kind, sound, suffix):
     assert loud[at(0.24) : at(0.56)].max() < 0.01 < loud[at(0.62) : at(0.66)].max()
     assert loud[at(0.14) : at(0.18)].max() > 0.01
     assert len(wave) == pytest.approx(48_000 * 1.5, abs=3000)
+
+
+def test_sound_of_a_broken_clock_is_no_endless_silence(tmp_path):
+    hole = (Fraction(2, 10), Fraction(6, 10))
+    source = timed(tmp_path / "in.ts", [Fraction(1, 2)] * 2, "mp2", "stereo", length=1, hole=hole, jump=Fraction(2000))
+    assert len(heard(copied(source, tmp_path / "out.mp4"))[1]) < 48_000
 
 
 @pytest.mark.parametrize(("default", "expected"), [((0, 1), 600), ((1, 0), 300), ((0, 0), 300), ((1, 1), 300)])
