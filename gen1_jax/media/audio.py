@@ -161,9 +161,11 @@ class _Copied:
         self._last: int | None = None
 
     def items(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-        """Those with a place in time, in order: muxers refuse a clock that turns back."""
+        """Those with data and a place in time, in order: muxers refuse a clock that turns back."""
         for packet in packets:
-            if packet.pts is None or packet.dts is None or (self._last is not None and packet.dts <= self._last):
+            if not packet.size or packet.pts is None or packet.dts is None:
+                continue
+            if self._last is not None and packet.dts <= self._last:
                 continue
             self._last = packet.dts
             yield packet
@@ -199,7 +201,7 @@ class _Encoded:
         for packet in packets:
             try:
                 frames = packet.decode()
-            except av.InvalidDataError:
+            except av.FFmpegError:
                 continue
             for frame in frames:
                 if frame.pts is not None:
