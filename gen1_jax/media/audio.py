@@ -175,8 +175,17 @@ class _Copied:
         shift = round(zero / packet.time_base)
         packet.pts -= shift
         packet.dts -= shift
+        packet.duration = packet.duration or self._length(packet)
         packet.stream = self._stream
         return [packet]
+
+    def _length(self, packet: av.Packet) -> int:
+        """Ticks of a packet of a container that states none: the last one would be lost without."""
+        try:
+            seconds = sum(Fraction(frame.samples, frame.sample_rate) for frame in packet.decode())
+        except av.FFmpegError:
+            seconds = Fraction(0)
+        return round(seconds / packet.time_base)
 
     def flush(self) -> list[av.Packet]:
         """Nothing is held back."""

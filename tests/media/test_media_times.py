@@ -234,9 +234,11 @@ def test_a_hole_in_the_sound_is_silence(tmp_path, kind, sound, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_empty_packets_of_sound_are_left_out(tmp_path, suffix):
-    source = timed(tmp_path / "in.nut", [Fraction(1, 2)] * 2, "flac")  # its encoder ends with one
-    assert_same_sound(source, copied(source, tmp_path / f"out{suffix}"), TICK[suffix])
+def test_sound_of_packets_that_are_empty_or_state_no_duration(tmp_path, suffix):
+    source = timed(tmp_path / "in.nut", [Fraction(1, 2)] * 2, "flac", length=Fraction(8, 10))  # ends with one
+    copy = copied(source, tmp_path / f"out{suffix}")
+    assert_same_sound(source, copy, TICK[suffix])
+    assert len(heard(copy)[1]) == pytest.approx(38_400, abs=100 if suffix == ".mp4" else 1000)
 
 
 def test_sound_of_a_broken_clock_is_no_endless_silence(tmp_path):
