@@ -178,7 +178,8 @@ def run_bench_windows(args: argparse.Namespace) -> Result:
         windows=args.windows,
     )
     return summary, (
-        "{windows} windows of {frames} frames at {size} of {videos} videos, milliseconds of one core a window:\n"
+        f"{counted(summary['windows'], 'window')} of {counted(summary['frames'], 'frame')} at {{size}} "
+        f"of {counted(summary['videos'], 'video')}, milliseconds of one core a window:\n"
         "  the pipeline                   {pipeline_ms:7.1f}\n"
         "  PyAV, the same frames as RGB   {pyav_ms:7.1f}   the pipeline keeps {speed:.0%} of its speed\n"
         "  PyAV, decoding alone           {pyav_bare_ms:7.1f}   {speed_bare:.0%}"

@@ -161,9 +161,11 @@ class _Copied:
         self._last: int | None = None
 
     def items(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-        """Those with a place in time, in order: muxers refuse a clock that turns back."""
+        """Those with data and a place in time, in order: muxers refuse a clock that turns back."""
         for packet in packets:
-            if packet.pts is None or packet.dts is None or (self._last is not None and packet.dts <= self._last):
+            if not packet.size or packet.pts is None or packet.dts is None:
+                continue
+            if self._last is not None and packet.dts <= self._last:
                 continue
             self._last = packet.dts
             yield packet
@@ -173,8 +175,17 @@ class _Copied:
         shift = round(zero / packet.time_base)
         packet.pts -= shift
         packet.dts -= shift
+        packet.duration = packet.duration or self._length(packet)
         packet.stream = self._stream
         return [packet]
+
+    def _length(self, packet: av.Packet) -> int:
+        """Ticks of a packet of a container that states none: the last one would be lost without."""
+        try:
+            seconds = sum(Fraction(frame.samples, frame.sample_rate) for frame in packet.decode())
+        except av.FFmpegError:
+            seconds = Fraction(0)
+        return round(seconds / packet.time_base)
 
     def flush(self) -> list[av.Packet]:
         """Nothing is held back."""
@@ -199,7 +210,7 @@ class _Encoded:
         for packet in packets:
             try:
                 frames = packet.decode()
-            except av.InvalidDataError:
+            except av.FFmpegError:
                 continue
             for frame in frames:
                 if frame.pts is not None:

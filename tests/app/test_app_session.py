@@ -23,6 +23,7 @@ from gen1_jax.commands import app as commands_app
 from gen1_jax.commands.edit import settings_of
 from gen1_jax.editing.files import EditRequest
 from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.record import read_record
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, open_video, write_image
 
@@ -73,6 +74,7 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*shlex.split(text)[1:], "--json"]) == 0
     np.testing.assert_array_equal(frames_of("my clip_edit.mp4"), frames_of(states[-1].files.edit))
+    assert read_record("my clip_edit.mp4") == read_record(states[-1].files.edit)  # of which it can be made again
     assert frames_of(states[-1].files.edit).shape == (4, 32, 48, 3)
     assert frames_of(states[-1].files.comparison).shape == (4, 12, 3 * 20 + 2 * 4, 3)
 
