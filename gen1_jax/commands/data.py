@@ -137,7 +137,7 @@ def add_prepare(commands) -> None:
     how = parser.add_argument_group("running")
     how.add_argument("--runner", default="local", help="local processes, or an Apache Beam pipeline: beam (local)")
     how.add_argument("--workers", type=int, metavar="N", help="local processes (one a core)")
-    how.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds until a video hangs (1800)")
+    how.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds that a frame may take (1800)")
     how.add_argument("--beam-options", default="", metavar="TEXT", help='such as "--runner=FlinkRunner"')
     how.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
     limits = parser.add_argument_group("limits on each video")

@@ -29,6 +29,7 @@ from gen1_jax.data.prepare_geometry import (
     picture_box,
     resize,
 )
+from gen1_jax.data.prepare_pool import getting_on
 from gen1_jax.data.shots import ShotOptions, find_shots, thumbnail
 from gen1_jax.errors import UserError
 from gen1_jax.media import Frame, Limits, MediaError, VideoInfo, VideoReader, open_video
@@ -189,13 +190,18 @@ def _open(path: AnyPath, options: PrepareOptions, **choice: int) -> VideoReader:
 def _shots(reader: VideoReader, options: PrepareOptions) -> Iterator[tuple[range, Int[np.ndarray, "4"]]]:
     """The frames of each shot, and how much is black at its sides in all of them; see `dark_borders`."""
     first = 0
-    while seen := [(thumbnail(f.rgb), dark_borders(f.rgb)) for f in itertools.islice(reader, _PIECE)]:
+    while seen := [_seen(frame) for frame in itertools.islice(reader, _PIECE)]:
         if first + len(seen) > options.limits.max_frames:
             raise _too_long(reader.path, "more", options)
         thumbnails, borders = map(np.stack, zip(*seen, strict=True))
         for shot in find_shots(thumbnails, options.shots):
             yield range(first + shot.start, first + shot.stop), borders[shot.start : shot.stop].min(axis=0)
         first += len(seen)
+
+
+def _seen(frame: Frame) -> tuple[UInt8[np.ndarray, "y x 3"], Int[np.ndarray, "4"]]:
+    getting_on()
+    return thumbnail(frame.rgb), dark_borders(frame.rgb)
 
 
 def _too_long(path: AnyPath, count: str, options: PrepareOptions) -> MediaError:
@@ -229,6 +235,8 @@ def _read(path: AnyPath, plans: Sequence[_Plan], options: PrepareOptions) -> Ite
             while index < plan.start:
                 next(reader)
                 index += options.stride
+                getting_on()
+            getting_on()
             yield plan, [next(reader) for _ in range(options.frames)]
             index += options.frames * options.stride
 

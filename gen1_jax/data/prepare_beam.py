@@ -24,7 +24,7 @@ class PrepareVideo(beam.DoFn if beam else object):
 
     Args:
         task: what is done.
-        timeout: seconds for a video.
+        timeout: seconds without a further frame of a video.
     """
 
     def __init__(self, task: SpoolTask, timeout: float) -> None:
@@ -52,7 +52,7 @@ def run_beam(task: SpoolTask, missing: Sequence[Task], *, timeout: float, argume
     Args:
         task: what is done.
         missing: the videos.
-        timeout: seconds for a video.
+        timeout: seconds without a further frame of a video.
         arguments: of the pipeline: its runner, workers, and so on.
 
     Raises:

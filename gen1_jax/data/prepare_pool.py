@@ -1,8 +1,8 @@
 """Processes that may crash or hang: what is done in one of them can never harm the run.
 
-items ──► idle worker ──begun──► deadline starts ──done──► (item, value)
-                                   ├ process gone ──────► again in a fresh process, then (item, Lost)
-                                   └ deadline passed ───► killed, (item, Lost)
+items ──► idle worker ──begun, getting on──► deadline ──done──► (item, value)
+                                               ├ process gone ──────► again in a fresh process, then (item, Lost)
+                                               └ deadline passed ───► killed, (item, Lost)
 """
 
 import contextlib
@@ -19,6 +19,8 @@ from typing import Any
 
 from gen1_jax.errors import Failure
 
+_SILENCE = 1.0  # seconds between two words of a child
+
 # Not forked: a child of a process with threads (XLA's, gRPC's) may inherit a lock that nobody will open.
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -32,7 +34,7 @@ class Worker:
 
     Args:
         function: picklable; what it returns must be small.
-        timeout: seconds for an item.
+        timeout: seconds for an item, from when it was begun or last told of by `getting_on`.
     """
 
     def __init__(self, function: Callable[[Any], Any], timeout: float) -> None:
@@ -66,9 +68,9 @@ class Worker:
             kind, value = self.connection.recv()
         except (EOFError, OSError):
             return self._died()
-        if kind == "begun":
+        if kind in ("begun", "getting on"):
             self._begun, self.deadline = True, time.monotonic() + self._timeout
-            self._served += 1
+            self._served += kind == "begun"
             return None
         self.busy = False
         if kind == "raised":
@@ -111,6 +113,28 @@ class Worker:
         return (Lost(f"its decoder crashed ({_cause(code)})"),)
 
 
+def getting_on() -> None:
+    """Called now and then by what does long work in a `Worker`, so that it is not taken for something that hangs."""
+    if _parent is not None:
+        _parent.tell()
+
+
+class _Parent:
+    """Where a child's word goes, once a second at most."""
+
+    def __init__(self, pipe: connection.Connection) -> None:
+        self._pipe, self._told = pipe, 0.0
+
+    def tell(self) -> None:
+        if time.monotonic() - self._told >= _SILENCE:
+            self._told = time.monotonic()
+            with contextlib.suppress(OSError):  # nobody there: `_end_with_parent` sees to that
+                self._pipe.send(("getting on", None))
+
+
+_parent: _Parent | None = None
+
+
 def run_isolated(
     function: Callable[[Any], Any], items: Sequence[Any], *, workers: int, timeout: float
 ) -> Iterator[tuple[Any, Any]]:
@@ -122,7 +146,7 @@ def run_isolated(
         function: picklable; what it returns must be small.
         items: picklable.
         workers: how many processes.
-        timeout: seconds for an item.
+        timeout: seconds for an item, see `Worker`.
 
     Raises:
         Exception: what the function raised; all processes are ended.
@@ -154,6 +178,8 @@ def run_isolated(
 
 def _serve(pipe: connection.Connection, function: Callable[[Any], Any]) -> None:
     """The child's whole life."""
+    global _parent
+    _parent = _Parent(pipe)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends us
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -58,7 +58,7 @@ class PrepareRequest:
         shards: files of the split; None for one in 256 MiB.
         runner: "local", processes of this machine, or "beam", an Apache Beam pipeline. The bytes are the same.
         workers: processes of the local runner; None for one a core.
-        timeout: seconds after which a video that is not done is taken for one that hangs.
+        timeout: seconds without a further frame after which a video is taken for one that hangs.
         beam_options: arguments of the pipeline, such as "--runner=FlinkRunner".
 
     Raises:

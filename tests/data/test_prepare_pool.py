@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gen1_jax.data.prepare_pool import Lost, Worker, run_isolated
+from gen1_jax.data.prepare_pool import Lost, Worker, getting_on, run_isolated
 
 _seen = []
 
@@ -27,6 +27,10 @@ def work(item):
             os._exit(3)
         case "raise":
             raise OSError("no space")
+        case "long":
+            for _ in range(5):
+                time.sleep(0.5)
+                getting_on()
         case "hang":
             time.sleep(1000)
         case "after poison" if "poison" in _seen:
@@ -51,6 +55,11 @@ def test_crashes_and_hangs_harm_nothing_else(workers):
     assert all(isinstance(reason, Lost) for reason in reasons.values())
     words = {"abort": "SIGABRT", "segfault": "SIGSEGV", "exit": "exit code 3", "hang": "within 2 s"}
     assert all(words[item] in reason for item, reason in reasons.items())
+
+
+def test_long_work_that_tells_of_itself_does_not_hang():
+    getting_on()  # outside of a worker it does nothing
+    assert results(["long"], timeout=1.5) == {"long": "long done"}
 
 
 def test_a_crash_that_an_item_before_prepared_is_none():
