@@ -20,6 +20,7 @@ from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.files import EditRequest, compare_frames, write_frames
 from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, resize
+from gen1_jax.editing.record import make_record
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, MediaError, Part, open_video, read_image
 
@@ -198,7 +199,8 @@ class EditSession:
             files = EditFiles(
                 edit=folder / request.output, comparison=folder / "comparison.mp4", frames=len(clip.source.times)
             )
-            write_frames(files.edit, iter(edited), clip.source, request, audio=True)
+            record = make_record(request, settings, pipeline.source)
+            write_frames(files.edit, iter(edited), clip.source, request, audio=True, record=record)
             write_frames(
                 files.comparison, compared, clip.source, dataclasses.replace(request, compare=True), audio=True
             )

@@ -1,7 +1,12 @@
 """`gen1 bench`."""
 
 from gen1_jax.commands.common import OneLineParser, command, report, reporting
-from gen1_jax.commands.datasets import add_bench_render_arguments, run_bench_render
+from gen1_jax.commands.datasets import (
+    add_bench_render_arguments,
+    add_bench_windows_arguments,
+    run_bench_render,
+    run_bench_windows,
+)
 
 
 def add_bench(commands) -> None:
@@ -49,6 +54,15 @@ def add_bench(commands) -> None:
         "gen1 bench render --clips 64 --size 128",
     )
     add_bench_render_arguments(parser)
+
+    parser = command(
+        subjects,
+        "data",
+        reporting(run_bench_windows),
+        "time windows of videos in the pipeline, and PyAV alone on the same frames",
+        "gen1 bench data --video footage --windows 64",
+    )
+    add_bench_windows_arguments(parser)
 
 
 def _bench_sample(args) -> None:

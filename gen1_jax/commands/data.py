@@ -141,8 +141,9 @@ def add_prepare(commands) -> None:
     how.add_argument("--beam-options", default="", metavar="TEXT", help='such as "--runner=FlinkRunner"')
     how.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
     limits = parser.add_argument_group("limits on each video")
-    for name, what in (("pixels", "pixels of a frame"), ("frames", "frames read"), ("bytes", "size of the file")):
-        limits.add_argument(f"--max-{name}", type=int, metavar="N", help=what)
+    limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
+    limits.add_argument("--max-frames", type=int, metavar="N", help="frames of a video (any number)")
+    limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
 
 
 def _prepare(args) -> None:
@@ -151,9 +152,9 @@ def _prepare(args) -> None:
 
     from gen1_jax.data.prepare import PrepareOptions
     from gen1_jax.data.prepare_geometry import parse_bucket
+    from gen1_jax.data.prepare_listing import list_videos
     from gen1_jax.data.prepare_run import PrepareRequest, prepare_dataset
     from gen1_jax.data.processes import ProgressLine
-    from gen1_jax.media import Limits
 
     def given(*names: str) -> dict:
         return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -161,12 +162,16 @@ def _prepare(args) -> None:
     options = given("frames", "stride", "max_upscale", "black_level", "static_level", "crf")
     if args.buckets:
         options["buckets"] = tuple(parse_bucket(text.strip()) for text in args.buckets.split(","))
-    options["limits"] = Limits(**given("max_pixels", "max_frames", "max_bytes"))
+    limits = given("max_pixels", "max_frames", "max_bytes")
+    options["limits"] = dataclasses.replace(PrepareOptions().limits, **limits)
     request = PrepareRequest(
         options=PrepareOptions(**options),
         beam_options=tuple(shlex.split(args.beam_options)),
         **given("videos", "out", "captions", "split", "shards", "runner", "workers", "timeout"),
     )
+    videos = list_videos(request.videos, request.captions)
     with ProgressLine("prepare", "videos", enabled=not args.json) as progress:
-        summary = prepare_dataset(request, progress)
-    report(dataclasses.asdict(summary) if args.json else {"text": summary.render()}, args.json, "{text}")
+        summary = prepare_dataset(request, progress, videos=videos)
+    text = "\n  ".join([summary.render(), *videos.notes()])
+    found = {"files_left_out": dict(videos.left_out), "captions": dataclasses.asdict(videos.captions)}
+    report({**dataclasses.asdict(summary), **found} if args.json else {"text": text}, args.json, "{text}")

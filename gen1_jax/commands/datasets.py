@@ -1,4 +1,6 @@
-"""Arguments and actions of `gen1 render`, `gen1 bench render` and `gen1 data`. Heavy imports happen inside actions.
+"""Arguments and actions of `gen1 render` and `gen1 data`, and of `gen1 bench` for both.
+
+Heavy imports happen inside actions.
 
 An action returns a summary, for JSON, and a text of it, with the summary's names in braces.
 """
@@ -146,7 +148,42 @@ def run_data(args: argparse.Namespace) -> Result:
         summary, batch = walk(mixture, args.batches, progress)
     if args.picture:
         write_image(args.picture, batch_picture(batch))
-    return summary, render_walk(summary)
+    return summary, render_walk(summary).replace("{", "{{").replace("}", "}}")
+
+
+def add_bench_windows_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `gen1 bench data`."""
+    parser.add_argument("--video", required=True, metavar="DIR", help="videos: a folder, a data set")
+    parser.add_argument("--split", default="train", metavar="NAME", help="of a data set (train)")
+    parser.add_argument("--frames", type=int, default=8, metavar="N", help="of a window (8)")
+    parser.add_argument("--stride", type=int, default=1, metavar="N", help="every how many-th frame (1)")
+    parser.add_argument("--bucket", default="448x256", metavar="WxH", help="size of a batch (448x256)")
+    parser.add_argument("--windows", type=int, default=64, metavar="N", help="to read, of all videos in turn (64)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_bench_windows(args: argparse.Namespace) -> Result:
+    """Times windows."""
+    from gen1_jax.data.bench_windows import bench_windows
+    from gen1_jax.data.prepare_geometry import parse_bucket
+
+    if args.windows < 1 or args.frames < 1 or args.stride < 1:
+        raise UserError("--windows, --frames and --stride must be at least 1")
+    summary = bench_windows(
+        args.video,
+        split=args.split,
+        frames=args.frames,
+        stride=args.stride,
+        bucket=parse_bucket(args.bucket),
+        windows=args.windows,
+    )
+    return summary, (
+        f"{counted(summary['windows'], 'window')} of {counted(summary['frames'], 'frame')} at {{size}} "
+        f"of {counted(summary['videos'], 'video')}, milliseconds of one core a window:\n"
+        "  the pipeline                   {pipeline_ms:7.1f}\n"
+        "  PyAV, the same frames as RGB   {pyav_ms:7.1f}   the pipeline keeps {speed:.0%} of its speed\n"
+        "  PyAV, decoding alone           {pyav_bare_ms:7.1f}   {speed_bare:.0%}"
+    )
 
 
 def _data_config(args: argparse.Namespace):

@@ -1,22 +1,20 @@
-"""How clips are kept in records, pictures as H.264 and depth in 16 bits, and how windows of them come back."""
+"""How clips are kept in records, pictures as H.264 and depth in 16 bits; `media.windows` reads them."""
 
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import Float32, UInt8, UInt16
 
-from gen1_jax.errors import UserError, counted
+from gen1_jax.errors import UserError
 from gen1_jax.media.frames import encode_frame
 
 _TOP = 65535  # of 16 bits
-_SEEK_SECONDS = 2.0  # a window nearer than this to the start of a file is reached by decoding
 
 
 def encode_video(
@@ -54,115 +52,6 @@ def cover_size(height: int, width: int, bucket: tuple[int, int]) -> tuple[int, i
     """The smallest (height, width) of the same shape, rounded to pixels, that covers `bucket`."""
     scale = max(bucket[0] / height, bucket[1] / width)
     return max(bucket[0], round(height * scale)), max(bucket[1], round(width * scale))
-
-
-class VideoFile:
-    """A video to take windows from: bytes of a file, or a path. Use it as a context manager.
-
-    One thread decodes, because a loader decodes many clips at once. Colours come by FFmpeg's fast path, within two
-    levels of the exact ones.
-
-    Raises:
-        OSError, ValueError: FFmpeg's own errors, for what it cannot read.
-    """
-
-    def __init__(self, video: bytes | Path) -> None:
-        self._container = _open(video)
-        try:
-            self._stream = self._container.streams.video[0]
-        except IndexError:
-            self._container.close()
-            raise UserError("it has no pictures") from None
-        self._stream.thread_type = "NONE"
-        self._untouched = True
-        self.height, self.width = self._stream.height, self._stream.width
-
-    def __enter__(self) -> "VideoFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second, on average."""
-        return float(self._stream.average_rate or self._stream.guessed_rate or 25)
-
-    @property
-    def frames(self) -> int:
-        """How many frames there are: as the header says, or by its duration; 1 if it says neither."""
-        if self._stream.frames:
-            return self._stream.frames
-        if self._container.duration:
-            return max(1, int(self._container.duration / av.time_base * self.frame_rate))
-        return 1
-
-    def window(
-        self, start: int, frames: int, stride: int, size: tuple[int, int] | None = None, mirrored: bool = False
-    ) -> UInt8[np.ndarray, "t h w 3"]:
-        """`frames` frames from frame `start` on, `stride` apart, scaled to `size` (height, width), perhaps mirrored.
-
-        Raises:
-            ValueError: the video ends before the window does.
-        """
-        height, width = size or (self.height, self.width)
-        reformatter = VideoReformatter()
-        pictures = np.empty((frames, height, width, 3), np.uint8)
-        count = 0
-        for index, frame in enumerate(self._from(start)):
-            if index % stride:
-                continue
-            rgb = reformatter.reformat(
-                frame, width, height, "rgb24", src_colorspace=frame.colorspace, interpolation=Interpolation.AREA
-            )
-            plane = rgb.planes[0]
-            rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-            _copy(rows[:, : 3 * width].reshape(height, width, 3), pictures[count], mirrored)
-            count += 1
-            if count == frames:
-                return pictures
-        raise UserError(f"it ends after {count} of {counted(frames, 'frame')} from frame {start} on, {stride} apart")
-
-    def _from(self, start: int) -> Iterator[av.VideoFrame]:
-        """Frames from `start` on; in a long file from the key frame before it, counted by their times."""
-        if start / self.frame_rate < _SEEK_SECONDS or not self._stream.time_base:
-            if not self._untouched:
-                self._container.seek(0)
-            self._untouched = False
-            for index, frame in enumerate(self._container.decode(self._stream)):
-                if index >= start:
-                    yield frame
-            return
-        first = self._stream.start_time or 0
-        wanted = first + round(start / self.frame_rate / self._stream.time_base)
-        slack = round(0.5 / self.frame_rate / self._stream.time_base)
-        self._container.seek(wanted, stream=self._stream)
-        self._untouched = False
-        for frame in self._container.decode(self._stream):
-            if frame.pts is not None and frame.pts >= wanted - slack:
-                yield frame
-
-
-def _open(video: bytes | Path) -> av.container.InputContainer:
-    """Opens a video; where its header is enough, without decoding a frame first as FFmpeg does to be sure.
-
-    That takes as long as two frames of a clip of eight. A list of allowed decoders that allows none prevents it.
-    """
-    if isinstance(video, Path):
-        return av.open(str(video))
-    container = av.open(io.BytesIO(video), options={"codec_whitelist": "none"})
-    if container.streams.video and container.streams.video[0].width:
-        return container
-    container.close()
-    return av.open(io.BytesIO(video))
-
-
-def _copy(source: np.ndarray, target: np.ndarray, mirrored: bool) -> None:
-    if not mirrored:
-        target[:] = source
-        return
-    for channel in range(3):  # three times as fast as reversing pixels of three bytes
-        target[..., channel] = source[:, ::-1, channel]
 
 
 def encode_depth(depth: Float32[np.ndarray, "t h w"]) -> tuple[bytes, tuple[float, float]]:

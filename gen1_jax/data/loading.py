@@ -1,7 +1,6 @@
 """One example, from a source's record to the arrays of a batch: read, decode a window, scale, crop, mirror."""
 
 import dataclasses
-import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +12,14 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from gen1_jax.data.batch import encode_caption
-from gen1_jax.data.codec import VideoFile, cover_size, recorded_maps
+from gen1_jax.data.codec import cover_size, recorded_maps
 from gen1_jax.data.config import Bucket, Inputs
 from gen1_jax.data.dataset import Example, RecordError
-from gen1_jax.data.sources import Source
+from gen1_jax.data.sources import PICTURE_LIMITS, TRAINING_LIMITS, Source
 from gen1_jax.errors import UserError, counted
-from gen1_jax.media.errors import DEFAULT_LIMITS
 from gen1_jax.media.images import decode as decode_image
-from gen1_jax.media.images import read_image
+from gen1_jax.media.images import read_image, read_image_bytes
+from gen1_jax.media.windows import StaleIndex, open_windows
 
 STEPS = ("read", "decode", "transform", "collate")
 """What the seconds of loading are spent on. An example has those of all but the last, which belongs to its batch."""
@@ -108,8 +107,10 @@ class LoadExample(grain.transforms.RandomMap):
         raise AssertionError
 
     def _blame(self, index: int, error: Exception) -> str:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return f"{self.source.locate(index)} cannot be used ({reason})"
+        reason, place = " ".join(str(error).split()) or type(error).__name__, self.source.locate(index)
+        for name in (place.removesuffix(f" (index {index})"), "it"):  # which has been said
+            reason = reason.removeprefix(f"{name}: ")
+        return f"{place} cannot be used ({reason})"
 
     def _load(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         times = [time.perf_counter()]
@@ -146,17 +147,28 @@ class LoadExample(grain.transforms.RandomMap):
             if self.frames > 1:
                 raise UserError("it is a picture, not a video")
             image = _image(record["image"])
-            window = self._window(1, *image.shape[:2], rng)
+            window = self.draw_window(1, *image.shape[:2], rng)
             return window.fit(image[None]), window
         video = record["video"]
         if isinstance(video, np.ndarray):
-            window = self._window(len(video), *video.shape[1:3], rng)
+            window = self.draw_window(len(video), *video.shape[1:3], rng)
             return window.fit(video), window
-        with VideoFile(video) as file:
-            window = self._window(record.get("frames") or file.frames, file.height, file.width, rng)
-            return file.window(window.start, window.frames, window.stride, window.size, window.mirrored), window
+        folder, drawn = getattr(self.source, "index_folder", None), rng.bit_generator.state
+        with open_windows(video, limits=TRAINING_LIMITS, folder=folder, frames=record.get("frames")) as file:
+            while True:
+                window = self.draw_window(file.frames, file.height, file.width, rng)
+                try:
+                    return file.window(*window[:4], window.mirrored), window
+                except StaleIndex:  # as a run draws that has the right index from the start
+                    file.recount()
+                    rng.bit_generator.state = drawn
 
-    def _window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
+    def draw_window(self, frames: int, height: int, width: int, rng: np.random.Generator) -> Window:
+        """A window of a clip of so many frames of this size, drawn at random.
+
+        Raises:
+            UserError: there are too few frames.
+        """
         span = (self.frames - 1) * self.stride + 1
         if frames < span:
             raise UserError(f"it has {counted(frames, 'frame')}, fewer than {self.frames} that are {self.stride} apart")
@@ -198,14 +210,13 @@ class LoadExample(grain.transforms.RandomMap):
 
 def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(image, Path):
-        return read_image(image)
+        return read_image(image, PICTURE_LIMITS)
     if isinstance(image, bytes):
-        with Image.open(io.BytesIO(image)) as opened:
-            return decode_image("it", opened, DEFAULT_LIMITS)
+        return read_image_bytes(image, PICTURE_LIMITS)
     if image.ndim == 3 and image.shape[2] == 3:
         return image
     with Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) as opened:
-        return decode_image("it", opened, DEFAULT_LIMITS)
+        return decode_image("it", opened, PICTURE_LIMITS)
 
 
 def _scale(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:

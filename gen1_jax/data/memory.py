@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from gen1_jax.data.codec import VideoFile, recorded_maps
+from gen1_jax.data.codec import recorded_maps
 from gen1_jax.data.config import Inputs
 from gen1_jax.data.dataset import Example
 from gen1_jax.data.latents import Levels
-from gen1_jax.data.sources import Source
+from gen1_jax.data.sources import TRAINING_LIMITS, Source
+from gen1_jax.media.windows import open_windows
 
 _LATENTS = ("moments", "content")
 _ABOUT = ("caption", "frames", "height", "width")
@@ -47,6 +48,15 @@ class InMemory:
         """See `Source`."""
         return self._source.sizes()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `MediaFiles`."""
+        return getattr(self._source, "notes", ())
+
+    def moving(self) -> Bool[np.ndarray, " n"]:
+        """See `MediaFiles`."""
+        return self._source.moving() if hasattr(self._source, "moving") else np.ones(len(self), bool)
+
     def __repr__(self) -> str:
         return repr(self._source)
 
@@ -63,8 +73,9 @@ class InMemory:
             return kept | {"image": record["image"]}
         video = record["video"]
         if not isinstance(video, np.ndarray):
-            with VideoFile(video) as file:
-                video = file.window(0, record.get("frames") or file.frames, 1)
+            folder = getattr(self._source, "index_folder", None)
+            with open_windows(video, limits=TRAINING_LIMITS, folder=folder, frames=record.get("frames")) as file:
+                video = file.whole()
         kept["video"] = video
         return kept | {kind: recorded_maps(record, kind) for kind in self._map_kinds if kind in record}
 

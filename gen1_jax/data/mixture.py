@@ -97,6 +97,9 @@ class Mixture:
         process_index: this process; by default that of JAX.
         process_count: how many share each batch.
 
+    Attributes:
+        notes: what there is to tell about the sources: files left out, captions.
+
     Raises:
         ValueError: a source cannot be opened, a batch size that the processes cannot share evenly, or no examples.
     """
@@ -118,6 +121,8 @@ class Mixture:
                 _compare_windows(stream, opened)
             if not any(shares[kind, bucket] for bucket in stream.buckets):
                 raise UserError(f"{kind}: the sources have no examples")
+        sources = [opened(s.path, s.split) for stream in config.streams.values() for s in stream.sources]
+        self.notes = tuple(dict.fromkeys(note for source in sources for note in getattr(source, "notes", ())))
         self._fingerprint = _fingerprint(config, shares)
         self._pipelines = {key: _pipeline(config, *key, members) for key, members in shares.items() if members}
         self.probabilities = _probabilities(config, shares)
@@ -348,6 +353,8 @@ def _shares(stream: StreamConfig, opened: Callable[[str, str], Source]) -> dict[
     for number, settings in enumerate(stream.sources):
         source = opened(settings.path, settings.split)
         buckets = _nearest(source, stream.buckets)
+        if stream.frames > 1 and hasattr(source, "moving"):
+            buckets = np.where(source.moving(), buckets, -1)  # pictures are no clips
         for position, bucket in enumerate(stream.buckets):
             indices = np.flatnonzero(buckets == position)
             weight = len(indices) if settings.weight is None else settings.weight * len(indices) / len(source)

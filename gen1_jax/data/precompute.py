@@ -26,12 +26,13 @@ from einops import rearrange, repeat
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, UInt8
 
-from gen1_jax.data.codec import VideoFile, cover_size, recorded_maps
+from gen1_jax.data.codec import cover_size, recorded_maps
 from gen1_jax.data.config import check_kinds
 from gen1_jax.data.dataset import Example, RecordSource, WriteSummary, missing_shards, open_dataset, read_recipe
 from gen1_jax.data.latents import DATASET_NAME, LEVELS, made_structure, structure_contract, write_latents
 from gen1_jax.data.processes import map_ahead
 from gen1_jax.errors import UserError
+from gen1_jax.media.windows import open_windows
 from gen1_jax.models.module import Bound, Params, cast_kernels, flatten
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import EncodeImages, StructureKind, structure_kind
@@ -229,8 +230,8 @@ class _Encoder:
 
     def _prepare(self, record: Example) -> "_Prepared":
         """Frames, and the maps that the record is to give, scaled to cover the size and cut evenly."""
-        with VideoFile(record["video"]) as video:
-            count = int(record["frames"])
+        count = int(record["frames"])
+        with open_windows(record["video"], frames=count) as video:
             size = (self._recipe.height, self._recipe.width)
             if size[0] is None:
                 size = self._config.working_size(video.height, video.width)

@@ -5,12 +5,14 @@
             └ shots ► windows of frames x stride ───┘   │ static?, encode                              │
                                                         └──────────────────────────────────────────────┘
 Two readings instead of one, because a shot's end and its bars are known only after it, and a damaged file only at
-its end: memory holds one clip of frames, however long the video is, and a bad file gives no clips.
+its end: memory holds one clip of frames, however long the video is, and a bad file gives no clips. Shots are found in
+pieces of 20,000 frames, so that thumbnails of hours need not be held: a shot ends, too, where a piece does.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -29,8 +31,13 @@ from gen1_jax.data.prepare_geometry import (
 )
 from gen1_jax.data.shots import ShotOptions, find_shots, thumbnail
 from gen1_jax.errors import UserError
-from gen1_jax.media import Frame, Limits, VideoInfo, open_video
-from gen1_jax.media.errors import AnyPath
+from gen1_jax.media import Frame, Limits, MediaError, VideoInfo, VideoReader, open_video
+from gen1_jax.media.errors import AnyPath, shown
+
+NO_LIMIT = 2**40
+"""Of frames: as many as there are."""
+
+_PIECE = 20_000  # frames, 11 minutes at 30 a second; 34 MiB of thumbnails
 
 TOO_SHORT, TOO_SMALL, BLACK, STATIC = "too short", "too small", "black", "static"
 """Why a shot (the first) or a clip is left out."""
@@ -49,7 +56,7 @@ class PrepareOptions:
         static_level: a clip whose thumbnails change by less than this from frame to frame, of 255, is static.
         crf: quality of x264, 0 (lossless) to 51.
         shots: what ends a shot.
-        limits: refuses larger files.
+        limits: refuses larger files; there is none of frames unless one is given.
 
     Raises:
         ValueError: a value out of its range.
@@ -63,7 +70,7 @@ class PrepareOptions:
     static_level: float = 0.3
     crf: int = 17
     shots: ShotOptions = ShotOptions()
-    limits: Limits = Limits()
+    limits: Limits = Limits(max_frames=NO_LIMIT)
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -131,23 +138,23 @@ def prepare_video(path: AnyPath, options: PrepareOptions) -> PreparedVideo:
     Raises:
         MediaError: the file cannot be read to its end, or is beyond a limit.
     """
-    with open_video(path, limits=options.limits) as reader:
+    rejected: Counter[str] = Counter()
+    plans: list[_Plan] = []
+    shots = 0
+    with _open(path, options) as reader:
         info = reader.info
-        thumbnails, borders = _look(reader)
-    shots = find_shots(thumbnails, options.shots)
-    rejected = Counter()
-    plans = []
-    for shot in shots:
-        windows = _windows(shot, options.frames, options.stride)
-        if not windows:
-            rejected[TOO_SHORT] += 1
-            continue
-        box = picture_box(borders[shot.start : shot.stop].min(axis=0), info.width, info.height)
-        bucket = _bucket(box, info, options)
-        if bucket is None:
-            rejected[TOO_SMALL] += len(windows)
-        else:
-            plans += [_Plan(start=start, box=box, bucket=bucket) for start in windows]
+        for shot, borders in _shots(reader, options):
+            shots += 1
+            windows = _windows(shot, options.frames, options.stride)
+            if not windows:
+                rejected[TOO_SHORT] += 1
+                continue
+            box = picture_box(borders, info.width, info.height)
+            bucket = _bucket(box, info, options)
+            if bucket is None:
+                rejected[TOO_SMALL] += len(windows)
+            else:
+                plans += [_Plan(start=start, box=box, bucket=bucket) for start in windows]
     clips = []
     for plan, frames in _read(path, plans, options):
         pictures = _pictures(plan, frames, info)
@@ -156,7 +163,7 @@ def prepare_video(path: AnyPath, options: PrepareOptions) -> PreparedVideo:
             rejected[reason] += 1
         else:
             clips.append(_encode(plan, pictures, _frame_rate(frames, info, options), options))
-    return PreparedVideo(clips=tuple(clips), shots=len(shots), rejected=dict(sorted(rejected.items())))
+    return PreparedVideo(clips=tuple(clips), shots=shots, rejected=dict(sorted(rejected.items())))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,10 +175,32 @@ class _Plan:
     bucket: Bucket
 
 
-def _look(frames: Iterable[Frame]) -> tuple[UInt8[np.ndarray, "t y x 3"], Int[np.ndarray, "t 4"]]:
-    seen = [(thumbnail(frame.rgb), dark_borders(frame.rgb)) for frame in frames]
-    thumbnails, borders = zip(*seen, strict=True)
-    return np.stack(thumbnails), np.stack(borders)
+def _open(path: AnyPath, options: PrepareOptions, **choice: int) -> VideoReader:
+    """The video, of whatever length: what is held of it does not grow with that, and `_shots` counts the frames."""
+    limits = dataclasses.replace(options.limits, max_frames=NO_LIMIT)
+    reader = open_video(path, limits=limits, **choice)
+    count = reader.info.frame_count
+    if count is not None and count > options.limits.max_frames:
+        reader.close()
+        raise _too_long(path, f"about {count}", options)
+    return reader
+
+
+def _shots(reader: VideoReader, options: PrepareOptions) -> Iterator[tuple[range, Int[np.ndarray, "4"]]]:
+    """The frames of each shot, and how much is black at its sides in all of them; see `dark_borders`."""
+    first = 0
+    while seen := [(thumbnail(f.rgb), dark_borders(f.rgb)) for f in itertools.islice(reader, _PIECE)]:
+        if first + len(seen) > options.limits.max_frames:
+            raise _too_long(reader.path, "more", options)
+        thumbnails, borders = map(np.stack, zip(*seen, strict=True))
+        for shot in find_shots(thumbnails, options.shots):
+            yield range(first + shot.start, first + shot.stop), borders[shot.start : shot.stop].min(axis=0)
+        first += len(seen)
+
+
+def _too_long(path: AnyPath, count: str, options: PrepareOptions) -> MediaError:
+    most = options.limits.max_frames
+    return MediaError(f"{shown(path)}: {count} frames where {most} are allowed; cut it or raise --max-frames.")
 
 
 def _windows(shot: range, frames: int, stride: int) -> list[int]:
@@ -194,7 +223,7 @@ def _read(path: AnyPath, plans: Sequence[_Plan], options: PrepareOptions) -> Ite
     if not plans:
         return
     count = plans[-1].start // options.stride + options.frames
-    with open_video(path, limits=options.limits, stride=options.stride, frames=count) as reader:
+    with _open(path, options, stride=options.stride, frames=count) as reader:
         index = 0
         for plan in plans:
             while index < plan.start:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.data.dataset import CLIP_FEATURES, Example, open_dataset, read_recipe, write_dataset
-from gen1_jax.data.prepare import PreparedClip, PrepareOptions, prepare_video
+from gen1_jax.data.prepare import NO_LIMIT, PreparedClip, PrepareOptions, prepare_video
 from gen1_jax.data.prepare_listing import VideoEntry, list_videos
 from gen1_jax.data.prepare_pool import Lost, run_isolated
 from gen1_jax.data.prepare_report import QUARANTINE, PrepareSummary, is_reported, summarise, write_report
@@ -42,6 +42,7 @@ Progress = Callable[[int, int], None]
 _NAME = "clips"  # of the data set
 _SHARD_BYTES = 256 * 2**20  # of a shard, about, unless their number is given
 _RUNNERS = ("local", "beam")
+_MAX_FRAMES_BEFORE = 20_000  # of a video, where none was given, before there was no limit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,11 @@ class PrepareRequest:
 
 
 def prepare_dataset(
-    request: PrepareRequest, progress: Progress | None = None, *, prepare: PrepareFunction = prepare_video
+    request: PrepareRequest,
+    progress: Progress | None = None,
+    *,
+    prepare: PrepareFunction = prepare_video,
+    videos: Sequence[VideoEntry] | None = None,
 ) -> PrepareSummary:
     """Makes a split of clips (`CLIP_FEATURES`) of all videos; called again after any interruption, it goes on.
 
@@ -96,13 +101,14 @@ def prepare_dataset(
         request: what is asked for.
         progress: called with how many videos are done, and how many there are.
         prepare: what is done with each video; picklable.
+        videos: what `list_videos` gave for the request, if that was asked before.
 
     Raises:
         ValueError: nothing to prepare, not one usable clip, or a folder that was begun with something else.
         OSError: the output cannot be written.
     """
     began = time.monotonic()
-    entries = list_videos(request.videos, request.captions)
+    entries = list_videos(request.videos, request.captions) if videos is None else videos
     recipe = _recipe(request, entries)
     out = local_folder(request.out)
     spool = out / f".prepare_{request.split}"
@@ -127,6 +133,7 @@ def _recipe(request: PrepareRequest, entries: Sequence[VideoEntry]) -> dict[str,
         digest.update(json.dumps([entry.source, entry.caption, size]).encode())
     videos = f"{len(entries)} files of names, sizes and captions {digest.hexdigest()[:16]}"
     recipe = {"videos": videos, "shards": request.shards, **dataclasses.asdict(request.options)}
+    del recipe["limits"]["options"]  # which is about messages
     return json.loads(json.dumps(recipe))  # as it will be read
 
 
@@ -174,6 +181,9 @@ def _claim(spool: Path, recipe: dict[str, Any]) -> None:
 
 
 def _check_same(out: Path, split: str, made: dict[str, Any], recipe: dict[str, Any]) -> None:
+    made, limits = dict(made), made.get("limits")
+    if limits and limits["max_frames"] == _MAX_FRAMES_BEFORE and recipe["limits"]["max_frames"] == NO_LIMIT:
+        made["limits"] = {**limits, "max_frames": NO_LIMIT}
     for name in sorted(made.keys() | recipe.keys()):
         if made.get(name) != recipe.get(name):
             raise UserError(

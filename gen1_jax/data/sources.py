@@ -6,29 +6,37 @@ folders, patterns ───────────────► MediaFiles �
 """
 
 import bisect
-import glob
 import itertools
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from jaxtyping import Int
-from PIL import Image
+from jaxtyping import Bool, Int
 
-from gen1_jax.data.codec import VideoFile
+from gen1_jax.data.captions import Captions
 from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
 from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.errors import UserError
-from gen1_jax.media.images import READABLE_SUFFIXES
+from gen1_jax.media.errors import Limits, MediaError, shown
+from gen1_jax.media.frame_index import known_size
+from gen1_jax.media.images import READABLE_SUFFIXES, image_size, is_image
+from gen1_jax.media.listing import INDEX_FOLDER, MOVIE_SUFFIXES, OTHER, Listing, describe, has_wildcard, list_media
+from gen1_jax.media.pictures import is_picture
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
-"""What counts as a video in a folder."""
+TRAINING_LIMITS = Limits(max_bytes=2**50, options=False)
+"""Of videos: a window of one is read, however long it is."""
 
+PICTURE_LIMITS = Limits(max_pixels=2**26, options=False)
+"""Of pictures, whose frames come one at a time: what cameras of phones make."""
+
+_log = logging.getLogger(__name__)
 _NO_DATA_SOURCE = "cannot be read without TensorFlow; prepare it with: tfds build {name} --file_format=array_record"
 
 
@@ -53,8 +61,10 @@ class Source(Protocol):
         ...
 
     def sizes(self) -> Int[np.ndarray, "n 2"] | None:
-        """Height and width of every example, if that can be told without reading them."""
+        """Height and width of every example, as it is looked at, if that can be told without reading them."""
         ...
+
+    # A source may have more, see `MediaFiles`: index_folder, notes, moving().
 
 
 def open_source(path: str, split: str = "train") -> Source:
@@ -72,44 +82,86 @@ def open_source(path: str, split: str = "train") -> Source:
         return records if "video" in records.features else TfdsSource(path, split)
     if is_remote(path):
         raise UserError(f"{path}: no data set there; videos, pictures and lone array_record files lie in a folder")
-    files = _files(path)
-    if not files:
-        raise UserError(f"{path}: no data set, video, picture or array_record file there")
-    if "array_record" in files[0].name:
-        return MediaRecords(tuple(map(str, files)))
-    return MediaFiles(tuple(map(str, files)))
+    listing = _listing(path)
+    if not listing.files:
+        left_out = "".join(f"; left out: {line}" for line in describe(listing.left_out))
+        raise UserError(f"{path}: no data set, video, picture or array_record file there{left_out}")
+    if ".array_record" in listing.files[0].name:
+        return MediaRecords(tuple(map(str, listing.files)))
+    return MediaFiles.of(listing, keep=not os.path.isfile(path))
 
 
-def _files(path: str) -> list[Path]:
-    if Path(path).is_dir():
-        suffixes = (*VIDEO_SUFFIXES, *READABLE_SUFFIXES)
-        found = [file for file in Path(path).rglob("*") if not file.name.startswith(".")]
-        return sorted(file for file in found if file.suffix.lower() in suffixes or ".array_record" in file.name)
-    return sorted(Path(file) for file in ([path] if os.path.exists(path) else glob.glob(path, recursive=True)))
+def _listing(path: str) -> Listing:
+    """The media of a folder, a pattern or a file; or array_record files, if a folder has those first."""
+    if not os.path.lexists(path) and not has_wildcard(path):
+        return Listing(Path(path), (), {})
+    listing = list_media(path)
+    records = [name for name in listing.left_out.get(OTHER, ()) if ".array_record" in Path(name).name]
+    if records and not listing.files:
+        return Listing(listing.root, tuple(listing.root / name for name in records), {})
+    return listing
 
 
 class MediaFiles:
-    """Videos and pictures as files; the caption of NAME.mp4 is the text of NAME.txt, if that exists."""
+    """Videos and pictures as files, with their captions, see `Captions`.
 
-    def __init__(self, files: Sequence[str]) -> None:
-        self._files = tuple(files)
+    Args:
+        files: of media.
+        captions: of each.
+        root: the folder in which they were found, where the indices of their frames are kept; None for nowhere.
+        notes: what there is to tell about them, a line each.
+    """
+
+    def __init__(
+        self, files: Sequence[str], captions: Captions | None = None, root: str | None = None, notes: Sequence[str] = ()
+    ) -> None:
+        self._files, self._captions = tuple(files), captions or Captions(Path(), [])
+        self.index_folder = Path(root) / INDEX_FOLDER if root else None
+        self.notes = tuple(notes)
+
+    @classmethod
+    def of(cls, listing: Listing, *, keep: bool) -> "MediaFiles":
+        """What was listed; what was left out, and what became of captions, is logged and in `notes`.
+
+        Args:
+            listing: of media.
+            keep: whether indices of frames are kept in its folder.
+        """
+        captions = Captions(listing.root, listing.files)
+        name = shown(listing.root)
+        notes = [f"{name}: left out, {line}" for line in describe(listing.left_out)]
+        notes += [f"{name}: {line}" for line in captions.summary().lines()]
+        for note in notes:
+            _log.info("%s", note)
+        return cls(tuple(map(str, listing.files)), captions, str(listing.root) if keep else None, notes)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Example:
         file = Path(self._files[index])
-        text = file.with_suffix(".txt")
-        caption = text.read_text().strip() if text.exists() else ""
-        return {"video" if file.suffix.lower() in VIDEO_SUFFIXES else "image": file, "caption": caption}
+        return {"video" if _is_movie(file) else "image": file, "caption": self._captions.of(file)}
 
     def locate(self, index: int) -> str:
         """The file."""
         return f"{self._files[index]} (index {index})"
 
     def sizes(self) -> Int[np.ndarray, "n 2"]:
-        """From the files' headers; a file that has none that can be read counts as a square."""
-        return np.array([_file_size(Path(file)) for file in self._files], np.int32)
+        """Upright and in square pixels, from the files' headers; a file that has none that can be read is a square."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.array(list(pool.map(self._size, map(Path, self._files))), np.int32)
+
+    def _size(self, file: Path) -> tuple[int, int]:
+        try:
+            if _is_movie(file):
+                return known_size(file, file, TRAINING_LIMITS, self.index_folder)
+            return image_size(file)
+        except (MediaError, OSError):
+            return 1, 1
+
+    def moving(self) -> Bool[np.ndarray, " n"]:
+        """Which are videos rather than pictures."""
+        return np.array([_is_movie(Path(file)) for file in self._files], bool)
 
     def __repr__(self) -> str:
         return f"MediaFiles({len(self)} files from {self._files[0]!r} on)"
@@ -131,7 +183,7 @@ class MediaRecords:
             data = self._records[index]
         except RuntimeError as error:
             raise RecordError(f"{self.locate(index)} cannot be read ({' '.join(str(error).split())})") from error
-        return {"image" if _is_picture(data) else "video": data, "caption": ""}
+        return {"image" if is_image(data) else "video": data, "caption": ""}
 
     def locate(self, index: int) -> str:
         """The file and the record in it."""
@@ -210,17 +262,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _is_picture(data: bytes) -> bool:
-    signatures = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
-    return data.startswith(signatures) or data[8:12] == b"WEBP" or data[4:12] == b"ftypavif"
-
-
-def _file_size(file: Path) -> tuple[int, int]:
-    try:
-        if file.suffix.lower() in VIDEO_SUFFIXES:
-            with VideoFile(file) as video:
-                return video.height, video.width
-        with Image.open(file) as image:
-            return image.height, image.width
-    except Exception:
-        return 1, 1
+def _is_movie(file: Path) -> bool:
+    """By its suffix, and for a file of another by what it holds."""
+    suffix = file.suffix.lower()
+    if suffix in MOVIE_SUFFIXES or suffix in READABLE_SUFFIXES:
+        return suffix in MOVIE_SUFFIXES
+    return not is_picture(file, file)

@@ -30,7 +30,7 @@ def walk(
     Returns:
         A summary: batches, examples, frames and MiB a second; the milliseconds of a loading thread or process that an
         example takes, for each of `STEPS`; the share of the time spent waiting; batches of each kind and bucket;
-        records skipped. And the last batch.
+        records skipped; what there is to tell about the sources. And the last batch.
     """
     if batches < 1:
         raise UserError(f"{batches} batches: need at least 1")
@@ -55,6 +55,7 @@ def walk(
         **{f"{step}_ms_per_example": 1000 * stats.seconds[step] / stats.examples for step in STEPS},
         "waiting": stats.seconds["wait"] / seconds,
         "skipped": stats.skipped,
+        "notes": list(mixture.notes),
         "drawn": {f"{kind} {w}x{h}": n for (kind, (h, w)), n in sorted(stats.drawn.items())},
     }
     return summary, batch
@@ -72,7 +73,7 @@ def render_walk(summary: dict[str, Any]) -> str:
     ]
     if summary["skipped"]:
         lines.append("{skipped} damaged records skipped")
-    return "\n".join(lines).format(**summary)
+    return "\n".join(["\n".join(lines).format(**summary), *summary["notes"]])
 
 
 def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:

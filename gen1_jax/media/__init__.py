@@ -10,6 +10,7 @@ from gen1_jax.media.note_reader import read_note
 from gen1_jax.media.part import Part
 from gen1_jax.media.reader import VideoReader, open_video
 from gen1_jax.media.recipes import VIDEO_SUFFIXES, keeps_pixel_aspect, needs_even_size
+from gen1_jax.media.windows import WindowReader, open_windows
 from gen1_jax.media.writer import VideoWriter
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "WindowReader",
     "check_output",
     "check_suffix",
     "check_writable",
@@ -30,6 +32,7 @@ __all__ = [
     "load_video",
     "needs_even_size",
     "open_video",
+    "open_windows",
     "picture_of",
     "read_image",
     "read_note",

@@ -22,11 +22,17 @@ class Limits:
         max_pixels: pixels in one frame.
         max_frames: frames handed out in one reading.
         max_bytes: size of the file, or of all pictures of a folder together.
+        options: whether the command has options --max-... that set these, so that messages name them.
     """
 
     max_pixels: int = 4096 * 2304
     max_frames: int = 20_000
     max_bytes: int = 4 * 2**30
+    options: bool = True
+
+    def raised_by(self, option: str) -> str:
+        """The end of a message about a limit: that an option raises it, where there is one."""
+        return f" or raise {option}" if self.options else ""
 
 
 DEFAULT_LIMITS = Limits()
@@ -45,7 +51,7 @@ def check_size(path: AnyPath, width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise MediaError(
             f"{shown(path)}: frames of {width}x{height} have more than {limits.max_pixels} pixels;"
-            " scale it down or raise --max-pixels."
+            f" scale it down{limits.raised_by('--max-pixels')}."
         )
 
 

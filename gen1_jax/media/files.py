@@ -59,7 +59,8 @@ def regular_file(path: AnyPath, limits: Limits) -> Path:
 def check_bytes(path: AnyPath, size: int, limits: Limits) -> None:
     """Raises MediaError when `size` bytes are more than the limit."""
     if size > limits.max_bytes:
-        raise MediaError(f"{shown(path)}: {size} bytes are more than {limits.max_bytes}; cut it or raise --max-bytes.")
+        mend = f"cut it{limits.raised_by('--max-bytes')}"
+        raise MediaError(f"{shown(path)}: {size} bytes are more than {limits.max_bytes}; {mend}.")
 
 
 def check_output(path: AnyPath, inputs: Iterable[AnyPath]) -> None:

@@ -8,6 +8,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 # Rounded exactly and with a colour for every pixel: FFmpeg's fast path is off by one or two levels.
 _PRECISE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_FAST = Interpolation.AREA  # for frames that are scaled anyway; the exact one takes half of the time of decoding
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
@@ -20,11 +21,14 @@ class RgbDecoder:
 
     Args:
         first: a frame that settles size and orientation.
+        size: width and height, upright, where `first` is not the first frame of its video and may be larger.
     """
 
-    def __init__(self, first: av.VideoFrame) -> None:
-        self._size = (first.width, first.height)
+    def __init__(self, first: av.VideoFrame, size: tuple[int, int] | None = None) -> None:
         self._matrix = _display_matrix(first)
+        self._size = (first.width, first.height)
+        if size is not None:
+            self._size = size[::-1] if self.turned else size
         self._reformatter = VideoReformatter()
 
     @property
@@ -33,23 +37,44 @@ class RgbDecoder:
         return bool(abs(self._matrix[0, 1]) > abs(self._matrix[0, 0]))
 
     @property
+    def oriented(self) -> bool:
+        """Whether frames are stored otherwise than they are looked at."""
+        return bool(self._matrix[0, 0] <= 0 or self._matrix[1, 1] <= 0)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of what `decode` returns."""
         return self._size[::-1] if self.turned else self._size
 
     def decode(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame as uint8 (H, W, 3)."""
+        return np.array(self.view(frame), order="C")
+
+    def view(self, frame: av.VideoFrame, size: tuple[int, int] | None = None, exact: bool = True) -> np.ndarray:
+        """The frame as `decode` gives it, in memory of FFmpeg's: to be copied, not changed.
+
+        Args:
+            frame: of the stream that the first one came from.
+            size: height and width to scale to, by means of areas.
+            exact: as `decode` gives it where nothing is scaled. Otherwise, and where something is, colours are within
+                two levels of the exact ones, and neighbours share one.
+        """
+        width, height = self._size
+        if size is not None and size != self.size[::-1]:
+            width, height = size if self.turned else size[::-1]
+        fast = not exact or (width, height) != self._size
         # The colours of a palette carry their alpha.
         alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
-        pixels = self._reformatter.reformat(
+        shown = self._reformatter.reformat(
             frame,
-            width=self._size[0],
-            height=self._size[1],
+            width=width,
+            height=height,
             format="rgba" if alpha else "rgb24",
             src_colorspace=_matrix_of(frame),
-            interpolation=_PRECISE,
-        ).to_ndarray()
-        return np.ascontiguousarray(_upright(_over_black(pixels) if alpha else pixels, self._matrix))
+            interpolation=_FAST if fast else _PRECISE,
+        )
+        pixels = shown.to_ndarray() if shown is frame else _packed(shown, 4 if alpha else 3)
+        return _upright(_over_black(pixels) if alpha else pixels, self._matrix)
 
 
 def encode_frame(rgb: np.ndarray, pixel_format: str) -> av.VideoFrame:
@@ -71,6 +96,13 @@ def pixel_aspect(ratio: Fraction | None, turned: bool) -> Fraction:
     if not ratio or not Fraction(1, 64) <= ratio <= 64:
         return Fraction(1)
     return 1 / ratio if turned else ratio
+
+
+def _packed(frame: av.VideoFrame, channels: int) -> np.ndarray:
+    """The pixels of an RGB frame of FFmpeg's without a copy."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : channels * frame.width].reshape(frame.height, frame.width, channels)
 
 
 def _matrix_of(frame: av.VideoFrame) -> int:

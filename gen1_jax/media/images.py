@@ -1,5 +1,6 @@
 """Pictures: read with every hostile case refused, written whole or not at all."""
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from gen1_jax.media.colour import to_srgb
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
-from gen1_jax.media.files import PendingOutput, check_suffix, regular_file
+from gen1_jax.media.files import PendingOutput, check_suffix, existing_path, regular_file
 from gen1_jax.media.notes import picture_options
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -22,6 +23,7 @@ READABLE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".bmp", ".tif", ".tiff", ".ppm", 
 
 # Not Pillow's whole list: some of its plugins start programs (EPS) or read other files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 
 
 def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
@@ -41,7 +43,36 @@ def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarr
         return decode(path, image, limits)
 
 
-def open_image(local: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def read_image_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
+    """What `read_image` gives of a file that holds these bytes; messages call it "it"."""
+    with blaming("it", "not a picture that can be read"), open_image(io.BytesIO(data), (*FORMATS, "GIF")) as image:
+        return decode("it", image, limits)
+
+
+def is_image(data: bytes) -> bool:
+    """Whether a file of these bytes is a picture rather than something for FFmpeg."""
+    try:
+        open_image(io.BytesIO(data)).close()
+    except Image.DecompressionBombError:  # which reading it will refuse
+        return True
+    except Exception:  # whatever a plugin stumbles over, it is not of its kind
+        return False
+    return True
+
+
+def image_size(path: AnyPath) -> tuple[int, int]:
+    """Height and width of a picture as `read_image` gives it, by its header.
+
+    Raises:
+        MediaError: not a readable picture.
+    """
+    local = existing_path(path)
+    with blaming(path, "not a picture that can be read"), open_image(local, (*FORMATS, "GIF")) as image:
+        turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)  # Pillow turns TIFF itself
+
+
+def open_image(local: Path | io.BufferedIOBase, formats: Sequence[str] = FORMATS) -> Image.Image:
     """Opens a picture without decoding it; raises whatever Pillow does, but never warns."""
     with _without_warnings():  # of sizes, say: `Limits` is the judge of those
         return Image.open(local, formats=formats)

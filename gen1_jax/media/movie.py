@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
 
-from gen1_jax.media.container import check_complete, decoder_of, open_container, picture_stream, truncated
+from gen1_jax.media.container import Content, check_complete, decodable_stream, open_container, truncated
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.frames import RgbDecoder, pixel_aspect
 from gen1_jax.media.info import VideoInfo
@@ -31,7 +30,7 @@ class MovieSource:
         MediaError: not a video, no pictures in it, damaged, cut off, too large.
     """
 
-    def __init__(self, path: AnyPath, local: Path, limits: Limits, threads: int) -> None:
+    def __init__(self, path: AnyPath, local: Content, limits: Limits, threads: int) -> None:
         self._path, self._local, self._limits = path, local, limits
         self._container = open_container(path, local)
         try:
@@ -41,20 +40,7 @@ class MovieSource:
             raise
 
     def _start(self, threads: int) -> None:
-        stream = picture_stream(self._container)
-        if stream is None:
-            kind = "only sound" if self._container.streams.audio else "no pictures"
-            raise MediaError(f"{shown(self._path)}: has {kind} in it; name a video.")
-        if stream.codec_context is None:
-            raise MediaError(
-                f"{shown(self._path)}: its codec is unknown or the file is truncated; convert it to H.264."
-            )
-        check_size(self._path, stream.width, stream.height, self._limits)
-        self._stream, self._decoder = stream, decoder_of(stream)
-        self._decoder.thread_type = "AUTO"
-        self._decoder.thread_count = threads
-        # The decoder's own guard; twice, because it counts whole macroblocks.
-        self._decoder.options = {"max_pixels": str(2 * self._limits.max_pixels + 2**16)}
+        self._stream, self._decoder = decodable_stream(self._path, self._container, self._limits, threads)
         self._packets = self._count = 0  # read, and frames decoded from them
         self._end = Fraction(0)  # of the latest packet of any stream, on the file's clock
         self._decoded = self._decode()
@@ -62,9 +48,14 @@ class MovieSource:
         if self._first is None:
             raise MediaError(f"{shown(self._path)}: no frame in it can be decoded; convert it to H.264.")
         self._rgb = RgbDecoder(self._first)
-        self._origin = (self._first.pts or 0) * stream.time_base  # our time 0, on the file's clock
-        self._stated_end = _stated_end(self._container, stream, self._origin)
+        self._origin = (self._first.pts or 0) * self._stream.time_base  # our time 0, on the file's clock
+        self._stated_end = _stated_end(self._container, self._stream, self._origin)
         self.info = self._describe()
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec."""
+        return self._stream.codec_context.codec.canonical_name
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -107,7 +98,7 @@ class MovieSource:
                     if frame.is_corrupt:
                         raise MediaError(
                             f"{shown(self._path)}: damaged or truncated near frame {self._count};"
-                            " re-encode it, or stop before that with --frames."
+                            " re-encode it, or cut it off before that."
                         )
                     self._count += 1
                     yield frame
@@ -121,14 +112,14 @@ class MovieSource:
             promised = len(self._stream.index_entries)  # an edit list leaves some of stream.frames out
         else:
             promised = 0 if kind == "avi" else self._stream.frames  # avi counts frames that were never stored
-        slack = max(2 / _frame_rate(self._stream), stated / 50)
+        slack = max(2 / frame_rate_of(self._stream), stated / 50)
         if self._packets < promised or (kind in _STATED_DURATION and self._end < stated - slack):
             raise truncated(self._path)
 
     def _describe(self) -> VideoInfo:
         stream, container = self._stream, self._container
         width, height = self._rgb.size
-        rate = _frame_rate(stream)
+        rate = frame_rate_of(stream)
         duration = None
         if stream.duration and stream.time_base:
             duration = stream.duration * stream.time_base
@@ -149,7 +140,7 @@ class MovieSource:
         )
 
 
-def _frame_rate(stream: av.VideoStream) -> Fraction:
+def frame_rate_of(stream: av.VideoStream) -> Fraction:
     """The average rate; a header without a believable one counts as 25."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     return next((rate for rate in rates if rate and 0 < rate <= 1000), Fraction(25))

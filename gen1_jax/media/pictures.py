@@ -148,7 +148,7 @@ def _opened(path: AnyPath, local: Path) -> Image.Image | None:
 def _listed(path: AnyPath, folder: Path) -> list[Path]:
     """The pictures of a folder in natural order: frame2 before frame10."""
     with blaming(path, "the folder cannot be read"):
-        files = [file for file in folder.iterdir() if file.suffix.lower() in READABLE_SUFFIXES]
+        files = [file for file in folder.iterdir() if file.suffix.lower() in READABLE_SUFFIXES and not file.is_dir()]
     files = sorted((file for file in files if not file.name.startswith(".")), key=_natural)
     if not files:
         raise MediaError(f"{shown(path)}: no pictures in this folder ({', '.join(READABLE_SUFFIXES)}).")

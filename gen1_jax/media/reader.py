@@ -98,6 +98,11 @@ class VideoReader:
         self._frames = self._read()
 
     @property
+    def path(self) -> AnyPath:
+        """What was opened."""
+        return self._path
+
+    @property
     def info(self) -> VideoInfo:
         """Of the whole video."""
         return self._source.info

@@ -5,15 +5,13 @@ nothing but sizes in headers. Sources: ISO/IEC 14496-12 section 4.2 (boxes), RFC
 the RIFF and GIF89a specifications, ISO/IEC 13818-1 (packets of 188 bytes; 192 and 204 with what is added to them).
 """
 
-import os
-from typing import BinaryIO
+import io
 
 _MOST_BOXES = 100_000  # a file of nothing but empty boxes must not keep us busy
 
 
-def is_cut(file: BinaryIO, container: str) -> bool:
-    """Whether `file` lacks its end, as far as `container` (FFmpeg's name of the demuxer) can tell."""
-    size = os.fstat(file.fileno()).st_size
+def is_cut(file: io.BufferedIOBase, size: int, container: str) -> bool:
+    """Whether `file` of `size` bytes lacks its end, as far as `container` (FFmpeg's name of the demuxer) can tell."""
     file.seek(0)
     if container.startswith("mov,"):
         return _last_box_end(file, size) > size
@@ -30,7 +28,7 @@ def is_cut(file: BinaryIO, container: str) -> bool:
     return False
 
 
-def _last_box_end(file: BinaryIO, size: int) -> int:
+def _last_box_end(file: io.BufferedIOBase, size: int) -> int:
     """Byte where the last box of an mp4 ends; boxes of other kinds may be garbage after the end."""
     end = 0
     for _ in range(_MOST_BOXES):

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from gen1_jax.models.module import Params, parameter_count
+from gen1_jax.models.module import Params
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.fields import REQUIRED, recipe_fields
@@ -43,7 +43,8 @@ def overview(
 
 
 def _millions(params: Any) -> str:
-    return f"{parameter_count(params) / 1e6:,.3f} M"
+    """Of a network, a block of it, or one array."""
+    return f"{sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6:,.3f} M"
 
 
 def _short(value: Any) -> str:

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_clips import write_clip
+from tiny import TINY, save_tiny_model
 
 from gen1_jax.app.command_text import command_text
 from gen1_jax.app.session import DEMO_CLIP, AppOptions, EditSession
 from gen1_jax.cli import _parse, main
 from gen1_jax.commands import app as commands_app
+from gen1_jax.commands.edit import settings_of
 from gen1_jax.editing.files import EditRequest
 from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.record import read_record
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, open_video, write_image
 
@@ -71,6 +74,7 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*shlex.split(text)[1:], "--json"]) == 0
     np.testing.assert_array_equal(frames_of("my clip_edit.mp4"), frames_of(states[-1].files.edit))
+    assert read_record("my clip_edit.mp4") == read_record(states[-1].files.edit)  # of which it can be made again
     assert frames_of(states[-1].files.edit).shape == (4, 32, 48, 3)
     assert frames_of(states[-1].files.comparison).shape == (4, 12, 3 * 20 + 2 * 4, 3)
 
@@ -122,18 +126,10 @@ def test_the_command_parses_to_the_same_edit(settings, content, video):
     program, *arguments = shlex.split(command_text(request, EditSettings()))
     assert program == "gen1"
     args = _parse(arguments)
-    assert Path(args.video) == Path(video) and args.output == "o.mp4"
+    assert list(map(Path, args.videos)) == [Path(video)] and args.output == "o.mp4"
     assert (args.prompt, args.image) == (content.get("prompt"), content.get("image"))
     assert (args.model, args.frames, args.start, args.stride) == ("some model", 3, 5, 2)
-    parsed = (args.structure_blur, args.guidance_scale, args.temporal_guidance_scale, args.steps, args.seed)
-    assert args.sampler == settings.sampler
-    assert parsed == (
-        settings.structure_blur,
-        settings.guidance_scale,
-        settings.temporal_guidance_scale,
-        settings.num_inference_steps,
-        settings.seed,
-    )
+    assert settings_of(args) == settings
 
 
 def test_the_demo_clip_is_named_where_it_lies(session, tmp_path):
@@ -199,6 +195,12 @@ def test_old_edits_go_and_in_the_end_everything(tiny_model, clip):
 def test_an_untrained_model_warns():
     with EditSession(AppOptions(model="tiny")) as session:
         assert "no trained weights" in session.warning
+
+
+def test_a_model_that_must_be_trained_first_says_so(tmp_path):
+    folder = save_tiny_model(tmp_path / "texts", dataclasses.replace(TINY, learned_content="text"))
+    with EditSession(AppOptions(model=str(folder))) as session:
+        assert session.warning.startswith("texts: its U-Net was trained on") and "gen1 train" in session.warning
 
 
 def test_the_defaults_are_those_of_the_model_and_the_command_leaves_them_out(session, clip):

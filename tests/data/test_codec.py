@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from small_sets import frames_of
 
-from gen1_jax.data.codec import VideoFile, cover_size, decode_depth, encode_depth, encode_video, inverse_depth
+from gen1_jax.data.codec import cover_size, decode_depth, encode_depth, encode_video, inverse_depth
 from gen1_jax.media import VideoWriter
+from gen1_jax.media.windows import open_windows
 
 
 def window(video, *args, **more):
-    with VideoFile(video) as file:
+    with open_windows(video) as file:
         return file.window(*args, **more)
 
 
@@ -50,7 +51,7 @@ def test_a_plane_costs_next_to_nothing():
 def test_video_comes_back(pixel_format, tolerance):
     frames = frames_of(3)
     video = encode_video(frames, 8.0, pixel_format=pixel_format, crf=1)
-    with VideoFile(video) as file:
+    with open_windows(video) as file:
         assert (file.frames, file.height, file.width, file.frame_rate) == (6, 32, 48, 8.0)
         assert close(file.window(0, 6, 1), frames, tolerance)
         assert file.window(0, 6, 1)[:, :, ::-1].tolist() == file.window(0, 6, 1, mirrored=True).tolist()
@@ -79,7 +80,7 @@ def test_a_late_window_is_found_by_seeking(tmp_path, suffix):
     with VideoWriter(path, width=32, height=32, frame_rate=10) as writer:
         for frame in frames:
             writer.write(frame)
-    with VideoFile(path) as file:
+    with open_windows(path) as file:
         count = file.frames
     assert abs(count - 120) <= 1
     for start in (30, 63, 111):
@@ -89,7 +90,7 @@ def test_a_late_window_is_found_by_seeking(tmp_path, suffix):
 
 def test_a_file_without_pictures_is_an_error(tmp_path):
     with pytest.raises((OSError, ValueError)):
-        VideoFile(b"no video at all" * 10)
+        open_windows(b"no video at all" * 10)
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 500), st.integers(1, 500))

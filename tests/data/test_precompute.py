@@ -8,7 +8,7 @@ from oracle import relative_error
 from tiny import TINY
 
 from gen1_jax import Gen1Pipeline
-from gen1_jax.data.codec import VideoFile, cover_size, encode_video
+from gen1_jax.data.codec import cover_size, encode_video
 from gen1_jax.data.dataset import CLIP_FEATURES, open_dataset, write_dataset
 from gen1_jax.data.precompute import (
     PrecomputeRecipe,
@@ -18,6 +18,7 @@ from gen1_jax.data.precompute import (
     precompute_dataset,
 )
 from gen1_jax.data.sources import open_source
+from gen1_jax.media.windows import open_windows
 from gen1_jax.models.module import initialise
 from gen1_jax.pretrained.folder import ModelFolder
 
@@ -79,7 +80,7 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, tiny_model, edg
     assert record["structure"]["depth"][7].shape == (FRAMES, h, w, 4)
     assert record["content"].shape == (FRAMES, 16)
 
-    with VideoFile(sources[3]["video"]) as video:
+    with open_windows(sources[3]["video"]) as video:
         frames = video.window(0, FRAMES, 1, cover_size(16, 24, (height, width)))[:, :height, :width]
     maps = edges.normalise(edges.estimate(frames, {}))[None]
     for level in (0, 5):

@@ -15,11 +15,11 @@ from media.media_files import make_video
 from PIL import Image
 from prepare_videos import BUCKETS, HEIGHT, OPTIONS, RATE, WIDTH, letterboxed, pan, video
 
-from gen1_jax.data.codec import VideoFile
 from gen1_jax.data.prepare import PrepareOptions, prepare_video
 from gen1_jax.data.prepare_geometry import cover, dark_borders, nearest_bucket, parse_bucket, picture_box
 from gen1_jax.data.shots import find_shots, thumbnail
-from gen1_jax.media import MediaError
+from gen1_jax.media import Limits, MediaError
+from gen1_jax.media.windows import open_windows
 
 
 def shots_of(frames):
@@ -27,7 +27,7 @@ def shots_of(frames):
 
 
 def pixels(clip):
-    with VideoFile(clip.video) as file:
+    with open_windows(clip.video) as file:
         return file.window(0, clip.frames, 1)
 
 
@@ -72,7 +72,7 @@ def test_clips_stay_within_shots_and_show_the_right_frames(tmp_path):
             frame = Image.fromarray(frames[clip.start + 2 * number])
             expected = frame.resize((56, 32), Image.Resampling.LANCZOS, box=(1, 0, 127, 72))
             assert np.abs(picture.astype(int) - np.asarray(expected)).mean() < 5
-        with VideoFile(clip.video) as file:
+        with open_windows(clip.video) as file:
             assert file.frame_rate == pytest.approx(RATE / 2)
 
 
@@ -219,3 +219,25 @@ def test_real_footage():
     assert prepared.shots == 6 and prepared.rejected == {"too short": 1}
     assert starts(prepared) == [0, 32, 76, 108, 140, 188]
     assert {(clip.height, clip.width) for clip in prepared.clips} == {(256, 448)}
+
+
+def test_long_videos_are_cut_in_pieces(tmp_path, monkeypatch):
+    """A shot ends where a piece does; nothing else changes, and no more than a piece is held."""
+    path = video(tmp_path / "v.mp4", pan(30, 1) + pan(26, 2))
+    whole = prepare_video(path, OPTIONS)
+    held = []
+    monkeypatch.setattr("gen1_jax.data.prepare.find_shots", lambda seen, *a: held.append(len(seen)) or find_shots(seen))
+    monkeypatch.setattr("gen1_jax.data.prepare._PIECE", 32)
+    pieces = prepare_video(path, OPTIONS)
+    assert held == [32, 24] and starts(whole) == [0, 8, 16, 30, 38, 46]
+    assert starts(pieces) == [0, 8, 16, 32, 40, 48] and (pieces.shots, pieces.rejected) == (3, {"too short": 1})
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.h264"])  # of which the second does not say how long it is
+def test_a_limit_of_frames_names_an_option_that_there_is(tmp_path, name):
+    path = video(tmp_path / name, pan(20))
+    assert prepare_video(path, OPTIONS).clips  # there is none unless one is given
+    with pytest.raises(MediaError) as caught:
+        prepare_video(path, replace(OPTIONS, limits=Limits(max_frames=19)))
+    assert str(caught.value).endswith("frames where 19 are allowed; cut it or raise --max-frames.")
+    assert prepare_video(path, replace(OPTIONS, limits=Limits(max_frames=20))).clips

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from prepare_videos import BUCKETS, OPTIONS, footage, fragile, pan, video
 
 from gen1_jax.cli import main
 from gen1_jax.data import prepare_beam
-from gen1_jax.data.dataset import open_dataset
+from gen1_jax.data.dataset import open_dataset, read_recipe
 from gen1_jax.data.prepare import PreparedClip, PreparedVideo
 from gen1_jax.data.prepare_listing import list_videos
+from gen1_jax.data.prepare_report import PrepareSummary
 from gen1_jax.data.prepare_run import PrepareRequest, prepare_dataset
+from gen1_jax.media import Limits
 
 
 def request(videos, out, **more):
@@ -28,6 +31,12 @@ def instant(path, options):
     """A clip out of nothing."""
     clip = PreparedClip(video=os.fsencode(path.name), start=0, frames=1, height=2, width=2, frame_rate=1.0)
     return PreparedVideo(clips=(clip,) * 3, shots=1, rejected={})
+
+
+NOTHING = PrepareSummary(
+    **{"output": "out", "split": "train", "videos": 0, "prepared": 0, "quarantined": 0, "shots": 0, "clips": 0},
+    **{"buckets": {}, "rejected": {}, "size": 0, "seconds": 0.0},
+)
 
 
 def files_of(folder):
@@ -168,6 +177,18 @@ def test_other_options_or_videos_are_refused(tmp_path):
     assert len(open_dataset(out, "train")) == 6 and len(open_dataset(out, "test")) == 9
 
 
+def test_sets_of_before_there_was_no_limit_of_frames_go_on(tmp_path):
+    (tmp_path / "a.mp4").write_text("a")
+    out = tmp_path / "out"
+    before = dataclasses.replace(request(tmp_path, out), options=dataclasses.replace(OPTIONS, limits=Limits()))
+    prepare_dataset(before, prepare=instant)
+    assert "options" not in read_recipe(out, "train")["limits"]
+    assert prepare_dataset(request(tmp_path, out), prepare=instant).prepared == 0
+    fewer = dataclasses.replace(OPTIONS, limits=Limits(max_frames=9))
+    with pytest.raises(ValueError, match="other limits"):
+        prepare_dataset(dataclasses.replace(request(tmp_path, out), options=fewer), prepare=instant)
+
+
 def test_shards_divide_the_clips_in_order(tmp_path):
     for name in "abcde":
         (tmp_path / f"{name}.mp4").write_text(name)
@@ -213,6 +234,26 @@ def test_captions(tmp_path):
     assert listed(f"{tmp_path}/**/*.webm") == {"sub/c.webm": ""}
 
 
+def test_a_list_of_videos_names_them_in_its_own_way(tmp_path):
+    cafe = unicodedata.normalize("NFD", "café.mp4")
+    (tmp_path / "sub").mkdir()
+    for name in (cafe, f"sub/{cafe}", "a.mp4"):
+        (tmp_path / name).touch()
+    outside = tmp_path / "outside.csv"
+    (tmp_path / "list.csv").write_bytes(
+        f"text; file_name\r\nun café;café.mp4\r\nb;sub\\café.mp4\r\n;./none.mp4\r\nc;{tmp_path}/a.mp4\r\n".encode(
+            "cp1252"
+        )
+    )
+    found = list_videos(tmp_path / "list.csv")
+    assert {entry.source: entry.caption for entry in found} == {
+        **{cafe: "un café", f"sub/{cafe}": "b", "none.mp4": "", f"{tmp_path}/a.mp4": "c"}
+    }
+    assert [entry.path.exists() for entry in found].count(False) == 1
+    outside.write_text("file,caption\nsub/café.mp4,other\n")
+    assert listed(tmp_path / "list.csv", outside)[f"sub/{cafe}"] == "other"
+
+
 def test_captions_reach_the_records(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.mp4").touch()
@@ -243,6 +284,19 @@ def test_the_command(videos, prepared, tmp_path, capsys):
     assert command("--videos", videos, "--out", tmp_path / "{out}", *options, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["clips"], summary["prepared"], summary["buckets"]) == (6, 0, {"32x56": 2, "56x32": 4})
+
+
+def test_the_command_tells_what_it_left_out_and_of_captions(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("gen1_jax.data.prepare_run.prepare_dataset", lambda request, progress, videos: NOTHING)
+    for name in ("a.mp4", ".b.mp4", "c.doc", "d.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "captions.csv").write_text("file, caption\n.\\a.mp4, {x}\nz.mp4,x\n")
+    assert command("--videos", tmp_path, "--out", tmp_path / "out") == 0
+    assert "captions: 0 with, 2 without" in (shown := capsys.readouterr().out)
+    assert f"not used: {tmp_path}/captions.csv; name it with --captions" in shown
+    assert "files left out, hidden: 1 (.b.mp4)" in shown and "neither video nor picture: 1 (c.doc)" in shown
+    assert command("--videos", tmp_path, "--out", tmp_path / "out", "--captions", tmp_path / "captions.csv") == 0
+    assert "captions: 1 with, 1 without" in (shown := capsys.readouterr().out) and "match no file: z.mp4" in shown
 
 
 @pytest.mark.parametrize(

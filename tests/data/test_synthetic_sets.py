@@ -13,9 +13,10 @@ import pytest
 from gen1_jax import synthetic
 from gen1_jax.cli import main
 from gen1_jax.data import render
-from gen1_jax.data.codec import VideoFile, inverse_depth
+from gen1_jax.data.codec import inverse_depth
 from gen1_jax.data.dataset import open_dataset
 from gen1_jax.data.render import RenderRecipe, bench_render, render_dataset
+from gen1_jax.media.windows import open_windows
 
 RECIPE = RenderRecipe(clips=7, frames=3, height=16, width=24, clips_per_shard=2)
 
@@ -61,7 +62,7 @@ def test_records_hold_the_clip_and_what_it_is(tmp_path, quick):
         depth = inverse_depth(record["depth"], (3, 16, 24), record["depth_range"])
         assert np.abs(depth - 1 / np.asarray(clip.depth)).max() < 1e-5
         assert np.array_equal(record["ids"], clip.ids) and record["ids"].dtype == np.uint8
-        with VideoFile(record["video"]) as video:
+        with open_windows(record["video"]) as video:
             assert np.abs(video.window(0, 3, 1).astype(int) - clip.rgb).max() < 8
             assert (video.frames, video.frame_rate) == (3, 12.0)
         assert "flow" not in record

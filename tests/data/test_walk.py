@@ -5,9 +5,12 @@ import time
 import av
 import numpy as np
 import pytest
+from media.media_files import make_video
 from PIL import Image
 from small_sets import clip, damage, make_set
 
+from gen1_jax.cli import main
+from gen1_jax.data.bench_windows import bench_windows
 from gen1_jax.data.codec import encode_video
 from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig
 from gen1_jax.data.dataset import CLIP_FEATURES, open_dataset, write_dataset
@@ -99,3 +102,31 @@ def test_the_pipeline_keeps_85_percent_of_the_speed_of_decoding(tmp_path):
 
     pairs = [(seconds(decode), seconds(load)) for _ in range(9)]
     assert statistics.median(raw / own for raw, own in pairs) > 0.85
+
+
+def walking(path, count):
+    """Clips of 640x360 with B-frames, a key frame in each second or only at the start."""
+    rng = np.random.default_rng(0)
+    texture = Image.fromarray(rng.integers(0, 256, (50, 90, 3), np.uint8)).resize((900, 500), Image.Resampling.BICUBIC)
+    frames = [np.asarray(texture)[t % 140 :, 2 * t % 260 :][:360, :640] for t in range(count)]
+    for index in range(2):
+        make_video(path / f"{index}.mp4", frames=frames, rate=24, options={"bf": "3", "g": "24" if index else "250"})
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [1, 4])
+def test_windows_of_a_folder_keep_85_percent_of_the_speed_of_decoding(tmp_path, stride):
+    """Per second of CPU, against PyAV alone on the same windows."""
+    path = walking(tmp_path, 120)
+    measured = bench_windows(str(path), split="train", frames=8, stride=stride, bucket=(256, 448), windows=16)
+    assert measured["speed"] > 0.85
+
+
+def test_windows_are_timed(tmp_path, capsys):
+    make_video(tmp_path / "a.mp4")
+    options = ["--frames", "2", "--bucket", "64x48", "--windows", "2"]
+    assert main(["bench", "data", "--video", str(tmp_path), *options]) == 0
+    assert "2 windows of 2 frames at 64x48 of 1 videos" in capsys.readouterr().out
+    assert main(["bench", "data", "--video", str(tmp_path), *options, "--stride", "20"]) == 2
+    assert "a.mp4 (index 0) cannot be used (it has 10 frames" in capsys.readouterr().err

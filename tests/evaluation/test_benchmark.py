@@ -108,7 +108,7 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
         (["--only", "structure-blurr=3"], "'structure_blur=*'"),
         (["--clips", "0"], "--clips must be at least 1, got 0"),
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
-        (["--steps", "0"], "num_inference_steps must be 1 to 1000"),
+        (["--steps", "0"], "--steps must be 1 to 1000, got 0"),
         (["--model", str(without), "--clips", "1"], "has no prior"),
         (["--out", str(tmp_path / "file")], str(tmp_path / "file")),
     ):

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from launch_files import LAUNCH, ROOT, calls_of, srun_command
+from launch_files import LAUNCH, ROOT, calls_of, skypilot_command, slurm_options, srun_command
 
 from gen1_jax.cli import _parser
 
@@ -25,7 +26,7 @@ def pinned(**values):
     return fields(values, **{name: {"const": value} for name, value in values.items()})
 
 
-TEXT, COUNT, TEXTS = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}, {"type": "object"}
+TEXT, COUNT = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}
 NAME = {"type": "string", "pattern": r"^[a-z]([-a-z0-9]*[a-z0-9])?$"}
 TEXTS = {"type": "object", "additionalProperties": TEXT}
 
@@ -48,14 +49,29 @@ POD = fields(
     containers={"type": "array", "minItems": 1, "items": CONTAINER},
     volumes={"type": "array", "items": fields(("name",), name=NAME, emptyDir=fields((), medium=TEXT))},
 )
+CODE = {"type": "integer", "minimum": 1, "maximum": 255}
+CODES = {"type": "array", "minItems": 1, "uniqueItems": True, "items": CODE}
+POD_FAILURE = fields(  # https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+    ("action",),
+    action={"enum": ["FailJob", "Ignore", "Count"]},
+    onExitCodes=fields(("operator", "values"), containerName=NAME, operator={"enum": ["In", "NotIn"]}, values=CODES),
+    onPodConditions={"type": "array", "items": pinned(type="DisruptionTarget", status="True")},
+)
 JOB = fields(
-    ("parallelism", "completions", "backoffLimit", "template"),
+    ("parallelism", "completions", "backoffLimit", "podFailurePolicy", "template"),
+    podFailurePolicy=fields(("rules",), rules={"type": "array", "minItems": 1, "items": POD_FAILURE}),
     parallelism=COUNT,
     completions=COUNT,
     backoffLimit={"const": 0},  # else a pod is started again alone, and waits for the others for ever
     template=fields(("spec",), spec=POD),
 )
 REPLICATED = fields(("name", "template"), name=NAME, replicas=COUNT, template=fields(("spec",), spec=JOB))
+RULE = fields(
+    ("name", "action"),
+    name={"type": "string", "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"},
+    action={"enum": ["FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts"]},
+    onJobFailureReasons={"type": "array", "items": {"enum": ["PodFailurePolicy", "BackoffLimitExceeded"]}},
+)
 JOBSET = fields(
     ("apiVersion", "kind", "metadata", "spec"),
     apiVersion={"const": "jobset.x-k8s.io/v1alpha2"},
@@ -63,23 +79,29 @@ JOBSET = fields(
     metadata=fields(("name",), name=NAME, annotations=TEXTS),
     spec=fields(
         ("replicatedJobs",),
-        failurePolicy=fields(("maxRestarts",), maxRestarts=COUNT),
+        failurePolicy=fields(("maxRestarts",), maxRestarts=COUNT, rules={"type": "array", "items": RULE}),
         replicatedJobs={"type": "array", "minItems": 1, "items": REPLICATED},
     ),
 )
 
 # https://docs.skypilot.co/en/latest/reference/yaml-spec.html
+ENVS = {"type": "object", "additionalProperties": {"type": "string"}}
 MOUNT = fields(("source", "mode"), source=TEXT, mode={"enum": ["MOUNT", "MOUNT_CACHED", "COPY"]})
 RESOURCES = fields(
     ("accelerators",),
     accelerators={"type": "string", "pattern": r"^[A-Z0-9-]+:\d+$"},
     use_spot={"type": "boolean"},
     disk_size=COUNT,
-    job_recovery=fields((), strategy={"enum": ["FAILOVER", "EAGER_NEXT_REGION"]}, max_restarts_on_errors=COUNT),
+    job_recovery=fields(
+        ("recover_on_exit_codes",),
+        strategy={"enum": ["FAILOVER", "EAGER_NEXT_REGION"]},
+        max_restarts_on_errors=COUNT,
+        recover_on_exit_codes=CODES,
+    ),
 )
 SKYPILOT = fields(
     ("resources", "run"),
-    **dict(name=NAME, num_nodes=COUNT, workdir=TEXT, resources=RESOURCES, envs=TEXTS, setup=TEXT, run=TEXT),
+    **dict(name=NAME, num_nodes=COUNT, workdir=TEXT, resources=RESOURCES, envs=ENVS, setup=TEXT, run=TEXT),
     file_mounts={"type": "object", "additionalProperties": {"anyOf": [TEXT, MOUNT]}},
 )
 
@@ -92,14 +114,23 @@ def parsed(command):
     return args
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_have_no_pitfalls(path, tmp_path):
-    import subprocess
-
+def shellcheck(*arguments, **options):
     checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
-    done = subprocess.run([checker, path], capture_output=True, text=True)
+    done = subprocess.run([checker, *arguments], capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_have_no_pitfalls(path):
+    shellcheck(path)
     assert path.stat().st_mode & 0o111, f"{path.name} is not executable"
+
+
+@pytest.mark.parametrize("part", ["setup", "run"])
+def test_the_scripts_of_the_skypilot_task_have_none_either(part):
+    ours = "SC1090,SC1091"  # it cannot follow the script that activates an environment
+    script = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())[part]
+    shellcheck("--shell=bash", f"--exclude={ours}", "-", input=script)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +198,8 @@ def test_skypilot_task_is_one(tmp_path):
     jsonschema.validate(commented, SKYPILOT)
     assert commented["file_mounts"]["/bucket"]["source"] == "s3://BUCKET"
 
-    (tmp_path / "run.sh").write_text(task["run"])
-    cluster = dict(SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2", SKYPILOT_NUM_NODES="2", SKYPILOT_NODE_RANK="1")
-    code, calls, error = calls_of(
-        str(tmp_path / "run.sh"), folder=tmp_path, stand_ins=("gen1",), **cluster, **task["envs"]
-    )
-    args = parsed(calls[0])
-    assert (code, args.coordinator_address, args.num_processes, args.process_id) == (0, "10.0.0.1:8476", 2, 1), error
+    args = parsed(skypilot_command(tmp_path))
+    assert (args.coordinator_address, args.num_processes, args.process_id) == ("10.0.0.1:8476", 2, 1)
     assert (ROOT / args.config).is_file() and extras(task["setup"]) <= known_extras()
 
 
@@ -182,7 +208,7 @@ def known_extras():
 
 
 def extras(text):
-    found = re.findall(r"(?:\.|gen1)\[([a-z,]+)\]", text)
+    found = re.findall(r"(?:\.|gen1)\[([a-z0-9,]+)\]", text)
     assert found, "nothing is installed"
     return {name for names in found for name in names.split(",")}
 
@@ -212,8 +238,9 @@ def test_slurm_script_starts_a_task_a_gpu_and_queues_again_what_was_told_to_end(
     assert code == 75 and calls[1:] == [["scontrol", "requeue", "7"]]
     code, calls, _ = calls_of("slurm.sbatch", "a.py", "/runs/x", **usual, CODE_OF_srun="2")
     assert code == 2 and len(calls) == 1
-    options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", (LAUNCH / "slurm.sbatch").read_text(), re.M))
-    assert options["ntasks-per-node"] == options["gpus-per-node"] and "requeue" in options
+    options = slurm_options()
+    assert options["ntasks-per-node"] == options["gpus-per-node"]
+    assert "\n#SBATCH --requeue\n" in (LAUNCH / "slurm.sbatch").read_text()
     assert srun_command("a.py", "w", tmp_path)[:2] == ["gen1", "train"]
 
 

@@ -123,3 +123,60 @@ def colour_profile(primaries=DISPLAY_P3, space: bytes = b"RGB ", gamma: float = 
         struct.pack(">I4sI4s4s4s12x4s28x", size, b"test", 0x04400000, b"mntr", space, b"XYZ ", b"acsp") + xyz(white)[8:]
     )
     return head.ljust(128, b"\0") + table + body
+
+
+def patch_matrix(path, a, b, c, d):
+    """Writes the display matrix of the QuickTime specification: x' = a x + c y, y' = b x + d y."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    fixed = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
+    path.write_bytes(data)
+    return path
+
+
+UPRIGHT = {
+    (1, 0, 0, 1): lambda rgb: rgb,
+    (0, 1, -1, 0): lambda rgb: np.rot90(rgb, -1),  # a phone held upright: clockwise
+    (-1, 0, 0, -1): lambda rgb: np.rot90(rgb, 2),
+    (0, -1, 1, 0): lambda rgb: np.rot90(rgb, 1),
+    (-1, 0, 0, 1): lambda rgb: rgb[:, ::-1],
+    (1, 0, 0, -1): lambda rgb: rgb[::-1],
+    (0, 1, 1, 0): lambda rgb: rgb.swapaxes(0, 1),
+    (0, 0, 0, 0): lambda rgb: rgb,  # nonsense
+}
+
+
+def flat(path, codec, pixel_format, values, *, matrix=2, color_range=0, size=(96, 64)):
+    """A one-frame video whose planes hold constant values."""
+    width, height = size
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, color_range
+        frame = av.VideoFrame(width, height, pixel_format)
+        frame.colorspace, frame.color_range = matrix, color_range
+        for plane, value in zip(frame.planes, values, strict=True):
+            dtype = np.uint16 if "10" in pixel_format else np.uint8
+            plane.update(np.full(plane.buffer_size // dtype().itemsize, value, dtype).tobytes())
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def remux(source, target, hold=lambda time: time, sound=0):
+    """The packets of a file in another, at other times, and `sound` seconds of a sine."""
+    with av.open(str(source)) as file, av.open(str(target), "w") as output:
+        track = output.add_stream_from_template(file.streams.video[0])
+        other = output.add_stream("libopus", rate=48_000, layout="mono") if sound else None
+        for packet in file.demux(video=0):
+            if packet.dts is not None:
+                packet.pts = round(hold(packet.pts * packet.time_base) / packet.time_base)
+                packet.dts = round(hold(packet.dts * packet.time_base) / packet.time_base)
+                packet.stream = track
+                output.mux(packet)
+        for chunk in tones(sound) if sound else []:
+            output.mux(other.encode(chunk))
+        if sound:
+            output.mux(other.encode(None))
+    return target

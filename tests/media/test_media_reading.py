@@ -5,7 +5,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_files import BLUE, COUNT, GREEN, HEIGHT, RATE, RED, WIDTH, index_of, make_video, picture
+from media_files import (
+    BLUE,
+    COUNT,
+    GREEN,
+    HEIGHT,
+    RATE,
+    RED,
+    UPRIGHT,
+    WIDTH,
+    flat,
+    index_of,
+    make_video,
+    patch_matrix,
+    picture,
+)
 from PIL import Image
 
 from gen1_jax.media import MediaError, VideoWriter, open_video
@@ -65,6 +79,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
         Image.fromarray(picture(i)).save(tmp_path / f"frame{i}.{('png', 'bmp')[i % 2]}")
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / ".frame2.png").write_text("hidden")
+    (tmp_path / "frame3.png.png").mkdir()
     info, frames = read(tmp_path)
     assert [index_of(frame.rgb) for frame in frames] == list(range(COUNT + 1))
     assert frames[-1].time == Fraction(COUNT, 8)
@@ -124,28 +139,6 @@ def test_the_last_frame_ends_where_the_edit_list_does(tmp_path):
     with open_video(path) as reader:
         assert [index_of(frame.rgb) for frame in reader] == list(range(6))
         assert reader.end == Fraction(55, 100)
-
-
-def patch_matrix(path, a, b, c, d):
-    """Writes the display matrix of the QuickTime specification: x' = a x + c y, y' = b x + d y."""
-    data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 44
-    fixed = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
-    data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in fixed)
-    path.write_bytes(data)
-    return path
-
-
-UPRIGHT = {
-    (1, 0, 0, 1): lambda rgb: rgb,
-    (0, 1, -1, 0): lambda rgb: np.rot90(rgb, -1),  # a phone held upright: clockwise
-    (-1, 0, 0, -1): lambda rgb: np.rot90(rgb, 2),
-    (0, -1, 1, 0): lambda rgb: np.rot90(rgb, 1),
-    (-1, 0, 0, 1): lambda rgb: rgb[:, ::-1],
-    (1, 0, 0, -1): lambda rgb: rgb[::-1],
-    (0, 1, 1, 0): lambda rgb: rgb.swapaxes(0, 1),
-    (0, 0, 0, 0): lambda rgb: rgb,  # nonsense
-}
 
 
 @pytest.mark.parametrize("matrix", UPRIGHT, ids=str)
@@ -245,23 +238,6 @@ def test_an_edit_list_is_no_truncation(tmp_path):
     frames = read(tmp_path / "cut.mp4")[1]
     assert [index_of(frame.rgb) for frame in frames] == [4, 5, 6, 7, 8, 9]
     assert frames[0].time == 0
-
-
-def flat(path, codec, pixel_format, values, *, matrix=2, color_range=0, size=(96, 64)):
-    """A one-frame video whose planes hold constant values."""
-    width, height = size
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, color_range
-        frame = av.VideoFrame(width, height, pixel_format)
-        frame.colorspace, frame.color_range = matrix, color_range
-        for plane, value in zip(frame.planes, values, strict=True):
-            dtype = np.uint16 if "10" in pixel_format else np.uint8
-            plane.update(np.full(plane.buffer_size // dtype().itemsize, value, dtype).tobytes())
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
 
 
 BT601, BT709, BT2020 = 6, 1, 9

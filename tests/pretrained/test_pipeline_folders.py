@@ -1,9 +1,11 @@
 """What may be named in place of a network's folder, and what a U-Net's folders tell of its training."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hub_files import arguments, write_json
 from tiny import save_tiny_model
 
 from gen1_jax import cli
+from gen1_jax.checkpoints.trained import TrainedModel
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.info import describe, render
@@ -146,3 +149,13 @@ def test_no_repository_is_named_that_is_gone():
     texts = [path for room in ("gen1_jax", "colabs", "configs", "launch") for path in (root / room).rglob("*")]
     for path in [root / "README.md", *(path for path in texts if path.suffix in (".md", ".py", ".ipynb", ".yaml"))]:
         assert "runwayml/" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(("component", "cautious"), [("unet", False), ("vae", True)])
+def test_a_unet_that_has_been_trained_here_is_past_it(tmp_path, monkeypatch, component, cautious):
+    config = dataclasses.replace(TINY, learned_content="text")
+    base = save_tiny_model(tmp_path / "texts", config)
+    record = {"config": {"component": component, "model": str(base)}, "model": config.to_dict()}
+    checkpoints = SimpleNamespace(steps=[3], record=lambda step: record)
+    monkeypatch.setattr(TrainedModel, "_checkpoints", lambda self: contextlib.nullcontext(checkpoints))
+    assert bool(TrainedModel(tmp_path / "run").config.caution) == cautious

@@ -63,7 +63,7 @@ def test_show_lists_and_trains_nothing(capsys):
 
 def test_a_run_says_what_it_is():
     config = read_recipe(SMOKE, ["--config.seed=7"])
-    learned = {"conv_in": {"kernel": np.zeros((3, 500))}, "conv_out": {"kernel": np.zeros(500), "bias": np.zeros(1)}}
+    learned = {"conv_in": {"kernel": np.zeros((3, 500))}, "conv_out": {"kernel": np.zeros(500)}, "bias": np.zeros(1)}
     frozen = {"vae": {"kernel": np.zeros(10**6)}}
     text = "\n".join(overview(config, alone(), learned, frozen, "goes on from step 5 of 16"))
     assert "1 x cpu, mesh data=1, fsdp=1, tensor=1, context=1" in text
