@@ -21,7 +21,7 @@ _PREROLL = Fraction(8, 100)
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _LONGEST_GAP = 600
-"""Sound that comes after the pictures and a longer silence is of a broken clock, seconds."""
+"""Sound that is farther than this from the pictures and from other sound has a broken clock, seconds."""
 
 
 class SoundTrack:
@@ -95,8 +95,11 @@ class SoundTrack:
         self._since = start if self._part is None else self._part[0]
         ticks = 0
         if self._track is not None and self._next is not None and self._since is None:
-            heard = self._time(self._next) + _skipped(self._next)
-            ticks = max(0, -((heard - start) // time_base))
+            early = start - (self._time(self._next) + _skipped(self._next))
+            if early > _LONGEST_GAP:
+                self._since = start
+            elif early > self._next.time_base:  # less is rounding
+                ticks = -(-early // time_base)
         self._zero = start - ticks * time_base
         return ticks
 
@@ -145,7 +148,8 @@ class SoundTrack:
     def _wanted(self, item: av.Packet | av.AudioFrame) -> bool:
         time = self._time(item)
         if not self._edit_list:
-            return time >= max(self._zero, self._zero if self._since is None else self._since)
+            heard = time + (_skipped(item) if self._track.states_padding else 0)
+            return heard >= max(self._zero, self._since or self._zero) - item.time_base
         end = time + (item.duration or 0) * item.time_base
         return self._since is None or end > self._since - self._track.preroll
 
@@ -157,6 +161,9 @@ class _Copied:
 
     def __init__(self, stream: AudioStream, output: OutputContainer) -> None:
         self._stream = output.add_stream_from_template(stream)
+        # How much of the first packet is not to be heard, unless it was an edit list that said so.
+        name = stream.codec_context.codec.canonical_name
+        self.states_padding = name == "opus" or not stream.container.format.name.startswith("mov,")
         self._stream.metadata.update(carried(stream.metadata, of_track=True))
         self._last: int | None = None
 
@@ -196,6 +203,7 @@ class _Encoded:
     """Decoded and encoded again: mono, stereo, 5.1 and 7.1 as they are, any other number of channels as stereo."""
 
     preroll = Fraction(0)
+    states_padding = True
 
     def __init__(self, stream: AudioStream, output: OutputContainer, encoder: str) -> None:
         channels = stream.channels if stream.channels in _LAYOUTS else 2
