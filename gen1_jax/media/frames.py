@@ -6,6 +6,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from gen1_jax.media import hdr
+
 # Rounded exactly and with a colour for every pixel: FFmpeg's fast path is off by one or two levels.
 _PRECISE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -15,8 +17,8 @@ class RgbDecoder:
     """Turns FFmpeg's frames into uint8 (H, W, 3) arrays, all of the first frame's size and orientation.
 
     Limited and full range, 8 to 16 bits, grey, YUV of any matrix and RGB become 8-bit full-range RGB. A stream
-    that does not name its matrix is taken as BT.709 from HD on and as BT.601 below, as players do. HDR is
-    not tone-mapped. What is transparent is laid over black, as pictures are.
+    that does not name its matrix is taken as BT.709 from HD on and as BT.601 below, as players do. HDR (PQ, HLG)
+    is brought to sRGB, see `hdr`. What is transparent is laid over black, as pictures are.
 
     Args:
         first: a frame that settles size and orientation.
@@ -41,14 +43,17 @@ class RgbDecoder:
         """The frame as uint8 (H, W, 3)."""
         # The colours of a palette carry their alpha.
         alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+        bright = frame.color_trc in hdr.TRANSFERS and not alpha
         pixels = self._reformatter.reformat(
             frame,
             width=self._size[0],
             height=self._size[1],
-            format="rgba" if alpha else "rgb24",
+            format="rgb48le" if bright else "rgba" if alpha else "rgb24",
             src_colorspace=_matrix_of(frame),
             interpolation=_PRECISE,
         ).to_ndarray()
+        if bright:
+            pixels = hdr.to_sdr(pixels, frame.color_trc)
         return np.ascontiguousarray(_upright(_over_black(pixels) if alpha else pixels, self._matrix))
 
 
