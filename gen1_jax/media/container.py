@@ -7,7 +7,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
+from gen1_jax.media.errors import HEIF, NO_HEIF, AnyPath, MediaError, blaming, shown
 from gen1_jax.media.truncation import is_cut
 
 # Demuxers that read one file and nothing else: no playlists (hls, dash, concat), image patterns or devices.
@@ -33,6 +33,8 @@ def open_container(path: AnyPath, local: Path) -> InputContainer:
                 f"{shown(path)}: playlists, scripts and other files of this kind are not read; name the video itself."
             ) from None
     try:
+        if container.metadata.get("major_brand") in HEIF and len(container.streams.video) > 1:
+            raise MediaError(f"{shown(path)}: {NO_HEIF}.")  # each tile is a stream
         check_complete(path, local, container)
     except BaseException:
         container.close()

@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from gen1_jax.media.colour import to_srgb
-from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
+from gen1_jax.media.errors import DEFAULT_LIMITS, HEIF, NO_HEIF, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.files import PendingOutput, check_suffix, regular_file
-from gen1_jax.media.notes import picture_options
+from gen1_jax.media.notes import fitting, picture_options
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """What `write_image` writes."""
@@ -37,8 +37,15 @@ def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarr
         MediaError: not a readable picture, too large, truncated, or no regular file.
     """
     local = regular_file(path, limits)
-    with blaming(path, "not a picture that can be read"), open_image(local, (*FORMATS, "GIF")) as image:
+    what = NO_HEIF if _is_heif(local) else "not a picture that can be read"
+    with blaming(path, what), open_image(local, (*FORMATS, "GIF")) as image:
         return decode(path, image, limits)
+
+
+def _is_heif(local: Path) -> bool:
+    with local.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12].decode("latin-1") in HEIF
 
 
 def open_image(local: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
@@ -102,7 +109,7 @@ def write_image(
     """
     suffix = check_suffix(path, IMAGE_SUFFIXES)
     with PendingOutput(path, overwrite) as output, blaming(path, "cannot be written"):
-        save(output.path, rgb, suffix, note)
+        save(output.path, rgb, suffix, fitting(path, suffix, note))
 
 
 def save(path: Path, rgb: np.ndarray, suffix: str, note: str | None = None) -> None:
