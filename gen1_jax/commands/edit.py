@@ -98,7 +98,7 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
 
     if not args.output.endswith(("/", os.sep)) and not os.path.isdir(args.output):
         raise UserError(
-            f"{args.output}: {len(args.videos)} videos need a folder for their edits: name it {args.output}/"
+            f"{args.output}: {counted(len(args.videos), 'video')} need a folder for their edits: name it {args.output}/"
         )
     outputs = outputs_in(args.output, args.videos)
     structures = [None] * len(outputs) if args.save_structure is None else outputs_in(args.save_structure, args.videos)
