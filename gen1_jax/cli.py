@@ -1,6 +1,7 @@
 """`gen1 ...`: arguments in, one clear line out when they are wrong. Heavy imports happen inside commands."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ import warnings
 from gen1_jax import __version__
 from gen1_jax.commands import app, bench, data, edit, evaluate, export, models, plan, train
 from gen1_jax.commands.common import USAGE, OneLineParser
-from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing
+from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
 
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
 
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     0; 2 for wrong input; 130 for Ctrl-C; 75 for a training that is to be started again; 1 for a fault of this program.
     """
+    _print_anything()
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     if not args.debug:  # Orbax's threads print what it also raises, in the middle of our one line
@@ -64,6 +66,16 @@ def main(arguments: list[str] | None = None) -> int:
         return code
 
 
+def _print_anything() -> None:
+    """Lets names and prompts be printed that the terminal has no letters for, as "\\xfc", and streams be closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as services start programs; what is told goes nowhere
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _judge(error: Exception, *, start_again: bool) -> tuple[int, str]:
     """Whose doing an error is, as the exit code, and what to say of it.
 
@@ -71,9 +83,10 @@ def _judge(error: Exception, *, start_again: bool) -> tuple[int, str]:
         error: that ended a command.
         start_again: whether the command goes on where it was when storage answers again.
     """
-    text = in_one_line(error)
     if start_again and is_passing(error):
-        return START_AGAIN, f"{text}; this may pass, the same command goes on"
+        return START_AGAIN, f"{in_one_line(error)}; this may pass, the same command goes on"
+    error = of_devices(error) or error
+    text = in_one_line(error)
     if isinstance(error, UserError) or is_about_a_path(error):
         return USAGE, text
     if type(error) is not Failure:

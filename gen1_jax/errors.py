@@ -7,6 +7,7 @@ anything else  a fault of this program: exit code 1, one line that names the fil
 """
 
 import errno
+import os
 import re
 
 START_AGAIN = 75
@@ -66,6 +67,9 @@ _CLIENTS = ("aiohttp", "gcsfs", "google", "requests", "urllib3", "tensorstore")
 _THEIR_WORDS = ("Timeout", "Connection", "Transport", "ServiceUnavailable", "TooManyRequests", "GatewayTimeout")
 
 
+_BACKENDS = "xla_bridge.py"
+_MEMORY = re.compile(r"\bRESOURCE_EXHAUSTED\b")
+
 _FULL = {errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS}
 """Those of writing, which comes without the name of the file."""
 
@@ -98,6 +102,25 @@ def _did_not_answer(error: BaseException) -> bool:
         code = getattr(error, "code", None) or getattr(error, "status", None)
         return (str(code).isdigit() and int(code) in _HTTP) or any(word in kind.__name__ for word in _THEIR_WORDS)
     return isinstance(error, ValueError | RuntimeError) and _STATUS.search(str(error)) is not None
+
+
+def of_devices(error: BaseException) -> Exception | None:
+    """What JAX says of devices in words that help: a UserError where there are none, a Failure where memory ran out."""
+    text, trace = str(error), error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    # Asked for CUDA alone and without its plugin, JAX 0.10 fails an assertion.
+    asserted = isinstance(error, AssertionError) and trace and trace.tb_frame.f_code.co_filename.endswith(_BACKENDS)
+    if asserted or (isinstance(error, RuntimeError) and "Unable to initialize backend" in text):
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        found = f"JAX_PLATFORMS={asked}: there is no such device here" if asked else in_one_line(error, 200)
+        return UserError(f"{found}; look at the driver, install gen1_jax[cuda] or [tpu], or set JAX_PLATFORMS=cpu")
+    if isinstance(error, RuntimeError) and _MEMORY.search(text):
+        return Failure(
+            f"the device has too little memory for this ({in_one_line(error, 200)}); choose fewer frames, a smaller"
+            " size or batch, or share the work with --mesh: gen1 plan tells what fits"
+        )
+    return None
 
 
 def in_one_line(error: BaseException, longest: int = 600) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST_NAME = 255  # bytes, on the file systems of Linux and macOS
 
 
@@ -42,6 +43,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replaces a file of text, UTF-8, at one moment."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def is_lfs_pointer(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is the note that Git keeps in place of a large one (git-lfs.com, spec.md), not yet fetched."""
+    with open(path, "rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
+
+
+NOT_FETCHED = "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull, or download it again"
+"""What to say of one."""
 
 
 def _remove(path: Path) -> None:

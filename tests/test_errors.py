@@ -2,14 +2,17 @@
 
 import ast
 import errno
+import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 import gen1_jax
 from gen1_jax.cli import main
-from gen1_jax.errors import Failure, PassingFault, UserError, counted, is_passing
+from gen1_jax.commands.common import command
+from gen1_jax.errors import Failure, PassingFault, UserError, counted, is_passing, of_devices
 
 
 @pytest.fixture
@@ -83,6 +86,54 @@ def test_a_training_whose_storage_does_not_answer_is_started_again(ended, error)
 @pytest.mark.parametrize("error", [*WRONG, *OURS[:-1], BrokenPipeError()], ids=repr)
 def test_what_does_not_pass(error):
     assert not is_passing(error)
+
+
+NO_DEVICES = [
+    RuntimeError("Unable to initialize backend 'tpu': INTERNAL: Failed to open libtpu.so (set JAX_PLATFORMS='' ...)"),
+    RuntimeError("Unable to initialize backend 'cuda': FAILED_PRECONDITION: No visible GPU devices."),
+]
+
+
+@pytest.mark.parametrize("error", NO_DEVICES, ids=repr)
+def test_devices_that_are_not_there_are_no_fault_of_the_program(ended, error, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    code, line = ended(error)
+    assert code == 2 and line.startswith("JAX_PLATFORMS=tpu: ") and "JAX_PLATFORMS=cpu" in line
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    assert ended(error)[1].startswith("Unable to initialize backend") and not list(tmp_path.iterdir())
+
+
+def test_cuda_without_its_plugin(ended):
+    """What JAX raises when it is asked for CUDA alone and has no plugin for it."""
+    asserting = compile("def backends():\n    assert None is not None", "/jax/_src/xla_bridge.py", "exec")
+    exec(asserting, names := {})
+    with pytest.raises(AssertionError) as raised:
+        names["backends"]()
+    assert of_devices(raised.value) is not None and of_devices(AssertionError()) is None
+
+
+def test_a_device_whose_memory_is_full_says_what_needs_less(ended, tmp_path):
+    code, line = ended(RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9.2GiB."), "train")
+    assert code == 1 and "9.2GiB" in line and "gen1 plan" in line and not list(tmp_path.iterdir())
+
+
+def test_what_a_terminal_cannot_show_is_printed_all_the_same(monkeypatch):
+    """Neither letters that it has not, nor that nobody listens, end a command."""
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    monkeypatch.setattr("sys.stderr", None)  # as Python has it where it is closed
+    monkeypatch.setattr("gen1_jax.cli._COMMANDS", (_tell,))
+    assert main(["tell"]) == 0
+    shown.flush()
+    assert shown.buffer.getvalue() == b"gr\\xfcn.mp4\n"
+
+
+def _tell(commands):
+    def told(args):
+        assert not sys.stderr.isatty()  # asked of by progress bars
+        print("gr\xfcn.mp4")
+
+    command(commands, "tell", told, "x", "x")
 
 
 def test_a_failure_is_nobodys_mistake(ended, tmp_path):

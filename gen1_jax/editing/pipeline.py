@@ -24,7 +24,7 @@ from PIL import Image
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import Guidance, get_sampler
 from gen1_jax.editing.inputs import Clip, Picture, to_frames, to_picture
-from gen1_jax.editing.sampling import GuidedSampler, Watch
+from gen1_jax.editing.sampling import GuidedSampler, Watch, in_32_bits
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, cast_kernels
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, blur_depth
@@ -245,7 +245,7 @@ class Gen1Pipeline:
                 f"--model {self.source.name} --words lists what it knows",
                 stacklevel=4,
             )
-        return self.encode_prompts([prompt], jax.random.key(seed % 2**32))[:, None]
+        return self.encode_prompts([prompt], jax.random.key(in_32_bits(seed)))[:, None]
 
     def encode_prompts(self, prompts: Sequence[str], key: PRNGKeyArray) -> Float[Array, "n d"]:
         """What the prior makes of prompts: image embeddings of CLIP.

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 
@@ -21,6 +22,11 @@ StepsDone = Callable[[int, int], None]
 
 Watch = Callable[[int, int, Array], None]
 """Called with (steps done, steps in all, running latents): these are valid until the call returns."""
+
+
+def in_32_bits(seed: int) -> int:
+    """A seed as JAX takes it: itself up to 32 bits; longer ones, of which JAX would drop the rest, by a hash."""
+    return seed if seed < 2**32 else int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4])
 
 
 class GuidedSampler:
@@ -108,7 +114,7 @@ class GuidedSampler:
         """
         total = len(self.tables.timesteps)
         self._compiled.add((shape, guidance.branches))
-        state = self.start(jnp.uint32(seed % 2**32), shape)
+        state = self.start(jnp.uint32(in_32_bits(seed)), shape)
         if progress is None and watch is None:
             return self.run(state, conditions, guidance).latents
         for step in range(total):

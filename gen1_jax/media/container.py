@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, check_size, shown
+from gen1_jax.media.errors import HEIF, NO_HEIF, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.truncation import is_cut
 
 # Demuxers that read one file and nothing else: no playlists (hls, dash, concat), image patterns or devices.
@@ -47,6 +47,8 @@ def open_container(path: AnyPath, local: Content, *, probe: bool = True) -> Inpu
                 f"{shown(path)}: playlists, scripts and other files of this kind are not read; name the video itself."
             ) from None
     try:
+        if container.metadata.get("major_brand") in HEIF and len(container.streams.video) > 1:
+            raise MediaError(f"{shown(path)}: {NO_HEIF}.")  # each tile is a stream
         check_complete(path, local, container)
     except BaseException:
         container.close()

@@ -38,6 +38,12 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+HEIF = ("heic", "heix", "heim", "heis", "mif1")
+"""Brands of pictures of phones that neither Pillow nor PyAV puts together from their tiles (ISO/IEC 23008-12)."""
+
+NO_HEIF = "a HEIC picture, which is not read; save it as JPEG or PNG"
+
+
 def shown(path: AnyPath) -> str:
     """The path for a one-line message: quoted when it holds line breaks or other unprintable characters."""
     text = os.fspath(path)

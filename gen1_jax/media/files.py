@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from gen1_jax.errors import UserError
+from gen1_jax.files import NOT_FETCHED, is_lfs_pointer
 from gen1_jax.media.errors import AnyPath, Limits, MediaError, blaming, shown
 
 # "http://…", "file:…", "concat:…", "pipe:0", "data:…"; one letter and a slash is a Windows drive.
@@ -53,6 +54,8 @@ def regular_file(path: AnyPath, limits: Limits) -> Path:
     with blaming(path, "cannot be opened"), local.open("rb") as file:
         if not file.read(1):
             raise MediaError(f"{shown(path)}: the file is empty; export or download it again.")
+    if is_lfs_pointer(local):
+        raise MediaError(f"{shown(path)}: {NOT_FETCHED}.")
     return local
 
 

@@ -6,6 +6,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from gen1_jax.media import hdr
+
 # Rounded exactly and with a colour for every pixel: FFmpeg's fast path is off by one or two levels.
 _PRECISE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _FAST = Interpolation.AREA  # for frames that are scaled anyway; the exact one takes half of the time of decoding
@@ -16,8 +18,8 @@ class RgbDecoder:
     """Turns FFmpeg's frames into uint8 (H, W, 3) arrays, all of the first frame's size and orientation.
 
     Limited and full range, 8 to 16 bits, grey, YUV of any matrix and RGB become 8-bit full-range RGB. A stream
-    that does not name its matrix is taken as BT.709 from HD on and as BT.601 below, as players do. HDR is
-    not tone-mapped. What is transparent is laid over black, as pictures are.
+    that does not name its matrix is taken as BT.709 from HD on and as BT.601 below, as players do. HDR (PQ, HLG)
+    is brought to sRGB, see `hdr`. What is transparent is laid over black, as pictures are.
 
     Args:
         first: a frame that settles size and orientation.
@@ -65,15 +67,19 @@ class RgbDecoder:
         fast = not exact or (width, height) != self._size
         # The colours of a palette carry their alpha.
         alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+        bright = frame.color_trc in hdr.TRANSFERS and not alpha
         shown = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
-            format="rgba" if alpha else "rgb24",
+            format="rgb48le" if bright else "rgba" if alpha else "rgb24",
             src_colorspace=_matrix_of(frame),
             interpolation=_FAST if fast else _PRECISE,
         )
-        pixels = shown.to_ndarray() if shown is frame else _packed(shown, 4 if alpha else 3)
+        if bright:
+            pixels = hdr.to_sdr(shown.to_ndarray(), frame.color_trc)
+        else:
+            pixels = shown.to_ndarray() if shown is frame else _packed(shown, 4 if alpha else 3)
         return _upright(_over_black(pixels) if alpha else pixels, self._matrix)
 
 

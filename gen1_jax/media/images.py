@@ -11,9 +11,9 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from gen1_jax.media.colour import to_srgb
-from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, blaming, check_size, shown
+from gen1_jax.media.errors import DEFAULT_LIMITS, HEIF, NO_HEIF, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.files import PendingOutput, check_suffix, existing_path, regular_file
-from gen1_jax.media.notes import picture_options
+from gen1_jax.media.notes import fitting, picture_options
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """What `write_image` writes."""
@@ -39,8 +39,15 @@ def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarr
         MediaError: not a readable picture, too large, truncated, or no regular file.
     """
     local = regular_file(path, limits)
-    with blaming(path, "not a picture that can be read"), open_image(local, (*FORMATS, "GIF")) as image:
+    what = NO_HEIF if _is_heif(local) else "not a picture that can be read"
+    with blaming(path, what), open_image(local, (*FORMATS, "GIF")) as image:
         return decode(path, image, limits)
+
+
+def _is_heif(local: Path) -> bool:
+    with local.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12].decode("latin-1") in HEIF
 
 
 def read_image_bytes(data: bytes, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
@@ -133,7 +140,7 @@ def write_image(
     """
     suffix = check_suffix(path, IMAGE_SUFFIXES)
     with PendingOutput(path, overwrite) as output, blaming(path, "cannot be written"):
-        save(output.path, rgb, suffix, note)
+        save(output.path, rgb, suffix, fitting(path, suffix, note))
 
 
 def save(path: Path, rgb: np.ndarray, suffix: str, note: str | None = None) -> None:

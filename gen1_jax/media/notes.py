@@ -5,14 +5,18 @@
 .gif        nothing: it has no such place      .webp .jpg  EXIF, description of the picture
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from gen1_jax.media.errors import AnyPath, shown
+
 _MARK = "gen1_jax settings: "  # by which it is known wherever it stands
 _KEY = "gen1_jax"
 _DESCRIPTION = 0x010E  # of EXIF
+_ROOM = dict.fromkeys((".jpg", ".jpeg", ".mov"), 60_000)  # bytes: lengths have 16 bits there, and others want room, too
 
 
 def noted(metadata: Mapping[str, str], key: str | None, note: str) -> dict[str, str]:
@@ -26,6 +30,19 @@ def without_note(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata of a container without the note that an edit of before left there."""
     kept = {key: value.partition(_MARK)[0].rstrip("\n") for key, value in metadata.items()}
     return {key: value for key, value in kept.items() if value or not metadata[key]}
+
+
+def fitting(path: AnyPath, suffix: str, note: str | None) -> str | None:
+    """The note, or None, with a warning, where it is longer than a file of this kind can hold."""
+    room = _ROOM.get(suffix)
+    if note is None or room is None or len((_MARK + note).encode()) <= room:
+        return note
+    warnings.warn(
+        f"{shown(path)}: its settings are left out of it, for a {suffix} file has no room for so long a text;"
+        " --sidecar writes them beside it",
+        stacklevel=3,
+    )
+    return None
 
 
 def picture_options(suffix: str, note: str | None) -> dict[str, object]:

@@ -16,7 +16,7 @@ from gen1_jax.media.encoder import Header, MovieEncoder
 from gen1_jax.media.errors import AnyPath, MediaError, blaming, shown
 from gen1_jax.media.files import PendingOutput, check_suffix
 from gen1_jax.media.images import save
-from gen1_jax.media.notes import noted, without_note
+from gen1_jax.media.notes import fitting, noted, without_note
 from gen1_jax.media.recipes import RECIPES, VIDEO_SUFFIXES, note_key
 
 
@@ -72,6 +72,7 @@ class VideoWriter:
             raise UserError(f"{shown(path)}: {frame_rate} frames a second cannot be written; at most 1000.")
         rate = Fraction(frame_rate)
         self._step = 1 / (rate.limit_denominator(1001) if isinstance(frame_rate, float) else rate)
+        note = fitting(path, suffix, note)
         self._path, self._shape, self._note = path, (height, width, 3), note
         metadata = without_note(metadata or {})
         self._time: Fraction | None = None  # of the latest frame

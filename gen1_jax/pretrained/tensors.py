@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gen1_jax.errors import UserError
+from gen1_jax.files import NOT_FETCHED, is_lfs_pointer
 
 _PREFERRED = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _HALVES = ("fp16", "bf16")  # of the standard file; others, as "non_ema", are other weights
@@ -217,4 +218,5 @@ def _as_folder_error(file: Path):
     except FolderError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise FolderError(f"{file} is not a readable safetensors file: {one_line(error)}") from None
+        why = NOT_FETCHED if file.is_file() and is_lfs_pointer(file) else None
+        raise FolderError(f"{file} {why or f'is not a readable safetensors file: {one_line(error)}'}") from None

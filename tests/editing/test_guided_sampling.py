@@ -9,7 +9,7 @@ from oracle import relative_error
 
 from gen1_jax.diffusion import DDIM, Guidance, NoiseSchedule, get_sampler, guided_denoiser
 from gen1_jax.diffusion.windows import blend_weights, window_starts, windowed
-from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.editing.sampling import GuidedSampler, in_32_bits
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound
 
@@ -141,6 +141,13 @@ def test_progress_by_steps_gives_the_same_latents_as_one_call(name):
     np.testing.assert_array_equal(whole, steps)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert jnp.abs(sampler(SHAPE, 4, *request) - whole).max() > 0.1  # another seed, another sample
+
+
+def test_every_bit_of_a_seed_counts():
+    """Those of other programs have 64, of which JAX drops half."""
+    seeds = [0, 7, 2**32 - 1, 2**32, 2**32 + 7, 2**50, 2**64 - 1, 2**64]
+    assert [in_32_bits(seed) for seed in seeds[:3]] == seeds[:3]
+    assert len({in_32_bits(seed) for seed in seeds}) == len(seeds) and max(map(in_32_bits, seeds)) < 2**32
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpm++"])

@@ -147,13 +147,14 @@ UPRIGHT = {
 }
 
 
-def flat(path, codec, pixel_format, values, *, matrix=2, color_range=0, size=(96, 64)):
+def flat(path, codec, pixel_format, values, *, matrix=2, color_range=0, transfer=2, size=(96, 64)):
     """A one-frame video whose planes hold constant values."""
     width, height = size
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.colorspace, stream.codec_context.color_range = matrix, color_range
+        stream.codec_context.color_trc = transfer
         frame = av.VideoFrame(width, height, pixel_format)
         frame.colorspace, frame.color_range = matrix, color_range
         for plane, value in zip(frame.planes, values, strict=True):

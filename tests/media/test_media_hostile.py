@@ -77,6 +77,27 @@ def test_paths_that_are_no_files(tmp_path):
         assert_refused(tmp_path / "s.mp4", "not a regular file")
 
 
+def test_a_picture_of_tiles_is_no_clip_of_its_first_tile(tmp_path):
+    """FFmpeg gives each tile of a phone's picture as a stream of its own, of which the first would be taken."""
+    with av.open(str(tmp_path / "a.heic"), "w", format="mp4", container_options={"brand": "heic"}) as output:
+        streams = [output.add_stream("libx264", rate=1, options={"bf": "0"}) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for stream in streams:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), "rgb24")))
+            output.mux(stream.encode(None))
+    for reader in (read, read_image):
+        with pytest.raises(MediaError, match=r"a\.heic: a HEIC picture.*JPEG or PNG"):
+            reader(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize("reader", [read, read_image])
+def test_what_git_keeps_in_place_of_a_large_file_is_named(tmp_path, reader):
+    (tmp_path / "a.mp4").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n")
+    with pytest.raises(MediaError, match=r"a\.mp4: is a pointer of Git LFS.*git lfs pull"):
+        reader(tmp_path / "a.mp4")
+
+
 def test_strange_names_stay_on_one_line(tmp_path):
     with pytest.raises(MediaError) as caught:
         read(tmp_path / "two\nlines\x1b[31m.mp4")

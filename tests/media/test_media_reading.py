@@ -23,6 +23,7 @@ from media_files import (
 from PIL import Image
 
 from gen1_jax.media import MediaError, VideoWriter, open_video
+from gen1_jax.media.hdr import to_sdr
 
 KINDS = {
     "h264.mp4": ("libx264", "yuv420p", {}),
@@ -241,6 +242,40 @@ def test_an_edit_list_is_no_truncation(tmp_path):
 
 
 BT601, BT709, BT2020 = 6, 1, 9
+PQ, HLG = 16, 18
+
+
+@pytest.mark.parametrize(
+    ("transfer", "signal", "expected"),
+    [
+        # ITU-R BT.2408-7, table 1: a card of 18% has 38% of the signal in both, white 58% and 75%
+        (PQ, 0.0, (0, 0)),
+        (HLG, 0.0, (0, 0)),
+        (PQ, 0.38, (99, 102)),
+        (HLG, 0.38, (99, 102)),
+        (PQ, 0.58, (236, 240)),
+        (HLG, 0.75, (236, 240)),
+        (PQ, 0.7518, (254, 255)),  # 1000 nits
+        (HLG, 1.0, (254, 255)),
+        (PQ, 1.0, (255, 255)),
+    ],
+)
+def test_what_is_brighter_than_white_is_shown_as_a_plain_screen_would(tmp_path, transfer, signal, expected):
+    values = (64 + round(876 * signal), 512, 512)
+    path = flat(tmp_path / "a.mkv", "ffv1", "yuv420p10le", values, matrix=BT2020, color_range=1, transfer=transfer)
+    low, high = expected
+    rgb = read(path)[1][0].rgb[8, 8].astype(int)
+    assert low <= rgb.min() and rgb.max() <= high and np.ptp(rgb) <= 1
+
+
+def test_colours_of_hdr_are_those_of_the_wider_gamut():
+    """Red of BT.709 in the primaries of BT.2020 is red, and what no plain screen can show is as near as it comes."""
+    light = (np.array([0.6274, 0.0691, 0.0164]) * 100 / 10_000) ** (2610 / 16384)  # BT.2087, at 100 nits
+    signal = ((3424 / 4096 + 2413 / 128 * light) / (1 + 2392 / 128 * light)) ** (2523 / 32)
+    pixels = np.rint(np.array([[signal, [0.58, 0, 0]]]) * 65535).astype(np.uint16)
+    plain, wide = to_sdr(pixels, PQ)[0].astype(int)
+    assert abs(plain[0] - 186) <= 1 and plain[1:].max() <= 6
+    assert wide[0] > 240 and wide[1:].max() == 0
 
 
 @pytest.mark.parametrize(

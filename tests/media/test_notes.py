@@ -51,5 +51,21 @@ def test_pictures_carry_a_note(tmp_path, suffix):
     assert read_note(tmp_path / f"c{suffix}") is None
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".mov", ".png", ".mp4", ".webp", ".webm"])
+def test_a_note_is_whole_or_left_out_with_a_warning(tmp_path, suffix):
+    """Lengths have 16 bits in JPEG, which cannot be written then, and in QuickTime, which FFmpeg writes cut."""
+    long, path = "x" * 66_000, f"{tmp_path}/a{suffix}"
+    save = write if suffix in (".mov", ".mp4", ".webm") else lambda path, note: write_image(path, FRAME, note=note)
+    if suffix in (".jpg", ".mov"):
+        with pytest.warns(UserWarning, match="settings are left out.*--sidecar"):
+            save(path, note=long)
+        assert read_note(path) is None
+    else:
+        save(path, note=long)
+        assert read_note(path) == long
+    save(path, note="x" * 50_000)
+    assert read_note(path) == "x" * 50_000
+
+
 def test_gifs_have_no_place_for_one(tmp_path):
     assert read_note(write(tmp_path / "a.gif")) is None

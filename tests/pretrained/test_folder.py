@@ -153,6 +153,11 @@ REFUSALS = {
         lambda f: (f / "vae.safetensors").write_bytes((f / "vae.safetensors").read_bytes()[:-1]),
         "model/vae.safetensors is not a readable safetensors file",
     ),
+    "a pointer of Git": (
+        lambda f: (f / "vae.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n"),
+        "model/vae.safetensors is a pointer of Git LFS",
+        "git lfs pull",
+    ),
     "a folder for a file": (
         lambda f: [(f / "vae.safetensors").unlink(), (f / "vae.safetensors").mkdir()],
         "model/vae.safetensors is not a readable safetensors file",
