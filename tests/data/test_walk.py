@@ -127,6 +127,6 @@ def test_windows_are_timed(tmp_path, capsys):
     make_video(tmp_path / "a.mp4")
     options = ["--frames", "2", "--bucket", "64x48", "--windows", "2"]
     assert main(["bench", "data", "--video", str(tmp_path), *options]) == 0
-    assert "2 windows of 2 frames at 64x48 of 1 videos" in capsys.readouterr().out
+    assert "2 windows of 2 frames at 64x48 of 1 video" in capsys.readouterr().out
     assert main(["bench", "data", "--video", str(tmp_path), *options, "--stride", "20"]) == 2
     assert "a.mp4 (index 0) cannot be used (it has 10 frames" in capsys.readouterr().err
