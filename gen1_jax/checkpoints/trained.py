@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gen1_jax.checkpoints.workdir import is_workdir
+from gen1_jax.checkpoints.workdir import is_workdir, workdir_of
 from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, abstract_parameters
@@ -157,7 +157,11 @@ def open_trained(name_or_folder: str | os.PathLike[str], *, ema: bool = True) ->
     Raises:
         FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
     """
-    return TrainedModel(name_or_folder, ema=ema) if is_workdir(name_or_folder) else open_model(name_or_folder)
+    if is_workdir(name_or_folder):
+        return TrainedModel(name_or_folder, ema=ema)
+    if (whole := workdir_of(name_or_folder)) is not None:
+        raise FolderError(f"{name_or_folder} is a part of the workdir {whole}: name that, and its last step is taken")
+    return open_model(name_or_folder)
 
 
 def with_latent_scale(config: Gen1Config, metrics: Mapping[str, Any]) -> Gen1Config:
