@@ -1,9 +1,10 @@
 """A training workdir as a model: the EMA weights of its last checkpoint, the frozen networks of what it began from."""
 
+import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ class TrainedModel:
         with self._checkpoints() as checkpoints:
             if not checkpoints.steps:
                 raise FolderError(f"{workdir} has no finished checkpoint yet")
-            self.step = checkpoints.steps[-1]
-            self.record = checkpoints.record(self.step)
+            *self._older, self.step = checkpoints.steps
+            with _telling_what_helps(self._older):
+                self.record = checkpoints.record(self.step)
         self.name = f"{self.path.resolve().name} at step {self.step}"
         self.component: str = self.record["config"]["component"]
         self.config = Gen1Config.from_dict(self.record["model"])
@@ -80,7 +82,7 @@ class TrainedModel:
         if component != self.component:
             return self.base.parameters(component)
         abstract = abstract_parameters(self.config.build(component, np.float32))
-        with self._checkpoints() as checkpoints:
+        with self._checkpoints() as checkpoints, _telling_what_helps(self._older):
             return checkpoints.weights(self.step, abstract, ema=self._ema)
 
     def stored(self, component: str) -> Params:
@@ -95,6 +97,16 @@ class TrainedModel:
         from gen1_jax.checkpoints.store import Checkpoints  # its library takes seconds to import
 
         return Checkpoints(self.path)
+
+
+@contextlib.contextmanager
+def _telling_what_helps(older: Sequence[int]) -> Iterator[None]:
+    """Adds to what is said of a checkpoint that is damaged, as one is that was copied while it was written."""
+    try:
+        yield
+    except UserError as error:
+        instead = f", or move it away, and that of step {older[-1]} is taken" if older else ""
+        raise type(error)(f"{error}; copy it again{instead}") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

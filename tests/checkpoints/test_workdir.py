@@ -1,6 +1,7 @@
 """A workdir is one training's at a time, and is gone again if the training could not begin."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,3 +76,17 @@ def test_a_checkpoint_that_is_named_as_a_model_names_its_workdir(tmp_path):
             open_trained(tmp_path / name)
     assert workdir_of(tmp_path / "checkpoints" / "own") is None and workdir_of(tmp_path / "checkpoints" / "7") is None
     assert workdir_of("nano") is None
+
+
+def test_a_workdir_copied_while_it_was_written_says_which_checkpoint_is_whole(tmp_path):
+    """Its newest checkpoint lacks what had not been written."""
+    for step in (3, 5):
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+        (tmp_path / "checkpoints" / str(step) / "commit_success.txt").touch()
+    with pytest.raises(
+        UserError, match=r"checkpoints/5 is damaged or incomplete.*or move it away, and that of step 3 is"
+    ):
+        open_trained(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "3")
+    with pytest.raises(UserError, match=r"checkpoints/5 is damaged or incomplete.*; copy it again$"):
+        open_trained(tmp_path)
