@@ -4,6 +4,7 @@ import ast
 import errno
 import io
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -141,6 +142,25 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
         assert jax.config.jax_compilation_cache_dir is None
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_as_many_files_may_be_open_as_the_system_allows(monkeypatch):
+    """One for each shard of a data set, which may be thousands."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr("gen1_jax.cli._COMMANDS", (_count,))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, before[1]), before[1]))
+    try:
+        assert main(["count"]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _count(commands):
+    def counts(args):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))
+
+    command(commands, "count", counts, "x", "x")
 
 
 def _tell(commands):

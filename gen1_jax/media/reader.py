@@ -37,7 +37,7 @@ def open_video(
 
     Reads every container and codec that FFmpeg does (mp4, mov, mkv, webm, avi, gif, mpegts, ...), animated WebP
     and PNG, a folder of equally large pictures in natural order, and a single picture. Rotation metadata is
-    applied; 10-bit, grey and interlaced video becomes plain 8-bit RGB (`RgbDecoder`); pictures with a colour profile
+    applied; HDR, 10-bit, grey and interlaced video becomes plain 8-bit RGB (`RgbDecoder`); pictures with a colour profile
     become sRGB; whatever is transparent, video or picture, is laid over black; frames whose size changes on the way
     are scaled to the first one's. Only local files are read, and nothing that they refer to.
 
