@@ -1,9 +1,11 @@
 """`gen1 ...`: arguments in, one clear line out when they are wrong. Heavy imports happen inside commands."""
 
 import argparse
+import contextlib
 import io
 import logging
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -15,6 +17,7 @@ from gen1_jax.commands import app, bench, data, edit, evaluate, export, models, 
 from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
 
+_OPEN_FILES = 65_536
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
 
 _COMMANDS = (
@@ -42,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     0; 2 for wrong input; 130 for Ctrl-C; 75 for a training that is to be started again; 1 for a fault of this program.
     """
     _print_anything()
+    _open_many_files()
     args = _parse(arguments)
     warnings.showwarning = lambda message, *rest, **more: print(f"gen1: warning: {message}", file=sys.stderr)
     if not args.debug:  # Orbax's threads print what it also raises, in the middle of our one line
@@ -74,6 +78,15 @@ def _print_anything() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, as long as the process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _open_many_files() -> None:
+    """As many as the system lets this user: a data set has more shards than the 256 or 1024 that it begins with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _judge(error: Exception, *, start_again: bool) -> tuple[int, str]:

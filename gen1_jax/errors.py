@@ -114,7 +114,9 @@ def of_devices(error: BaseException) -> Exception | None:
     if asserted or (isinstance(error, RuntimeError) and "Unable to initialize backend" in text):
         asked = os.environ.get("JAX_PLATFORMS", "")
         found = f"JAX_PLATFORMS={asked}: there is no such device here" if asked else in_one_line(error, 200)
-        return UserError(f"{found}; look at the driver, install gen1_jax[cuda] or [tpu], or set JAX_PLATFORMS=cpu")
+        return UserError(
+            f"{found}; look at the driver, install gen1-jax[cuda] or gen1-jax[tpu], or set JAX_PLATFORMS=cpu"
+        )
     if isinstance(error, RuntimeError) and _MEMORY.search(text):
         return Failure(
             f"the device has too little memory for this ({in_one_line(error, 200)}); choose fewer frames, a smaller"

@@ -4,14 +4,16 @@ import ast
 import errno
 import io
 import re
+import resource
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import gen1_jax
 from gen1_jax.cli import main
-from gen1_jax.commands.common import command
+from gen1_jax.commands.common import command, use_compilation_cache
 from gen1_jax.errors import Failure, PassingFault, UserError, counted, is_passing, of_devices
 
 
@@ -126,6 +128,39 @@ def test_what_a_terminal_cannot_show_is_printed_all_the_same(monkeypatch):
     assert main(["tell"]) == 0
     shown.flush()
     assert shown.buffer.getvalue() == b"gr\\xfcn.mp4\n"
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    """Containers of clusters run as users that are in no list."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_as_many_files_may_be_open_as_the_system_allows(monkeypatch):
+    """One for each shard of a data set, which may be thousands."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr("gen1_jax.cli._COMMANDS", (_count,))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, before[1]), before[1]))
+    try:
+        assert main(["count"]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _count(commands):
+    def counts(args):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))
+
+    command(commands, "count", counts, "x", "x")
 
 
 def _tell(commands):

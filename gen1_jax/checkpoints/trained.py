@@ -1,15 +1,16 @@
 """A training workdir as a model: the EMA weights of its last checkpoint, the frozen networks of what it began from."""
 
+import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gen1_jax.checkpoints.workdir import is_workdir
+from gen1_jax.checkpoints.workdir import is_workdir, workdir_of
 from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, abstract_parameters
@@ -40,8 +41,9 @@ class TrainedModel:
         with self._checkpoints() as checkpoints:
             if not checkpoints.steps:
                 raise FolderError(f"{workdir} has no finished checkpoint yet")
-            self.step = checkpoints.steps[-1]
-            self.record = checkpoints.record(self.step)
+            *self._older, self.step = checkpoints.steps
+            with _telling_what_helps(self._older):
+                self.record = checkpoints.record(self.step)
         self.name = f"{self.path.resolve().name} at step {self.step}"
         self.component: str = self.record["config"]["component"]
         self.config = Gen1Config.from_dict(self.record["model"])
@@ -80,7 +82,7 @@ class TrainedModel:
         if component != self.component:
             return self.base.parameters(component)
         abstract = abstract_parameters(self.config.build(component, np.float32))
-        with self._checkpoints() as checkpoints:
+        with self._checkpoints() as checkpoints, _telling_what_helps(self._older):
             return checkpoints.weights(self.step, abstract, ema=self._ema)
 
     def stored(self, component: str) -> Params:
@@ -95,6 +97,16 @@ class TrainedModel:
         from gen1_jax.checkpoints.store import Checkpoints  # its library takes seconds to import
 
         return Checkpoints(self.path)
+
+
+@contextlib.contextmanager
+def _telling_what_helps(older: Sequence[int]) -> Iterator[None]:
+    """Adds to what is said of a checkpoint that is damaged, as one is that was copied while it was written."""
+    try:
+        yield
+    except UserError as error:
+        instead = f", or move it away, and that of step {older[-1]} is taken" if older else ""
+        raise type(error)(f"{error}; copy it again{instead}") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,7 +169,11 @@ def open_trained(name_or_folder: str | os.PathLike[str], *, ema: bool = True) ->
     Raises:
         FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
     """
-    return TrainedModel(name_or_folder, ema=ema) if is_workdir(name_or_folder) else open_model(name_or_folder)
+    if is_workdir(name_or_folder):
+        return TrainedModel(name_or_folder, ema=ema)
+    if (whole := workdir_of(name_or_folder)) is not None:
+        raise FolderError(f"{name_or_folder} is a part of the workdir {whole}: name that, and its last step is taken")
+    return open_model(name_or_folder)
 
 
 def with_latent_scale(config: Gen1Config, metrics: Mapping[str, Any]) -> Gen1Config:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from gen1_jax.data.storage import folder
+from gen1_jax.data.storage import Folder, folder
 from gen1_jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"
@@ -131,3 +131,11 @@ def _lock(workdir: Path) -> IO[str]:
 def is_workdir(path: str | os.PathLike[str]) -> bool:
     """Whether `gen1 train` has been at work there."""
     return (folder(path) / CHECKPOINTS).is_dir()
+
+
+def workdir_of(path: str | os.PathLike[str]) -> Folder | None:
+    """The workdir whose checkpoints, or the checkpoint of a step in it, a path names; None if it names neither."""
+    path = folder(path)
+    checkpoints = path.parent if path.name.isdecimal() else path
+    named = checkpoints.name == CHECKPOINTS and path.is_dir() and not (path / "config.json").exists()
+    return checkpoints.parent if named else None

@@ -37,11 +37,14 @@ def command(commands, name: str, function, summary: str, example: str) -> argpar
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder, so that a second run starts at once."""
+    """Keep compiled programs in the user's cache folder, if there is one, so that a second run starts at once."""
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gen1_jax" / "compiled"
+        try:
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gen1_jax" / "compiled"
+        except RuntimeError:  # a container may run as a user that nobody has told it of
+            return
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -35,9 +35,9 @@ def open_video(
 ) -> "VideoReader":
     """Opens a video for reading, frame by frame.
 
-    Reads every container and codec that FFmpeg does (mp4, mov, mkv, webm, avi, gif, mpegts, ...), animated WebP
-    and PNG, a folder of equally large pictures in natural order, and a single picture. Rotation metadata is
-    applied; 10-bit, grey and interlaced video becomes plain 8-bit RGB (`RgbDecoder`); pictures with a colour profile
+    Reads every container and codec that FFmpeg does (mp4, mov, mkv, webm, avi, gif, mpegts, ...), animated WebP and
+    PNG, a folder of equally large pictures in natural order, and a single picture. Rotation metadata is applied;
+    HDR, 10-bit, grey and interlaced video becomes plain 8-bit RGB (`RgbDecoder`); pictures with a colour profile
     become sRGB; whatever is transparent, video or picture, is laid over black; frames whose size changes on the way
     are scaled to the first one's. Only local files are read, and nothing that they refer to.
 

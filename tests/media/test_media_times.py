@@ -356,3 +356,26 @@ def test_titles_travel_but_not_places_and_devices(tmp_path, kind):
         assert file.metadata["title"] == "A film"
         for stream in file.streams:
             assert {**stream.metadata, "DURATION": ""} == {"language": "fra", "title": "a track", "DURATION": ""}
+
+
+@pytest.mark.parametrize("kind", [".mp4", ".mov", ".mkv"])
+def test_titles_that_are_no_text_are_carried_as_far_as_they_are(tmp_path, kind):
+    """Old programs wrote the letters of their own code page."""
+    path = tmp_path / f"a{kind}"
+    with VideoWriter(tmp_path / "a.mp4", width=32, height=32, frame_rate=8) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    with av.open(str(tmp_path / "a.mp4")) as file, av.open(str(tmp_path / f"b{kind}"), "w") as output:
+        output.metadata["title"] = "aTITLE"
+        track = output.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux():
+            if packet.dts is not None:
+                packet.stream = track
+                output.mux(packet)
+    path.write_bytes((tmp_path / f"b{kind}").read_bytes().replace(b"aTITLE", b"a\xcc\xff\xe9 b"))
+    with open_video(path) as reader:
+        told, frames = reader.info.metadata, list(reader)
+    assert told["title"] == "a\ufffd\ufffd\ufffd b" and len(frames) == 1
+    with VideoWriter(tmp_path / "out.mkv", width=32, height=32, frame_rate=8, metadata=told) as writer:
+        writer.write(frames[0].rgb)
+    with open_video(tmp_path / "out.mkv") as reader:
+        assert reader.info.metadata["title"] == told["title"]
