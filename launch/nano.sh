@@ -93,7 +93,8 @@ for target; do
     unet) train nano unet ./encoders ;;
     nano)
         test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano
-        python -c 'from gen1_jax.synthetic.captions import words; print(*sorted(words()), sep="\n")' >nano/words.txt
+        test ! -d nano ||
+            python -c 'from gen1_jax.synthetic.captions import words; print(*sorted(words()), sep="\n")' >nano/words.txt
         ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;
     esac

@@ -246,10 +246,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     made = []
     try:
-        if folder.exists():
-            raise FolderError(f"{folder} exists already: choose another name")
         made = [parent for parent in folder.parents if not parent.exists()]
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():  # or its name is too long, which the system says only where its parent is
+            raise FolderError(f"{folder} exists already: choose another name")
         with replacing(folder) as partial:
             partial.mkdir()
             yield partial

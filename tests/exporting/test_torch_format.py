@@ -288,7 +288,7 @@ def test_windows(frames, window, overlap):
     np.testing.assert_allclose(torch.stack(weights), blend_weights(frames, window, overlap), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("level", "quantiles"), [(0, (0, 1)), (1, (0, 1)), (3, (0.05, 0.9)), (7, (0, 1))])
+@pytest.mark.parametrize(("level", "quantiles"), [(0, (0.0, 1.0)), (1, (0.0, 1.0)), (3, (0.05, 0.9)), (7, (0.0, 1.0))])
 def test_structure(level, quantiles):
     depth = 5 + 3 * normal(2, 2, 13, 20)
     depth[1] = 4  # constant
