@@ -29,12 +29,12 @@ def overview(
     yield f"devices     {len(devices)} x {devices[0].device_kind}{among}, mesh {axes}"
     yield f"run         {begins}"
     arrays = len(jax.tree.leaves(learned))
-    yield f"parameters  {config.component}: {_millions(learned)} in {arrays} arrays, computed in {config.dtype}"
+    yield f"parameters  {config.component}: {_size(learned)} in {arrays} arrays, computed in {config.dtype}"
     width = max(map(len, learned))
     for name, block in learned.items():
-        yield f"              {name:{width}}  {_millions(block):>10}"
+        yield f"              {name:{width}}  {_size(block):>10}"
     if frozen:
-        yield "frozen      " + ", ".join(f"{name}: {_millions(params)}" for name, params in frozen.items())
+        yield "frozen      " + ", ".join(f"{name}: {_size(params)}" for name, params in frozen.items())
     given = [field for field in recipe_fields(config) if field.value != field.default]
     yield "recipe      what differs from the defaults:"
     for field in given:
@@ -42,9 +42,11 @@ def overview(
         yield f"              {field.name} = {_short(field.value)}{usual}"
 
 
-def _millions(params: Any) -> str:
-    """Of a network, a block of it, or one array."""
-    return f"{sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6:,.3f} M"
+def _size(params: Any) -> str:
+    """Numbers in a network, a block of it, or one array."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    fitting = ((unit, size) for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if count >= size)
+    return next((f"{count / size:.2f} {unit}" for unit, size in fitting), f"{count}")
 
 
 def _short(value: Any) -> str:

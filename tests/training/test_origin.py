@@ -27,7 +27,8 @@ def train(prior, tmp_path, monkeypatch, capsys):
 
 def test_a_run_on_a_workdir_that_goes_on_and_moves(train, unbroken, tmp_path):
     shutil.copytree(unbroken, "base")
-    assert train("run", "--config.model=base") == (0, "")
+    code, said = train("run", "--config.model=base")
+    assert code == 0 and "gen1: " not in said
     began = record(tmp_path / "run", STEPS)["origin"]
     assert (began["place"], began["step"], list(began["frozen"])) == (str(tmp_path / "base"), END, ["clip"])
     assert train(tmp_path / "run", f"--config.model={tmp_path}/base")[0] == 0  # the same, by its absolute path

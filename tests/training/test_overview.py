@@ -67,8 +67,8 @@ def test_a_run_says_what_it_is():
     frozen = {"vae": {"kernel": np.zeros(10**6)}}
     text = "\n".join(overview(config, alone(), learned, frozen, "goes on from step 5 of 16"))
     assert "1 x cpu, mesh data=1, fsdp=1, tensor=1, context=1" in text
-    assert "goes on from step 5 of 16" in text and "unet: 0.002 M in 3 arrays" in text and "vae: 1.000 M" in text
-    assert "\n              conv_out     0.001 M\n" in text
+    assert "goes on from step 5 of 16" in text and "unet: 2.00 k in 3 arrays" in text and "vae: 1.00 M" in text
+    assert "\n              conv_out         500\n" in text
     assert "seed = 7  (default: 0)" in text and "optimizer.beta1" not in text
 
 
