@@ -50,8 +50,8 @@ def use_compilation_cache() -> None:
 
 
 def report(summary: dict, as_json: bool, text: str | None) -> None:
-    """Print a summary: as JSON, or as the text with its fields filled in."""
-    print(json.dumps(summary, indent=2) if as_json or text is None else text.format(**summary))
+    """Print a summary: as JSON, or as the text, which may hold what people wrote, braces among it."""
+    print(json.dumps(summary, indent=2) if as_json or text is None else text)
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def naming_options(*names: str, **options: str) -> Iterator[None]:
 
 
 def reporting(action: Callable[[argparse.Namespace], tuple[dict, str]]) -> Callable[[argparse.Namespace], None]:
-    """A command that reports what `action` returns: a summary, and a text with the summary's names in braces."""
+    """A command that reports what `action` returns: a summary, and a text for people."""
 
     def run(args: argparse.Namespace) -> None:
         use_compilation_cache()

@@ -95,9 +95,9 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
         )
     seconds = time.perf_counter() - began
     text = (
-        f"{{directory}}: {counted(summary.written, 'shard')} of split {{split}} written "
-        f"({counted(summary.examples, 'clip')}), {{kept}} {'was' if summary.kept == 1 else 'were'} there; "
-        f"{counted(frames, 'frame')} in {{seconds:.1f}} s, {{frames_per_second:.1f}} frames/s"
+        f"{summary.directory}: {counted(summary.written, 'shard')} of split {summary.split} written "
+        f"({counted(summary.examples, 'clip')}), {summary.kept} {'was' if summary.kept == 1 else 'were'} there; "
+        f"{counted(frames, 'frame')} in {seconds:.1f} s, {frames / seconds:.1f} frames/s"
     )
     measured = {"frames": frames, "seconds": seconds, "frames_per_second": frames / seconds}
     return {**dataclasses.asdict(summary), **measured}, text
@@ -174,4 +174,4 @@ def _prepare(args) -> None:
         summary = prepare_dataset(request, progress, videos=videos)
     text = "\n  ".join([summary.render(), *videos.notes()])
     found = {"files_left_out": dict(videos.left_out), "captions": dataclasses.asdict(videos.captions)}
-    report({**dataclasses.asdict(summary), **found} if args.json else {"text": text}, args.json, "{text}")
+    report({**dataclasses.asdict(summary), **found}, args.json, text)

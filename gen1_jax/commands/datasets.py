@@ -52,7 +52,9 @@ def run_render(args: argparse.Namespace) -> Result:
         sheet = render_sheet(rows=args.rows, columns=args.columns, size=size, seed=args.seed, split=args.split)
         write_image(args.sheet, sheet)
         summary |= {"sheet": args.sheet, "rows": args.rows, "columns": args.columns}
-        text += "\n" * bool(text) + f"{{sheet}}: {counted(args.rows, 'structure')}, {counted(args.columns, 'content')}"
+        text += (
+            "\n" * bool(text) + f"{args.sheet}: {counted(args.rows, 'structure')}, {counted(args.columns, 'content')}"
+        )
     return summary, text
 
 
@@ -70,8 +72,8 @@ def _render_dataset(args: argparse.Namespace) -> Result:
             progress=progress,
         )
     text = (
-        f"{{directory}}: {counted(summary.written, 'shard')} of split {{split}} rendered "
-        f"({counted(summary.examples, 'clip')}), {{kept}} {'was' if summary.kept == 1 else 'were'} there"
+        f"{summary.directory}: {counted(summary.written, 'shard')} of split {summary.split} rendered "
+        f"({counted(summary.examples, 'clip')}), {summary.kept} {'was' if summary.kept == 1 else 'were'} there"
     )
     return dataclasses.asdict(summary), text + ("" if summary.complete else "; others are still missing")
 
@@ -89,11 +91,11 @@ def run_bench_render(args: argparse.Namespace) -> Result:
 
     result = bench_render(_recipe(args, clips=args.clips), batch_size=args.batch_size)
     return result, (
-        "{device}: {render_frames_per_second:.1f} frames/s of {size} rendered,"
-        " {record_frames_per_second:.1f} with encoding\n"
-        f"{counted(result['clips'], 'clip')} of {counted(result['frames'], 'frame')} in batches of {{batch_size}}, "
-        "{bytes_per_clip:.0f} bytes a clip;"
-        " the first batch took {first_batch_seconds:.1f} s"
+        f"{result['device']}: {result['render_frames_per_second']:.1f} frames/s of {result['size']} rendered,"
+        f" {result['record_frames_per_second']:.1f} with encoding\n"
+        f"{counted(result['clips'], 'clip')} of {counted(result['frames'], 'frame')}"
+        f" in batches of {result['batch_size']}, {result['bytes_per_clip']:.0f} bytes a clip;"
+        f" the first batch took {result['first_batch_seconds']:.1f} s"
     )
 
 
@@ -148,7 +150,7 @@ def run_data(args: argparse.Namespace) -> Result:
         summary, batch = walk(mixture, args.batches, progress)
     if args.picture:
         write_image(args.picture, batch_picture(batch))
-    return summary, render_walk(summary).replace("{", "{{").replace("}", "}}")
+    return summary, render_walk(summary)
 
 
 def add_bench_windows_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,11 +180,12 @@ def run_bench_windows(args: argparse.Namespace) -> Result:
         windows=args.windows,
     )
     return summary, (
-        f"{counted(summary['windows'], 'window')} of {counted(summary['frames'], 'frame')} at {{size}} "
+        f"{counted(summary['windows'], 'window')} of {counted(summary['frames'], 'frame')} at {summary['size']} "
         f"of {counted(summary['videos'], 'video')}, milliseconds of one core a window:\n"
-        "  the pipeline                   {pipeline_ms:7.1f}\n"
-        "  PyAV, the same frames as RGB   {pyav_ms:7.1f}   the pipeline keeps {speed:.0%} of its speed\n"
-        "  PyAV, decoding alone           {pyav_bare_ms:7.1f}   {speed_bare:.0%}"
+        f"  the pipeline                   {summary['pipeline_ms']:7.1f}\n"
+        f"  PyAV, the same frames as RGB   {summary['pyav_ms']:7.1f}"
+        f"   the pipeline keeps {summary['speed']:.0%} of its speed\n"
+        f"  PyAV, decoding alone           {summary['pyav_bare_ms']:7.1f}   {summary['speed_bare']:.0%}"
     )
 
 

@@ -84,6 +84,8 @@ def _edit(args) -> int:
     from gen1_jax.editing.record import read_record
 
     recorded = {} if args.settings_from is None else read_record(args.settings_from)
+    if recorded:
+        _compare_with(recorded, args.image, args.prompt, _chosen(args, recorded, "model"))
     if len(args.videos) == 1:
         _run_edit(_request(args, args.videos[0], args.output, args.save_structure, recorded), as_json=args.json)
         return 0
@@ -119,7 +121,7 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
     with progress_bars(enabled=not args.json) as progress:
         edit_files(requests, progress, done, failed)
     summary = {"edits": edits, "failed": failures, "done": len(edits), "all": len(requests)}
-    report(summary, args.json, f"{{done}} of {counted(len(requests), 'video')} edited")
+    report(summary, args.json, f"{len(edits)} of {counted(len(requests), 'video')} edited")
     return SOME_FAILED if failures else 0
 
 
@@ -133,8 +135,6 @@ def _request(args, video: str, output: str | Path, structure: str | Path | None,
     prompt, image = args.prompt, args.image
     if prompt is None and image is None:
         prompt = recorded.get("prompt")
-    if recorded:
-        _compare_with(recorded, image, prompt, _chosen(args, recorded, "model"))
     part, settings = _part(args, recorded), settings_of(args, recorded)
     with naming_options(*part):
         return EditRequest(
@@ -268,5 +268,5 @@ def _run_edit(request, *, as_json: bool) -> None:
 
 
 def _tell(summary: dict, as_json: bool) -> None:
-    frames = counted(summary["frames"], "frame")
-    report(summary, as_json, f"{{output}}: {frames} of {{width}}x{{height}} in {{seconds:.1f}} s")
+    frames, size = counted(summary["frames"], "frame"), f"{summary['width']}x{summary['height']}"
+    report(summary, as_json, f"{summary['output']}: {frames} of {size} in {summary['seconds']:.1f} s")

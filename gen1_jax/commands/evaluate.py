@@ -50,7 +50,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.figure:
         prompts = _figure(args)
         summary |= {"figure": args.figure, "prompts": prompts}
-        lines += [*itertools.chain(*prompts), "{figure}"]
+        lines += [*itertools.chain(*prompts), args.figure]
     report(summary, args.json, None if args.json else "\n".join(lines))
 
 
@@ -62,7 +62,7 @@ def _list(args: argparse.Namespace) -> None:
     listed = chosen(methods(settings_of(args).of(open_trained(args.model).config)), args.only)
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
-    report({m.name: m.what for m in listed} if args.json else {"text": "\n".join(lines)}, args.json, "{text}")
+    report({m.name: m.what for m in listed}, args.json, "\n".join(lines))
 
 
 def _figure(args: argparse.Namespace) -> list[list[str]]:
@@ -105,7 +105,7 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
         f"{'reached' if bar['reached'] else 'missed '}  {bar['figure']}: {bar['measured']} ({bar['bar']})"
         for bar in verdict["bars"]
     ]
-    return verdict, [*lines, "{report}"]
+    return verdict, [*lines, verdict["report"]]
 
 
 def add_curves(commands) -> None:
@@ -138,4 +138,4 @@ def _curves(args: argparse.Namespace) -> None:
     plot_trainings(trainings, Path(args.output))
     rows = [training.summary for training in trainings]
     lines = ["  ".join(f"{name} {value}" for name, value in row.items()) for row in rows]
-    report({"picture": args.output, "runs": rows}, args.json, "\n".join([*lines, "{picture}"]))
+    report({"picture": args.output, "runs": rows}, args.json, "\n".join([*lines, args.output]))

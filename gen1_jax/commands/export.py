@@ -80,7 +80,7 @@ def _export(args) -> None:
         programs=StableHLOOptions(**programs) if args.format == "stablehlo" else None,
     )
     worst = max(manifest["parity"].values())
-    text = "{output}: {model}, " + f"{_FORMATS[args.format]}; differs from the JAX model by {worst:.1g} at most"
+    text = f"{args.output}: {source.name}, {_FORMATS[args.format]}; differs from the JAX model by {worst:.1g} at most"
     report({"output": args.output, **manifest}, args.json, text)
 
 

@@ -39,7 +39,9 @@ def _import(args) -> None:
     folders = HuggingFaceFolders(**{name: getattr(args, name) for name in names})
     progress = lambda component: None if args.json else print(f"reading {component}", file=sys.stderr)
     config = import_huggingface(folders, args.output, progress)
-    report({"output": args.output, **config.to_dict()}, args.json, "{output}: a model folder for gen1 edit --model")
+    report(
+        {"output": args.output, **config.to_dict()}, args.json, f"{args.output}: a model folder for gen1 edit --model"
+    )
 
 
 def add_info(commands) -> None:
@@ -58,6 +60,12 @@ def add_info(commands) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _is_edit(path: Path) -> bool:
+    """Whether it is what `gen1 edit` writes, a folder of pictures among that, rather than a model or a workdir."""
+    folder = path.is_dir() and not (path / "config.json").exists() and next(path.glob("*.png"), None) is not None
+    return path.is_file() or folder
+
+
 def _told(record: dict) -> Iterator[tuple[str, object]]:
     """What a record says, without what it leaves open."""
     for name, value in record.items():
@@ -72,7 +80,7 @@ def _info(args) -> None:
     from gen1_jax.evaluation.info import describe, known_words, render
 
     model = args.what or args.model or "nano"
-    if Path(model).is_file() or (Path(model).is_dir() and next(Path(model).glob("*.png"), None) and not args.model):
+    if _is_edit(Path(model)):
         record = read_record(model)
         report(record, args.json, "\n".join(f"{name:24}{value}" for name, value in _told(record)))
         return
@@ -81,4 +89,4 @@ def _info(args) -> None:
         report({"model": model, "words": words}, args.json, "\n".join(words))
         return
     description = describe(model)
-    report(description if args.json else {"text": render(description)}, args.json, "{text}")
+    report(description, args.json, render(description))

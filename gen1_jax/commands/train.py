@@ -90,7 +90,7 @@ def _train(args: argparse.Namespace) -> int:
         "finished": outcome.exit_code == 0,
         "metrics": dict(outcome.metrics),
     }
-    text = "{workdir}: step {step} of {total}"
+    text = f"{args.workdir}: step {outcome.step} of {config.total_steps}"
     if outcome.exit_code:
         print(f"gen1: told to end; saved at step {outcome.step}, the same command goes on", file=sys.stderr)
     if speaks:

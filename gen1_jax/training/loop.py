@@ -24,7 +24,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.mixture import BatchIterator, Mixture
 from gen1_jax.data.precompute import check_latents
 from gen1_jax.data.storage import folder
-from gen1_jax.errors import Failure, UserError
+from gen1_jax.errors import Failure, UserError, counted
 from gen1_jax.files import write_text
 from gen1_jax.models.module import Params, cast_kernels, initial_values
 from gen1_jax.parallel.mesh import make_mesh
@@ -350,7 +350,8 @@ class _Stage:
         """The first step of a shape, which nothing else tells from one that hangs."""
         run, began = self.run, time.perf_counter()
         (height, width), size = batch.bucket, getattr(self.config.data, batch.kind).batch_size
-        run.say(f"compiling   {self.name}: {size} {batch.kind}s of {width}x{height} in {run.parts(batch)} part(s) ...")
+        what = f"{counted(size, batch.kind)} of {width}x{height} in {counted(run.parts(batch), 'part')}"
+        run.say(f"compiling   {self.name}: {what} ...")
         run.progress(run.step, self.config.total_steps, f"compiling {batch.kind}s of {width}x{height}")
         result = jax.block_until_ready(step())
         run.say(f"            ... {time.perf_counter() - began:.1f} s with its first step")

@@ -33,7 +33,7 @@ def edit(tiny_model, clip, tmp_path, monkeypatch):
     return lambda output, *given, more=(): main(["edit", str(clip), *more, "-o", output, *model, *given])
 
 
-def test_an_edit_repeats_from_its_own_file(edit, tiny_model, capsys):
+def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     settings = ["--prompt", "a naïve car", "--seed", "7", "--structure-blur", "2", "--start", "125ms", "--frames", "2"]
     assert edit("one.mkv", *settings, *STEPS, "--sampler", "dpm++", "--size", "24x16", "--sidecar") == 0
     record = read_record("one.mkv")
@@ -47,6 +47,9 @@ def test_an_edit_repeats_from_its_own_file(edit, tiny_model, capsys):
     capsys.readouterr()
     assert main(["info", "one.mkv"]) == 0
     assert "a naïve car" in capsys.readouterr().out
+    (tmp_path / "braces.json").write_text(json.dumps(record | {"prompt": "{car} 100%"}))
+    assert main(["info", "braces.json"]) == 0
+    assert "{car} 100%" in capsys.readouterr().out
     assert edit("other.mkv", "--settings-from", "one.mkv", "--seed", "8") == 0  # what is given comes first
     assert read_record("other.mkv") == record | {"seed": 8}
 
@@ -107,3 +110,11 @@ def test_outputs_of_a_queue_have_names_of_their_own(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
         outputs_in(tmp_path / "file", videos)
+
+
+def test_a_model_with_pictures_beside_it_is_a_model(capsys):
+    """As nano's card has them."""
+    folder = open_model("nano").path
+    assert list(folder.glob("*.png"))
+    assert main(["info", str(folder)]) == 0
+    assert "parameters, clips of" in capsys.readouterr().out
