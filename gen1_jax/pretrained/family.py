@@ -190,7 +190,7 @@ class Gen1Config:
         parts = {name: self.parts.get(name) for name in PARTS}
         plain = {name: None if part is None else dataclasses.asdict(part) for name, part in parts.items()}
         others = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[1:]}
-        return plain | others | {"schedule": dataclasses.asdict(self.schedule)}
+        return plain | others | {"schedule": self.schedule.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gen1Config":

@@ -157,7 +157,7 @@ def test_another_number_of_steps_is_that_of_a_sampler_made_for_it(name):
     np.testing.assert_array_equal(sampler_of(COUPLED, name).with_steps(7)(SHAPE, 0, *request), made(SHAPE, 0, *request))
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm++"])
+@pytest.mark.parametrize("name", ["ddim", "dpm++", "lcm", "tcd"])
 def test_an_exact_denoiser_leads_to_the_known_answer(name):
     """Data that is one point per content: v is then known, and every sampler must land on the point."""
     schedule = NoiseSchedule(rescale_zero_terminal_snr=True)
@@ -172,8 +172,8 @@ def test_an_exact_denoiser_leads_to_the_known_answer(name):
     sampler = GuidedSampler(Exact(), schedule, get_sampler(name), 10, window=8, overlap=2)
     out = sampler(SHAPE, 0, conditions(), Guidance.of(1.0, 1.0))
     expected = conditions().structure["depth"].maps + 0.3
-    # DDIM ends at the noise level of timestep 0, as Stable Diffusion does
-    level = 0.0 if name == "dpm++" else float(np.sqrt(1 - schedule.alphas_cumprod[0]))
+    # DDIM and TCD end at the noise level of timestep 0
+    level = 0.0 if name in ("dpm++", "lcm") else float(np.sqrt(1 - schedule.alphas_cumprod[0]))
     assert jnp.abs(out - expected).max() <= 4 * level + 1e-4
 
 
