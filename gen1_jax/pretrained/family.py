@@ -208,7 +208,8 @@ class Gen1Config:
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON; null for a part that the model lacks, nothing for an optional one."""
         parts = {name: self.parts.get(name) for name, part in PARTS.items() if name in self.parts or not part.optional}
-        return _plain(parts) | {name: value for name, value in _plain(self).items() if name != "parts"}
+        others = {name: value for name, value in _plain(self).items() if name != "parts"}
+        return _plain(parts) | others | {"schedule": self.schedule.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gen1Config":
