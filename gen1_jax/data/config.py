@@ -159,7 +159,7 @@ def check_kinds(names: tuple[str, ...]) -> None:
     for name in names:
         if structure_kind(name).degrades == "frames":
             raise UserError(
-                f"structure {name} is for edits by models with a ControlNet: t_s blurs its frames, which training does not"
+                f"structure {name} is for edits with a ControlNet: t_s blurs its frames, which training and data do not"
             )
     if len(set(names)) < len(names):
         raise UserError(f"structure names a kind twice: {', '.join(names)}")
