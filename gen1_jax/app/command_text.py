@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from gen1_jax.editing.files import EditRequest
-from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.settings import EditSettings
 
 _OPTIONS = {
     "structure_blur": "--structure-blur",
