@@ -143,8 +143,8 @@ class EditSession:
     def command(self, request: EditRequest) -> str:
         """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names."""
         video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
-        image = None if request.image is None else Path(request.image).name
-        return command_text(dataclasses.replace(request, video=video, image=image), self.defaults)
+        images = [Path(image).name for image in request.images]
+        return command_text(dataclasses.replace(request, video=video, image=images), self.defaults)
 
     def submit(self, request: EditRequest, visitor: object) -> EditJob:
         """Queue an edit; what the visitor had in the queue is cancelled.
@@ -189,7 +189,9 @@ class EditSession:
                 middle = latents.shape[1] // 2
                 job.update(picture=next(pipeline.decode(latents[:, middle : middle + 1])))
 
-        with _named(request.video), _named(request.image):
+        with contextlib.ExitStack() as named:
+            for path in (request.video, *request.images):
+                named.enter_context(_named(path))
             pictures = [read_image(image, request.limits) for image in request.images]
             clip = self._clips(request.video, request.part, job.report)
             job.report("content", 0, 1)
