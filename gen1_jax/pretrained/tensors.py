@@ -123,6 +123,21 @@ def tensor_files(folder: Path) -> list[Path]:
     raise FolderError(f"{folder} has no .safetensors file")
 
 
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files of a checkpoint that is one safetensors file, or lies in a folder (`tensor_files`).
+
+    Raises:
+        FolderError: neither is there, or it is a pickle.
+    """
+    if path.is_dir():
+        return tensor_files(path)
+    if not path.is_file():
+        raise FolderError(f"{path} is not there")
+    if any(path.match(pattern) for pattern in _PICKLES):
+        raise FolderError(f"{path} is a pickle, which could run any code when opened: convert it to safetensors first")
+    return [path]
+
+
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
