@@ -324,9 +324,9 @@ REFUSALS = {
     "embedding": ({"emb_params": np.ones(2)}, "is a textual inversion"),
     "checkpoint": ({"model.diffusion_model.out.2.weight": np.ones(2)}, "is a whole checkpoint"),
     "XL": (
-        ones(TO_Q) | ones(TO_Q.replace("attn1_to_q", "attn2_to_k"), do=(2, 2048)),
+        ones(TO_Q, do=(2, 640)) | ones(TO_Q.replace("attn1_to_q", "attn2_to_k"), do=(2, 2048)),
         r"is for another model: .*attn2_to_k changes a weight of \(16, 2048\), which is \(16, 16\) here "
-        r"\(2048 is the width of Stable Diffusion XL's text\); its header says sdxl, lycoris",
+        r"\(2048 is the width of Stable Diffusion XL's text\), and so on, 2 in all; its header says sdxl, lycoris",
     ),
     "no such layer": (
         ones("lora_unet_double_blocks_0"),

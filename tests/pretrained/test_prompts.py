@@ -104,3 +104,5 @@ def test_weights_scale_states_and_keep_the_mean_of_a_chunk():
     np.testing.assert_allclose(ratio[2] / ratio[0], 1.7, rtol=1e-5)
     assert np.ptp(ratio[[0, 1, 3, 4]]) < 1e-5 and ratio[0, 0] != 1
     assert np.isfinite(weighted(jnp.zeros((1, 1, 5, 6)), jnp.asarray(weights[:1, 1:]))).all()
+    huge = jnp.full((1, 1, 5, 6), 3e38)  # whose sum is not finite
+    np.testing.assert_array_equal(weighted(huge, jnp.ones((1, 1, 5)))[0], huge[0, 0])
