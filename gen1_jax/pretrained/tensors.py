@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fnmatch
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -116,11 +117,34 @@ def tensor_files(folder: Path) -> list[Path]:
         names = ", ".join(file.name for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
         raise FolderError(f"{folder} has several safetensors files and no index ({names}): keep the one that is meant")
     if pickles := pickles_in(folder):
-        raise FolderError(
-            f"{pickles[0]} is a pickle, which could run any code when opened: convert it first, for "
-            f"example with save_pretrained(..., safe_serialization=True) in the library that wrote it"
-        )
+        raise FolderError(f"{pickles[0]} is {_convert(pickles[0])}")
     raise FolderError(f"{folder} has no .safetensors file")
+
+
+def file_tensors(file: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file that a person named, by name. Only its header is read.
+
+    Raises:
+        FolderError: no file, a pickle (by its name; how to convert it is said), or one that is damaged.
+    """
+    if not file.is_file():
+        raise FolderError(f"{file} is not a file")
+    if any(fnmatch.fnmatch(file.name.lower(), pattern) for pattern in _PICKLES):
+        raise FolderError(f"{file} is {_convert(file)}")
+    return stored_tensors([file])
+
+
+def _convert(pickle: Path) -> str:
+    """What a pickle is, and the two lines that make safetensors of one without running what is in it."""
+    name, new = repr(pickle.name), repr(pickle.with_suffix(".safetensors").name)
+    return (
+        "a pickle, which could run any code when opened: convert it once where torch is, by "
+        "`import torch, safetensors.torch; "
+        f"x = torch.load({name}, map_location='cpu', weights_only=True); x = x.get('state_dict', x)` and "
+        "`safetensors.torch.save_file("
+        f"{{k: v.contiguous() for k, v in x.items() if torch.is_tensor(v)}}, {new})`, or with "
+        "save_pretrained(..., safe_serialization=True) in the library that wrote it"
+    )
 
 
 def _shards(index: Path) -> list[Path]:
