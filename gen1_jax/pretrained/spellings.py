@@ -3,7 +3,6 @@
     ldm_unet ldm_vae ldm_text    parts of a single file (CompVis/latent-diffusion), which most fine-tunes are
     ldm_control                  a ControlNet as its authors store it
     motion_original              motion modules as AnimateDiff's authors store them
-    ip_projection ip_attention   the two halves of an IP-Adapter
 
 Each is a view: a mapping of the same tensors, none of them read, without those that belong to no parameter of the part.
 The files number the blocks of a U-Net through, where diffusers counts levels and layers: `_Numbering`.
@@ -13,8 +12,6 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 Tensors = Mapping[str, Any]
 """Arrays or `StoredTensor`s by name."""
@@ -43,34 +40,6 @@ class Renamed(Mapping):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """Some rows of a tensor, read when asked for, where a file stores two parameters as one.
-
-    Attributes:
-        whole: the tensor.
-        first: of the rows.
-        last: the row after them.
-    """
-
-    whole: Any
-    first: int
-    last: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the rows."""
-        return (self.last - self.first, *self.whole.shape[1:])
-
-    @property
-    def dtype(self) -> Any:
-        """The whole tensor's."""
-        return self.whole.dtype
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.asarray(self.whole[self.first : self.last], dtype)
 
 
 _RESNET = {
@@ -233,81 +202,5 @@ def motion_original(tensors: Tensors) -> Tensors:
         for pattern, replacement in _MOTION:
             name = re.sub(pattern, replacement, name)
         return name
-
-    return Renamed(tensors, rename)
-
-
-IP_PROJECTION_PREFIX, IP_ATTENTION_PREFIX = "image_proj.", "ip_adapter."
-_FULL = (("proj.0.", "ff.net.0.proj."), ("proj.2.", "ff.net.2."), ("proj.3.", "norm."))
-_RESAMPLER = (
-    (r"^(layers\.\d+)\.0\.norm1\.", r"\1.ln0."),
-    (r"^(layers\.\d+)\.0\.norm2\.", r"\1.ln1."),
-    (r"^(layers\.\d+)\.0\.to_out\.", r"\1.attn.to_out.0."),
-    (r"^(layers\.\d+)\.0\.to_", r"\1.attn.to_"),
-    (r"^(layers\.\d+)\.1\.0\.", r"\1.ff.0."),
-    (r"^(layers\.\d+)\.1\.1\.", r"\1.ff.1.net.0.proj."),
-    (r"^(layers\.\d+)\.1\.3\.", r"\1.ff.1.net.2."),
-)
-
-
-def ip_projection(tensors: Tensors) -> Tensors:
-    """What makes an IP-Adapter's tokens, as diffusers' ImageProjection, IPAdapterFullImageProjection or
-    IPAdapterPlusImageProjection. The last stores keys and values as one matrix, keys first.
-    """
-    prefix = IP_PROJECTION_PREFIX
-    stored = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    split = {name: tensor for name, tensor in stored.items() if ".to_kv." not in name}
-    for name in stored.keys() - split.keys():
-        both, half = stored[name], stored[name].shape[0] // 2
-        split[name.replace(".to_kv.", ".to_k.")] = Rows(both, 0, half)
-        split[name.replace(".to_kv.", ".to_v.")] = Rows(both, half, 2 * half)
-
-    def rename(name: str) -> str:
-        if "proj.weight" in stored:
-            return re.sub(r"^proj\.", "image_embeds.", name)
-        if "proj.3.weight" in stored:
-            return next((new + name[len(old) :] for old, new in _FULL if name.startswith(old)), name)
-        for pattern, replacement in _RESAMPLER:
-            name = re.sub(pattern, replacement, name)
-        return name
-
-    return Renamed(split, rename)
-
-
-def ip_places(attention_levels: Sequence[bool], layers_per_block: int) -> dict[int, str]:
-    """The spatial transformer that each number of an IP-Adapter's attention means, by diffusers' names.
-
-    Attentions are counted through the down levels, the up levels and last the middle; those of even numbers are
-    self-attentions, which an adapter has nothing for.
-
-    Args:
-        attention_levels: which levels have attention, finest first.
-        layers_per_block: residual blocks of a level on the way down.
-    """
-    down = [
-        f"down_blocks.{i}.attentions.{j}" for i, a in enumerate(attention_levels) if a for j in range(layers_per_block)
-    ]
-    up_levels = enumerate(reversed(attention_levels))
-    up = [f"up_blocks.{i}.attentions.{j}" for i, a in up_levels if a for j in range(layers_per_block + 1)]
-    return {2 * i + 1: place for i, place in enumerate([*down, *up, "mid_block.attentions.0"])}
-
-
-def ip_attention(tensors: Tensors, places: Mapping[int, str]) -> Tensors:
-    """An IP-Adapter's keys and values as those of diffusers' IPAdapterAttnProcessor.
-
-    Args:
-        tensors: of the file.
-        places: see `ip_places`.
-    """
-
-    def rename(name: str) -> str | None:
-        if not name.startswith(IP_ATTENTION_PREFIX):
-            return None
-        number, _, rest = name[len(IP_ATTENTION_PREFIX) :].partition(".")
-        place = places.get(int(number)) if number.isdigit() else None
-        found = re.fullmatch(r"to_([kv])_ip\.weight", rest)
-        if place is None or found is None:
-            return name  # which no network has
-        return f"{place}.transformer_blocks.0.attn2.processor.to_{found[1]}_ip.0.weight"
 
     return Renamed(tensors, rename)

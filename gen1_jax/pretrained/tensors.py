@@ -121,17 +121,19 @@ def tensor_files(folder: Path) -> list[Path]:
     raise FolderError(f"{folder} has no .safetensors file")
 
 
-def file_tensors(file: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file that a person named, by name. Only its header is read.
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files of a checkpoint that is one safetensors file, or lies in a folder (`tensor_files`).
 
     Raises:
-        FolderError: no file, a pickle (by its name; how to convert it is said), or one that is damaged.
+        FolderError: neither is there, or it is a pickle, by its name; how to convert it is said.
     """
-    if not file.is_file():
-        raise FolderError(f"{file} is not a file")
-    if any(fnmatch.fnmatch(file.name.lower(), pattern) for pattern in _PICKLES):
-        raise FolderError(f"{file} is {_convert(file)}")
-    return stored_tensors([file])
+    if path.is_dir():
+        return tensor_files(path)
+    if not path.is_file():
+        raise FolderError(f"{path} is not there")
+    if any(fnmatch.fnmatch(path.name.lower(), pattern) for pattern in _PICKLES):
+        raise FolderError(f"{path} is {_convert(path)}")
+    return [path]
 
 
 def _convert(pickle: Path) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hub_files import CAPTIONS, arguments, edit_json, write_json
 
 from gen1_jax.pretrained.importing import import_huggingface
-from gen1_jax.pretrained.tensors import FolderError, file_tensors, tensor_files
+from gen1_jax.pretrained.tensors import FolderError, checkpoint_files, stored_tensors
 
 
 def weights(folder):
@@ -179,7 +179,7 @@ def test_a_pickle_is_converted_by_the_lines_that_its_refusal_names(tmp_path, mon
     for suffix in ("ckpt", "pth", "bin", "pt"):
         pickle = tmp_path / f"model.v1.{suffix}"
         torch.save({"state_dict": {"a": torch.arange(3.0), "b": torch.ones(2, 3).T}, "epoch": 3}, pickle)
-        for read in (lambda file=pickle: file_tensors(file), lambda: tensor_files(tmp_path)):
+        for read in (lambda file=pickle: checkpoint_files(file), lambda: checkpoint_files(tmp_path)):
             with pytest.raises(FolderError, match=f"{pickle.name} is a pickle, which could run any code") as refused:
                 read()
             assert "\n" not in str(refused.value)
@@ -187,6 +187,6 @@ def test_a_pickle_is_converted_by_the_lines_that_its_refusal_names(tmp_path, mon
             pickle.unlink()
     monkeypatch.chdir(tmp_path)
     exec("\n".join(re.findall("`(.+?)`", str(refused.value))), {})
-    tensors = file_tensors(tmp_path / "model.v1.safetensors")
+    tensors = stored_tensors(checkpoint_files(tmp_path / "model.v1.safetensors"))
     assert tensors.keys() == {"a", "b"} and tensors["b"].shape == (3, 2)
     np.testing.assert_array_equal(tensors["a"], [0, 1, 2])

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from gen1_jax.pretrained.recognition import KINDS, check_is
-from gen1_jax.pretrained.tensors import FolderError, file_tensors
+from gen1_jax.pretrained.tensors import FolderError, checkpoint_files, stored_tensors
 
 
 class Header:
@@ -102,6 +102,6 @@ def test_what_is_nothing_known_is_shown():
 
 def test_files_that_are_none(tmp_path):
     (tmp_path / "renamed.safetensors").write_bytes(b"PK\x03\x04 not a safetensors file")
-    for name, said in (("renamed.safetensors", "is not a readable"), ("no.safetensors", "is not a file")):
+    for name, said in (("renamed.safetensors", "is not a readable"), ("no.safetensors", "is not there")):
         with pytest.raises(FolderError, match=f"{name} {said}"):
-            file_tensors(tmp_path / name)
+            stored_tensors(checkpoint_files(tmp_path / name))

@@ -2,20 +2,9 @@
 
 import re
 
-import numpy as np
 import pytest
 
-from gen1_jax.pretrained.spellings import (
-    Rows,
-    ip_attention,
-    ip_places,
-    ip_projection,
-    ldm_control,
-    ldm_text,
-    ldm_unet,
-    ldm_vae,
-    motion_original,
-)
+from gen1_jax.pretrained.spellings import ldm_control, ldm_text, ldm_unet, ldm_vae, motion_original
 
 RESNET = {
     "norm1": "in_layers.0",
@@ -175,80 +164,3 @@ def test_a_single_files_text_encoder_with_and_without_text_model(prefix):
     projection = {"cond_stage_model.transformer.text_projection.weight": 0, "cond_stage_model.logit_scale": 0}
     file = {f"{prefix}{name}": name for name in names} | buffers | projection
     assert dict(ldm_text(file)) == {f"text_model.{name}": name for name in names}
-
-
-RESAMPLER = dict(embed_dims=6, output_dims=8, hidden_dims=64, depth=2, dim_head=64, heads=1, num_queries=3)
-
-
-def original_resampler(name):
-    for pattern, replacement in (
-        (r"^(layers\.\d)\.ln0\.", r"\1.0.norm1."),
-        (r"^(layers\.\d)\.ln1\.", r"\1.0.norm2."),
-        (r"^(layers\.\d)\.attn\.to_out\.0\.", r"\1.0.to_out."),
-        (r"^(layers\.\d)\.attn\.", r"\1.0."),
-        (r"^(layers\.\d)\.ff\.0\.", r"\1.1.0."),
-        (r"^(layers\.\d)\.ff\.1\.net\.0\.proj\.", r"\1.1.1."),
-        (r"^(layers\.\d)\.ff\.1\.net\.2\.", r"\1.1.3."),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def projections():
-    """An IP-Adapter's projections by kind, in diffusers' names, and as their files spell them."""
-    import torch
-    from diffusers.models import embeddings
-
-    torch.manual_seed(0)
-    base = embeddings.ImageProjection(image_embed_dim=6, cross_attention_dim=8, num_image_text_embeds=4).state_dict()
-    yield base, {name.replace("image_embeds", "proj"): x for name, x in base.items()}
-    full = embeddings.IPAdapterFullImageProjection(image_embed_dim=6, cross_attention_dim=8).state_dict()
-    spelt = {"ff.net.0.proj": "proj.0", "ff.net.2": "proj.2", "norm": "proj.3"}
-    yield full, {f"{spelt[name.rsplit('.', 1)[0]]}.{name.rsplit('.', 1)[1]}": x for name, x in full.items()}
-    plus = embeddings.IPAdapterPlusImageProjection(**RESAMPLER).state_dict()
-    original = {original_resampler(name): x for name, x in plus.items()}
-    for i in range(RESAMPLER["depth"]):
-        halves = [original.pop(f"layers.{i}.0.to_{half}.weight") for half in "kv"]
-        original[f"layers.{i}.0.to_kv.weight"] = torch.cat(halves)
-    yield plus, original
-
-
-def test_an_ip_adapters_projections_as_diffusers_converts_them():
-    from diffusers import UNet2DConditionModel
-
-    for theirs, original in projections():
-        arrays = {f"image_proj.{name}": x.numpy() for name, x in original.items()} | {"ip_adapter.1.to_k_ip.weight": 0}
-        ours = ip_projection(arrays)
-        assert ours.keys() == theirs.keys()
-        for name, value in theirs.items():
-            assert ours[name].shape == tuple(value.shape)
-            np.testing.assert_array_equal(np.asarray(ours[name]), value.numpy())
-        if "latents" not in original:  # the converter counts on a depth of four there
-            convert = UNet2DConditionModel._convert_ip_adapter_image_proj_to_diffusers
-            converted = convert(None, dict(original), low_cpu_mem_usage=False).state_dict()
-            assert converted.keys() == theirs.keys()
-
-
-def test_an_ip_adapters_attentions_are_those_of_diffusers(networks):
-    names = [name.split(".attn2.")[0] for name in networks["unet"] if name.endswith(".attn2.to_q.weight")]
-    places = ip_places((True, True, True, False), 2)
-    assert {f"{place}.transformer_blocks.0" for place in places.values()} == set(names) and len(names) == 16
-    assert (places[1], places[11], places[13], places[31]) == (
-        "down_blocks.0.attentions.0",
-        "down_blocks.2.attentions.1",
-        "up_blocks.1.attentions.0",
-        "mid_block.attentions.0",
-    )
-    file = {f"ip_adapter.{i}.to_{kv}_ip.weight": (i, kv) for i in places for kv in "kv"} | {"image_proj.latents": 0}
-    file["ip_adapter.33.to_k_ip.weight"] = 0
-    ours = dict(ip_attention(file, places))
-    assert ours.pop("ip_adapter.33.to_k_ip.weight") == 0  # of another U-Net: a layout will say that it is too many
-    assert ours["mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_v_ip.0.weight"] == (31, "v")
-    assert len(ours) == 32
-
-
-def test_rows_are_read_when_they_are_asked_for():
-    whole = np.arange(12).reshape(6, 2)
-    rows = Rows(whole, 3, 6)
-    assert rows.shape == (3, 2) and rows.dtype == whole.dtype
-    np.testing.assert_array_equal(np.asarray(rows), whole[3:])
