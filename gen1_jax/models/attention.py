@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from gen1_jax.models.layers import KERNEL, Linear
+from gen1_jax.models.layers import KERNEL, ZEROS, Linear
 from gen1_jax.models.partition import per_shard, shards
 from gen1_jax.models.tpu_attention import tpu_attention
 
@@ -196,9 +196,41 @@ class Attention(nnx.Module):
         is_causal: bool = False,
     ) -> Float[Array, "b s c"]:
         context = x if context is None else context
-        query, key, value = (
-            rearrange(y, "b s (heads d) -> b s heads d", heads=self.heads)
-            for y in (self.to_q(x), self.to_k(context), self.to_v(context))
-        )
+        query, key, value = map(self._heads, (self.to_q(x), self.to_k(context), self.to_v(context)))
         out = attention(query, key, value, mask=mask, is_causal=is_causal)
+        return self.to_out(rearrange(out, "b s heads d -> b s (heads d)"))
+
+    def _heads(self, x: Float[Array, "b s c"]) -> Float[Array, "b s heads d"]:
+        return rearrange(x, "b s (heads d) -> b s heads d", heads=self.heads)
+
+
+class AdaptedAttention(Attention):
+    """Attention to a context and, by keys and values of its own, to a picture (https://arxiv.org/abs/2308.06721).
+
+    Two softmaxes whose results are added, the picture's times its weight; without a picture `Attention`.
+
+    Args:
+        features: see `Attention`.
+        heads: see `Attention`.
+        context_features: width of the context, and of a token of the picture.
+    """
+
+    def __init__(self, features: int, heads: int, *, context_features: int):
+        super().__init__(features, heads, context_features=context_features)
+        self.to_k_image = Linear(context_features, features, bias=False)
+        self.to_v_image = Linear(context_features, features, bias=False, init=ZEROS)
+
+    def __call__(
+        self,
+        x: Float[Array, "b s c"],
+        context: Float[Array, "b k e"],
+        *,
+        image: Float[Array, "b m e"] | None = None,
+        weight: Float[Array, " b"] | None = None,
+    ) -> Float[Array, "b s c"]:
+        if image is None:
+            return super().__call__(x, context)
+        query, key, value = map(self._heads, (self.to_q(x), self.to_k(context), self.to_v(context)))
+        seen = attention(query, *map(self._heads, (self.to_k_image(image), self.to_v_image(image))))
+        out = attention(query, key, value) + weight.astype(seen.dtype)[:, None, None, None] * seen
         return self.to_out(rearrange(out, "b s heads d -> b s (heads d)"))

@@ -29,17 +29,26 @@ class Signal:
         maps: (B, T, h, w, c), as the model takes them: encoded, for Gen-1's depth.
         level: (B,), t_s, the rounds of blur that they went through.
         weight: (B,), how much they count; at 0 they are absent.
+        span: (B, 2), the first and the last timestep at which they count, descending; None for all.
     """
 
     maps: Maps
     level: PerClip
     weight: PerClip
+    span: Int[Array, "b 2"] | Any | None = None
 
     @classmethod
-    def of(cls, maps: Maps, level: PerClip | None = None) -> "Signal":
-        """Maps at their full weight; t_s is 0 where it is not given."""
+    def of(cls, maps: Maps, level: PerClip | None = None, weight: PerClip | None = None) -> "Signal":
+        """Maps at their full weight, and of t_s 0, where these are not given."""
         level = jnp.zeros(len(maps), jnp.int32) if level is None else level
-        return cls(maps, level, jnp.ones(len(maps), jnp.float32))
+        return cls(maps, level, jnp.ones(len(maps), jnp.float32) if weight is None else weight)
+
+    def at(self, timesteps: Int[Array, " b"]) -> "Signal":
+        """The signal at a timestep of each clip: of weight 0 outside the span."""
+        if self.span is None:
+            return self
+        inside = (self.span[:, 0] >= timesteps) & (timesteps >= self.span[:, 1])
+        return dataclasses.replace(self, weight=jnp.where(inside, self.weight, 0), span=None)
 
     @property
     def weighted_maps(self) -> Float[Array, "b t h w c"]:
@@ -55,6 +64,7 @@ class Conditions:
     Attributes:
         content: (B, N, D) cross-attention tokens by kind: "image" (CLIP image embeddings), "text" (its text states).
             Each kind has keys and values of its own in the model.
+        strength: (B,), how much a kind of content beside the main one counts; 1 for those that it lacks.
         null: (1, N, D) tokens that say nothing, by kind; zeros for the kinds that it lacks.
         structure: by kind ("depth", ...).
         still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
@@ -63,6 +73,7 @@ class Conditions:
     """
 
     content: dict[str, Tokens]
+    strength: dict[str, PerClip] = dataclasses.field(default_factory=dict)
     null: dict[str, Tokens] = dataclasses.field(default_factory=dict)
     structure: dict[str, Signal] = dataclasses.field(default_factory=dict)
     still: tuple[bool, ...] = dataclasses.field(default=(False,), metadata={"static": True})
@@ -100,5 +111,6 @@ class Conditions:
             rows = [x.reshape(-1, len(part.still), *x.shape[1:]) for x, part in zip(leaves, parts, strict=True)]
             return jnp.concatenate(rows, axis=1).reshape(-1, *leaves[0].shape[1:])
 
-        content, structure = jax.tree.map(beside, *((part.content, part.structure) for part in parts))
-        return dataclasses.replace(self, content=content, structure=structure, still=still)
+        told = [(part.content, part.strength, part.structure) for part in parts]
+        content, strength, structure = jax.tree.map(beside, *told)
+        return dataclasses.replace(self, content=content, strength=strength, structure=structure, still=still)

@@ -187,10 +187,8 @@ class Gen1Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON; null for a part that the model lacks."""
-        parts = {name: self.parts.get(name) for name in PARTS}
-        plain = {name: None if part is None else dataclasses.asdict(part) for name, part in parts.items()}
-        others = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[1:]}
-        return plain | others | {"schedule": dataclasses.asdict(self.schedule)}
+        parts = {name: _plain(self.parts.get(name)) for name in PARTS}
+        return parts | {name: value for name, value in _plain(self).items() if name != "parts"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gen1Config":
@@ -231,6 +229,19 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         numbers = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
         if not all(n > 0 or (n == 0 and path.endswith(_MAY_BE_ZERO)) for n in numbers):
             raise UserError(f"{path} is {value!r}, which is out of range")
+
+
+def _plain(value: Any) -> Any:
+    """A configuration as nested dicts, without fields that came later (`LATER`) and have their default.
+
+    So what was written before a field was thought of, and its hash, stay as they are.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    return {f.name: _plain(x) for f, x in fields if not ("later" in f.metadata and x == f.default)}
 
 
 def _with_tuples(value: Any) -> Any:

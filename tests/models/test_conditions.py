@@ -141,8 +141,8 @@ class Controlled(SpaceTimeUNet):
 
     scale = 0.0
 
-    def inject(self, latents, conditions):
-        first = super().inject(latents, conditions)
+    def inject(self, latents, timesteps, conditions, content):
+        first = super().inject(latents, timesteps, conditions, content)
         sizes = [(4, 6, 8), (4, 6, 8), (2, 3, 8), (2, 3, 16)]
         of_size = lambda h, w, c: self.scale * jnp.ones((*latents.shape[:2], h, w, c))
         return Injection(first=first.first, skips=tuple(of_size(*s) for s in sizes), middle=of_size(2, 3, 16))

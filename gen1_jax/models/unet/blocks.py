@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from gen1_jax.models.layers import Conv, GroupNorm, Linear
 from gen1_jax.models.partition import by_frame
 from gen1_jax.models.unet.config import UNetConfig
-from gen1_jax.models.unet.spatial import SpatialTransformer
+from gen1_jax.models.unet.spatial import Content, SpatialTransformer
 from gen1_jax.models.unet.temporal import Place, Video, over_time, temporal_layer
 
 
@@ -21,12 +21,12 @@ class BlockInputs:
 
     Attributes:
         time: (B, E), embedding of the timestep, float32.
-        content: (B, N, D), tokens for cross-attention, in the dtype of the computation.
+        content: what cross-attention reads.
         still: which clips are seen frame by frame, see `Conditions.still`.
     """
 
     time: Float[Array, "b e"]
-    content: Float[Array, "b n d"]
+    content: Content
     still: tuple[bool, ...] = dataclasses.field(metadata={"static": True})
 
 
@@ -63,24 +63,33 @@ class SpaceTimeTransformer(nnx.Module):
         return over_time(self.temporal, self.spatial(x, given.content), given.still)
 
 
-def _transformers(config: UNetConfig, channels: int, count: int, enabled: bool) -> nnx.List:
-    return nnx.List([SpaceTimeTransformer(config, channels, "attention") for _ in range(count if enabled else 0)])
+class Level(nnx.Module):
+    """Layers of one level: each a residual block, a transformer where the level attends, a motion module if any."""
+
+    def __init__(self, config: UNetConfig, widths: list[int], channels: int, attend: bool):
+        attending = len(widths) if attend else 0
+        self.resnets = nnx.List([ResnetBlock(config, width, channels) for width in widths])
+        self.attentions = nnx.List([SpaceTimeTransformer(config, channels, "attention") for _ in range(attending)])
+        self.motions = nnx.List([temporal_layer(config, channels, "layer") for _ in widths])
+
+    def layer(self, i: int, x: Video, given: BlockInputs) -> Float[Array, "b t h w d"]:
+        """The i-th of them."""
+        x = self.resnets[i](x, given)
+        x = self.attentions[i](x, given) if self.attentions else x
+        return over_time(self.motions[i], x, given.still)
 
 
-class DownBlock(nnx.Module):
+class DownBlock(Level):
     """A level on the way down. Returns its output and every activation that the way up concatenates."""
 
     def __init__(self, config: UNetConfig, in_channels: int, channels: int, attend: bool, *, downsample: bool):
-        layers = config.layers_per_block
-        self.resnets = nnx.List([ResnetBlock(config, channels if i else in_channels, channels) for i in range(layers)])
-        self.attentions = _transformers(config, channels, layers, attend)
+        super().__init__(config, [in_channels] + [channels] * (config.layers_per_block - 1), channels, attend)
         self.downsample = Conv(channels, channels, stride=2, padding=1) if downsample else None
 
     def __call__(self, x: Video, given: BlockInputs) -> tuple[Float[Array, "b t i j d"], list[Array]]:
         outputs = []
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(x, given)
-            x = self.attentions[i](x, given) if self.attentions else x
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, given)
             outputs.append(x)
         if self.downsample is not None:
             x = self.downsample(x)
@@ -101,21 +110,17 @@ class MidBlock(nnx.Module):
         return self.resnets[1](x, given)
 
 
-class UpBlock(nnx.Module):
+class UpBlock(Level):
     """A level on the way up; each residual block reads one skip connection. `upsample` is for the U-Net to apply."""
 
     def __init__(
         self, config: UNetConfig, in_channels: int, channels: int, skips: list[int], attend: bool, *, upsample: bool
     ):
-        widths = [in_channels] + [channels] * (len(skips) - 1)
-        self.resnets = nnx.List(
-            [ResnetBlock(config, w + skip, channels) for w, skip in zip(widths, skips, strict=True)]
-        )
-        self.attentions = _transformers(config, channels, len(skips), attend)
+        below = [in_channels] + [channels] * (len(skips) - 1)
+        super().__init__(config, [w + skip for w, skip in zip(below, skips, strict=True)], channels, attend)
         self.upsample = Conv(channels, channels) if upsample else None
 
     def __call__(self, x: Video, skips: list[Array], given: BlockInputs) -> Float[Array, "b t h w d"]:
-        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
-            x = resnet(jnp.concatenate([x, skip], axis=-1), given)
-            x = self.attentions[i](x, given) if self.attentions else x
+        for i, skip in enumerate(skips):
+            x = self.layer(i, jnp.concatenate([x, skip], axis=-1), given)
         return x

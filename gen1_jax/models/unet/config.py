@@ -9,6 +9,33 @@ LEVEL_PERIOD = 16.0
 """`structure_level_period` of new models, in which levels 0 to 7 lie apart; the default is that of old ones."""
 
 
+LATER = {"later": True}
+"""Marks a field that configurations of before lack: it is not written where it has its default."""
+
+Temporal = Literal["gen1", "animatediff", "none"]
+"""Which layers between frames a U-Net has, see `models.unet.temporal`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ControlConfig:
+    """Shape of a `ControlNet`, as far as it is not that of the U-Net that it controls.
+
+    Attributes:
+        kind: the structure that it follows, a name in lower case.
+        hint_channels: widths of the convolutions over the picture of the structure, at full, half, quarter and eighth
+            size.
+        pooled: whether what it adds is averaged over the picture ("shuffle" is; diffusers: global_pool_conditions).
+    """
+
+    kind: str
+    hint_channels: tuple[int, ...] = (16, 32, 96, 256)
+    pooled: bool = False
+
+    def __post_init__(self):
+        if not self.kind.isidentifier():
+            raise UserError(f"a control's kind is {self.kind!r}, not a name")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """Shape of a `SpaceTimeUNet`. The defaults are Stable Diffusion 1.x's.
@@ -22,6 +49,11 @@ class UNetConfig:
             timesteps, under which half of the channels hardly tell 0 from 7; about 16 suits levels.
         structure_kinds: the structures that the model sees, in the order of their channels.
         content_kind: what content tokens are: "image" (CLIP image embeddings) or "text" (its text states).
+        image_adapter: whether cross-attention reads tokens of a picture as well, by keys and values of their own
+            (IP-Adapter, https://arxiv.org/abs/2308.06721).
+        temporal: layers between frames: Gen-1's own, AnimateDiff's motion modules, or none.
+        motion_mid_block: whether the middle has a motion module, too (AnimateDiff's second version, AnimateLCM).
+        controls: ControlNets, each of another kind of structure; an evaluation may use any of them.
         block_out_channels: width of each level, finest first; each level but the last halves H and W.
         attention_levels: which levels have spatial and temporal transformers.
         layers_per_block: residual blocks of a level on the way down (one more on the way up).
@@ -39,6 +71,10 @@ class UNetConfig:
     structure_level_period: float = 10_000.0
     structure_kinds: tuple[str, ...] = ("depth",)
     content_kind: Literal["image", "text"] = "image"
+    image_adapter: bool = dataclasses.field(default=False, metadata=LATER)
+    temporal: Temporal = dataclasses.field(default="gen1", metadata=LATER)
+    motion_mid_block: bool = dataclasses.field(default=False, metadata=LATER)
+    controls: tuple[ControlConfig, ...] = dataclasses.field(default=(), metadata=LATER)
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     attention_levels: tuple[bool, ...] = (True, True, True, False)
     layers_per_block: int = 2
@@ -60,11 +96,25 @@ class UNetConfig:
             raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
         if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
             raise UserError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
+        if self.image_adapter and self.content_kind == "image":
+            raise UserError("image_adapter is for content_kind 'text': content of kind 'image' is a picture already")
+        if twice := sorted({kind for kind in self.kinds if self.kinds.count(kind) > 1}):
+            raise UserError(f"there are two inputs for the structure {twice[0]!r}")
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """The kinds of structure that the model sees; none without structure channels."""
+        """The kinds of structure that are channels beside the latents, all of which it needs."""
         return self.structure_kinds if self.structure_channels else ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of structure that the model can follow: `structures`, then those of its controls."""
+        return (*self.structures, *(control.kind for control in self.controls))
+
+    @property
+    def content_kinds(self) -> tuple[str, ...]:
+        """The kinds of content that it reads, the first of which it needs."""
+        return (self.content_kind, "image") if self.image_adapter else (self.content_kind,)
 
     @property
     def in_channels(self) -> int:

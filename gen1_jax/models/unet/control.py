@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gen1_jax.models.conditions import Conditions, Maps, PerClip, Signal, Tokens
 from gen1_jax.models.layers import timestep_embedding
@@ -27,18 +27,28 @@ class Injection:
     skips: tuple[Array, ...] = ()
     middle: Float[Array, "b t i j c"] | None = None
 
+    def __add__(self, other: "Injection") -> "Injection":
+        """Of both: terms are summed. Of channels only one may have some."""
+        if not self.skips:
+            return dataclasses.replace(other, first=self.first)
+        skips = tuple(a + b for a, b in zip(self.skips, other.skips, strict=True))
+        return dataclasses.replace(self, skips=skips, middle=self.middle + other.middle)
 
-def concatenated(config: UNetConfig, conditions: Conditions, latents: Float[Array, "b t h w c"]) -> Injection:
+
+def concatenated(
+    config: UNetConfig, conditions: Conditions, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"]
+) -> Injection:
     """Gen-1's control: each structure and the embedding of its t_s as channels beside z_t (arXiv 2302.03011, 3.2).
 
     Args:
         config: names the structures.
         conditions: has all of them.
         latents: of the shape that the channels get.
+        timesteps: of each clip.
     """
     channels = []
     for kind in config.structures:
-        signal = conditions.structure[kind]
+        signal = conditions.structure[kind].at(timesteps)
         level = timestep_embedding(signal.level, config.structure_level_channels, config.structure_level_period)
         level = (level * signal.weight[:, None])[:, None, None, None]
         level = jnp.broadcast_to(level, (*latents.shape[:-1], level.shape[-1]))
@@ -57,8 +67,9 @@ def conditions_of(
     Args:
         config: names the kinds.
         content: (B, N, D) tokens.
-        structure: (B, T, h, w, c), encoded; None for a model that takes none.
+        structure: (B, T, h, w, c), encoded (of the first kind that it can follow); None for none.
         structure_level: (B,), t_s; 0 if None.
     """
-    signals = {} if structure is None else {config.structure_kinds[0]: Signal.of(structure, structure_level)}
+    kind = config.kinds[0] if config.kinds else config.structure_kinds[0]
+    signals = {} if structure is None else {kind: Signal.of(structure, structure_level)}
     return Conditions(content={config.content_kind: content}, structure=signals)

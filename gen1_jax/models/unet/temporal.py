@@ -18,9 +18,9 @@ from gen1_jax.models.unet.config import UNetConfig
 from gen1_jax.models.unet.spatial import TransformerBlock
 
 Video = Float[Array, "b t h w c"]
-Place = Literal["resnet", "attention", "mid"]
-"""Where a temporal layer stands: after a convolution of a residual block, after a spatial transformer of a level, or
-after that of the middle."""
+Place = Literal["resnet", "attention", "layer", "mid"]
+"""Where a temporal layer stands: after a convolution of a residual block, after a spatial transformer of a level, after
+a residual block and what follows it in a level, or after the spatial transformer of the middle."""
 
 
 class TemporalConv(nnx.Module):
@@ -49,18 +49,57 @@ class TemporalTransformer(nnx.Module):
         self.proj_out = Linear(channels, channels, init=ZEROS)
 
     def __call__(self, x: Video) -> Video:
-        batch, frames, height, width, _ = x.shape
         y = by_frame(self.proj_in(self.norm(x)))  # the norm is over whole frames
-        y = by_position(rearrange(y, "b t h w c -> b t (h w) c"))
-        y = fold(rearrange(y, "b t p c -> b p t c"))
-        y = self.proj_out(self.block(y + self.frame_positions[...][:frames].astype(y.dtype)))
-        y = by_position(rearrange(unfold(y, batch), "b p t c -> b t p c"))
-        return x + by_frame(rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width))
+        positions = self.frame_positions[...][: x.shape[1]]
+        return x + along_time(lambda y: self.proj_out(self.block(y + positions.astype(y.dtype))), y)
+
+
+class MotionModule(nnx.Module):
+    """AnimateDiff's temporal transformer (https://arxiv.org/abs/2307.04725).
+
+    Its positions are sinusoids, added to the normalised input of both attentions. As it was trained, its group
+    normalisation is over each frame by itself.
+    """
+
+    def __init__(self, config: UNetConfig, channels: int):
+        self.norm = GroupNorm(config.norm_num_groups, channels, epsilon=1e-6)
+        self.proj_in = Linear(channels, channels)
+        self.block = TransformerBlock(channels, config.num_attention_heads)
+        self.proj_out = Linear(channels, channels, init=ZEROS)
+
+    def __call__(self, x: Video) -> Video:
+        y = by_frame(self.proj_in(self.norm(x)))
+        positions = sinusoids(x.shape[1], x.shape[-1])
+        return x + along_time(lambda y: self.proj_out(self.block(y, positions=positions)), y)
+
+
+def sinusoids(length: int, features: int) -> Float[Array, "t c"]:
+    """Sine and cosine in turn of p / 10,000^(2i / c), of positions p from 0 on (https://arxiv.org/abs/1706.03762)."""
+    frequencies = jnp.exp(-jnp.log(10_000.0) * jnp.arange(0, features, 2, dtype=jnp.float32) / features)
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, features)
+
+
+def along_time(layer: Callable[[Float[Array, "s t c"]], Float[Array, "s t c"]], x: Video) -> Video:
+    """`layer` over the sequence of frames at each position."""
+    batch, _, height, width, _ = x.shape
+    y = by_position(rearrange(x, "b t h w c -> b t (h w) c"))
+    y = layer(fold(rearrange(y, "b t p c -> b p t c")))
+    y = by_position(rearrange(unfold(y, batch), "b p t c -> b t p c"))
+    return by_frame(rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width))
 
 
 def temporal_layer(config: UNetConfig, channels: int, place: Place) -> nnx.Module | None:
-    """The temporal layer of a place, or None where there is none. Gen-1 has one in each."""
-    return TemporalConv(channels) if place == "resnet" else TemporalTransformer(config, channels)
+    """The temporal layer of a place, or None where there is none.
+
+    Gen-1 has a convolution after each spatial one and a transformer after each spatial one; AnimateDiff has a
+    transformer after each layer of a level, whether it attends or not, and in later versions one in the middle.
+    """
+    if config.temporal == "gen1" and place != "layer":
+        return TemporalConv(channels) if place == "resnet" else TemporalTransformer(config, channels)
+    if config.temporal == "animatediff" and (place == "layer" or (place == "mid" and config.motion_mid_block)):
+        return MotionModule(config, channels)
+    return None
 
 
 def over_time(layer: Callable[[Video], Video] | None, x: Video, still: tuple[bool, ...]) -> Video:

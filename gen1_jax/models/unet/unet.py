@@ -20,16 +20,16 @@ from jaxtyping import Array, Float, Int
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
-from gen1_jax.models.layers import Conv, GroupNorm, TimestepMLP, upsample_nearest
-from gen1_jax.models.unet.blocks import BlockInputs, DownBlock, MidBlock, UpBlock
+from gen1_jax.models.layers import Conv, GroupNorm, upsample_nearest
+from gen1_jax.models.unet.blocks import BlockInputs, UpBlock
 from gen1_jax.models.unet.config import UNetConfig
 from gen1_jax.models.unet.control import Injection, concatenated, conditions_of
+from gen1_jax.models.unet.controlnet import ControlNet
+from gen1_jax.models.unet.down_path import DownPath, Skips
+from gen1_jax.models.unet.spatial import Content
 
-Skips = list[Array]
-"""Activations (b t h_i w_i c_i) of every level, finest first."""
 
-
-class SpaceTimeUNet(nnx.Module):
+class SpaceTimeUNet(DownPath):
     """Predicts v (or epsilon, or x0: `config.prediction_type`) for every frame of a noisy latent clip.
 
     A `models.denoiser.Denoiser`.
@@ -42,22 +42,8 @@ class SpaceTimeUNet(nnx.Module):
     """
 
     def __init__(self, config: UNetConfig, *, dtype: DTypeLike = jnp.float32, remat: bool = False):
-        self.config, self.dtype, self.remat = config, dtype, remat
-        widths = config.block_out_channels
-        first, time_features = widths[0], 4 * widths[0]
-        self.conv_in = Conv(config.in_channels, first)
-        self.time_embedding = TimestepMLP(first, time_features)
-
-        down, skips, previous = [], [first], first
-        for level, width in enumerate(widths):
-            is_last = level == len(widths) - 1
-            down.append(DownBlock(config, previous, width, config.attention_levels[level], downsample=not is_last))
-            skips += [width] * (config.layers_per_block + (not is_last))
-            previous = width
-        self.down_blocks = nnx.List(down)
-
-        self.mid_block = MidBlock(config, widths[-1])
-
+        super().__init__(config, dtype=dtype, remat=remat)
+        widths, skips, previous = config.block_out_channels, list(self.skip_widths), config.block_out_channels[-1]
         up = []
         for level, width in reversed(list(enumerate(widths))):
             block_skips = [skips.pop() for _ in range(config.layers_per_block + 1)]
@@ -65,8 +51,9 @@ class SpaceTimeUNet(nnx.Module):
             previous = width
         self.up_blocks = nnx.List(up)
 
-        self.conv_norm_out = GroupNorm(config.norm_num_groups, first, epsilon=1e-5)
-        self.conv_out = Conv(first, config.latent_channels)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], epsilon=1e-5)
+        self.conv_out = Conv(widths[0], config.latent_channels)
+        self.controls = nnx.Dict({c.kind: ControlNet(config, c, dtype=dtype, remat=remat) for c in config.controls})
 
     def __call__(
         self,
@@ -82,7 +69,7 @@ class SpaceTimeUNet(nnx.Module):
             latents: z_t. t = 1 is an image.
             timesteps: diffusion step of each clip, 0 to 999.
             content: CLIP image embedding(s) as cross-attention tokens; zeros are the null content.
-            structure: encoded blurred depth; None only if the configuration has no structure.
+            structure: encoded blurred depth, or features of a hint (`hint`); None only if the model needs none.
             structure_level: t_s, rounds of blur of each clip's structure.
 
         Returns:
@@ -112,30 +99,38 @@ class SpaceTimeUNet(nnx.Module):
             ValueError: more frames than frame positions, or content or structure of other kinds than the model takes.
         """
         self._check(latents, conditions)
-        injection = self.inject(latents, conditions)
-        given = BlockInputs(
-            time=self.time_embedding(timesteps),
-            content=conditions.content[self.config.content_kind].astype(self.dtype),
-            still=conditions.still,
-        )
+        content = self._content(conditions)
+        injection = self.inject(latents, timesteps, conditions, content)
+        given = BlockInputs(time=self.time_embedding(timesteps), content=content, still=conditions.still)
         x, skips = self.down(latents, injection, given)
         x = self.middle(x, injection, given)
         return self.up(x, skips, given), cache
 
-    def inject(self, latents: Float[Array, "b t h w c"], conditions: Conditions) -> Injection:
-        """What the structures add."""
-        return concatenated(self.config, conditions, latents)
+    def hint(self, pictures: Float[Array, "b t H W 3"], *, kind: str) -> Float[Array, "b t h w c"]:
+        """Features of pictures of a structure that a control follows, the maps of its `Signal`: once an edit.
+
+        Args:
+            pictures: in [0, 1], of the size of the frames.
+            kind: of the structure.
+        """
+        return self.controls[kind].hint(pictures.astype(self.dtype))
+
+    def inject(
+        self, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions, content: Content
+    ) -> Injection:
+        """What the structures add: channels, and the sum of the controls that have a signal."""
+        injection = concatenated(self.config, conditions, latents, timesteps)
+        for kind, control in self.controls.items():
+            if kind in conditions.structure:
+                injection += control(latents, timesteps, conditions.structure[kind], content)
+        return injection
 
     def down(
         self, latents: Float[Array, "b t h w c"], injection: Injection, given: BlockInputs
     ) -> tuple[Float[Array, "b t i j d"], Skips]:
         """From latents to the coarsest level, and the skip connections on the way, the injection's added."""
         channels = [latents] if injection.first is None else [latents, injection.first.astype(latents.dtype)]
-        x = self.conv_in(jnp.concatenate(channels, axis=-1).astype(self.dtype))
-        skips = [x]
-        for block in self.down_blocks:
-            x, outputs = self._run(block, x, given)
-            skips += outputs
+        x, skips = self.descend(self.conv_in(jnp.concatenate(channels, axis=-1).astype(self.dtype)), given)
         if injection.skips:
             skips = [skip + add.astype(skip.dtype) for skip, add in zip(skips, injection.skips, strict=True)]
         return x, skips
@@ -158,8 +153,14 @@ class SpaceTimeUNet(nnx.Module):
         x = jax.nn.silu(self.conv_norm_out(x.astype(jnp.float32)))
         return self.conv_out(x)
 
-    def _run(self, block: nnx.Module, *args: Any) -> Any:
-        return (jax.checkpoint(lambda *inputs: block(*inputs)) if self.remat else block)(*args)
+    def _content(self, conditions: Conditions) -> Content:
+        """What cross-attention reads: the main kind, and a picture beside it if the model has an adapter for one."""
+        tokens = conditions.content[self.config.content_kind].astype(self.dtype)
+        image = conditions.content.get("image") if self.config.image_adapter else None
+        if image is None:
+            return Content(tokens=tokens)
+        weight = conditions.strength.get("image", jnp.ones(len(image), jnp.float32))
+        return Content(tokens=tokens, image=image.astype(self.dtype), weight=weight)
 
     def _check(self, latents: Array, conditions: Conditions) -> None:
         frames, config, given = latents.shape[1], self.config, set(conditions.structure)
@@ -167,8 +168,10 @@ class SpaceTimeUNet(nnx.Module):
             raise UserError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
         if missing := sorted(set(config.structures) - given):
             raise UserError(f"this model needs structure: {', '.join(missing)}")
-        if unknown := sorted(given - set(config.structures)):
-            takes = f"only {', '.join(config.structures)}" if config.structures else "no structure"
+        if unknown := sorted(given - set(config.kinds)):
+            takes = f"only {', '.join(config.kinds)}" if config.kinds else "no structure"
             raise UserError(f"this model takes {takes}, not {', '.join(unknown)}")
         if config.content_kind not in conditions.content:
             raise UserError(f"this model needs content of kind {config.content_kind!r}")
+        if takes_no := sorted(set(conditions.content) - set(config.content_kinds)):
+            raise UserError(f"this model takes no content of kind {takes_no[0]!r}")
