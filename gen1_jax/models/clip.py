@@ -5,6 +5,7 @@ token ids (b s) ─► embeddings + positions ─► causal transformer ─► t
 """
 
 import dataclasses
+import itertools
 import math
 from functools import partial
 
@@ -150,11 +151,6 @@ class CLIPModel(nnx.Module):
             ValueError: more tokens than `config.text.max_position_embeddings`.
         """
         config = self.config.text
-        if token_ids.shape[1] > config.max_position_embeddings:
-            raise UserError(
-                f"{token_ids.shape[1]} tokens, but this model has {config.max_position_embeddings} positions "
-                f"(max_position_embeddings)"
-            )
         states = self.text(token_ids, self.dtype)
         if config.eos_token_id == 2:
             end = jnp.argmax(token_ids, axis=-1)
@@ -169,7 +165,10 @@ class CLIPModel(nnx.Module):
 
 
 class TextTower(nnx.Module):
-    """Token ids to states: a causal transformer."""
+    """Token ids to states: a causal transformer.
+
+    Called with `skipped`, it leaves out that many of its last layers.
+    """
 
     def __init__(self, config: CLIPTextConfig):
         self.token_embedding = Embedding(config.vocab_size, config.hidden_size)
@@ -177,12 +176,45 @@ class TextTower(nnx.Module):
         self.layers = _layers(config)
         self.final_norm = LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
 
-    def __call__(self, token_ids: Int[Array, "b s"], dtype: DTypeLike) -> Float[Array, "b s c"]:
-        positions = self.position_embedding(jnp.arange(token_ids.shape[1]))
+    def __call__(self, token_ids: Int[Array, "b s"], dtype: DTypeLike, skipped: int = 0) -> Float[Array, "b s c"]:
+        tokens, longest = token_ids.shape[1], self.position_embedding.embedding.shape[0]
+        if tokens > longest:
+            raise UserError(f"{tokens} tokens, but this model has {longest} positions (max_position_embeddings)")
+        positions = self.position_embedding(jnp.arange(tokens))
         x = (self.token_embedding(token_ids) + positions).astype(dtype)
-        for layer in self.layers:
+        for layer in itertools.islice(self.layers, len(self.layers) - skipped):
             x = layer(x, is_causal=True)
         return self.final_norm(x)
+
+
+class TextEncoder(TextTower):
+    """A text tower by itself: what Stable Diffusion reads prompts with. Nothing is projected.
+
+    Args:
+        config: the shape of the network.
+        dtype: dtype of the computation; parameters keep their own, norms and softmax use float32.
+    """
+
+    def __init__(self, config: CLIPTextConfig, *, dtype: DTypeLike = jnp.float32):
+        super().__init__(config)
+        self.config, self.dtype = config, jnp.dtype(dtype)
+
+    def states(self, token_ids: Int[Array, "b s"], *, clip_skip: int = 1) -> Float[Array, "b s c"]:
+        """The state of every token after the last norm, float32.
+
+        Args:
+            token_ids: start, text, end of text, padding by the end of text, which is read as well.
+            clip_skip: 1 reads the last layer, 2 the one before, and so on, as Civitai and A1111 count (diffusers'
+                `clip_skip` is one less). The last norm follows in any case.
+
+        Raises:
+            ValueError: more tokens than `config.max_position_embeddings`, or layers than there are.
+        """
+        if not 1 <= clip_skip <= self.config.num_hidden_layers:
+            raise UserError(
+                f"clip_skip is {clip_skip}, not in 1 ... {self.config.num_hidden_layers}, the text's layers"
+            )
+        return self(token_ids, self.dtype, clip_skip - 1).astype(jnp.float32)
 
 
 class VisionTower(nnx.Module):

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
-from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, TextEncoder
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.depth import DPTConfig, DPTDepth
 from gen1_jax.models.module import flatten
@@ -27,10 +27,12 @@ class Part:
     Attributes:
         config: the class of its configuration, which holds plain values alone.
         build: the network without arrays, of (configuration, dtype=).
+        optional: no model has it unless it is asked for, and a config.json does not speak of it where it is absent.
     """
 
     config: type
     build: Callable[..., nnx.Module]
+    optional: bool = False
 
 
 PARTS: dict[str, Part] = {
@@ -39,8 +41,11 @@ PARTS: dict[str, Part] = {
     "clip": Part(CLIPConfig, CLIPModel),
     "depth": Part(DPTConfig, DPTDepth),
     "prior": Part(PriorConfig, PriorTransformer),
+    "text": Part(CLIPTextConfig, TextEncoder, optional=True),
 }
-"""Every network by its name, which is that of its file in a model folder; a further one is a further line."""
+"""Every network by its name, which is that of its file in a model folder; a further one is a further line, optional."""
+
+_DEFAULTS = {name: None if part.optional else part.config() for name, part in PARTS.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
@@ -53,7 +58,8 @@ class Gen1Config:
     Attributes:
         parts: configurations by name, see `PARTS`. "unet", the denoiser, and "vae", the autoencoder of frames and
             structure, are in every model; "clip" gives content from a picture and features of a prompt, "prior" turns
-            a prompt into content, "depth" estimates structure.
+            a prompt into content, "depth" estimates structure. A model whose content is text has "text", whose states
+            of a prompt are its content.
         schedule: the noise schedule of training.
         height: of the pictures of training, in pixels; edits have about height * width pixels.
         width: see height.
@@ -86,7 +92,7 @@ class Gen1Config:
     learned_content: Literal["unknown", "image", "text"] = "unknown"
 
     def __init__(self, *, parts: Mapping[str, Any] | None = None, **values: Any):
-        given = {name: part.config() for name, part in PARTS.items()} if parts is None else dict(parts)
+        given = dict(_DEFAULTS if parts is None else parts)
         for field in dataclasses.fields(self)[1:]:
             object.__setattr__(self, field.name, values.pop(field.name, field.default))
         given |= values
@@ -106,14 +112,23 @@ class Gen1Config:
         return hash((tuple(self.parts.items()), *(getattr(self, f.name) for f in dataclasses.fields(self)[1:])))
 
     def _check_parts(self) -> None:
-        needed = ["unet", "vae"] + (["clip"] if self.unet is not None and self.unet.content_kind == "image" else [])
+        reads = {"image": "clip", "text": "text"}
+        needed = ["unet", "vae"] + ([reads[self.unet.content_kind]] if self.unet is not None else [])
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise UserError(f"this model has no {missing[0]}")
-        unet, vae, clip, prior = self.unet, self.vae, self.clip, self.prior
+        unet, vae, clip, prior, text = self.unet, self.vae, self.clip, self.prior, self.text
         pairs = [("unet.latent_channels", unet.latent_channels, "vae.latent_channels", vae.latent_channels)]
         if unet.content_kind == "image":
             width = clip.projection_dim
             pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, "clip.projection_dim", width)]
+        else:
+            width = text.hidden_size
+            pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, "text.hidden_size", width)]
+        if text is not None and clip is not None:  # one tokenizer serves both
+            pairs += [
+                (f"text.{field}", getattr(text, field), f"clip.text.{field}", getattr(clip.text, field))
+                for field in ("vocab_size", "max_position_embeddings")
+            ]
         if unet.structures:
             pairs += [("unet.structure_channels", unet.structure_channels, "vae.latent_channels", vae.latent_channels)]
         if prior is not None:
@@ -156,6 +171,11 @@ class Gen1Config:
         return tuple(self.parts)
 
     @property
+    def text_config(self) -> CLIPTextConfig:
+        """Of the network that reads prompts, which the model's tokenizer is made for: "text", or a tower of "clip"."""
+        return self.clip.text if self.text is None else self.text
+
+    @property
     def caution(self) -> str | None:
         """One line on what the model cannot do before it is trained, or None."""
         if self.learned_content in ("unknown", self.unet.content_kind):
@@ -186,8 +206,9 @@ class Gen1Config:
         return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested dicts of plain values, for JSON; null for a part that the model lacks."""
-        parts = {name: _plain(self.parts.get(name)) for name in PARTS}
+        """Nested dicts of plain values, for JSON; null for a part that the model lacks, nothing for an optional one."""
+        named = [name for name, part in PARTS.items() if name in self.parts or not part.optional]
+        parts = {name: _plain(self.parts.get(name)) for name in named}
         return parts | {name: value for name, value in _plain(self).items() if name != "parts"}
 
     @classmethod
@@ -207,7 +228,7 @@ class Gen1Config:
 
 _STORED = dataclasses.make_dataclass(
     "Gen1Config",
-    [(name, part.config | None, part.config()) for name, part in PARTS.items()]
+    [(name, part.config | None, _DEFAULTS[name]) for name, part in PARTS.items()]
     + [(f.name, f.type, f.default) for f in dataclasses.fields(Gen1Config)[1:]],
     kw_only=True,
 )

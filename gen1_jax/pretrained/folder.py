@@ -1,6 +1,8 @@
 """A model folder: config.json, one safetensors file (or several shards) a network, tokenizer.json. Nothing is pickled.
 
 config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
+
+A further network (`family.PARTS`) is a further file.
 """
 
 import contextlib
@@ -170,7 +172,8 @@ class AssembledModel:
         learned = parts.get("unet", base).config.learned_content
         self.config = dataclasses.replace(base.config, **networks, learned_content=learned)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
-        known = [getattr(parts.get(reads, base), "words", None) for reads in READS_WORDS]
+        readers = [parts.get(name, base) for name in READS_WORDS if name in self.config.components]
+        known = [getattr(reader, "words", None) for reader in readers]
         self.words = known[0] if all(words == known[0] for words in known) else None
 
     def parameters(self, component: str) -> Params:
@@ -183,7 +186,8 @@ class AssembledModel:
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
-        return self.parts.get("clip", self.base).tokenizer()
+        reads = (self.parts[name] for name in ("text", "clip") if name in self.parts)
+        return next(reads, self.base).tokenizer()
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
@@ -264,7 +268,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
-    return CLIPTokenizer(read_text(folder / _TOKENIZER), config.clip.text, str(folder / _TOKENIZER))
+    return CLIPTokenizer(read_text(folder / _TOKENIZER), config.text_config, str(folder / _TOKENIZER))
 
 
 def _read_config(folder: Path) -> Gen1Config:

@@ -46,6 +46,17 @@ def clip_config(config: Mapping) -> CLIPConfig:
     return _clip_config(text, vision, config.get("projection_dim", _PROJECTION_DIM))
 
 
+def clip_text_config(config: Mapping) -> CLIPTextConfig:
+    """The `CLIPTextConfig` of the config.json of a CLIPTextModel (with its projection or without), or of a CLIPModel.
+
+    Raises:
+        ConfigError: see `clip_config`.
+    """
+    text = _section(config, "text_config") if config.get("model_type") == "clip" else config
+    require(text, "CLIP text config", model_type="clip_text_model")
+    return _tower(_TEXT, text, "CLIP text config")
+
+
 def clip_towers_config(text: Mapping, vision: Mapping) -> CLIPConfig:
     """The `CLIPConfig` of the config.json of a CLIPTextModelWithProjection and of a CLIPVisionModelWithProjection.
 

@@ -95,7 +95,7 @@ def import_huggingface(
     folders = _found(folders)
     config = _config(folders)
     tokenizer = _tokenizer_json(_tokenizer_folder(folders))
-    CLIPTokenizer(tokenizer, config.clip.text, str(_tokenizer_folder(folders)))  # refuses one of another model
+    CLIPTokenizer(tokenizer, config.text_config, str(_tokenizer_folder(folders)))  # refuses one of another model
     parts = {component: _part(component, folders, config) for component in config.components}
 
     def read(component: str) -> Params:

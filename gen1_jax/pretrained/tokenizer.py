@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from gen1_jax.models.clip import CLIPTextConfig
 from gen1_jax.pretrained.tensors import FolderError, one_line
 
 _START, _END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+_CLIP_MERGES = Path(__file__).parent / "vocabulary" / "merges.txt.gz"
 _REMEMBERED = 1 << 16  # texts; training meets the same captions again and again
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -28,6 +30,7 @@ class CLIPTokenizer:
     Attributes:
         length: tokens of every text, padding included.
         start: id of the token before every text.
+        end: id of the token after it, which pads it, too.
         marks: the tokens before and after every text.
         json: contents of its tokenizer.json.
 
@@ -50,14 +53,14 @@ class CLIPTokenizer:
         expected = largest if config.eos_token_id == 2 else config.eos_token_id  # see CLIPTextConfig
         if end != expected:
             raise FolderError(f"{source} ends texts with token {end}, but the model expects {expected}")
-        self.length, self.start, self._end = config.max_position_embeddings, empty[0], end
+        self.length, self.start, self.end = config.max_position_embeddings, empty[0], end
         self.marks, self.json = (_START, _END), tokenizer_json
         self._remembered = functools.lru_cache(_REMEMBERED)(self._encode)
 
     def __call__(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 (B, length), mask bool (B, length), True at a text's own tokens, its end included)."""
         rows = [self._remembered(text) for text in texts]
-        ids = np.full((len(rows), self.length), self._end, np.int32)
+        ids = np.full((len(rows), self.length), self.end, np.int32)
         mask = np.zeros((len(rows), self.length), bool)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = row
@@ -67,7 +70,11 @@ class CLIPTokenizer:
     def _encode(self, text: str) -> np.ndarray:
         """The text's own tokens, cut at `length`."""
         row = self._tokenizer.encode(_valid(text)).ids
-        return np.array(row if len(row) <= self.length else [*row[: self.length - 1], self._end], np.int32)
+        return np.array(row if len(row) <= self.length else [*row[: self.length - 1], self.end], np.int32)
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of a text's tokens without the marks, however many there are."""
+        return self._tokenizer.encode(_valid(text), add_special_tokens=False).ids
 
     def token_count(self, text: str) -> int:
         """Tokens of a text before it is cut, start and end included."""
@@ -106,8 +113,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     learner.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    merges = merges[: vocab_size - 2 - len(bytes_alone) - len(bytes_ending)]
+    return _merging(merges[: vocab_size - 2 - len(bytes_alone) - len(bytes_ending)])
 
+
+def clip_vocabulary() -> str:
+    """The tokenizer.json of CLIP and of Stable Diffusion 1.x: 49,408 tokens, those of its own merges among them."""
+    lines = gzip.decompress(_CLIP_MERGES.read_bytes()).decode("utf-8").splitlines()
+    return _merging([tuple(line.split()) for line in lines]).to_str()
+
+
+def _merging(merges: Sequence[tuple[str, ...]]) -> Tokenizer:
+    """Whose vocabulary is every byte, every byte that ends a word, what the merges make, and the two marks."""
+    bytes_alone = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_ending = [byte + _WORD_END for byte in bytes_alone]
     tokens = [*bytes_alone, *bytes_ending, *map("".join, merges), _START, _END]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return _with_clip_rules(Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END)))

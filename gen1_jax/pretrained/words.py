@@ -9,7 +9,7 @@ from gen1_jax.files import write_text
 WORDS = "words.txt"
 """Of a model folder, one a line; without it, any word may be known."""
 
-READS_WORDS = ("clip", "prior")
+READS_WORDS = ("clip", "prior", "text")
 """Networks that learn from captions: a model in which one of them was trained further has words of its own."""
 
 _WORD = re.compile(r"[^\W\d_]+")

@@ -7,10 +7,28 @@ import numpy as np
 import pytest
 from oracle import randomise, relative_error
 
-from gen1_jax.models.clip import MEAN, STD, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, preprocess
+from gen1_jax.errors import UserError
+from gen1_jax.models.clip import (
+    MEAN,
+    STD,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    TextEncoder,
+    preprocess,
+)
 from gen1_jax.models.module import Bound, abstract_parameters, initialise, parameter_count
-from gen1_jax.pretrained.hf_clip import CLIP, CLIP_TOWERS, clip_config, clip_towers_config, merge_towers
+from gen1_jax.pretrained.hf_clip import (
+    CLIP,
+    CLIP_TOWERS,
+    clip_config,
+    clip_text_config,
+    clip_towers_config,
+    merge_towers,
+)
 from gen1_jax.pretrained.hf_config import ConfigError
+from gen1_jax.pretrained.hf_text import TEXT_ENCODER
 from gen1_jax.pretrained.layout import LayoutError
 from gen1_jax.pretrained.tensors import read_json, read_tensors
 
@@ -306,3 +324,57 @@ def test_full_size_import_equals_transformers():
     errors = image_error(model, clip, 224), *text_errors(model, clip, token_ids)
     print("relative errors of image, text, states:", errors)
     assert max(errors) <= 1e-4
+
+
+def test_a_text_encoder_alone_equals_transformers(tmp_path):
+    """Its states after every layer and before the last; under names with the old prefix, and without."""
+    import torch
+    import transformers
+
+    model = randomise(transformers.CLIPTextModel(transformers.CLIPTextConfig(**THEIR_TEXT)))
+    model.save_pretrained(tmp_path)
+    module = TextEncoder(clip_text_config(read_json(tmp_path / "config.json")))
+    assert module.config == TINY.text
+    tensors = read_tensors(tmp_path)
+    text = Bound(module, TEXT_ENCODER.fill(abstract_parameters(module), tensors, "text"))
+    with torch.no_grad():
+        out = model(torch.tensor(TOKEN_IDS).long(), output_hidden_states=True)
+        (norm,) = (part for name, part in model.named_modules() if name.endswith("final_layer_norm"))
+        skipped = norm(out.hidden_states[-2])
+    assert relative_error(text.states(jnp.asarray(TOKEN_IDS)), out.last_hidden_state.numpy()) <= 1e-4
+    assert relative_error(text.states(jnp.asarray(TOKEN_IDS), clip_skip=2), skipped.numpy()) <= 1e-4
+
+    bare = {name.removeprefix("text_model."): x for name, x in tensors.items()}
+    prefixed = {f"text_model.{name}": x for name, x in bare.items()}
+    assert TEXT_ENCODER.to_theirs(text.params).keys() == prefixed.keys()
+    more = {"embeddings.position_ids": np.arange(12)[None], "text_projection.weight": np.ones((20, 24))}
+    for spelling in (bare | more, prefixed | {f"text_model.{name}": x for name, x in more.items()}):
+        jax.tree.map(np.testing.assert_array_equal, TEXT_ENCODER.fill(text.params, spelling, "text"), text.params)
+    with pytest.raises(LayoutError, match=r"lacks tensors: text_model\.final_layer_norm\.bias"):
+        TEXT_ENCODER.fill(text.params, {k: v for k, v in bare.items() if k != "final_layer_norm.bias"}, "text")
+    with pytest.raises(LayoutError, match="in an old and a new spelling"):
+        TEXT_ENCODER.fill(text.params, bare | prefixed, "text")
+    for skip in (0, 3):
+        with pytest.raises(UserError, match=f"clip_skip is {skip}, not in 1 ... 2"):
+            text.states(jnp.asarray(TOKEN_IDS), clip_skip=skip)
+    with pytest.raises(UserError, match="13 tokens, but this model has 12 positions"):
+        text.states(jnp.zeros((1, 13), jnp.int32))
+
+
+def test_configurations_of_text_encoders_are_read_as_transformers_reads_them():
+    import transformers
+
+    stable_diffusion = {"model_type": "clip_text_model", **OPENAI["text_config"]}
+    assert clip_text_config(stable_diffusion) == clip_text_config(OPENAI) == CLIPTextConfig(eos_token_id=2)
+    for config in ({}, stable_diffusion, {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "vocab_size": 99}):
+        ours, theirs = clip_text_config(config), transformers.CLIPTextConfig(**config)
+        for field in dataclasses.fields(ours):
+            assert getattr(ours, field.name) == getattr(theirs, field.name), field.name
+    with pytest.raises(ConfigError, match="model_type"):
+        clip_text_config({"model_type": "t5"})
+    with pytest.raises(ConfigError, match="num_attention_heads"):
+        clip_text_config({"num_attention_heads": 7})
+
+
+def test_full_size_text_encoder():
+    assert parameter_count(abstract_parameters(TextEncoder(CLIPTextConfig()))) == 123_060_480  # Stable Diffusion 1.5's

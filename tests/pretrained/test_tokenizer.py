@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gen1_jax.models.clip import CLIPTextConfig
 from gen1_jax.pretrained.folder import open_model
 from gen1_jax.pretrained.tensors import FolderError
-from gen1_jax.pretrained.tokenizer import CLIPTokenizer, read_vocabulary, train_tokenizer
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer, clip_vocabulary, read_vocabulary, train_tokenizer
 
 TEXTS = [
     *CAPTIONS,
@@ -85,6 +85,20 @@ def test_vocabulary_without_every_byte_equals_transformers(tmp_path):
     config = CLIPTextConfig(vocab_size=len(tokens), eos_token_id=len(tokens) - 1)
     ours = CLIPTokenizer(read_vocabulary(vocab, merges).to_str(), config, "tokenizer")
     check_equal(ours, transformers.CLIPTokenizer(vocab=str(vocab), merges=str(merges)), ["abc", "ab zab", "ABÉ cab!"])
+
+
+def test_clips_own_vocabulary_equals_transformers():
+    import transformers
+
+    text = clip_vocabulary()
+    model = json.loads(text)["model"]
+    assert (len(model["vocab"]), len(model["merges"])) == (49408, 48894)
+    ours = CLIPTokenizer(text, CLIPTextConfig(), "clip")
+    merges = [tuple(merge) for merge in model["merges"]]
+    check_equal(ours, transformers.CLIPTokenizer(vocab=model["vocab"], merges=merges), [*TEXTS, LONG, "ſtraße ² ǆ"])
+    cat = [320, 1125, 539, 320, 2368]  # as published
+    assert ours.tokens("a photo of a cat") == cat
+    assert ours(["A photo of a  cat"])[0][0].tolist() == [49406, *cat] + [49407] * 71
 
 
 def test_shape_mask_and_padding(ours):
