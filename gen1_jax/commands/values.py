@@ -1,8 +1,10 @@
-"""Values of options that have a notation of their own: moments, frame rates, sizes."""
+"""Values of options that have a notation of their own: moments, frame rates, sizes, files with what is said of them."""
 
+import math
 import re
 from argparse import ArgumentTypeError
 from fractions import Fraction
+from pathlib import Path
 
 _NTSC = (24, 30, 48, 60, 120)
 """Rates that are written as 23.976, 29.97 and so on, and mean 1000/1001 of these."""
@@ -53,3 +55,33 @@ def size(text: str) -> tuple[int, int]:
     if match is None or not int(match[1]) or not int(match[2]):
         raise ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 512x288")
     return int(match[1]), int(match[2])
+
+
+def kind_and_path(text: str) -> tuple[str, Path]:
+    """A kind of structure and where its network is: "depth=control_v11f1p_sd15_depth".
+
+    Raises:
+        ArgumentTypeError: it is not like that.
+    """
+    kind, _, path = text.partition("=")
+    if not (kind.isidentifier() and path):
+        raise ArgumentTypeError(f"{text!r} is not like depth=control_v11f1p_sd15_depth, a kind of structure and a path")
+    return kind, Path(path)
+
+
+def path_and_strength(text: str) -> tuple[Path, float]:
+    """A file and how strong it is, 1 if nothing is said: "style.safetensors:0.8".
+
+    Raises:
+        ArgumentTypeError: the strength is not finite.
+    """
+    path, colon, strength = text.rpartition(":")
+    try:
+        value = float(strength) if colon and path else None
+    except ValueError:
+        value = None  # a colon of the path
+    if value is None:
+        return Path(text), 1.0
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"{text!r} has a strength that is not finite")
+    return Path(path), value

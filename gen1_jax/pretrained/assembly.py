@@ -73,8 +73,8 @@ class Source:
         scale = np.mean([np.abs(filled[path]).mean() for path in norms]) if norms else 1
         if not _SCALES[0] <= scale <= _SCALES[1]:
             raise FolderError(
-                f"{self.name} is damaged or not trained: the scales of its norms are {scale:.2g} on average, and near 1 "
-                "in such a network"
+                f"{self.name} is damaged or not trained: the scales of its norms are {scale:.2g} on average, "
+                "where they should be near 1"
             )
 
 

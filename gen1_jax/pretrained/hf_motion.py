@@ -20,7 +20,7 @@ MOTION = Layout(
         (r"\.block\.", ".transformer_blocks.0."),
         *ATTENTION,
     ),
-    ignored=(r"\.pos_embed\.pe$",),  # sines and cosines of the frame's number, which are computed
+    ignored=(r"\.pe$",),  # positions: sines and cosines of the frame's number, which are computed
 )
 
 MOTION_PATHS = r"(\.motions\.|^mid_block\.attentions\.0\.temporal\.)"

@@ -190,15 +190,12 @@ _MOTION = (
     (r"\.norms\.([01])\.", lambda found: f".norm{int(found[1]) + 1}."),
     (r"\.ff_norm\.", ".norm3."),
 )
-_POSITIONS = re.compile(r"\.(pos_encoder|pos_embed)\.pe$")  # constants, which are computed
 
 
 def motion_original(tensors: Tensors) -> Tensors:
-    """Motion modules in AnimateDiff's own names, or in diffusers', as a MotionAdapter's tensors without its buffers."""
+    """Motion modules in AnimateDiff's own names, or in diffusers', as a MotionAdapter's tensors; buffers stay, too."""
 
-    def rename(name: str) -> str | None:
-        if _POSITIONS.search(name):
-            return None
+    def rename(name: str) -> str:
         for pattern, replacement in _MOTION:
             name = re.sub(pattern, replacement, name)
         return name

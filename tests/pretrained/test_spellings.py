@@ -153,8 +153,9 @@ def test_all_names_of_motion_modules(networks, version, keys, prefix):
     }
     file = {f"{prefix}{name}": name for name in originals} | positions
     theirs = convert_animatediff_checkpoint_to_diffusers({name.removeprefix(prefix): x for name, x in file.items()})
-    assert dict(motion_original(file)) == theirs == {name: old for old, name in originals.items()}
-    assert motion_original(networks[version]).keys() == set(parameters)  # those of a MotionAdapter stay as they are
+    ours = {name: x for name, x in motion_original(file).items() if not name.endswith(".pe")}
+    assert ours == theirs == {name: old for old, name in originals.items()}
+    assert dict(motion_original(networks[version])) == networks[version]  # a MotionAdapter's stay as they are
 
 
 @pytest.mark.parametrize("prefix", ["cond_stage_model.transformer.", "cond_stage_model.transformer.text_model."])
