@@ -17,6 +17,8 @@ class Edges:
     name: ClassVar[str] = "edges"
     part: ClassVar[str | None] = None
     channels: ClassVar[int] = 1
+    degrades: ClassVar[str] = "maps"
+    resampling: ClassVar[str] = "area"
     contract: ClassVar[dict] = {"operator": "sobel", "support": "all frames that are encoded together"}
 
     def estimate(self, frames, networks, frames_per_chunk=None):
@@ -29,6 +31,9 @@ class Edges:
         )
         return jnp.hypot(slope(smooth(grey, 2), 1), slope(smooth(grey, 1), 2))[..., None]
 
+    def from_pictures(self, pictures):
+        return jnp.asarray(pictures, jnp.float32).mean(-1, keepdims=True) / 127.5 - 1
+
     def normalise(self, maps):
         strongest = maps.max((-4, -3, -2, -1), keepdims=True)
         return 2 * maps / jnp.where(strongest > 0, strongest, 1) - 1
@@ -38,6 +43,9 @@ class Edges:
 
     def encode(self, maps, encode_images):
         return encode_images(jnp.repeat(maps, 3, axis=-1))
+
+    def hint(self, maps):
+        return jnp.repeat((maps + 1) / 2, 3, axis=-1)
 
 
 @contextlib.contextmanager

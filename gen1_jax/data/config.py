@@ -155,9 +155,12 @@ class DataConfig:
 
 
 def check_kinds(names: tuple[str, ...]) -> None:
-    """Raises a ValueError for kinds of structure that there are not, or that are named twice."""
+    """Raises a ValueError for kinds of structure that there are not, that are named twice, or that edits alone know."""
     for name in names:
-        structure_kind(name)
+        if structure_kind(name).degrades == "frames":
+            raise UserError(
+                f"structure {name} is for edits with a ControlNet: t_s blurs its frames, which training and data do not"
+            )
     if len(set(names)) < len(names):
         raise UserError(f"structure names a kind twice: {', '.join(names)}")
 

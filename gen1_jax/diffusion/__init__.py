@@ -15,13 +15,16 @@ from gen1_jax.diffusion.losses import WEIGHTINGS, denoising_loss, loss_weights
 from gen1_jax.diffusion.prediction import PREDICTION_TYPES, to_x0_and_epsilon, training_target
 from gen1_jax.diffusion.samplers import (
     DDIM,
+    LCM,
     SAMPLERS,
+    TCD,
     Denoiser,
     DPMSolverMultistep,
     Sampler,
     SamplerState,
     SamplerTables,
     get_sampler,
+    noised_start,
     run_steps,
     sample,
 )
@@ -29,8 +32,10 @@ from gen1_jax.diffusion.schedule import NoiseSchedule
 
 __all__ = [
     "DDIM",
+    "LCM",
     "PREDICTION_TYPES",
     "SAMPLERS",
+    "TCD",
     "WEIGHTINGS",
     "Conditions",
     "DPMSolverMultistep",
@@ -45,6 +50,7 @@ __all__ = [
     "get_sampler",
     "guided_denoiser",
     "loss_weights",
+    "noised_start",
     "run_steps",
     "sample",
     "temporal_guidance",

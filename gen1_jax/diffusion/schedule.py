@@ -1,7 +1,9 @@
 """How much signal and how much noise is left at each training timestep."""
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,8 @@ class NoiseSchedule:
             betas capped at 0.999, which unCLIP priors use).
         rescale_zero_terminal_snr: shift and scale sqrt(alpha_bar) so that the last timestep is pure noise
             (https://arxiv.org/abs/2305.08891, algorithm 1). Needs a v or sample prediction.
+        set_alpha_to_one: whether DDIM's last step ends at clean data, as AnimateDiff's, rather than at the level of
+            timestep 0, as Stable Diffusion's.
 
     Raises:
         ValueError: a field is out of its range; the message names the field.
@@ -38,6 +42,7 @@ class NoiseSchedule:
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"
     rescale_zero_terminal_snr: bool = False
+    set_alpha_to_one: bool = False
 
     def __post_init__(self):
         fewest = 2 if self.rescale_zero_terminal_snr else 1  # the rescaling needs a first and a last timestep
@@ -49,6 +54,11 @@ class NoiseSchedule:
             raise UserError(f"beta_end must be in [beta_start, 1), got {self.beta_end}")
         if self.beta_schedule not in BETA_SCHEDULES:
             raise UserError(f"beta_schedule must be one of {BETA_SCHEDULES}, got {self.beta_schedule!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON; `set_alpha_to_one` only where it is set, so that models of before it are the same."""
+        fields = dataclasses.asdict(self)
+        return fields if self.set_alpha_to_one else {k: v for k, v in fields.items() if k != "set_alpha_to_one"}
 
     @cached_property
     def alphas_cumprod_float64(self) -> Float[np.ndarray, " timesteps"]:

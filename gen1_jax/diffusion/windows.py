@@ -6,7 +6,7 @@ All windows share one noisy clip, so no seam can grow between them (MultiDiffusi
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
 from gen1_jax.diffusion.guidance import Conditions, Model
 from gen1_jax.errors import UserError
@@ -28,19 +28,53 @@ def window_starts(frames: int, window: int, overlap: int) -> np.ndarray:
 
 def blend_weights(frames: int, window: int, overlap: int) -> Float[np.ndarray, "n window"]:
     """Weight of each window in each of its frames: ramps over the overlaps, one in total for every frame."""
-    starts = window_starts(frames, window, overlap)
-    distance = np.minimum(np.arange(window), np.arange(window)[::-1]) + 1.0
-    ramp = np.minimum(distance, overlap + 1)
+    starts, ramp = window_starts(frames, window, overlap), _ramp(window, overlap)
     total = np.zeros(frames)
     for start in starts:
         total[start : start + window] += ramp
     return np.stack([ramp / total[start : start + window] for start in starts]).astype(np.float32)
 
 
-def windowed(model: Model, window: int, overlap: int) -> Model:
+def _ramp(window: int, overlap: int) -> Float[np.ndarray, " window"]:
+    distance = np.minimum(np.arange(window), np.arange(window)[::-1]) + 1.0
+    return np.minimum(distance, overlap + 1)
+
+
+def shifted_windows(
+    frames: int, window: int, overlap: int, shift: Int[Array, ""] | int
+) -> tuple[Int32[Array, " n"], Float[Array, "n window"]]:
+    """First frames and weights of windows as those of `window_starts` and `blend_weights`, moved.
+
+    Both may be traced; their number is the same for every shift, at most one more than without. A window that would
+    begin before the clip, or end after it, is moved into it; where that is the place of the one before, it has no
+    weight.
+
+    Args:
+        frames: of the clip.
+        window: frames of a window.
+        overlap: frames that neighbouring windows share, or more.
+        shift: in 0 ... window - overlap - 1, frames by which windows begin earlier.
+    """
+    stride = window - overlap
+    count = len(window_starts(frames + stride - 1, window, overlap))  # that the furthest shift leaves no frame out
+    starts = jnp.clip(jnp.arange(count) * stride - shift, 0, frames - window).astype(jnp.int32)
+    is_new = jnp.append(True, starts[1:] > starts[:-1])
+    ramps = jnp.asarray(_ramp(window, overlap), jnp.float32) * is_new[:, None]
+    where = starts[:, None] + jnp.arange(window)
+    return starts, ramps / jnp.zeros(frames).at[where].add(ramps)[where]
+
+
+def windowed(model: Model, window: int, overlap: int, shift: bool = False) -> Model:
     """`model` for clips of any length: itself up to `window` frames, blended windows of that many beyond.
 
     Windows are evaluated one after another, so the memory of the activations does not grow with the clip.
+
+    Args:
+        model: of clips of up to `window` frames.
+        window: frames of a window.
+        overlap: frames that neighbouring windows share.
+        shift: whether windows lie elsewhere at each timestep, so that no frame is always near a seam. Costs at most
+            one more evaluation. Where they lie is drawn by the timestep alone, that of the first clip of the batch.
     """
 
     def apply(
@@ -57,7 +91,11 @@ def windowed(model: Model, window: int, overlap: int) -> Model:
             blended = cut(total) + out * weights[:, None, None, None]
             return jax.lax.dynamic_update_slice_in_dim(total, blended, start, axis=1), None
 
-        items = (window_starts(frames, window, overlap), blend_weights(frames, window, overlap))
+        if shift:
+            key = jax.random.fold_in(jax.random.key(0), timesteps[0])  # spaced evenly, they would lead to equal shifts
+            items = shifted_windows(frames, window, overlap, jax.random.randint(key, (), 0, window - overlap))
+        else:
+            items = (window_starts(frames, window, overlap), blend_weights(frames, window, overlap))
         total, _ = jax.lax.scan(add, jnp.zeros_like(latents), jax.tree.map(jnp.asarray, items))
         return total
 

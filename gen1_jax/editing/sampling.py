@@ -11,8 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gen1_jax.diffusion import Guidance, NoiseSchedule, Sampler, SamplerState, SamplerTables, guided_denoiser, run_steps
+from gen1_jax.diffusion import (
+    Guidance,
+    NoiseSchedule,
+    Sampler,
+    SamplerState,
+    SamplerTables,
+    guided_denoiser,
+    noised_start,
+    run_steps,
+)
 from gen1_jax.diffusion.windows import windowed
+from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
@@ -30,7 +40,7 @@ def in_32_bits(seed: int) -> int:
 
 
 class GuidedSampler:
-    """Samples latents under temporal-consistency guidance.
+    """Samples latents under temporal-consistency guidance, from noise or from latents that are to be changed.
 
     One compilation for each shape, solver and set of branches that have weight (`Guidance.branches`); seed, conditions,
     scales and the solver's tables are traced, so that another number of steps compiles nothing. The loop's bounds are
@@ -44,12 +54,14 @@ class GuidedSampler:
         num_inference_steps: number of steps.
         window: longest clip of one evaluation; longer ones are blended from windows of this many frames.
         overlap: frames that neighbouring windows share.
+        shift: whether windows lie elsewhere at each step, see `windowed`.
         partition: how activations are divided over devices; None for not at all.
 
     Attributes:
-        tables: of the solver, one row a step.
+        tables: of the solver, one row a step that is run.
+        strength: of the tables, see `Sampler.tables`.
         advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end) -> state.
-        start: the jitted (seed, shape) -> state.
+        start: the jitted (seed, shape, latents to begin with or None, padded tables or None) -> state.
     """
 
     def __init__(
@@ -61,12 +73,14 @@ class GuidedSampler:
         *,
         window: int,
         overlap: int,
+        shift: bool = False,
         partition: Partition | None = None,
     ):
         self.unet, self.partition, self.schedule = unet, partition, schedule
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
-        self.window, self.overlap = window, overlap
+        self.strength = 1.0
+        self.window, self.overlap, self.shift = window, overlap, shift
         self._compiled: set[tuple] = set()
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
@@ -80,11 +94,17 @@ class GuidedSampler:
         """
         return (shape, guidance.branches) not in self._compiled
 
-    def with_steps(self, num_inference_steps: int) -> "GuidedSampler":
-        """The same with another number of steps; what is compiled is shared."""
+    def with_steps(self, num_inference_steps: int, strength: float = 1.0) -> "GuidedSampler":
+        """The same with another number of steps and another strength; what is compiled is shared.
+
+        Raises:
+            ValueError: as `Sampler.tables`.
+        """
         other = copy.copy(self)
         other.__dict__.pop("padded_tables", None)
-        other.tables = self.sampler.tables(self.schedule, num_inference_steps, self.unet.config.prediction_type)
+        prediction_type = self.unet.config.prediction_type
+        other.tables = self.sampler.tables(self.schedule, num_inference_steps, prediction_type, strength)
+        other.strength = strength
         return other
 
     @cached_property
@@ -101,6 +121,7 @@ class GuidedSampler:
         guidance: Guidance,
         progress: StepsDone | None = None,
         watch: Watch | None = None,
+        latents: Float[Array, "b t h w c"] | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -111,10 +132,18 @@ class GuidedSampler:
             guidance: how strictly.
             progress: called after each step; what it raises ends the sampling.
             watch: the same, with the running latents.
+            latents: clean ones that the sampling begins with, noised to the first timestep of the tables, rather than
+                with noise alone; a strength below 1 needs them.
+
+        Raises:
+            ValueError: a strength below 1 without latents.
         """
+        if latents is None and self.strength < 1:
+            raise UserError(f"a strength of {self.strength} needs latents to begin with")
         total = len(self.tables.timesteps)
         self._compiled.add((shape, guidance.branches))
-        state = self.start(jnp.uint32(in_32_bits(seed)), shape)
+        beginning = () if latents is None else (latents, self.padded_tables)
+        state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning)
         if progress is None and watch is None:
             return self.run(state, conditions, guidance).latents
         for step in range(total):
@@ -139,9 +168,13 @@ class GuidedSampler:
         stop = len(self.tables.timesteps) if stop is None else stop
         return self.advance(self.unet.params, state, conditions, guidance, self.padded_tables, start, stop)
 
-    def _start(self, seed, shape: tuple[int, ...]) -> SamplerState:
+    def _start(
+        self, seed, shape: tuple[int, ...], latents: Array | None = None, tables: SamplerTables | None = None
+    ) -> SamplerState:
         noise_key, step_key = jax.random.split(jax.random.key(seed))
-        return self.sampler.init(jax.random.normal(noise_key, shape), step_key)
+        noise = jax.random.normal(noise_key, shape)
+        begin = noise if latents is None else noised_start(self.schedule, tables, latents, noise)
+        return self.sampler.init(begin, step_key)
 
     def _advance(
         self,
@@ -157,6 +190,6 @@ class GuidedSampler:
             prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
             return prediction
 
-        denoise = guided_denoiser(windowed(model, self.window, self.overlap), conditions, guidance)
+        denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
             return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)

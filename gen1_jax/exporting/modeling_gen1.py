@@ -276,11 +276,14 @@ def alphas_cumprod(
     return root.square().tolist()
 
 
-def solver_steps(levels: list[float], count: int, prediction_type: str, sampler: str) -> list[tuple[int, list[float]]]:
+def solver_steps(
+    levels: list[float], count: int, prediction_type: str, sampler: str, set_alpha_to_one: bool = False
+) -> list[tuple[int, list[float]]]:
     """The timestep of each step of a run, and the coefficients a ... e of it, for `levels` of `alphas_cumprod`.
 
     x0 = a x + b output,  next x = c x + d x0 + e (x0 - x0 of the step before), since either solver is linear: "ddim"
-    (https://arxiv.org/abs/2010.02502) or "dpm++", DPM-Solver++(2M) (https://arxiv.org/abs/2211.01095).
+    (https://arxiv.org/abs/2010.02502) or "dpm++", DPM-Solver++(2M) (https://arxiv.org/abs/2211.01095). "ddim" ends at
+    the level of timestep 0, or at clean data if `set_alpha_to_one`; "dpm++" always ends there.
     """
     if sampler not in ("ddim", "dpm++"):
         raise ValueError(f"unknown sampler {sampler!r}; choose one of: ddim, dpm++")
@@ -297,7 +300,7 @@ def solver_steps(levels: list[float], count: int, prediction_type: str, sampler:
     if prediction_type == "epsilon" and any(levels[t] == 0 for t in timesteps):
         raise ValueError("prediction_type epsilon cannot be sampled at zero terminal SNR")
     now = [max(levels[t], 2.0**-24) if second_order else levels[t] for t in timesteps]
-    then = [*now[1:], 1.0 if second_order else levels[0]]
+    then = [*now[1:], 1.0 if second_order or set_alpha_to_one else levels[0]]
     log_snr = [math.log(level / (1 - level)) / 2 for level in now] if second_order else []
 
     steps = []
@@ -332,6 +335,7 @@ class Gen1Denoiser:
     scaling_factor: float  # the network's latents are the autoencoder's times this
     num_frames: int  # longest clip of one evaluation; longer ones are blended from windows of this many frames
     window_overlap: int  # frames that neighbouring windows share
+    set_alpha_to_one: bool = False  # whether "ddim" ends at clean data
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device="cpu", dtype: torch.dtype = torch.float32) -> "Gen1Denoiser":
@@ -341,7 +345,9 @@ class Gen1Denoiser:
             unet = SpaceTimeUNet(UNetConfig(**values.pop("unet")))
         unet.load_state_dict(load_file(Path(folder) / "unet.safetensors", device=str(device)), assign=True)
         unet.to(dtype).requires_grad_(False)
-        return cls(unet=unet, levels=alphas_cumprod(**values.pop("schedule")), **values)
+        schedule = values.pop("schedule")
+        clean = schedule.pop("set_alpha_to_one", False)
+        return cls(unet=unet, levels=alphas_cumprod(**schedule), set_alpha_to_one=clean, **values)
 
     def sample(self, *args, **kwargs) -> Tensor:
         """Latents without noise, (B, T, C, h, w) float32; arguments as for `steps`."""
@@ -365,8 +371,8 @@ class Gen1Denoiser:
         """
         level = torch.as_tensor(structure_level, device=noise.device).expand(len(noise))
         latents, before = noise.float(), None
-        prediction_type = self.unet.config.prediction_type
-        for timestep, (a, b, c, d, e) in solver_steps(self.levels, num_inference_steps, prediction_type, sampler):
+        solver = self.levels, num_inference_steps, self.unet.config.prediction_type, sampler, self.set_alpha_to_one
+        for timestep, (a, b, c, d, e) in solver_steps(*solver):
             output = self.guided(latents, timestep, content, structure, level, guidance_scale, temporal_guidance_scale)
             x0 = a * latents + b * output
             latents = c * latents + d * x0 + e * (0 if before is None else x0 - before)

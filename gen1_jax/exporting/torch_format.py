@@ -92,7 +92,7 @@ def _config(config: Gen1Config) -> dict[str, Any]:
     """The arguments of the classes in modeling_gen1.py."""
     return {
         "unet": {name: value for name, value in dataclasses.asdict(config.unet).items() if name not in _NOT_THEIRS},
-        "schedule": dataclasses.asdict(config.schedule),
+        "schedule": config.schedule.to_dict(),
         "scaling_factor": config.vae.scaling_factor,
         "num_frames": config.num_frames,
         "window_overlap": config.window_overlap,

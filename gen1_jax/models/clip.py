@@ -230,14 +230,18 @@ class VisionTower(nnx.Module):
         self.post_norm = LayerNorm(width, epsilon=config.layer_norm_eps)
 
     def __call__(self, pixels: Float[Array, "b s s 3"]) -> Float[Array, "b c"]:
+        return self.post_norm(self.states(pixels)[:, 0])
+
+    def states(self, pixels: Float[Array, "b s s 3"], skipped: int = 0) -> Float[Array, "b n c"]:
+        """Of the class token and then of every patch, before the last norm; without the last `skipped` layers."""
         patches = self.patch_embedding(pixels)
         batch, rows, columns, width = patches.shape
         first = jnp.broadcast_to(self.class_embedding[...].astype(pixels.dtype), (batch, 1, width))
         x = jnp.concatenate([first, patches.reshape(batch, rows * columns, width)], axis=1)
         x = self.pre_norm(x + self.position_embedding.embedding[...].astype(x.dtype))
-        for layer in self.layers:
+        for layer in itertools.islice(self.layers, len(self.layers) - skipped):
             x = layer(x)
-        return self.post_norm(x[:, 0])
+        return x
 
 
 def _layers(config: TowerConfig) -> nnx.List:

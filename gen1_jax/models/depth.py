@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.chunks import in_chunks
 from gen1_jax.models.depth_layers import DepthHead, Fusion, PatchTokens, Reassemble
 from gen1_jax.models.transformer import TransformerLayer
 
@@ -167,18 +168,11 @@ class DPTDepth(nnx.Module):
         Raises:
             ValueError: frames_per_chunk is less than 1.
         """
-        if frames_per_chunk < 1:
-            raise UserError(f"frames_per_chunk is {frames_per_chunk}, not at least 1")
-        count, height, width, _ = images.shape
+        _, height, width, _ = images.shape
         size = self.config.working_size(height, width)
-        chunk = min(frames_per_chunk, count)
 
-        def estimate_chunk(index, depth):
-            start = jnp.minimum(index * chunk, count - chunk)  # the last chunk may repeat images of the one before
-            x = jax.lax.dynamic_slice_in_dim(images, start, chunk)
-            x = jnp.clip(jax.image.resize(x, (chunk, *size, 3), "cubic"), -1, 1)
-            x = jax.image.resize(self(x), (chunk, height, width), "linear")
-            return jax.lax.dynamic_update_slice_in_dim(depth, x, start, axis=0)
+        def estimate_chunk(x):
+            x = jnp.clip(jax.image.resize(x, (len(x), *size, 3), "cubic"), -1, 1)
+            return jax.image.resize(self(x), (len(x), height, width), "linear")
 
-        empty = jnp.zeros((count, height, width), jnp.float32)
-        return jax.lax.fori_loop(0, -(-count // chunk), estimate_chunk, empty)
+        return in_chunks(estimate_chunk, images, frames_per_chunk)

@@ -207,9 +207,9 @@ class Gen1Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON; null for a part that the model lacks, nothing for an optional one."""
-        named = [name for name, part in PARTS.items() if name in self.parts or not part.optional]
-        parts = {name: _plain(self.parts.get(name)) for name in named}
-        return parts | {name: value for name, value in _plain(self).items() if name != "parts"}
+        parts = {name: self.parts.get(name) for name, part in PARTS.items() if name in self.parts or not part.optional}
+        others = {name: value for name, value in _plain(self).items() if name != "parts"}
+        return _plain(parts) | others | {"schedule": self.schedule.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Gen1Config":
@@ -259,6 +259,8 @@ def _plain(value: Any) -> Any:
     """
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     if not dataclasses.is_dataclass(value):
         return value
     fields = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]

@@ -64,12 +64,27 @@ def clip_towers_config(text: Mapping, vision: Mapping) -> CLIPConfig:
         ConfigError: see `clip_config`; also towers that project into spaces of different widths.
     """
     text = _section(text, "text_config") if text.get("model_type") == "clip" else text
-    vision = _section(vision, "vision_config") if vision.get("model_type") == "clip" else vision
+    vision = vision_section(vision)
     width = text.get("projection_dim", _PROJECTION_DIM)
     vision = {"projection_dim": _PROJECTION_DIM} | dict(vision)
     require(vision, "CLIP vision config", model_type="clip_vision_model", projection_dim=width)
     require(text, "CLIP text config", model_type="clip_text_model")
     return _clip_config(text, vision, width)
+
+
+def vision_section(config: Mapping) -> Mapping:
+    """What a config.json of a CLIPModel, or of an image tower of its own, says of the image tower."""
+    return _section(config, "vision_config") if config.get("model_type") == "clip" else config
+
+
+def vision_tower(vision: Mapping) -> tuple[CLIPVisionConfig, int]:
+    """The `CLIPVisionConfig` of an image tower's own object, and the width of its projection.
+
+    Raises:
+        ConfigError: see `clip_config`.
+    """
+    width = _projection_dim(vision.get("projection_dim", _PROJECTION_DIM))
+    return _tower(_VISION, vision, "CLIP vision config"), width
 
 
 def merge_towers(text: Mapping[str, Any], vision: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,13 +109,17 @@ def _section(config: Mapping, key: str) -> Mapping:
 
 def _clip_config(text: Mapping, vision: Mapping, projection_dim: Any) -> CLIPConfig:
     require(vision, "CLIP vision config", num_channels=3)
-    if type(projection_dim) is not int or projection_dim < 1:
-        raise ConfigError(f"CLIP config: projection_dim is {projection_dim!r}, not a positive whole number")
     return CLIPConfig(
         text=_tower(_TEXT, text, "CLIP text config"),
         vision=_tower(_VISION, vision, "CLIP vision config"),
-        projection_dim=projection_dim,
+        projection_dim=_projection_dim(projection_dim),
     )
+
+
+def _projection_dim(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"CLIP config: projection_dim is {value!r}, not a positive whole number")
+    return value
 
 
 def _tower(defaults, config: Mapping, source: str):

@@ -34,6 +34,7 @@ UNET = Layout(
 
 _UNET, _SCHEDULER = "UNet config", "scheduler config"
 _DDPM = NoiseSchedule(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
+_TO_ONE = ("DDIMScheduler", "LCMScheduler", "TCDScheduler")  # that end at clean data where nothing else is said
 ATTENTION_TYPES = {True: "CrossAttnDownBlock2D", False: "DownBlock2D"}
 """Levels on the way down, by whether they attend."""
 
@@ -156,7 +157,8 @@ def noise_schedule(config: Mapping) -> tuple[NoiseSchedule, str]:
     if prediction_type not in PREDICTION_TYPES:
         raise ConfigError(f"{_SCHEDULER}: prediction_type is {prediction_type!r}, not one of {PREDICTION_TYPES}")
     rescale = config.get("rescale_betas_zero_snr")
-    fields = typed_fields(_DDPM, {**config, "rescale_zero_terminal_snr": rescale}, _SCHEDULER)
+    defaults = dataclasses.replace(_DDPM, set_alpha_to_one=config.get("_class_name") in _TO_ONE)
+    fields = typed_fields(defaults, {**config, "rescale_zero_terminal_snr": rescale}, _SCHEDULER)
     try:
         return NoiseSchedule(**fields), prediction_type
     except ValueError as error:
@@ -207,5 +209,5 @@ def their_scheduler_config(schedule: NoiseSchedule, prediction_type: str) -> dic
         "timestep_spacing": "trailing" if rescaled else "leading",
         "steps_offset": 1,
         "clip_sample": False,
-        "set_alpha_to_one": False,
+        "set_alpha_to_one": schedule.set_alpha_to_one,
     }

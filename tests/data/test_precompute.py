@@ -156,8 +156,10 @@ def test_wrong_requests_are_named(clips, latents, model, tmp_path):
         precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), depth="record"), model)
     with pytest.raises(ValueError, match="no video"):
         precompute_dataset(tmp_path, PrecomputeRecipe(data=str(latents)), model)
-    with pytest.raises(ValueError, match="no structure of kind 'pose', only depth"):
+    with pytest.raises(ValueError, match="no structure of kind 'pose', only canny, depth"):
         PrecomputeRecipe(data=str(clips), structure=("depth", "pose"))
+    with pytest.raises(ValueError, match="structure canny is for edits with a ControlNet"):
+        PrecomputeRecipe(data=str(clips), structure=("depth", "canny"))
     with pytest.raises(ValueError, match="depth is 'record', but structure is none"):
         PrecomputeRecipe(data=str(clips), structure=(), depth="record")
     with pytest.raises(ValueError, match="both of height and width"):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen1_jax.diffusion import NoiseSchedule, get_sampler, run_steps, sample, training_target
+from gen1_jax.diffusion import NoiseSchedule, get_sampler, noised_start, run_steps, sample, training_target
 
 MEAN, STD = 0.7, 0.4
 SCHEDULE = NoiseSchedule()
@@ -92,7 +92,9 @@ def test_ancestral_sampling_draws_from_the_data():
     assert not np.allclose(run(noise, jax.random.key(2)), x0)
 
 
-@pytest.mark.parametrize(("name", "options"), [("ddim", {}), ("ddim", {"eta": 0.7}), ("dpm++", {})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("ddim", {}), ("ddim", {"eta": 0.7}), ("dpm++", {}), ("lcm", {}), ("tcd", {})]
+)
 def test_one_compilation_serves_a_whole_run_and_its_parts(name, options):
     sampler, denoise, traces = get_sampler(name, **options), exact_denoiser("v_prediction"), []
 
@@ -133,6 +135,17 @@ def test_a_run_may_begin_at_a_noised_sample(name):
     edited = sample(denoise, SCHEDULE, sampler, noised, 100, "v_prediction", start=40)
     level = SCHEDULE.alphas_cumprod_float64[tables.timesteps[40]]
     np.testing.assert_allclose(edited, exact_solution(noised, level, 1.0), atol=0.04)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm++"])
+def test_a_strength_is_the_end_of_a_run_from_where_noised_latents_begin(name):
+    sampler, denoise, noise = get_sampler(name), exact_denoiser("v_prediction"), LATENTS
+    tables = sampler.tables(SCHEDULE, 10, "v_prediction", strength=0.6)
+    x0 = MEAN + STD * jnp.sin(jnp.arange(18.0)).reshape(2, 3, 3)
+    begin = noised_start(SCHEDULE, tables, x0, noise)
+    np.testing.assert_array_equal(begin, SCHEDULE.add_noise(x0, noise, jnp.full(2, tables.timesteps[0])))
+    part = run_steps(denoise, sampler, tables, sampler.init(begin)).latents
+    np.testing.assert_array_equal(part, sample(denoise, SCHEDULE, sampler, begin, 10, "v_prediction", start=4))
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpm++"])

@@ -24,6 +24,26 @@ def test_defaults_are_those_of_stable_diffusion():
     np.testing.assert_allclose(alphas_cumprod[[0, -1]], [0.99915, 0.0046601], rtol=1e-4)  # published values
 
 
+def test_public_schedules_in_numbers():
+    """alpha_bar of AnimateDiff's schedule and of Stable Diffusion's, and sigma / alpha at their ends."""
+    published = {
+        "linear": ([0.99915, 0.869053, 0.550145, 0.161812, 0.020707, 0.001579], 25.146),
+        "scaled_linear": ([0.99915, 0.895463, 0.658976, 0.27767, 0.052213, 0.00466], 14.615),
+    }
+    for beta_schedule, (expected, noisiest) in published.items():
+        levels = NoiseSchedule(beta_schedule=beta_schedule).alphas_cumprod_float64
+        np.testing.assert_allclose(levels[[0, 99, 259, 499, 759, 999]], expected, atol=1e-6)
+        np.testing.assert_allclose(np.sqrt(1 / levels[[0, 999]] - 1), [0.029167, noisiest], rtol=1e-4)
+
+
+def test_what_is_stored_of_a_schedule_is_what_was_before_there_was_set_alpha_to_one():
+    """Or hashes of models that did not change would change."""
+    before = ["num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "rescale_zero_terminal_snr"]
+    assert list(NoiseSchedule().to_dict()) == before
+    clean = NoiseSchedule(beta_schedule="linear", set_alpha_to_one=True)
+    assert NoiseSchedule(**clean.to_dict()) == clean
+
+
 @pytest.mark.parametrize("beta_schedule", BETA_SCHEDULES)
 def test_zero_terminal_snr_leaves_the_first_level_and_no_signal_at_the_last(beta_schedule):
     plain = NoiseSchedule(beta_schedule=beta_schedule).alphas_cumprod

@@ -223,7 +223,7 @@ class Stub(torch.nn.Module):
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_every_solver_and_prediction(sampler, prediction_type):
     schedule, noise = NoiseSchedule(rescale_zero_terminal_snr=prediction_type != "epsilon"), normal(2, 3, 2, 2, 4)
-    levels = modeling.alphas_cumprod(**dataclasses.asdict(schedule))
+    levels = modeling.alphas_cumprod(**schedule.to_dict())
     denoise = lambda x, t: 0.5 * x + t[:, None, None, None, None] / 1000
     expected = sample(denoise, schedule, get_sampler(sampler), jnp.asarray(noise), 6, prediction_type)
     model = modeling.Gen1Denoiser(Stub(prediction_type), levels, 1.0, num_frames=3, window_overlap=0)
@@ -254,7 +254,7 @@ def test_branches_without_weight_are_not_evaluated(w, w_t, frames, expected):
 SCHEDULES = [
     NoiseSchedule(),
     NoiseSchedule(rescale_zero_terminal_snr=True),
-    NoiseSchedule(beta_schedule="linear", num_train_timesteps=400),
+    NoiseSchedule(beta_schedule="linear", num_train_timesteps=400, set_alpha_to_one=True),
     NoiseSchedule(beta_schedule="squaredcos_cap_v2", rescale_zero_terminal_snr=True),
 ]
 
@@ -262,17 +262,20 @@ SCHEDULES = [
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: s.beta_schedule)
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
 def test_tables_of_coefficients(schedule, sampler):
-    levels = modeling.alphas_cumprod(**dataclasses.asdict(schedule))
+    fields = schedule.to_dict()
+    clean = fields.pop("set_alpha_to_one", False)
+    levels = modeling.alphas_cumprod(**fields)
     np.testing.assert_allclose(levels, schedule.alphas_cumprod_float64, rtol=1e-11, atol=1e-15)
     for count in [*range(1, 80), 100, 333, schedule.num_train_timesteps]:
         tables = get_sampler(sampler).tables(schedule, count, "v_prediction")
-        timesteps, coefficients = zip(*modeling.solver_steps(levels, count, "v_prediction", sampler), strict=True)
+        steps = modeling.solver_steps(levels, count, "v_prediction", sampler, clean)
+        timesteps, coefficients = zip(*steps, strict=True)
         assert list(timesteps) == tables.timesteps.tolist()
         np.testing.assert_allclose(np.array(coefficients).T, np.stack(tables[1:6]), rtol=1e-5, atol=1e-6)
 
 
 def test_what_the_solver_refuses():
-    levels = modeling.alphas_cumprod(**dataclasses.asdict(NoiseSchedule(rescale_zero_terminal_snr=True)))
+    levels = modeling.alphas_cumprod(**NoiseSchedule(rescale_zero_terminal_snr=True).to_dict())
     with pytest.raises(ValueError, match="zero terminal SNR"):
         modeling.solver_steps(levels, 5, "epsilon", "ddim")
     with pytest.raises(ValueError, match="between 1 and 1000, got 0"):

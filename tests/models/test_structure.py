@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,12 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure import (
     STRUCTURE_KINDS,
+    Canny,
     Depth,
     StructureKind,
+    blur,
     blur_depth,
+    blur_frames,
     normalise_depth,
     structure_images,
     structure_kind,
@@ -62,27 +66,97 @@ def test_depth_by_its_kind_is_depth_by_the_functions():
     np.testing.assert_array_equal(depth.encode(blurred, latents), latents(images))
 
 
-def test_every_kind_keeps_the_protocol():
-    """Shapes and range, in a jit with t_s traced, for depth and for a kind that only this test knows."""
+def test_every_kind_that_degrades_maps_runs_in_a_jit():
+    """Shapes and range with t_s traced, for depth and tiles and for a kind that only this test knows."""
     frames = np.random.default_rng(2).integers(0, 256, (3, 16, 24, 3), np.uint8)
     with edges_known():
-        for name, kind in STRUCTURE_KINDS.items():
-            assert isinstance(kind, StructureKind) and kind.name == name and kind.contract
+        for name in ("depth", "tile", "edges"):
+            kind = structure_kind(name)
 
             def encoded(frames, level, kind=kind):
                 maps = kind.normalise(kind.estimate(frames, NETWORKS, frames_per_chunk=3))
                 blurred = kind.degrade(maps[None], level)
-                return maps, blurred, kind.encode(blurred, latents)
+                return maps, blurred, kind.encode(blurred, latents), kind.hint(blurred)
 
-            maps, blurred, out = jax.jit(encoded)(frames, jnp.array([4]))
+            maps, blurred, out, hint = jax.jit(encoded)(frames, jnp.array([4]))
             assert maps.shape == (3, 16, 24, kind.channels) and out.shape == (1, 3, 8, 12, 3)
-            assert maps.min() >= -1 and abs(maps.max() - 1) < 1e-6
+            assert maps.min() >= -1 and abs(maps.max() - 1) < 0.02
             assert blurred.std() < 0.6 * maps.std()
+            assert hint.shape == (1, 3, 16, 24, 3)
+            np.testing.assert_allclose(hint[..., 0], (blurred[..., 0] + 1) / 2, atol=1e-6)
     assert "edges" not in STRUCTURE_KINDS
 
 
+def test_every_kind_reads_ready_maps_and_shows_what_a_control_net_saw():
+    pictures = np.random.default_rng(5).integers(0, 256, (4, 8, 6, 3), np.uint8)
+    level = jnp.array([3])
+    for name, kind in STRUCTURE_KINDS.items():
+        assert isinstance(kind, StructureKind) and kind.name == name
+        assert json.loads(json.dumps(kind.contract)) == kind.contract != {}
+        maps = kind.from_pictures(pictures)
+        pieces = [kind.from_pictures(piece) for piece in (pictures[:1], pictures[1:])]
+        np.testing.assert_array_equal(maps, np.concatenate(pieces))
+        shown = pictures / 255 if kind.channels == 3 else np.repeat(pictures.mean(-1, keepdims=True) / 255, 3, -1)
+        np.testing.assert_allclose(kind.hint(maps[None])[0], shown, atol=1e-6, err_msg=name)
+        white = kind.from_pictures(np.full((1, 2, 2, 3), 255, np.uint8))
+        assert white.shape == (1, 2, 2, kind.channels) and (white == 1).all()
+        degraded = np.asarray(kind.degrade(maps[None], level)[0])
+        if kind.degrades == "maps":
+            assert degraded.std() < 0.6 * np.asarray(maps).std(), name
+        else:
+            np.testing.assert_array_equal(degraded, maps)
+        assert kind.encode(maps[None], latents).shape == (1, 4, 4, 3, 3)
+    assert {n for n, k in STRUCTURE_KINDS.items() if k.degrades == "nothing"} == {"openpose", "seg", "mlsd"}
+    assert [n for n, k in STRUCTURE_KINDS.items() if k.resampling == "nearest"] == ["seg"]
+
+
+def test_kinds_without_an_estimator_ask_for_their_maps():
+    frames = np.zeros((1, 8, 8, 3), np.uint8)
+    for name in ("openpose", "lineart", "lineart_anime", "scribble", "normal", "seg", "mlsd"):
+        with pytest.raises(UserError, match=rf"nothing here estimates {name}: .*--structure-from {name}=FILE"):
+            structure_kind(name).estimate(frames, {})
+
+
+def test_canny_edges_are_white_lines_where_the_picture_changes(monkeypatch):
+    frames = np.zeros((2, 24, 32, 3), np.uint8)
+    frames[0, 8:16, 8:24] = 255  # a box
+    frames[1, :, 16:, 0] = 90  # a step that both thresholds of 100 and 200 let pass, and those of 500 do not
+    canny = structure_kind("canny")
+    edges = canny.estimate(frames, {})
+    assert edges.shape == (2, 24, 32, 1) and set(np.unique(edges)) == {0, 1}
+    np.testing.assert_array_equal(edges, np.concatenate([canny.estimate(frame[None], {}) for frame in frames]))
+    inside, around = edges[0, 10:14, 10:22], edges[0, 6:18, 6:26]
+    assert not inside.any() and around.sum() == edges[0].sum() > 2 * (8 + 16) - 8
+    assert edges[1].sum() == 24 and edges[1, :, 15:17].sum() == 24
+    assert not Canny(thresholds=(400, 500)).estimate(frames[1:], {}).any()
+    hint = canny.hint(canny.normalise(jnp.asarray(edges))[None])
+    np.testing.assert_array_equal(hint[0], np.repeat(edges, 3, -1))
+    assert canny.contract["thresholds"] == [100, 200]
+
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UserError, match="pip install opencv-python-headless"):
+        canny.estimate(frames, {})
+
+
+def test_frames_are_blurred_as_maps_are():
+    frames = np.random.default_rng(6).integers(0, 256, (3, 12, 20, 3), np.uint8)
+    np.testing.assert_array_equal(blur_frames(frames, 0), frames)
+    blurred = blur_frames(frames, jnp.int32(2))
+    assert blurred.dtype == jnp.uint8
+    exact = blur(jnp.asarray(frames, jnp.float32)[None], jnp.array([2]))[0]
+    assert np.abs(np.asarray(blurred, np.float32) - exact).max() <= 0.5 + 1e-3
+    np.testing.assert_array_equal(blurred[1:], blur_frames(frames[1:], 2))  # a clip may be given in pieces
+    lines = np.zeros((1, 64, 64, 3), np.uint8)
+    lines[:, ::4] = 255
+    canny = structure_kind("canny")
+    assert canny.estimate(lines, {}).mean() > 0.2 and not canny.estimate(blur_frames(lines, 3), {}).any()
+
+
 def test_an_unknown_kind_is_named_with_those_that_there_are():
-    with edges_known(), pytest.raises(ValueError, match=r"no structure of kind 'pose', only depth, edges"):
+    with (
+        edges_known(),
+        pytest.raises(ValueError, match=r"no structure of kind 'pose', only canny, depth, edges, .*tile$"),
+    ):
         structure_kind("pose")
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import shutil
 
 import jax
@@ -11,7 +12,9 @@ from oracle import randomise, relative_error
 from gen1_jax import Gen1Pipeline, cli
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.models.module import flatten
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.pretrained.hf_unet import noise_schedule, their_scheduler_config
 from gen1_jax.pretrained.importing import import_huggingface
 
 
@@ -217,6 +220,23 @@ def test_scheduler_beside_the_unet_tells_what_it_predicts(folders, tmp_path, cha
     assert config.schedule == schedule
     assert config.unet.prediction_type == prediction_type
     assert ModelFolder(tmp_path / "model").config == config
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_where_the_last_step_ends_is_read_and_written(clean):
+    schedule = NoiseSchedule(beta_schedule="linear", set_alpha_to_one=clean)
+    assert noise_schedule(their_scheduler_config(schedule, "epsilon")) == (schedule, "epsilon")
+    written = Gen1Config(schedule=schedule).to_dict()
+    assert Gen1Config.from_dict(written).schedule == schedule and ("set_alpha_to_one" in written["schedule"]) == clean
+
+
+def test_where_the_last_step_ends_is_the_schedulers_default_where_it_is_not_said():
+    import diffusers
+
+    for name in ("DDIMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler"):
+        theirs = inspect.signature(getattr(diffusers, name)).parameters["set_alpha_to_one"].default
+        assert noise_schedule({"_class_name": name})[0].set_alpha_to_one == theirs
+    assert not noise_schedule({"_class_name": "EulerDiscreteScheduler"})[0].set_alpha_to_one
 
 
 def test_absent_keys_of_a_scheduler_are_diffusers(folders, tmp_path):

@@ -16,7 +16,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.blur import blur
-from gen1_jax.models.structure.kind import EncodeImages, Frames
+from gen1_jax.models.structure.kind import Degraded, EncodeImages, Frames, Resampling
 
 Quantiles = tuple[float, float]
 
@@ -32,6 +32,8 @@ class Depth:
     name: ClassVar[str] = "depth"
     part: ClassVar[str | None] = "depth"
     channels: ClassVar[int] = 1
+    degrades: ClassVar[Degraded] = "maps"
+    resampling: ClassVar[Resampling] = "area"
     quantiles: Quantiles = (0.0, 1.0)
 
     def __post_init__(self):
@@ -54,6 +56,10 @@ class Depth:
         chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
         return networks[self.part].estimate(pixels_to_images(frames), **chunks)[..., None]
 
+    def from_pictures(self, pictures: Frames) -> Float[Array, "n H W 1"]:
+        """The mean of their channels: 0 is the farthest, 255 the nearest."""
+        return pixels_to_images(pictures).mean(-1, keepdims=True)
+
     def normalise(self, maps: Float[Array, "*batch t H W 1"]) -> Float[Array, "*batch t H W 1"]:
         """See `normalise_depth`."""
         return normalise_depth(maps[..., 0], self.quantiles)[..., None]
@@ -65,6 +71,10 @@ class Depth:
     def encode(self, maps: Float[Array, "b t H W 1"], encode_images: EncodeImages) -> Float[Array, "b t h w c"]:
         """As pictures of three equal channels."""
         return encode_images(jnp.repeat(maps, 3, axis=-1))
+
+    def hint(self, maps: Float[Array, "b t H W 1"]) -> Float[Array, "b t H W 3"]:
+        """Grey: the farthest is black, the nearest is white."""
+        return jnp.repeat((maps + 1) / 2, 3, axis=-1)
 
 
 def normalise_depth(

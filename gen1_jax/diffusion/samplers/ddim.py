@@ -1,0 +1,49 @@
+"""DDIM, of first order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gen1_jax.diffusion.samplers.linear import first_order
+from gen1_jax.diffusion.samplers.loop import SamplerTables
+from gen1_jax.diffusion.samplers.spacing import SpacedSampler, spaced_timesteps
+from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDIM(SpacedSampler):
+    """Denoising diffusion implicit models (https://arxiv.org/abs/2010.02502, equations 12 and 16).
+
+    Equal to diffusers' DDIMScheduler without clipping, wherever that steps to the next timestep it visits.
+    (It steps by T // N: not the next timestep for "linspace", nor for "trailing" if N does not divide T.)
+
+    Attributes:
+        timestep_spacing: as for every spaced sampler; the default for an ordinary schedule is "leading".
+        steps_offset: added to "leading" timesteps.
+        eta: from 0, deterministic, to 1, ancestral sampling. Above 0, `init` needs a key.
+        set_alpha_to_one: whether the last step ends at clean data rather than at the level of timestep 0;
+            None for the schedule's.
+    """
+
+    eta: float = 0.0
+    set_alpha_to_one: bool | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta must be between 0 and 1, got {self.eta}")
+
+    @property
+    def draws_noise(self) -> bool:
+        """See `LinearSampler.draws_noise`."""
+        return self.eta > 0
+
+    def _whole_run(self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str) -> SamplerTables:
+        spacing = self._spacing(schedule, default="leading")
+        timesteps = spaced_timesteps(schedule.num_train_timesteps, num_inference_steps, spacing, self.steps_offset)
+        alphas_cumprod = schedule.alphas_cumprod_float64
+        now = alphas_cumprod[timesteps]
+        clean = schedule.set_alpha_to_one if self.set_alpha_to_one is None else self.set_alpha_to_one
+        then = np.append(now[1:], 1.0 if clean else alphas_cumprod[0])
+        return first_order(schedule, timesteps, prediction_type, now, then, eta=self.eta)

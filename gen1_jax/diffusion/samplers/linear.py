@@ -1,0 +1,106 @@
+"""What all solvers share: the step that tables of coefficients tell."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
+
+from gen1_jax.diffusion.prediction import x0_coefficients
+from gen1_jax.diffusion.samplers.loop import SamplerState, SamplerTables
+from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSampler:
+    """A `Sampler` but for its tables."""
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether a run needs a key."""
+        return False
+
+    def init(self, latents: Float[Array, " b *dims"], key: PRNGKeyArray | None = None) -> SamplerState:
+        """See `Sampler.init`; a deterministic sampler forgets the key."""
+        if self.draws_noise and key is None:
+            raise ValueError(f"{self} draws noise: init needs a key")
+        latents = latents.astype(jnp.promote_types(latents.dtype, jnp.float32))
+        return SamplerState(latents, jnp.zeros_like(latents), jnp.array(False), key if self.draws_noise else None)
+
+    def step(
+        self,
+        tables: SamplerTables,
+        i: int | Int[Array, ""],
+        state: SamplerState,
+        model_output: Float[Array, " b *dims"],
+    ) -> SamplerState:
+        """See `Sampler.step`."""
+        row = SamplerTables(*(jnp.asarray(column)[i] for column in tables))
+        latents, x0_before, started, key = state
+        x0 = row.x0_from_latents * latents + row.x0_from_output * model_output
+        change = jnp.where(started, x0 - x0_before, 0)
+        latents = row.from_latents * latents + row.from_x0 * x0 + row.from_x0_change * change
+        if key is not None:
+            noise = jax.random.normal(jax.random.fold_in(key, i), latents.shape, latents.dtype)
+            latents = latents + row.from_noise * noise
+        return SamplerState(latents, x0, jnp.array(True), key)
+
+
+def assembled(
+    schedule: NoiseSchedule,
+    timesteps: Int32[np.ndarray, " n"],
+    prediction_type: str,
+    now: Float[np.ndarray, " n"],
+    *,
+    from_latents: Float[np.ndarray, " n"],
+    from_x0: Float[np.ndarray, " n"],
+    from_noise: Float[np.ndarray, " n"],
+) -> SamplerTables:
+    """Tables of steps that know no x_0 of before, from columns in float64; `now` is alpha_bar of the timesteps.
+
+    Raises:
+        ValueError: the prediction type is unknown, or it is "epsilon" where the schedule leaves no signal.
+    """
+    if prediction_type == "epsilon" and not schedule.alphas_cumprod_float64[timesteps].all():
+        raise UserError(
+            "prediction_type 'epsilon' cannot be sampled from a schedule with zero terminal SNR; "
+            "use 'v_prediction' or 'sample', or a timestep_spacing that leaves the last timestep out"
+        )
+    x0_columns = x0_coefficients(prediction_type, np.sqrt(now), np.sqrt(1 - now))
+    columns = (*x0_columns, from_latents, from_x0, np.zeros_like(now), from_noise)
+    return SamplerTables(timesteps, *(column.astype(np.float32) for column in columns))
+
+
+def first_order(
+    schedule: NoiseSchedule,
+    timesteps: Int32[np.ndarray, " n"],
+    prediction_type: str,
+    now: Float[np.ndarray, " n"],
+    then: Float[np.ndarray, " n"],
+    eta: float = 0.0,
+) -> SamplerTables:
+    """First-order steps from alpha_bar = `now` to `then`: x' = alpha' x0 + direction eps + std noise."""
+    alpha, sigma = np.sqrt(now), np.sqrt(1 - now)
+    std = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then))
+    direction = np.sqrt(1 - then - std**2)
+    return assembled(
+        schedule,
+        timesteps,
+        prediction_type,
+        now,
+        from_latents=direction / sigma,  # eps = (x - alpha x0) / sigma
+        from_x0=np.sqrt(then) - alpha * direction / sigma,
+        from_noise=std,
+    )
+
+
+def check_strength(strength: float) -> None:
+    """Refuses what is no part of a run.
+
+    Raises:
+        ValueError: the strength is not in (0, 1].
+    """
+    if not 0 < strength <= 1:
+        raise UserError(f"strength must be above 0 and at most 1, got {strength}")
