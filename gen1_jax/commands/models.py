@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report
-from gen1_jax.commands.values import kind_and_path, path_and_strength
+from gen1_jax.commands.values import kind_and_path, lora
 from gen1_jax.errors import UserError
 
 
@@ -32,7 +32,7 @@ def add_import(commands) -> None:
     )
     parser.add_argument(
         "--lora",
-        type=path_and_strength,
+        type=lora,
         action="append",
         default=[],
         metavar="FILE[:STRENGTH]",

@@ -1,4 +1,4 @@
-"""Values of options that have a notation of their own: moments, frame rates, sizes, files with what is said of them."""
+"""Values of options that have a notation of their own: moments, frame rates, sizes, LoRAs."""
 
 import math
 import re
@@ -45,18 +45,6 @@ def frame_rate(text: str) -> Fraction:
     return next((ntsc for ntsc in exact if "." in text and abs(rate - ntsc) < Fraction(4, 1000)), rate)
 
 
-def size(text: str) -> tuple[int, int]:
-    """(width, height) of "WIDTHxHEIGHT".
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 512x288")
-    return int(match[1]), int(match[2])
-
-
 def kind_and_path(text: str) -> tuple[str, Path]:
     """A kind of structure and where its network is: "depth=control_v11f1p_sd15_depth".
 
@@ -69,19 +57,33 @@ def kind_and_path(text: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
-def path_and_strength(text: str) -> tuple[Path, float]:
-    """A file and how strong it is, 1 if nothing is said: "style.safetensors:0.8".
+def size(text: str) -> tuple[int, int]:
+    """(width, height) of "WIDTHxHEIGHT".
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 512x288")
+    return int(match[1]), int(match[2])
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """The file and the strength of "FILE[:STRENGTH]"; 1 where there is none.
+
+    A colon belongs to the name unless a number follows the last one and no file has the whole name.
 
     Raises:
         ArgumentTypeError: the strength is not finite.
     """
-    path, colon, strength = text.rpartition(":")
+    file, _, number = text.rpartition(":")
     try:
-        value = float(strength) if colon and path else None
+        strength = float(number)
     except ValueError:
-        value = None  # a colon of the path
-    if value is None:
         return Path(text), 1.0
-    if not math.isfinite(value):
-        raise ArgumentTypeError(f"{text!r} has a strength that is not finite")
-    return Path(path), value
+    if not file or Path(text).exists():
+        return Path(text), 1.0
+    if not math.isfinite(strength):
+        raise ArgumentTypeError(f"the strength of {file} is {number}, not a number such as 0.8")
+    return Path(file), strength

@@ -92,7 +92,8 @@ def motion_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:
     levels = range((signs.largest(r"^down_blocks\.(\d+)\.") or 0) + 1)
     widths = [signs.size(rf"^down_blocks\.{i}\.motion_modules\.0\.norm\.weight$", 0) for i in levels]
     layers = signs.largest(r"^down_blocks\.0\.motion_modules\.(\d+)\.") or 0
-    return {"block_out_channels": widths, "motion_layers_per_block": layers + 1}
+    length = signs.size(r"\.pe$", 1)  # None of AnimateLCM's own file
+    return {"block_out_channels": widths, "motion_layers_per_block": layers + 1, "motion_max_seq_length": length}
 
 
 def their_motion_config(config: UNetConfig) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from gen1_jax.pretrained.spellings import ldm_control, ldm_text, ldm_unet, ldm_v
 from gen1_jax.pretrained.tensors import checkpoint_files, stored_tensors
 from gen1_jax.pretrained.tokenizer import clip_vocabulary
 
-SCHEDULE = NoiseSchedule(beta_schedule="linear", beta_start=0.00085, beta_end=0.012)
+SCHEDULE = NoiseSchedule(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, set_alpha_to_one=True)
 """Of AnimateDiff's training, whatever the base's own is."""
 
 _CLIP_FRAMES, _OVERLAP = 16, 6  # of motion modules' training, and of neighbouring windows of longer edits

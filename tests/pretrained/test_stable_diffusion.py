@@ -1,0 +1,246 @@
+"""Stable Diffusion with motion modules and ControlNets: imported, and compared with diffusers."""
+
+import dataclasses
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hub_files import arguments, edit_json
+from oracle import relative_error
+from safetensors.numpy import load_file, save_file
+from sd_files import FOLDERS, FRAMES, TEXT_WIDTH, save_files, save_folders, sd_networks
+
+from gen1_jax import cli
+from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.module import Bound, flatten
+from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return sd_networks()
+
+
+@pytest.fixture(scope="module")
+def public(networks, tmp_path_factory):
+    """Folders and single files of the networks."""
+    root = tmp_path_factory.mktemp("public")
+    save_folders(networks, root)
+    save_files(networks, root)
+    return root
+
+
+def given(root, **changes) -> HuggingFaceFolders:
+    path = {name: root / folder for name, folder in FOLDERS.items()}
+    base = {name: path[name] for name in ("unet", "vae", "text", "motion")}
+    controlnets = {kind: path[kind] for kind in ("canny", "tile")}
+    return HuggingFaceFolders(**base | {"controlnets": controlnets} | changes)
+
+
+@pytest.fixture(scope="module")
+def model(public, tmp_path_factory):
+    told = []
+    folder = tmp_path_factory.mktemp("imported") / "model"
+    import_huggingface(given(public), folder, tell=told.append)
+    assert told == [
+        "noise schedule: linear, 0.00085 to 0.012, predicting epsilon, as the motion modules were trained",
+    ]
+    return ModelFolder(folder)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def theirs(x):
+    import torch
+
+    return torch.tensor(np.moveaxis(x, -1, -3) if x.ndim > 3 else x)
+
+
+LATENTS, TEXT = normal(1, FRAMES, 8, 8, 4), normal(1, 5, TEXT_WIDTH, seed=1)
+PICTURES = {kind: np.random.default_rng(i).random((1, FRAMES, 64, 64, 3), np.float32) for i, kind in enumerate(FOLDERS)}
+
+
+def residuals(networks, frames, weights):
+    """What diffusers' ControlNets add, summed: arguments of its U-Nets."""
+    import torch
+
+    total = None
+    for kind, weight in weights.items():
+        down, mid = getattr(networks, kind)(
+            theirs(LATENTS[0, :frames]),
+            417,
+            torch.tensor(TEXT).expand(frames, -1, -1),
+            controlnet_cond=theirs(PICTURES[kind][0, :frames]),
+            conditioning_scale=weight,
+            return_dict=False,
+        )
+        total = [a + b for a, b in zip(total, [*down, mid], strict=True)] if total else [*down, mid]
+    return {"down_block_additional_residuals": total[:-1], "mid_block_additional_residual": total[-1]}
+
+
+def ours(model, frames, weights):
+    unet = Bound(model.config.build("unet", np.float32), model.parameters("unet"))
+    signals = {
+        kind: Signal.of(unet.hint(PICTURES[kind][:, :frames], kind=kind), weight=jnp.array([weight]))
+        for kind, weight in weights.items()
+    }
+    conditions = Conditions(content={"text": TEXT}, structure=signals)
+    return unet.denoise(LATENTS[:, :frames], jnp.array([417]), conditions)[0]
+
+
+def per_frame(module):
+    """diffusers' motion modules normalise over the clip; they were trained with norms over each frame."""
+    import torch
+
+    class PerFrame(torch.nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x):
+            folded = x.transpose(1, 2).flatten(0, 1)
+            return self.norm(folded).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+    for part in module.modules():
+        if type(part).__name__ == "AnimateDiffTransformer3D":
+            part.norm = PerFrame(part.norm)
+    return module
+
+
+def test_a_clip_with_two_controls_equals_diffusers(model, networks):
+    import copy
+
+    import diffusers
+    import torch
+
+    unet = diffusers.UNetMotionModel.from_unet2d(copy.deepcopy(networks.unet), copy.deepcopy(networks.motion)).eval()
+    weights = {"canny": 0.7, "tile": 0.4}
+    with torch.no_grad():
+        added = residuals(networks, FRAMES, weights)
+        clip = theirs(LATENTS).transpose(1, 2)
+        text = torch.tensor(TEXT).expand(FRAMES, -1, -1)
+        by_clip = unet(clip, torch.tensor([417]), text, **added).sample
+        by_frame = per_frame(unet)(clip, torch.tensor([417]), text, **added).sample
+    expected = np.moveaxis(by_frame.numpy(), 1, -1)
+    assert relative_error(ours(model, FRAMES, weights), expected) <= 1e-4
+    assert relative_error(np.moveaxis(by_clip.numpy(), 1, -1), expected) > 1e-2  # so the norm matters
+
+
+def test_a_picture_with_a_control_equals_diffusers(model, networks):
+    import torch
+
+    with torch.no_grad():
+        added = residuals(networks, 1, {"canny": 0.7})
+        expected = networks.unet(theirs(LATENTS[0, :1]), 417, torch.tensor(TEXT), **added).sample
+    assert relative_error(ours(model, 1, {"canny": 0.7})[0], np.moveaxis(expected.numpy(), 1, -1)) <= 1e-4
+
+
+def test_what_the_importer_decides(model):
+    config = model.config
+    assert (config.height, config.width, config.guidance_scale, config.num_inference_steps) == (512, 512, 7.5, 25)
+    assert (config.num_frames, config.window_overlap, config.unet.max_frames) == (FRAMES, 6, FRAMES)
+    assert (config.unet.temporal, config.unet.motion_mid_block, config.unet.content_kind) == (
+        "animatediff",
+        True,
+        "text",
+    )
+    assert (config.unet.structure_channels, config.unet.prediction_type) == (0, "epsilon")
+    assert (config.schedule.beta_schedule, config.schedule.set_alpha_to_one) == ("linear", True)
+    assert [control.kind for control in config.unet.controls] == ["canny", "tile"]
+    assert config.components == ("unet", "vae", "text") and config.caution is None
+
+
+def parameters(folder):
+    source = ModelFolder(folder)
+    return {component: flatten(source.parameters(component)) for component in source.config.components}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for component, tensors in one.items():
+        assert tensors.keys() == other[component].keys()
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(value, other[component][name], err_msg=name)
+
+
+def test_single_files_are_the_same_model(public, model, tmp_path):
+    """In their authors' names: checkpoint, ControlNet and motion modules; and the VAE in place of the checkpoint's."""
+    files = given(
+        public,
+        unet=None,
+        vae=public / "vae.safetensors",
+        text=None,
+        checkpoint=public / "sd.safetensors",
+        motion=public / "motion.safetensors",
+        controlnets={"canny": public / "canny.safetensors", "tile": public / FOLDERS["tile"]},
+        tokenizer=public / "sd",
+    )
+    assert cli.main(arguments(files, tmp_path / "model")) == 0
+    assert_same(parameters(tmp_path / "model"), parameters(model.path))
+    assert ModelFolder(tmp_path / "model").config == model.config
+
+
+def change(folder, **changes):
+    """Tensors of a folder's file: each name's last part, and what becomes of all that end so; None leaves them out."""
+    file = next(folder.glob("*.safetensors"))
+    tensors = load_file(file)
+    for end, become in changes.items():
+        names = [name for name in tensors if name.endswith(end.replace("__", "."))]
+        assert names
+        for name in names:
+            value = become(tensors.pop(name))
+            tensors |= {} if value is None else {name: np.ascontiguousarray(value)}
+    save_file(tensors, file)
+
+
+def zero(x):
+    return np.zeros_like(x)
+
+
+def with_nan(x):
+    return np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x).astype(np.float32)
+
+
+SCHEDULER = "sd/scheduler/scheduler_config.json"
+DAMAGE = {
+    "no middle, whatever the configuration says": None,
+    "is not trained: down_blocks.0.motion_modules.0.proj_out.weight": lambda f: change(f.motion, proj_out__weight=zero),
+    "is not trained: controlnet_down_blocks.0.weight": lambda f: change(
+        f.controlnets["tile"], **{f"controlnet_down_blocks__{i}__weight": zero for i in range(4)}, mid_block__weight=zero
+    ),
+    "control_tile is damaged: conv_in.bias is not finite": lambda f: change(
+        f.controlnets["tile"], conv_in__bias=with_nan
+    ),
+    "sd/vae is damaged: encoder.conv_in.weight is not finite": lambda f: change(
+        f.vae, encoder__conv_in__weight=with_nan
+    ),
+    "sd/unet is damaged or not trained: the scales of its norms are 0": lambda f: change(
+        f.unet, **{f"norm{i}__weight": zero for i in ("", 1, 2, 3)}, norm_out__weight=zero
+    ),
+    "motion_v2 lacks tensors: down_blocks.0.motion_modules.0.norm.bias": lambda f: change(
+        f.motion, modules__0__norm__bias=lambda x: None
+    ),
+    "motion_max_seq_length is 24, of AnimateDiff v1": lambda f: edit_json(
+        f.motion / "config.json", motion_max_seq_length=24
+    ),
+    "block_out_channels is (32, 128), only (32, 64)": lambda f: edit_json(
+        f.motion / "config.json", block_out_channels=[32, 128]
+    ),
+    "conv_in_channels is 9": lambda f: edit_json(f.motion / "config.json", conv_in_channels=9),
+    "motion_transformer_layers_per_block is 2": lambda f: edit_json(
+        f.motion / "config.json", motion_transformer_layers_per_block=2
+    ),
+    "cross_attention_dim is 1024, only 64": lambda f: edit_json(
+        f.controlnets["tile"] / "config.json", cross_attention_dim=1024
+    ),
+    "controlnet_conditioning_channel_order is 'bgr'": lambda f: edit_json(
+        f.controlnets["tile"] / "config.json", controlnet_conditioning_channel_order="bgr"
+    ),
+    "sd/unet predicts v_prediction, but motion modules": lambda f: edit_json(
+        f.unet.parent / "scheduler" / "scheduler_config.json", prediction_type="v_prediction"
+    ),
+}
