@@ -13,6 +13,9 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, TextEncoder
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.depth import DPTConfig, DPTDepth
+from gen1_jax.models.hed import HED, HEDConfig
+from gen1_jax.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from gen1_jax.models.image_tokens import ImageTokens, ImageTokensConfig
 from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
 from gen1_jax.models.structure import Depth, StructureKind, structure_kind
@@ -42,6 +45,9 @@ PARTS: dict[str, Part] = {
     "depth": Part(DPTConfig, DPTDepth),
     "prior": Part(PriorConfig, PriorTransformer),
     "text": Part(CLIPTextConfig, TextEncoder, optional=True),
+    "image_encoder": Part(ImageEncoderConfig, ImageEncoder, optional=True),
+    "image_tokens": Part(ImageTokensConfig, ImageTokens, optional=True),
+    "softedge": Part(HEDConfig, HED, optional=True),
 }
 """Every network by its name, which is that of its file in a model folder; a further one is a further line, optional."""
 
@@ -58,8 +64,9 @@ class Gen1Config:
     Attributes:
         parts: configurations by name, see `PARTS`. "unet", the denoiser, and "vae", the autoencoder of frames and
             structure, are in every model; "clip" gives content from a picture and features of a prompt, "prior" turns
-            a prompt into content, "depth" estimates structure. A model whose content is text has "text", whose states
-            of a prompt are its content.
+            a prompt into content, "depth" estimates structure, and so does "softedge". A model whose content is text
+            has "text", whose states of a prompt are its content. Where its U-Net has an adapter for pictures, too,
+            "image_encoder" and "image_tokens" make tokens of them.
         schedule: the noise schedule of training.
         height: of the pictures of training, in pixels; edits have about height * width pixels.
         width: see height.
@@ -114,6 +121,8 @@ class Gen1Config:
     def _check_parts(self) -> None:
         reads = {"image": "clip", "text": "text"}
         needed = ["unet", "vae"] + ([reads[self.unet.content_kind]] if self.unet is not None else [])
+        if self.unet is not None and self.unet.image_adapter:
+            needed += ["image_encoder", "image_tokens"]
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise UserError(f"this model has no {missing[0]}")
         unet, vae, clip, prior, text = self.unet, self.vae, self.clip, self.prior, self.text
@@ -129,6 +138,8 @@ class Gen1Config:
                 (f"text.{field}", getattr(text, field), f"clip.text.{field}", getattr(clip.text, field))
                 for field in ("vocab_size", "max_position_embeddings")
             ]
+        if unet.image_adapter:
+            pairs += self._pairs_of_pictures()
         if unet.structures:
             pairs += [("unet.structure_channels", unet.structure_channels, "vae.latent_channels", vae.latent_channels)]
         if prior is not None:
@@ -147,6 +158,17 @@ class Gen1Config:
         for name, value, other, expected in pairs:
             if value != expected:
                 raise UserError(f"{name} is {value}, but {other} is {expected}")
+
+    def _pairs_of_pictures(self) -> list[tuple[str, int, str, int]]:
+        """What must be equal for a picture to become tokens that the U-Net reads."""
+        tokens, encoder = self.image_tokens, self.image_encoder
+        width = "projection_dim" if tokens.reads == "embed" else "hidden_size"
+        read = ("image_tokens.embedding_dim", tokens.embedding_dim, f"image_encoder.{width}", getattr(encoder, width))
+        made = ("image_tokens.cross_attention_dim", tokens.cross_attention_dim)
+        pairs = [read, (*made, "unet.cross_attention_dim", self.unet.cross_attention_dim)]
+        if tokens.kind == "full":
+            pairs += [("image_tokens.tokens", tokens.tokens, "image_encoder.tokens", encoder.tokens)]
+        return pairs
 
     def _check_numbers(self) -> None:
         unet = self.unet
