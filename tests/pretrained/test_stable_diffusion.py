@@ -12,10 +12,12 @@ from safetensors.numpy import load_file, save_file
 from sd_files import FOLDERS, FRAMES, TEXT_WIDTH, save_files, save_folders, sd_networks
 
 from gen1_jax import cli
+from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, flatten
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
+from gen1_jax.pretrained.stable_diffusion import text_model
 
 
 @pytest.fixture(scope="module")
@@ -205,12 +207,10 @@ def with_nan(x):
     return np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x).astype(np.float32)
 
 
-SCHEDULER = "sd/scheduler/scheduler_config.json"
 DAMAGE = {
-    "no middle, whatever the configuration says": None,
     "is not trained: down_blocks.0.motion_modules.0.proj_out.weight": lambda f: change(f.motion, proj_out__weight=zero),
-    "is not trained: controlnet_down_blocks.0.weight": lambda f: change(
-        f.controlnets["tile"], **{f"controlnet_down_blocks__{i}__weight": zero for i in range(4)}, mid_block__weight=zero
+    "control_tile is not trained: controlnet_down_blocks.0.weight": lambda f: change(
+        f.controlnets["tile"], **{f"down_blocks__{i}__weight": zero for i in range(4)}, mid_block__weight=zero
     ),
     "control_tile is damaged: conv_in.bias is not finite": lambda f: change(
         f.controlnets["tile"], conv_in__bias=with_nan
@@ -218,29 +218,103 @@ DAMAGE = {
     "sd/vae is damaged: encoder.conv_in.weight is not finite": lambda f: change(
         f.vae, encoder__conv_in__weight=with_nan
     ),
-    "sd/unet is damaged or not trained: the scales of its norms are 0": lambda f: change(
-        f.unet, **{f"norm{i}__weight": zero for i in ("", 1, 2, 3)}, norm_out__weight=zero
+    "text_encoder is damaged or not trained: the scales of its norms are 0": lambda f: change(
+        f.text, layer_norm1__weight=zero, layer_norm2__weight=zero, final_layer_norm__weight=zero
     ),
     "motion_v2 lacks tensors: down_blocks.0.motion_modules.0.norm.bias": lambda f: change(
         f.motion, modules__0__norm__bias=lambda x: None
     ),
-    "motion_max_seq_length is 24, of AnimateDiff v1": lambda f: edit_json(
-        f.motion / "config.json", motion_max_seq_length=24
-    ),
-    "block_out_channels is (32, 128), only (32, 64)": lambda f: edit_json(
-        f.motion / "config.json", block_out_channels=[32, 128]
-    ),
-    "conv_in_channels is 9": lambda f: edit_json(f.motion / "config.json", conv_in_channels=9),
-    "motion_transformer_layers_per_block is 2": lambda f: edit_json(
-        f.motion / "config.json", motion_transformer_layers_per_block=2
-    ),
-    "cross_attention_dim is 1024, only 64": lambda f: edit_json(
-        f.controlnets["tile"] / "config.json", cross_attention_dim=1024
-    ),
-    "controlnet_conditioning_channel_order is 'bgr'": lambda f: edit_json(
-        f.controlnets["tile"] / "config.json", controlnet_conditioning_channel_order="bgr"
+    "motion_max_seq_length is 24, of AnimateDiff v1": lambda f: configure(f.motion, motion_max_seq_length=24),
+    "block_out_channels is (32, 128), only (32, 64)": lambda f: configure(f.motion, block_out_channels=[32, 128]),
+    "conv_in_channels is 9": lambda f: configure(f.motion, conv_in_channels=9),
+    "motion_transformer_layers_per_block is 2": lambda f: configure(f.motion, motion_transformer_layers_per_block=2),
+    "cross_attention_dim is 1024, only 64": lambda f: configure(f.controlnets["tile"], cross_attention_dim=1024),
+    "channel_order is 'bgr'": lambda f: configure(f.controlnets["tile"], controlnet_conditioning_channel_order="bgr"),
+    "out_channels is [], not a list of widths": lambda f: configure(
+        f.controlnets["tile"], conditioning_embedding_out_channels=[]
     ),
     "sd/unet predicts v_prediction, but motion modules": lambda f: edit_json(
         f.unet.parent / "scheduler" / "scheduler_config.json", prediction_type="v_prediction"
     ),
 }
+
+
+def configure(folder, **changes):
+    edit_json(folder / "config.json", **changes)
+
+
+@pytest.mark.parametrize("said", DAMAGE)
+def test_damaged_and_untrained_checkpoints_are_refused(public, tmp_path, check_refusal, said):
+    shutil.copytree(public, tmp_path / "hub", ignore=shutil.ignore_patterns("sd.safetensors"))
+    folders, output = given(tmp_path / "hub"), tmp_path / "model"
+    DAMAGE[said](folders)
+    check_refusal(lambda: import_huggingface(folders, output), arguments(folders, output), said)
+    assert not output.exists()
+
+
+SWAPPED = {
+    "motion": ("canny.safetensors", "canny.safetensors is a ControlNet, not motion modules: give it with --controlnet"),
+    "checkpoint": ("vae.safetensors", "vae.safetensors is an autoencoder, not a whole model in one file"),
+    "vae": ("motion.safetensors", "motion.safetensors is motion modules, not an autoencoder: give it with --motion"),
+    "text": ("motion_v2", "motion_v2 is motion modules, not a text encoder"),
+}
+
+
+@pytest.mark.parametrize("option", SWAPPED)
+def test_swapped_checkpoints_are_told(public, tmp_path, check_refusal, option):
+    name, said = SWAPPED[option]
+    base = {"unet": None} if option == "checkpoint" else {}
+    folders = given(public, **base | {option: public / name})
+    check_refusal(lambda: import_huggingface(folders, tmp_path / "model"), arguments(folders, tmp_path / "model"), said)
+
+
+def test_controls_of_other_names_and_files(public, tmp_path, check_refusal):
+    for kind, name, said in (
+        ("clouds", "control_tile", "there is no structure of kind 'clouds', only canny"),
+        ("canny", "motion.safetensors", "is motion modules, not a ControlNet: give it with --motion"),
+        ("canny", "sd", "sd has no ControlNetModel, only"),
+        ("canny", "nowhere", "nowhere is not a folder"),
+    ):
+        folders = given(public, controlnets={kind: public / name})
+        with pytest.raises(UserError, match=said):
+            import_huggingface(folders, tmp_path / "model")
+    command = arguments(given(public, controlnets={}), tmp_path / "model")
+    assert cli.main([*command, "--controlnet=canny=a", "--controlnet=canny=b"]) == 2
+
+
+def test_options_that_do_not_go_together(public):
+    for changes, said in (
+        ({"checkpoint": public}, "either unet .* or checkpoint"),
+        ({"vae": None}, "give a vae"),
+        ({"clip": public}, "clip and prior are for"),
+        ({"prior": public}, "clip and prior are for"),
+        ({"text": None, "clip": public, "depth": public}, "^motion goes with content of text"),
+        ({"text": None, "depth": public}, "either clip .* or a text encoder"),
+        ({"controlnets": {"depth": public}}, "give a depth network"),
+        ({"ip_adapter": public}, "ip_adapter and image_encoder go together"),
+    ):
+        with pytest.raises(UserError, match=said):
+            given(public, **changes)
+
+
+def test_the_middle_is_told_by_the_tensors_and_animatelcm_by_its_files(public, tmp_path):
+    """Configurations of v1 and v3 say that there is a module in the middle, which there is not."""
+    shutil.copytree(public / FOLDERS["v3"], tmp_path / "v3")
+    edit_json(tmp_path / "v3" / "config.json", use_motion_mid_block=True)
+    folders = given(public, motion=tmp_path / "v3", controlnets={})
+    assert not text_model(folders).config.unet.motion_mid_block
+    tensors = {name: x for name, x in load_file(public / "motion.safetensors").items() if not name.endswith(".pe")}
+    save_file(tensors, tmp_path / "x.safetensors")  # AnimateLCM's own file has no positions
+    shutil.copytree(public / FOLDERS["motion"], tmp_path / "AnimateLCM")
+    for motion, sampler in (
+        (tmp_path / "x.safetensors", "lcm"),
+        (tmp_path / "AnimateLCM", "lcm"),
+        (public / FOLDERS["motion"], "ddim"),
+    ):
+        assert text_model(given(public, motion=motion, controlnets={})).config.sampler == sampler
+
+
+def test_without_motion_modules_there_are_no_layers_between_frames(public, tmp_path):
+    """And the schedule is the base's; a depth network may be there without a control of it."""
+    config = text_model(given(public, motion=None, controlnets={})).config
+    assert (config.unet.temporal, config.schedule.beta_schedule, config.num_frames) == ("none", "scaled_linear", 16)
