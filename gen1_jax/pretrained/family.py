@@ -8,7 +8,7 @@ import dacite
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.diffusion import NoiseSchedule, get_sampler
 from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, TextEncoder
 from gen1_jax.models.denoiser import build_denoiser
@@ -20,6 +20,7 @@ from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
 from gen1_jax.models.structure import Depth, StructureKind, structure_kind
 from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
+from gen1_jax.models.unet.config import LATER
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
 
 
@@ -74,6 +75,7 @@ class Gen1Config:
         window_overlap: frames that neighbouring windows of a longer edit share.
         guidance_scale: w of an edit that does not say otherwise.
         num_inference_steps: steps of the sampler of an edit that does not say otherwise.
+        sampler: of such an edit, see `diffusion.get_sampler`.
         depth_quantiles: of inverse depth over the frames of an example, which become -1 and 1 (`normalise_depth`); a
             model is used with those that it was trained with.
         prior_guidance_scale: of the prior, towards the prompt and away from the empty one; Karlo's is 4.
@@ -93,6 +95,7 @@ class Gen1Config:
     window_overlap: int = 4
     guidance_scale: float = 7.5
     num_inference_steps: int = 50
+    sampler: str = dataclasses.field(default="ddim", metadata=LATER)
     depth_quantiles: tuple[float, float] = (0.0, 1.0)
     prior_guidance_scale: float = 4.0
     prior_num_inference_steps: int = 25
@@ -179,6 +182,7 @@ class Gen1Config:
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
             most = self.schedule.num_train_timesteps
             raise UserError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
+        get_sampler(self.sampler)  # refuses a name that there is not
         if not 2 <= self.prior_num_inference_steps <= 1000:
             raise UserError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
@@ -196,6 +200,11 @@ class Gen1Config:
     def text_config(self) -> CLIPTextConfig:
         """Of the network that reads prompts, which the model's tokenizer is made for: "text", or a tower of "clip"."""
         return self.clip.text if self.text is None else self.text
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether it makes content of words: by a prior, or because its content is text."""
+        return self.prior is not None or self.unet.content_kind == "text"
 
     @property
     def caution(self) -> str | None:
