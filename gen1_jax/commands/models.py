@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report
-from gen1_jax.commands.values import kind_and_path, lora
+from gen1_jax.commands.values import file_and_number, kind_and_path
 from gen1_jax.errors import UserError
 
 
@@ -32,7 +32,7 @@ def add_import(commands) -> None:
     )
     parser.add_argument(
         "--lora",
-        type=lora,
+        type=file_and_number,
         action="append",
         default=[],
         metavar="FILE[:STRENGTH]",

@@ -94,8 +94,11 @@ class Network:
         for source in self.sources:
             source.match(parameters)
         if missing := [path for path in parameters if not any(source.fills(path) for source in self.sources)]:
-            names = " and ".join(source.name for source in self.sources)
-            raise LayoutError(f"{names} have nothing for {missing[0]} and {len(missing) - 1} more")
+            names, has = (
+                " and ".join(source.name for source in self.sources),
+                "has" if len(self.sources) == 1 else "have",
+            )
+            raise LayoutError(f"{names} {has} nothing for {missing[0]} and {len(missing) - 1} more")
 
     def parameters(self) -> Params:
         """All parameters, float32; those that no checkpoint of its kind has keep their initial value."""

@@ -1,5 +1,6 @@
 """ControlNets in diffusers' layout (ControlNetModel): what structure adds to a U-Net's skip connections."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,12 +36,12 @@ def control_layout(kind: str) -> Layout:
 CONTROL_FROM_ZERO = (r"\.(down_zero\.\d+|mid_zero)\.kernel$", r"\.hint\.conv_out\.kernel$")
 
 
-def control_config(kind: str, config: Mapping[str, Any], base: UNetConfig) -> ControlConfig:
-    """The `ControlConfig` of a ControlNetModel's config.json.
+def with_control(config: Mapping[str, Any], *, kind: str, base: UNetConfig) -> UNetConfig:
+    """A U-Net's configuration with a ControlNet.
 
     Args:
+        config: the ControlNetModel's config.json, or `control_shape` of a file without one.
         kind: of structure, which a person says, for the files do not.
-        config: the JSON object, or `control_shape` of a file without one.
         base: of the U-Net that it controls.
 
     Raises:
@@ -80,7 +81,8 @@ def control_config(kind: str, config: Mapping[str, Any], base: UNetConfig) -> Co
         controlnet_conditioning_channel_order="rgb",
     )
     pooled = config.get("global_pool_conditions") or kind in _POOLED_KINDS
-    return ControlConfig(kind=kind, hint_channels=tuple(hint), pooled=bool(pooled))
+    control = ControlConfig(kind=kind, hint_channels=tuple(hint), pooled=bool(pooled))
+    return dataclasses.replace(base, controls=(*base.controls, control))
 
 
 def control_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def control_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def their_control_config(control: ControlConfig, config: UNetConfig) -> dict[str, Any]:
-    """The config.json of a ControlNetModel, the inverse of `control_config`."""
+    """The config.json of a ControlNetModel, the inverse of `with_control`."""
     return {
         "_class_name": "ControlNetModel",
         "in_channels": config.latent_channels,

@@ -130,17 +130,17 @@ class Checkpoint:
     config: Mapping[str, Any]
     tensors: Mapping[str, Any]
 
-    def read(self, parse: Callable[..., Any], *args: Any) -> Any:
-        """What `parse` makes of the configuration, of (*args, config); its errors name the checkpoint."""
-        return named(self.name, parse, *args, self.config)
+    def read(self, parse: Callable[[Mapping], Any]) -> Any:
+        """What `parse` makes of the configuration; its errors name the checkpoint."""
+        return named(self.name, parse, self.config)
 
 
 def opened(
     path: Path,
     part: str,
     option: str,
-    spelling: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-    shape: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    spelling: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda tensors: tensors,
+    shape: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Checkpoint:
     """A network's folder, or its file.
 
@@ -149,12 +149,12 @@ def opened(
         part: of `hf_pipeline.CLASSES`.
         option: of `recognition.KINDS`.
         spelling: puts tensors of a file under the library's names.
-        shape: the configuration that tensors under these names show.
+        shape: the configuration that tensors under these names show; None if it has to be a folder.
 
     Raises:
         FolderError, ConfigError: it is not there, damaged, or another network.
     """
-    folder = None if path.is_file() else network_folder(path, part)
+    folder = None if path.is_file() and shape is not None else network_folder(path, part)
     tensors = stored_tensors(checkpoint_files(folder or path))
     check_is(option, folder or path, tensors)
     tensors = spelling(tensors)

@@ -45,12 +45,12 @@ class _Theirs:
     motion_max_seq_length: int = MAX_FRAMES
 
 
-def with_motion(base: UNetConfig, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> UNetConfig:
+def with_motion(config: Mapping[str, Any], *, base: UNetConfig, tensors: Mapping[str, Any]) -> UNetConfig:
     """A U-Net's configuration with an adapter's temporal layers.
 
     Args:
-        base: of the image model that the adapter goes into.
         config: the MotionAdapter's config.json, or `motion_shape` of a file without one.
+        base: of the image model that the adapter goes into.
         tensors: of the adapter by diffusers' names. Whether it has a module in the middle is told by them: old
             configurations say so of adapters that have none.
 

@@ -31,9 +31,9 @@ from gen1_jax.pretrained.hf_pipeline import trained_content
 from gen1_jax.pretrained.hf_prior import PRIOR, prior_config
 from gen1_jax.pretrained.hf_unet import UNET, unet_config
 from gen1_jax.pretrained.hf_vae import VAE, vae_config
+from gen1_jax.pretrained.lora import WithLoRA
 from gen1_jax.pretrained.stable_diffusion import Draft, text_model
 from gen1_jax.pretrained.tensors import stored_tensors, tensor_files
-from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 __all__ = ["HuggingFaceFolders", "import_huggingface"]
 
@@ -67,16 +67,18 @@ def import_huggingface(
     """
     folders = found(folders)
     draft = text_model(folders) if folders.content_kind == "text" else _image_model(folders)
-    config, networks = draft.config, dict(draft.networks)
-    CLIPTokenizer(draft.tokenizer, config.text_config, draft.tokenizer_name)  # refuses one of another model
+    config, tokenizer = draft.config, draft.tokenizer()
+    source = WithLoRA(draft, folders.loras) if folders.loras else draft
     for line in draft.notes:
         tell(line)
 
     def read(component: str) -> Params:
         progress(component)
-        return networks.pop(component).parameters()  # closes its files, whose pages count as memory
+        params = source.parameters(component)
+        del draft.networks[component]  # closes its files, whose pages count as memory
+        return params
 
-    save_model(output, config, _Lazy(config.components, read), draft.tokenizer)
+    save_model(output, config, _Lazy(config.components, read), tokenizer.json)
     if config.caution:
         warnings.warn(f"{folders.unet}: {config.caution}", stacklevel=2)
     return config
@@ -103,7 +105,7 @@ def _image_model(folders: HuggingFaceFolders) -> Draft:
     config, vocabulary = _config(folders), tokenizer_folder(folders, folders.clip or folders.clip_text)
     return Draft(
         config=config,
-        tokenizer=tokenizer_json(vocabulary),
+        tokenizer_json=tokenizer_json(vocabulary),
         tokenizer_name=str(vocabulary),
         networks={component: _network(component, folders, config) for component in config.components},
     )

@@ -138,7 +138,7 @@ def checkpoint_files(path: Path) -> list[Path]:
 
 def _convert(pickle: Path) -> str:
     """What a pickle is, and the two lines that make safetensors of one without running what is in it."""
-    name, new = repr(pickle.name), repr(pickle.with_suffix(".safetensors").name)
+    name, new = repr(str(pickle)), repr(str(pickle.with_suffix(".safetensors")))
     return (
         "a pickle, which could run any code when opened: convert it once where torch is, by "
         "`import torch, safetensors.torch; "
