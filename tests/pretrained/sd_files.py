@@ -9,6 +9,7 @@ from hub_files import CAPTIONS, TOKENS, write_json
 from oracle import randomise
 
 WIDTHS, TEXT_WIDTH, FRAMES = [32, 64], 64, 8
+EMBEDDING, RANK = 12, 2
 HINT = (4, 8, 12, 16)
 DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
 
@@ -44,6 +45,9 @@ def sd_networks() -> SimpleNamespace:
         canny=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=HINT),
         tile=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=HINT),
     )
+    vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    vision |= dict(image_size=16, patch_size=8, hidden_act="gelu", projection_dim=EMBEDDING)
+    networks.encoder = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**vision))
     for seed, network in enumerate(vars(networks).values()):
         randomise(network, seed)
     return networks
@@ -57,6 +61,7 @@ FOLDERS = dict(
     v3="motion_v3",
     canny="control_canny",
     tile="control_tile",
+    encoder="image_encoder",
 )
 
 
@@ -72,8 +77,11 @@ def save_folders(networks: SimpleNamespace, root: Path) -> None:
 
 
 def save_files(networks: SimpleNamespace, root: Path) -> None:
-    """sd.safetensors, vae.safetensors, canny.safetensors and motion.safetensors, in their authors' names."""
+    """sd, vae, canny, motion, ip, hed and lora, each .safetensors, in their authors' names."""
     from safetensors.numpy import save_file
+
+    for name, tensors in (("ip", ip_adapter_tensors(networks.unet)), ("hed", hed_tensors()), ("lora", lora_tensors())):
+        save_file(tensors, root / f"{name}.safetensors")
 
     def arrays(name, spelling, prefix=""):
         state = getattr(networks, name).state_dict()
@@ -93,3 +101,42 @@ def save_files(networks: SimpleNamespace, root: Path) -> None:
     motion = arrays("motion", motion_name, "module.")
     second = {key.replace(".0.pos_", ".1.pos_"): value for key, value in motion.items() if key.endswith(".pe")}
     save_file(motion | second, root / "motion.safetensors")
+
+
+def ip_adapter_tensors(unet) -> dict[str, np.ndarray]:
+    """An IP-Adapter of the base kind, its attentions numbered as diffusers counts those of the U-Net."""
+    normal = np.random.default_rng(7).normal
+    tensors = {"image_proj.proj.weight": normal(size=(4 * TEXT_WIDTH, EMBEDDING))}
+    tensors |= {"image_proj.proj.bias": normal(size=4 * TEXT_WIDTH), "image_proj.norm.bias": normal(size=TEXT_WIDTH)}
+    tensors["image_proj.norm.weight"] = 1 + 0.1 * normal(size=TEXT_WIDTH)
+    for number, name in enumerate(unet.attn_processors):
+        if name.endswith("attn2.processor"):
+            width = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+            tensors |= {f"ip_adapter.{number}.to_{x}_ip.weight": 0.2 * normal(size=(width, TEXT_WIDTH)) for x in "kv"}
+    return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+LORA = "text_model.encoder.layers.0.mlp.fc1"
+
+
+def lora_tensors() -> dict[str, np.ndarray]:
+    """A LoRA of one layer of the text encoder, in kohya's spelling; alpha is half the rank."""
+    name, rng = "lora_te_" + LORA.replace(".", "_"), np.random.default_rng(8)
+    down, up = rng.normal(size=(RANK, TEXT_WIDTH)), rng.normal(size=(32, RANK))
+    tensors = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": np.array(RANK / 2)}
+    return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+def hed_tensors() -> dict[str, np.ndarray]:
+    """An edge detector as ControlNetHED.pth names it, of a width each block."""
+    tensors, previous = {"norm": np.full((1, 3, 1, 1), 100.0)}, 3
+    for block, layers in enumerate((2, 2, 3, 3, 3), 1):
+        for layer in range(layers):
+            tensors[f"block{block}.convs.{layer}.weight"] = np.ones((2, previous, 3, 3))
+            tensors[f"block{block}.convs.{layer}.bias"] = np.zeros(2)
+            previous = 2
+        tensors |= {
+            f"block{block}.projection.weight": np.ones((1, 2, 1, 1)),
+            f"block{block}.projection.bias": np.ones(1),
+        }
+    return {name: value.astype(np.float32) for name, value in tensors.items()}

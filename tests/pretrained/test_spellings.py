@@ -1,9 +1,24 @@
 """Foreign names against diffusers' own converters, over every name of the full-size networks."""
 
+import dataclasses
+import re
+
 import pytest
 from foreign_names import ldm_name, ldm_vae_name, motion_name
 
+from gen1_jax.models.clip import CLIPTextConfig, TextEncoder
+from gen1_jax.models.module import abstract_parameters, flatten, parameter_count
+from gen1_jax.models.unet import LEVEL_PERIOD, ControlConfig, SpaceTimeUNet, UNetConfig
+from gen1_jax.models.vae import AutoencoderKL, VAEConfig
+from gen1_jax.pretrained.assembly import Network, Source
+from gen1_jax.pretrained.hf_clip import clip_text_config
+from gen1_jax.pretrained.hf_control import control_layout, control_paths, control_shape, with_control
+from gen1_jax.pretrained.hf_motion import MOTION, MOTION_PATHS, motion_shape, with_motion
+from gen1_jax.pretrained.hf_text import TEXT_ENCODER
+from gen1_jax.pretrained.hf_unet import UNET, unet_config, unet_shape
+from gen1_jax.pretrained.hf_vae import VAE, vae_config, vae_shape
 from gen1_jax.pretrained.spellings import ldm_control, ldm_text, ldm_unet, ldm_vae, motion_original
+from gen1_jax.pretrained.stable_diffusion import text_shape
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +109,56 @@ def test_a_single_files_text_encoder_with_and_without_text_model(prefix):
     projection = {"cond_stage_model.transformer.text_projection.weight": 0, "cond_stage_model.logit_scale": 0}
     file = {f"{prefix}{name}": name for name in names} | buffers | projection
     assert dict(ldm_text(file)) == {f"text_model.{name}": name for name in names}
+
+
+@dataclasses.dataclass
+class Header:
+    shape: tuple
+    dtype: str = "float32"
+
+
+def headers(tensors):
+    return {name: Header(tuple(x.shape)) for name, x in tensors.items()}
+
+
+def test_full_size_networks_fit_in_every_name_and_shape(networks):
+    """Base, motion modules and a ControlNet fill one U-Net; sizes that single files show are Stable Diffusion's."""
+    file = {name: headers(tensors) for name, tensors in networks.items()}
+    unet = unet_config(
+        unet_shape(ldm_unet({f"model.diffusion_model.{ldm_name(k)}": x for k, x in file["unet"].items()}))
+    )
+    assert unet == UNetConfig(prediction_type="epsilon", structure_level_period=LEVEL_PERIOD)
+    plain = dataclasses.replace(unet, structure_channels=0, content_kind="text", temporal="none")
+    control = control_shape(ldm_control({ldm_name(k): x for k, x in file["controlnet"].items()}))
+    is_motion = lambda path: re.search(MOTION_PATHS, path) is not None
+    is_control = lambda path: re.search(control_paths("canny"), path) is not None
+    is_base = lambda path: not is_motion(path) and not is_control(path)
+    for version, has_middle in (("v2", True), ("v3", False)):
+        seen = motion_original({motion_name(k): x for k, x in file[version].items()})
+        moving = with_motion(motion_shape(seen), base=plain, tensors=seen)
+        assert (moving.motion_mid_block, moving.max_frames) == (has_middle, 32)
+        whole = with_control(control, kind="canny", base=moving)
+        assert whole.controls == (ControlConfig(kind="canny"),)
+        sources = (
+            Source(layout=UNET, tensors=file["unet"], name="base", fills=is_base),
+            Source(layout=MOTION, tensors=seen, name=version, fills=is_motion),
+            Source(layout=control_layout("canny"), tensors=file["controlnet"], name="control", fills=is_control),
+        )
+        network = Network(module=SpaceTimeUNet(whole), sources=sources)
+        count = parameter_count(abstract_parameters(network.module))
+        assert count == 859_520_964 + (453_209_280 if has_middle else 417_137_600) + 361_279_120
+
+
+def test_the_full_size_autoencoder_and_text_encoder(networks):
+    file = headers(networks["vae"])
+    vae = vae_config(vae_shape(ldm_vae({ldm_vae_name(name): x for name, x in file.items()})))
+    assert vae == VAEConfig()
+    module = AutoencoderKL(vae)
+    Network(module=module, sources=(Source(layout=VAE, tensors=file, name="vae"),))
+    assert parameter_count(abstract_parameters(module)) == 83_653_863
+    text = TextEncoder(CLIPTextConfig())
+    tensors = {TEXT_ENCODER.their_name(path): x for path, x in flatten(abstract_parameters(text)).items()}
+    seen = ldm_text({f"cond_stage_model.transformer.{name}": x for name, x in tensors.items()})
+    stored = {name: Header(x.shape[::-1]) if name.endswith("fc1.weight") else x for name, x in seen.items()}
+    assert clip_text_config(text_shape(stored)) == CLIPTextConfig()
+    assert parameter_count(abstract_parameters(text)) == 123_060_480 and len(seen) == 196

@@ -8,7 +8,18 @@ import pytest
 from hub_files import arguments, edit_json
 from oracle import relative_error
 from safetensors.numpy import load_file, save_file
-from sd_files import FOLDERS, FRAMES, TEXT_WIDTH, save_files, save_folders, sd_networks
+from sd_files import (
+    EMBEDDING,
+    FOLDERS,
+    FRAMES,
+    RANK,
+    TEXT_WIDTH,
+    ip_adapter_tensors,
+    lora_tensors,
+    save_files,
+    save_folders,
+    sd_networks,
+)
 
 from gen1_jax import cli
 from gen1_jax.errors import UserError
@@ -83,13 +94,13 @@ def residuals(networks, frames, weights):
     return {"down_block_additional_residuals": total[:-1], "mid_block_additional_residual": total[-1]}
 
 
-def ours(model, frames, weights):
+def ours(model, frames, weights, **more):
     unet = Bound(model.config.build("unet", np.float32), model.parameters("unet"))
     signals = {
         kind: Signal.of(unet.hint(PICTURES[kind][:, :frames], kind=kind), weight=jnp.array([weight]))
         for kind, weight in weights.items()
     }
-    conditions = Conditions(content={"text": TEXT}, structure=signals)
+    conditions = Conditions(**{"content": {"text": TEXT}} | more, structure=signals)
     return unet.denoise(LATENTS[:, :frames], jnp.array([417]), conditions)[0]
 
 
@@ -131,13 +142,55 @@ def test_a_clip_with_two_controls_equals_diffusers(model, networks):
     assert relative_error(np.moveaxis(by_clip.numpy(), 1, -1), expected) > 1e-2  # so the norm matters
 
 
-def test_a_picture_with_a_control_equals_diffusers(model, networks):
+@pytest.fixture(scope="module")
+def adapted(public, tmp_path_factory):
+    """Without motion modules; with an adapter for pictures, an edge detector and a LoRA."""
+    extras = dict(
+        motion=None,
+        controlnets={"canny": public / FOLDERS["canny"]},
+        ip_adapter=public / "ip.safetensors",
+        image_encoder=public / FOLDERS["encoder"],
+        softedge=public / "hed.safetensors",
+        loras=((public / "lora.safetensors", 0.5),),
+    )
+    folder = tmp_path_factory.mktemp("adapted") / "model"
+    assert cli.main(arguments(given(public, **extras), folder)) == 0
+    return ModelFolder(folder)
+
+
+def test_a_picture_with_a_control_and_an_adapter_equals_diffusers(adapted, networks):
+    import copy
+
     import torch
 
+    assert adapted.config.components == ("unet", "vae", "text", "image_encoder", "image_tokens", "softedge")
+    unet, embedding = copy.deepcopy(networks.unet), normal(1, EMBEDDING, seed=3)
+    state = {"image_proj": {}, "ip_adapter": {}}
+    for name, value in ip_adapter_tensors(unet).items():
+        group, _, rest = name.partition(".")
+        state[group][rest] = torch.tensor(value)
+    unet._load_ip_adapter_weights([state], low_cpu_mem_usage=False)
+    for processor in unet.attn_processors.values():
+        processor.scale = [0.6]
     with torch.no_grad():
-        added = residuals(networks, 1, {"canny": 0.7})
-        expected = networks.unet(theirs(LATENTS[0, :1]), 417, torch.tensor(TEXT), **added).sample
-    assert relative_error(ours(model, 1, {"canny": 0.7})[0], np.moveaxis(expected.numpy(), 1, -1)) <= 1e-4
+        added = residuals(networks, 1, {"canny": 0.7}) | {
+            "added_cond_kwargs": {"image_embeds": [torch.tensor(embedding)[:, None]]}
+        }
+        expected = unet(theirs(LATENTS[0, :1]), 417, torch.tensor(TEXT), **added).sample
+    module = adapted.config.build("image_tokens", np.float32)
+    tokens = Bound(module, adapted.parameters("image_tokens"))(embedding)
+    picture = dict(content={"text": TEXT, "image": tokens}, strength={"image": jnp.array([0.6])})
+    out = ours(adapted, 1, {"canny": 0.7}, **picture)[0]
+    assert relative_error(out, np.moveaxis(expected.numpy(), 1, -1)) <= 1e-4
+
+
+def test_a_lora_is_merged_for_good(adapted, model):
+    before, after = (flatten(source.parameters("text")) for source in (model, adapted))
+    (changed,) = [path for path in before if (before[path] != after[path]).any()]
+    assert changed == "layers.0.fc1.kernel"
+    lora = {name.split(".", 1)[1]: x for name, x in lora_tensors().items()}
+    delta = lora["alpha"] / RANK * (lora["lora_up.weight"] @ lora["lora_down.weight"])
+    np.testing.assert_allclose(after[changed], before[changed] + 0.5 * delta.T, rtol=1e-5, atol=1e-6)
 
 
 def test_what_the_importer_decides(model):
