@@ -138,14 +138,12 @@ def checkpoint_files(path: Path) -> list[Path]:
 
 def _convert(pickle: Path) -> str:
     """What a pickle is, and the two lines that make safetensors of one without running what is in it."""
-    name, new = repr(str(pickle)), repr(str(pickle.with_suffix(".safetensors")))
+    name, new = repr(pickle.name), repr(pickle.with_suffix(".safetensors").name)
     return (
-        "a pickle, which could run any code when opened: convert it once where torch is, by "
-        "`import torch, safetensors.torch; "
-        f"x = torch.load({name}, map_location='cpu', weights_only=True); x = x.get('state_dict', x)` and "
-        "`safetensors.torch.save_file("
-        f"{{k: v.contiguous() for k, v in x.items() if torch.is_tensor(v)}}, {new})`, or with "
-        "save_pretrained(..., safe_serialization=True) in the library that wrote it"
+        "a pickle, which could run any code when opened: convert it once, in its folder and where torch is, by "
+        f"`import torch, safetensors.torch as st; x = torch.load({name}, 'cpu', weights_only=True)` and "
+        "`st.save_file({k: v.contiguous() for k, v in x.get('state_dict', x).items() if torch.is_tensor(v)}, "
+        f"{new})`"
     )
 
 

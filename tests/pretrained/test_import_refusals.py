@@ -48,7 +48,7 @@ def other_vocabulary(folder):
 
 
 REFUSALS = {
-    "bin": (lambda f: only_a_pickle(f.unet, "bin"), "unet/pytorch_model.bin is a pickle", "safe_serialization=True"),
+    "bin": (lambda f: only_a_pickle(f.unet, "bin"), "unet/pytorch_model.bin is a pickle", "weights_only=True"),
     "pt": (lambda f: only_a_pickle(f.depth, "pt"), "dpt/pytorch_model.pt is a pickle"),
     "ckpt": (lambda f: only_a_pickle(f.vae, "ckpt"), "vae/pytorch_model.ckpt is a pickle"),
     "pickle renamed": (lambda f: pickle_renamed(f.clip), "clip/model.safetensors is not a readable"),
