@@ -98,7 +98,7 @@ class EditPreview:
 
 
 class _Pipeline(Gen1Pipeline):
-    """A pipeline that can be made blind to structure, as training makes the U-Net: the latents of its maps are zeros."""
+    """A pipeline that can be made blind to structure, as training makes the U-Net: all it sees are zeros."""
 
     def __init__(self, source: ModelSource, dtype: jnp.dtype, *, sees_structure: bool):
         super().__init__(source, dtype)
