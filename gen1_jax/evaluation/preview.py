@@ -14,6 +14,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.measures import frame_consistency, prompt_consistency
 from gen1_jax.media import open_video, read_image, side_by_side
 from gen1_jax.models.module import Params, cast_kernels
+from gen1_jax.models.selection import together
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.config import PreviewConfig
 from gen1_jax.training.preview import Shown
@@ -38,7 +39,7 @@ class EditPreview:
 
     def __init__(self, config: PreviewConfig, source: ModelSource, dtype: str):
         self.config, self._source, self._dtype = config, source, jnp.dtype(dtype)
-        if config.image is None and source.config.prior is None:
+        if config.image is None and source.config.prior is None and source.config.unet.content_kind == "image":
             raise UserError(
                 f"preview: {source.name} has no prior, so it takes no prompt: name a picture, preview.image"
             )
@@ -105,16 +106,19 @@ class _Pipeline(Gen1Pipeline):
 
 
 class _WithUNet:
-    """A model whose U-Net's weights are at hand."""
+    """A model whose U-Net is being trained; what a recipe leaves frozen of it is the model's own."""
 
     warning = None
 
-    def __init__(self, source: ModelSource, unet: Params):
+    def __init__(self, source: ModelSource, learned: Params):
         self.config = dataclasses.replace(source.config, learned_content="unknown")  # it is being trained
-        self.name, self._source, self._unet = source.name, source, unet
+        self.name, self._source, self._learned = source.name, source, learned
 
     def parameters(self, component: str) -> Params:
-        return self._unet if component == "unet" else self._source.parameters(component)
+        if component != "unet":
+            return self._source.parameters(component)
+        whole = together(self._source.stored(component), self._learned)
+        return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), whole)
 
     stored = parameters
 

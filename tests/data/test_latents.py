@@ -113,7 +113,7 @@ def test_kinds_that_are_not_there_are_named(latents, tmp_path):
         asked = config(latents, structure=("depth", "edges"))
         with pytest.raises(ValueError, match=r"no structure of kind 'edges', only depth; run gen1 precompute with"):
             Mixture(asked, process_index=0, process_count=1)
-    with pytest.raises(ValueError, match="no structure of kind 'edges', only depth"):
+    with pytest.raises(ValueError, match="no structure of kind 'edges', only canny, depth"):
         config(latents, structure=("edges",))
     with pytest.raises(ValueError, match="names a kind twice"):
         config(latents, structure=("depth", "depth"))
