@@ -6,10 +6,12 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from gen1_jax.editing.files import Source, read_source
-from gen1_jax.editing.pipeline import Gen1Pipeline, Progress, to_uint8
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import Maps, Progress
 from gen1_jax.errors import counted
 from gen1_jax.media import Limits, Part, side_by_side
 
@@ -18,17 +20,17 @@ _KEPT = 8  # clips in memory
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedClip:
-    """A clip at the model's size, and its depth.
+    """A clip at the model's size, and its structures.
 
     Attributes:
         source: the frames.
-        depth: normalised over the clip to [-1, 1], near is 1.
         part: of the file.
+        estimated: maps that do not hang on t_s, normalised over the clip; filled as edits ask for them.
     """
 
     source: Source
-    depth: Float[np.ndarray, "t h w"]
     part: Part
+    estimated: Maps = dataclasses.field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -67,15 +69,25 @@ class ClipCache:
             key = (str(video), Path(video).stat().st_mtime_ns if Path(video).exists() else None, part)
             if key not in self._clips:
                 source = read_source(video, self._pipeline, self._limits, part=part)
-                depth = self._pipeline.estimate_depth(source.frames, progress)
-                self._clips[key] = LoadedClip(source=source, depth=depth, part=part)
+                clip = LoadedClip(source=source, part=part)
+                self._maps(clip, EditSettings(), progress)  # so that what t_s does is seen at once
+                self._clips[key] = clip
             self._clips.move_to_end(key)
             while len(self._clips) > _KEPT:
                 self._clips.popitem(last=False)
             return self._clips[key]
 
     def structure(self, clip: LoadedClip, structure_blur: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The middle frame, and beside it its structure at t_s."""
-        middle = len(clip.depth) // 2
-        depth = self._pipeline.blur_structure(clip.depth[middle : middle + 1], structure_blur)[0]
-        return side_by_side([clip.source.frames[middle], np.repeat(to_uint8(depth)[..., None], 3, axis=-1)])
+        """The middle frame, and beside it its structures at t_s."""
+        middle = slice(len(clip.source.frames) // 2, len(clip.source.frames) // 2 + 1)
+        one = dataclasses.replace(
+            clip,
+            source=dataclasses.replace(clip.source, frames=clip.source.frames[middle]),
+            estimated={kind: maps[middle] for kind, maps in clip.estimated.items()},
+        )
+        pictures = self._pipeline.pictures_of(self._maps(one, EditSettings(structure_blur=structure_blur)))
+        return side_by_side([frames[0] for frames in (one.source.frames, *pictures.values())])
+
+    def _maps(self, clip: LoadedClip, settings: EditSettings, progress: Progress | None = None) -> Maps:
+        settings = settings.of(self._pipeline.config)
+        return self._pipeline.read_structure(clip.source.frames, settings, None, progress, clip.estimated)

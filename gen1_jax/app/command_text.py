@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from gen1_jax.editing.files import EditRequest
-from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.settings import EditSettings
 
 _OPTIONS = {
     "structure_blur": "--structure-blur",
@@ -13,13 +13,19 @@ _OPTIONS = {
     "num_inference_steps": "--steps",
     "seed": "--seed",
     "sampler": "--sampler",
+    "structure": "--structure",
+    "strength": "--strength",
+    "clip_skip": "--clip-skip",
 }
 
 
 def command_text(request: EditRequest, defaults: EditSettings) -> str:
     """A line for a POSIX shell. What is at its default is left out; paths are those of the request."""
     words = ["gen1", "edit", _argument(request.video), "-o", _argument(request.output)]
-    words += _option("--prompt", request.prompt) + _option("--image", request.image)
+    words += _option("--prompt", request.prompt) + _option("--negative-prompt", request.negative_prompt or None)
+    for image in request.images:
+        scale = request.settings.image_scale
+        words += _option("--image", image if scale == 1 else f"{image}:{scale:g}")
     for name, option in _OPTIONS.items():
         value = getattr(request.settings, name)
         words += _option(option, value if value != getattr(defaults, name) else None)

@@ -12,7 +12,7 @@ from gen1_jax.app.jobs import EditFiles, EditState
 from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
 from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.editing.files import EditRequest
-from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 

@@ -19,7 +19,9 @@ from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.files import EditRequest, compare_frames, write_frames
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, resize
+from gen1_jax.editing.content import resize
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.record import make_record
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, MediaError, Part, open_video, read_image
@@ -141,8 +143,8 @@ class EditSession:
     def command(self, request: EditRequest) -> str:
         """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names."""
         video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
-        image = None if request.image is None else Path(request.image).name
-        return command_text(dataclasses.replace(request, video=video, image=image), self.defaults)
+        images = [Path(image).name for image in request.images]
+        return command_text(dataclasses.replace(request, video=video, image=images), self.defaults)
 
     def submit(self, request: EditRequest, visitor: object) -> EditJob:
         """Queue an edit; what the visitor had in the queue is cancelled.
@@ -179,22 +181,26 @@ class EditSession:
 
     def _edit(self, job: EditJob, request: EditRequest) -> EditFiles:
         """What `edit_file` does, with the clip's depth from memory and with pictures on the way."""
-        settings, pipeline = request.settings, self.pipeline
+        pipeline = self.pipeline
+        settings = request.settings.of(pipeline.config)
 
         def show(done: int, total: int, latents) -> None:
             if done % max(1, total // _PREVIEWS) == 0 and done < total:
                 middle = latents.shape[1] // 2
                 job.update(picture=next(pipeline.decode(latents[:, middle : middle + 1])))
 
-        with _named(request.video), _named(request.image):
-            picture = None if request.image is None else read_image(request.image, request.limits)
+        with contextlib.ExitStack() as named:
+            for path in (request.video, *request.images):
+                named.enter_context(_named(path))
+            pictures = [read_image(image, request.limits) for image in request.images]
             clip = self._clips(request.video, request.part, job.report)
             job.report("content", 0, 1)
-            content = pipeline.encode_content(request.prompt, picture, settings.seed)
-            structure = pipeline.blur_structure(clip.depth, settings.structure_blur)
-            latents = pipeline.sample(content, structure, settings, job.report, show)
+            content = pipeline.encode_content(request.prompt, pictures, settings, request.negative_prompt)
+            frames = clip.source.frames
+            maps = pipeline.read_structure(frames, settings, None, job.report, clip.estimated)
+            latents = pipeline.sample(content, maps, settings, job.report, show, frames=frames)
             edited = list(pipeline.decode(latents, job.report))
-            compared = compare_frames(clip.source, structure, iter(edited))
+            compared = compare_frames(clip.source, pipeline.pictures_of(maps), iter(edited))
             folder = self._new_folder()
             files = EditFiles(
                 edit=folder / request.output, comparison=folder / "comparison.mp4", frames=len(clip.source.times)

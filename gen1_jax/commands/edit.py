@@ -1,6 +1,7 @@
 """`gen1 edit` and `gen1 demo`."""
 
 import argparse
+import dataclasses
 import os
 import sys
 import warnings
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
-from gen1_jax.commands.values import frame_rate, moment, size
+from gen1_jax.commands.values import file_and_number, frame_rate, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -19,7 +20,9 @@ _DEFAULTS = {
     "structure_blur": 0,
     "temporal_guidance_scale": 1.0,
     "seed": 0,
-    "sampler": "ddim",
+    "strength": 1.0,
+    "clip_skip": 1,
+    "shift_windows": False,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -46,8 +49,22 @@ def add_edit(commands) -> None:
         help="mp4, mov, mkv, webm, gif, or a folder NAME/ of PNG files; of several inputs the folder of all edits",
     )
     parser.add_argument("--prompt", metavar="TEXT", help="the content in words")
-    parser.add_argument("--image", metavar="FILE", help="the content as a picture")
+    parser.add_argument(
+        "--image",
+        action="append",
+        type=file_and_number,
+        metavar="FILE[:SCALE]",
+        help="the content as a picture; for a model that reads both beside the prompt, SCALE (1) is how much it counts,"
+        " and it may be given several times",
+    )
     add_settings(parser)
+    parser.add_argument(
+        "--structure-from",
+        action="append",
+        metavar="[KIND=]FILE|DIR",
+        help="ready maps of a structure in place of an estimate: a video, a folder of pictures, or a picture for all"
+        " frames; may be given several times",
+    )
     parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
     part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
     part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
@@ -74,6 +91,7 @@ def add_edit(commands) -> None:
         help="settings, prompt and part of an edit before: a file that gen1 edit wrote, or its sidecar",
     )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)")
+    parser.add_argument("--low-memory", action="store_true", help="let every network go when it has done its part")
     limits = parser.add_argument_group("limits on the input")
     limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
     limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")
@@ -85,7 +103,7 @@ def _edit(args) -> int:
 
     recorded = {} if args.settings_from is None else read_record(args.settings_from)
     if recorded:
-        _compare_with(recorded, args.image, args.prompt, _chosen(args, recorded, "model"))
+        _compare_with(recorded, args, _chosen(args, recorded, "model"))
     if len(args.videos) == 1:
         _run_edit(_request(args, args.videos[0], args.output, args.save_structure, recorded), as_json=args.json)
         return 0
@@ -128,12 +146,13 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
 def _request(args, video: str, output: str | Path, structure: str | Path | None, recorded: Mapping[str, Any]):
     """What the command line says, and where it says nothing a record, of one video."""
     from gen1_jax.editing.files import EditRequest
+    from gen1_jax.editing.maps import kind_and_path
     from gen1_jax.media import Limits
     from gen1_jax.parallel.mesh import parse_mesh
 
     limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
-    prompt, image = args.prompt, args.image
-    if prompt is None and image is None:
+    prompt, images = args.prompt, args.image or []
+    if prompt is None and (not images or recorded.get("image") is not None):
         prompt = recorded.get("prompt")
     part, settings = _part(args, recorded), settings_of(args, recorded)
     with naming_options(*part):
@@ -141,7 +160,11 @@ def _request(args, video: str, output: str | Path, structure: str | Path | None,
             video=video,
             output=output,
             prompt=prompt,
-            image=image,
+            negative_prompt=_chosen(args, recorded, "negative_prompt"),
+            image=[path for path, _ in images] or None,
+            structure_from=tuple(map(kind_and_path, args.structure_from or [])),
+            loras=tuple(args.lora or []),
+            low_memory=args.low_memory,
             model=_chosen(args, recorded, "model"),
             settings=settings,
             save_structure=structure,
@@ -165,28 +188,44 @@ def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"{args.settings_from}: {error}") from None
 
 
-def _compare_with(recorded: Mapping[str, Any], image: str | None, prompt: str | None, model: str) -> None:
+def _compare_with(recorded: Mapping[str, Any], args, model: str) -> None:
     """Says what of an edit cannot be the same again.
 
     Raises:
-        UserError: its picture is needed.
+        UserError: files that it was made from are needed.
     """
     from gen1_jax.checkpoints.identity import model_hash
     from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.editing.record import file_hash
     from gen1_jax.errors import UserError
+    from gen1_jax.pretrained.lora import with_loras
 
-    if recorded["image"] is not None and prompt is None:
-        if image is None:
-            raise UserError(f"the edit was made from the picture {recorded['image']}: name it with --image")
-        if Path(image).is_file() and file_hash(Path(image)) != recorded["image_hash"]:
-            warnings.warn(f"{image} is not the picture {recorded['image']} that the edit was made from", stacklevel=2)
-    if model_hash(open_trained(model)) != recorded["model_hash"]:
+    images = [path for path, _ in args.image or []]
+    needed = {"structure_from": args.structure_from, "lora": args.lora}
+    needed |= {"image": images} if args.prompt is None or recorded.get("prompt") is not None else {}
+    for name, given in needed.items():
+        files = _listed(recorded.get("loras" if name == "lora" else name))
+        if files and not given:
+            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA"}[name]
+            raise UserError(
+                f"the edit was made from the {what} {', '.join(files)}: name it with --{name.replace('_', '-')}"
+            )
+    before = dict(zip(_listed(recorded["image_hash"]), _listed(recorded["image"]), strict=False))
+    for path in images:
+        if before and path.is_file() and file_hash(path) not in before:
+            warnings.warn(
+                f"{path} is not the picture {', '.join(before.values())} that the edit was made from", stacklevel=2
+            )
+    if model_hash(with_loras(open_trained(model), args.lora or [])) != recorded["model_hash"]:
         warnings.warn(
             f"{model} is not the model {recorded['model']} ({recorded['model_hash']}) that made the edit, so another "
             "edit comes of it; name the model with --model",
             stacklevel=2,
         )
+
+
+def _listed(value: str | list | None) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else list(map(str, value))
 
 
 def add_demo(commands) -> None:
@@ -212,6 +251,8 @@ def _demo(args) -> None:
         video=clip,
         output=args.output,
         prompt=args.prompt,
+        negative_prompt=args.negative_prompt,
+        loras=tuple(args.lora or []),
         model=args.model,
         settings=settings_of(args),
         compare=True,
@@ -234,7 +275,32 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
-    group.add_argument("--sampler", metavar="NAME", help="ddim or dpm++ (ddim)")
+    group.add_argument("--sampler", metavar="NAME", help="ddim, dpm++, lcm or tcd (the model's own)")
+    group.add_argument("--negative-prompt", metavar="TEXT", help="what the edit should not look like")
+    group.add_argument(
+        "--structure",
+        metavar="KIND[=W][@A:B],...",
+        help="what is kept and how much, as depth=0.9,canny=0.4; @0:0.5 in the first half of the steps alone (the first"
+        " that the model knows)",
+    )
+    group.add_argument(
+        "--strength", type=float, metavar="S", help="0 to 1; below 1 the edit begins with the noised video (1)"
+    )
+    group.add_argument(
+        "--lora",
+        action="append",
+        type=file_and_number,
+        metavar="FILE[:S]",
+        help="a LoRA and its strength (1); may be given several times",
+    )
+    group.add_argument(
+        "--clip-skip", type=int, metavar="N", help="layer of the text encoder, from the end, 2 as Civitai counts (1)"
+    )
+    group.add_argument(
+        "--shift-windows",
+        action=argparse.BooleanOptionalAction,
+        help="move the seams between windows of a long video at every step (no)",
+    )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("start", "stride")})
 
@@ -249,12 +315,29 @@ def _chosen(args: argparse.Namespace, recorded: Mapping[str, Any], name: str) ->
 
 def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = None):
     """The `EditSettings` of what `add_settings` declared, `recorded` ones in place of those that were not given."""
-    from gen1_jax.editing.pipeline import EditSettings
+    from gen1_jax.editing.settings import EditSettings
 
-    names = ("structure_blur", "guidance_scale", "temporal_guidance_scale", "seed", "sampler")
-    steps = args.steps if args.steps is not None else (recorded or {}).get("num_inference_steps")
-    with naming_options(*names, num_inference_steps="steps"):
-        return EditSettings(num_inference_steps=steps, **{name: _chosen(args, recorded or {}, name) for name in names})
+    recorded = recorded or {}
+    names = [field.name for field in dataclasses.fields(EditSettings)]
+    names = [name for name in names if name not in ("num_inference_steps", "image_scale")]
+    steps = args.steps if args.steps is not None else recorded.get("num_inference_steps")
+    with naming_options(*names, num_inference_steps="steps", image_scale="image"):
+        chosen = {name: _chosen(args, recorded, name) for name in names}
+        return EditSettings(num_inference_steps=steps, image_scale=_image_scale(args, recorded), **chosen)
+
+
+def _image_scale(args: argparse.Namespace, recorded: Mapping[str, Any]) -> float:
+    """How much the pictures count, which is one number for all of them.
+
+    Raises:
+        UserError: several numbers.
+    """
+    from gen1_jax.errors import UserError
+
+    scales = {scale for _, scale in getattr(args, "image", None) or []}
+    if len(scales) > 1:
+        raise UserError(f"--image: pictures count together, by one scale, not {', '.join(map(str, sorted(scales)))}")
+    return next(iter(scales), recorded.get("image_scale") or 1.0)
 
 
 def _run_edit(request, *, as_json: bool) -> None:

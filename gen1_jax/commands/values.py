@@ -1,8 +1,10 @@
-"""Values of options that have a notation of their own: moments, frame rates, sizes."""
+"""Values of options that have a notation of their own: moments, frame rates, sizes, LoRAs."""
 
+import math
 import re
 from argparse import ArgumentTypeError
 from fractions import Fraction
+from pathlib import Path
 
 _NTSC = (24, 30, 48, 60, 120)
 """Rates that are written as 23.976, 29.97 and so on, and mean 1000/1001 of these."""
@@ -53,3 +55,23 @@ def size(text: str) -> tuple[int, int]:
     if match is None or not int(match[1]) or not int(match[2]):
         raise ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 512x288")
     return int(match[1]), int(match[2])
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """The file and the strength of "FILE[:STRENGTH]"; 1 where there is none.
+
+    A colon belongs to the name unless a number follows the last one and no file has the whole name.
+
+    Raises:
+        ArgumentTypeError: the strength is not finite.
+    """
+    file, _, number = text.rpartition(":")
+    try:
+        strength = float(number)
+    except ValueError:
+        return Path(text), 1.0
+    if not file or Path(text).exists():
+        return Path(text), 1.0
+    if not math.isfinite(strength):
+        raise ArgumentTypeError(f"the strength of {file} is {number}, not a number such as 0.8")
+    return Path(file), strength

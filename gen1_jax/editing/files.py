@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,12 @@ import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.data.prepare_geometry import cover
-from gen1_jax.editing.pipeline import EditSettings, Frames, Gen1Pipeline, Progress, resize, to_uint8
+from gen1_jax.editing.content import resize
+from gen1_jax.editing.maps import ready_maps
+from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.record import make_record
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import Frames, Maps, Progress
 from gen1_jax.errors import UserError
 from gen1_jax.files import write_text
 from gen1_jax.media import (
@@ -38,6 +42,7 @@ from gen1_jax.media import (
     write_image,
 )
 from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.pretrained.lora import with_loras
 from gen1_jax.pretrained.words import unknown_words
 
 _OUTPUTS = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
@@ -50,8 +55,12 @@ class EditRequest:
     Attributes:
         video: a video, a folder of pictures or a picture.
         output: by suffix a video, or a picture if the input is one frame.
-        prompt: the content in words.
-        image: or the content as a picture file.
+        prompt: the content in words, or None.
+        image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
+        negative_prompt: what the result should not look like.
+        structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
+        loras: LoRA files and their strengths, merged into the model.
+        low_memory: let every network go when it has done its part.
         model: name of a model that ships, a model folder, or a training workdir.
         settings: the numbers of the edit.
         start: index of the first frame to edit (int), or seconds (Fraction).
@@ -72,7 +81,11 @@ class EditRequest:
     video: str | Path
     output: str | Path
     prompt: str | None = None
-    image: str | Path | None = None
+    image: str | Path | Sequence[str | Path] | None = None
+    negative_prompt: str | None = None
+    structure_from: tuple[tuple[str | None, str | Path], ...] = ()
+    loras: tuple[tuple[str | Path, float], ...] = ()
+    low_memory: bool = False
     model: str | Path = "nano"
     settings: EditSettings = EditSettings()
     start: int | Fraction = 0
@@ -88,12 +101,19 @@ class EditRequest:
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if (self.prompt is None) == (self.image is None):
-            raise UserError("give either --prompt or --image" + ("" if self.prompt is None else ", not both"))
+        if self.prompt is None and not self.images:
+            raise UserError("give --prompt, --image, or both for a model that takes both")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
         self._check_size()
         _ = self.part
+
+    @property
+    def images(self) -> tuple[str | Path, ...]:
+        """The picture files of `image`."""
+        if self.image is None:
+            return ()
+        return (self.image,) if isinstance(self.image, str | Path) else tuple(self.image)
 
     @property
     def part(self) -> Part:
@@ -156,14 +176,16 @@ def edit_file(
     began = time.perf_counter()
     outputs = _outputs(request)
     for output in outputs:
-        check_output(output, [request.video, *([request.image] if request.image else [])])
+        check_output(output, [request.video, *request.images, *(path for _, path in request.structure_from)])
         check_writable(output, _OUTPUTS)
     if request.sidecar:
         check_writable(sidecar_of(request.output))
     if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
         raise UserError(f"{outputs[0]}: --output and --save-structure are the same file")
-    picture = None if request.image is None else read_image(request.image, request.limits)
-    pipeline = pipeline or Gen1Pipeline(open_trained(request.model), mesh=request.mesh)
+    pictures = [read_image(image, request.limits) for image in request.images]
+    pipeline = pipeline or open_pipeline(request)
+    settings = request.settings.of(pipeline.config)
+    content = pipeline.encode_content(request.prompt, pictures, settings, request.negative_prompt)
 
     source = read_source(request.video, pipeline, request.limits, progress, part=request.part, size=request.size)
     if len(source.times) > 1:
@@ -171,17 +193,17 @@ def edit_file(
             raise UserError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
-    settings = request.settings.of(pipeline.config)
-    content = pipeline.encode_content(request.prompt, picture, settings.seed)
-    structure = pipeline.structure(source.frames, settings.structure_blur, progress)
-    latents = pipeline.sample(content, structure, settings, progress)
+    ready = _ready_maps(request, settings, pipeline, source)
+    maps = pipeline.read_structure(source.frames, settings, ready, progress)
+    structures = pipeline.pictures_of(maps)
+    latents = pipeline.sample(content, maps, settings, progress, frames=source.frames)
 
     if request.save_structure is not None:
-        views = (np.repeat(frame[..., None], 3, axis=-1) for frame in map(to_uint8, structure))
+        views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
         write_frames(request.save_structure, views, source, request, audio=False)
     edited = pipeline.decode(latents, progress)
     if request.compare:
-        edited = compare_frames(source, structure, edited)
+        edited = compare_frames(source, structures, edited)
     record = make_record(request, settings, pipeline.source)
     width, height, count = write_frames(request.output, edited, source, request, audio=True, record=record)
     if request.sidecar:
@@ -196,11 +218,40 @@ def edit_file(
         "model": pipeline.source.name,
         "trained": pipeline.source.warning is None,
         "prompt": request.prompt,
-        "image": None if request.image is None else str(request.image),
+        "negative_prompt": request.negative_prompt,
+        "image": ", ".join(map(str, request.images)) or None,
         **dataclasses.asdict(settings),
         "unknown_words": unknown_words(request.prompt or "", getattr(pipeline.source, "words", None)),
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def open_pipeline(request: EditRequest) -> Gen1Pipeline:
+    """The model of a request, with its LoRA files."""
+    model = with_loras(open_trained(request.model), request.loras)
+    return Gen1Pipeline(model, mesh=request.mesh, low_memory=request.low_memory)
+
+
+def _ready_maps(request: EditRequest, settings: EditSettings, pipeline: Gen1Pipeline, source: Source) -> Maps:
+    """The maps of `structure_from`, by kind."""
+    ready: Maps = {}
+    width, height = source.info.square_size
+    for name, path in request.structure_from:
+        kind = pipeline.config.structure_kind(name or next((use.kind for use in settings.structures), "depth"))
+        if kind.name in ready:
+            raise UserError(f"--structure-from: two files for {kind.name}")
+        ready[kind.name] = ready_maps(
+            path,
+            kind,
+            len(source.frames),
+            source.frames.shape[1:3],
+            shape=(height, width),
+            crop=request.size,
+            part=request.part,
+            frame_rate=source.info.frame_rate,
+            limits=request.limits,
+        )
+    return ready
 
 
 def sidecar_of(output: str | Path) -> Path:
@@ -309,7 +360,9 @@ def _ticks(start: Fraction, end: Fraction, fps: Fraction | None) -> Iterator[Fra
             yield start + tick / fps
 
 
-def compare_frames(source: Source, structure: np.ndarray, edited: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Input, structure and edit beside each other, frame by frame, at the model's size."""
-    for before, depth, after in zip(source.frames, structure, edited, strict=True):
-        yield side_by_side([before, np.repeat(to_uint8(depth)[..., None], 3, axis=-1), after])
+def compare_frames(
+    source: Source, structures: Mapping[str, Frames], edited: Iterator[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Input, structures and edit beside each other, frame by frame, at the model's size."""
+    for views in zip(source.frames, *structures.values(), edited, strict=True):
+        yield side_by_side(list(views))

@@ -55,6 +55,17 @@ def to_picture(picture: Picture | Any, name: str = "image") -> UInt8[np.ndarray,
     raise UserError(f"{name} must be uint8 (H, W, 3), a picture, or the path of one, got {_what(picture)}")
 
 
+def to_pictures(pictures: Picture | Sequence[Picture] | Any | None) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """One picture, several, or none, as arrays.
+
+    Raises:
+        UserError: see `to_picture`.
+    """
+    if pictures is None:
+        return []
+    return [to_picture(picture) for picture in (pictures if isinstance(pictures, list | tuple) else [pictures])]
+
+
 def _checked(array: np.ndarray, name: str, ndim: int) -> np.ndarray:
     if array.ndim != ndim or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         axes = "(T, H, W, 3)" if ndim == 4 else "(H, W, 3)"

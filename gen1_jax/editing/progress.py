@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from gen1_jax.editing.pipeline import Progress
+from gen1_jax.editing.structures import Progress
 
 _LABELS = {
     "reading": "read frames",

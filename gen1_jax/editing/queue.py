@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.editing.files import EditRequest, edit_file
-from gen1_jax.editing.pipeline import Gen1Pipeline, Progress
+from gen1_jax.editing.files import EditRequest, edit_file, open_pipeline
+from gen1_jax.editing.structures import Progress
 from gen1_jax.errors import UserError
 from gen1_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -26,7 +25,7 @@ def edit_files(requests: Sequence[EditRequest], progress: Progress, done: Done, 
     Raises:
         UserError: the model is at fault, and so all of them.
     """
-    pipeline = Gen1Pipeline(open_trained(requests[0].model), mesh=requests[0].mesh)
+    pipeline = open_pipeline(requests[0])
     folders = {Path(path).parent for r in requests for path in (r.output, r.save_structure) if path is not None}
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

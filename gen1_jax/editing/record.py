@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen1_jax.checkpoints.identity import model_hash
-from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
 from gen1_jax.pretrained.folder import ModelSource
@@ -33,15 +33,20 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         settings: with the model's own numbers filled in.
         model: that made it.
     """
-    image = None if request.image is None else Path(request.image)
+    files = lambda paths: [Path(path).name for path in paths]
+    hashes = lambda paths: [file_hash(Path(path)) for path in paths]
+    maps = [path for _, path in request.structure_from]
     return {
         "record": _VERSION,
         "model": model.name,
         "model_hash": model_hash(model),
         "video": Path(request.video).name,
         "prompt": request.prompt,
-        "image": image and image.name,
-        "image_hash": image and file_hash(image),
+        "negative_prompt": request.negative_prompt,
+        "image": _one_or_all(files(request.images)),
+        "image_hash": _one_or_all(hashes(request.images)),
+        "structure_from": files(maps) or None,
+        "loras": [f"{Path(path).name}:{strength:g}" for path, strength in request.loras] or None,
         **vars(settings),
         "start": _moment(request.start),
         "duration": _moment(request.duration),
@@ -52,6 +57,11 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "compare": request.compare,
         "versions": {name: metadata.version(name) for name in _PACKAGES},
     }
+
+
+def _one_or_all(values: list[str]) -> str | list[str] | None:
+    """None, one alone as it is, several as a list."""
+    return values if len(values) > 1 else next(iter(values), None)
 
 
 def file_hash(path: Path) -> str:
@@ -102,8 +112,16 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "model": _a(str),
     "model_hash": _a(str),
     "prompt": _a(str, _NONE),
-    "image": _a(str, _NONE),
-    "image_hash": _a(str, _NONE),
+    "negative_prompt": _a(str, _NONE),
+    "image": _a(str, list, _NONE),
+    "image_hash": _a(str, list, _NONE),
+    "structure_from": _a(list, _NONE),
+    "loras": _a(list, _NONE),
+    "structure": _a(str, _NONE),
+    "strength": _a(int, float, _NONE),
+    "clip_skip": _a(int, _NONE),
+    "image_scale": _a(int, float, _NONE),
+    "shift_windows": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from gen1_jax.data.precompute import fingerprint
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor

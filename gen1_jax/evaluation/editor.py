@@ -11,7 +11,9 @@ from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 from gen1_jax.diffusion import Guidance, SamplerState
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, to_uint8
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.pictures import pixels_to_images
@@ -114,7 +116,7 @@ class Editor:
         for indices in _batches(len(self.worlds), min(self.batch_size, len(self.worlds))):
             key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
             prompts = [self.worlds.prompts[i] for i in indices]
-            contents.append(np.asarray(self.pipeline.encode_prompts(prompts, key)))
+            contents.append(np.asarray(self.pipeline.content.embed_prompts(prompts, key)))
         return np.concatenate(contents)[: len(self.worlds)]
 
     def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
@@ -136,7 +138,7 @@ class Editor:
 
     def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:
         settings = way.settings.of(self.pipeline.config)
-        sampler = self.pipeline.sampler(settings.sampler, settings.num_inference_steps)
+        sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
         first_step = min(round(steps * (1 - way.strength)), steps - 1)
         inputs, structure = jnp.asarray(self._latents[indices]), self._structure(way, indices)

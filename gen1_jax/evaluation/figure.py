@@ -11,7 +11,8 @@ import numpy as np
 from einops import rearrange, repeat
 from jaxtyping import UInt8
 
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.worlds import FRAME_RATE, scene
 from gen1_jax.synthetic import caption, shade_clip, trace_clip
 

@@ -6,7 +6,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from gen1_jax.editing.pipeline import EditSettings
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow

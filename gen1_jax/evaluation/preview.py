@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline, resize, to_uint8
+from gen1_jax.editing.content import resize
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import Maps
 from gen1_jax.errors import UserError
 from gen1_jax.measures import frame_consistency, prompt_consistency
 from gen1_jax.media import open_video, read_image, side_by_side
@@ -39,11 +42,11 @@ class EditPreview:
 
     def __init__(self, config: PreviewConfig, source: ModelSource, dtype: str):
         self.config, self._source, self._dtype = config, source, jnp.dtype(dtype)
-        if config.image is None and source.config.prior is None and source.config.unet.content_kind == "image":
+        if config.image is None and not source.config.takes_prompts:
             raise UserError(
                 f"preview: {source.name} has no prior, so it takes no prompt: name a picture, preview.image"
             )
-        self._picture = None if config.image is None else read_image(config.image)
+        self._pictures = [] if config.image is None else [read_image(config.image)]
         with open_video(config.video or _DEMO, frames=config.frames) as reader:
             width, height = reader.info.square_size
             size = source.config.working_size(height, width)
@@ -58,51 +61,56 @@ class EditPreview:
         if jax.process_index():
             return None
         try:
-            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees_structure="depth" in structures)
+            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees=structures)
             return self._show(pipeline)
         finally:
             del pipeline, weights
             gc.collect()  # a sampler and what it compiles hold each other, and with them the networks
 
     def _show(self, pipeline: "_Pipeline") -> Shown:
-        depth = pipeline.structure(self._frames, 0)
-        contents = self.config.asked if self._picture is None else (None,)
-        edits = [self._edit(pipeline, depth, prompt) for prompt in contents]
+        settings = EditSettings(
+            guidance_scale=self.config.guidance_scale,
+            temporal_guidance_scale=self.config.temporal_guidance_scale,
+            num_inference_steps=self.config.num_inference_steps,
+        ).of(pipeline.config)
+        maps = pipeline.read_structure(self._frames, settings)
+        contents = (None,) if self._pictures else self.config.asked
+        edits = [self._edit(pipeline, maps, settings, prompt) for prompt in contents]
         measures: dict[str, list[float]] = {}
         for prompt, edit in zip(contents, edits, strict=True):
+            if pipeline.config.clip is None:
+                continue
             embeddings = np.asarray(pipeline.clip.encode_image(pipeline.clip.preprocess(edit)))
             measures.setdefault("preview/frame_consistency", []).append(frame_consistency(embeddings))
             if prompt is not None:
                 ids, _ = pipeline.tokenizer([prompt])
                 text = np.asarray(pipeline.clip.encode_text(ids))[0]
                 measures.setdefault("preview/prompt_consistency", []).append(prompt_consistency(embeddings, text))
-        maps = np.repeat(to_uint8(depth)[..., None], 3, axis=-1)
+        views = [self._frames, *pipeline.pictures_of(maps).values(), *edits]
         return Shown(
-            frames=np.stack([side_by_side(views) for views in zip(self._frames, maps, *edits, strict=True)]),
+            frames=np.stack([side_by_side(list(frames)) for frames in zip(*views, strict=True)]),
             frame_rate=self._rate,
             measures={name: float(np.mean(values)) for name, values in measures.items()},
         )
 
-    def _edit(self, pipeline: "_Pipeline", depth: np.ndarray, prompt: str | None) -> np.ndarray:
-        settings = EditSettings(
-            guidance_scale=self.config.guidance_scale,
-            temporal_guidance_scale=self.config.temporal_guidance_scale,
-            num_inference_steps=self.config.num_inference_steps,
-        ).of(pipeline.config)
-        content = pipeline.encode_content(prompt, self._picture, settings.seed)
-        return np.stack(list(pipeline.decode(pipeline.sample(content, depth, settings))))
+    def _edit(self, pipeline: "_Pipeline", maps: Maps, settings: EditSettings, prompt: str | None) -> np.ndarray:
+        content = pipeline.encode_content(prompt, self._pictures, settings)
+        return np.stack(list(pipeline.decode(pipeline.sample(content, maps, settings, frames=self._frames))))
 
 
 class _Pipeline(Gen1Pipeline):
-    """A pipeline that can be made blind to structure, as training makes the U-Net: its latents are zeros."""
+    """A pipeline that can be made blind to structure, as training makes the U-Net: the latents of its maps are zeros,
+    and its controls add nothing."""
 
-    def __init__(self, source: ModelSource, dtype: jnp.dtype, *, sees_structure: bool):
+    def __init__(self, source: ModelSource, dtype: jnp.dtype, *, sees: tuple[str, ...]):
         super().__init__(source, dtype)
-        self._sees_structure = sees_structure
+        self._sees = sees
 
-    def encode_structure(self, structure, progress=None):
-        latents = super().encode_structure(structure, progress)
-        return latents if self._sees_structure else jnp.zeros_like(latents)
+    def encode_structure(self, maps, settings, progress=None):
+        signals = super().encode_structure(maps, settings, progress)
+        seen = {name: signal for name, signal in signals.items() if name in self._sees}
+        zeros = {name: signals[name] for name in self.config.unet.structures if name not in seen}
+        return seen | {name: dataclasses.replace(x, maps=jnp.zeros_like(x.maps)) for name, x in zeros.items()}
 
 
 class _WithUNet:

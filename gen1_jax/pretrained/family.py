@@ -8,15 +8,19 @@ import dacite
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.diffusion import NoiseSchedule, get_sampler
 from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, TextEncoder
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.depth import DPTConfig, DPTDepth
+from gen1_jax.models.hed import HED, HEDConfig
+from gen1_jax.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from gen1_jax.models.image_tokens import ImageTokens, ImageTokensConfig
 from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
 from gen1_jax.models.structure import Depth, StructureKind, structure_kind
 from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
+from gen1_jax.models.unet.config import LATER
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
 
 
@@ -42,6 +46,9 @@ PARTS: dict[str, Part] = {
     "depth": Part(DPTConfig, DPTDepth),
     "prior": Part(PriorConfig, PriorTransformer),
     "text": Part(CLIPTextConfig, TextEncoder, optional=True),
+    "image_encoder": Part(ImageEncoderConfig, ImageEncoder, optional=True),
+    "image_tokens": Part(ImageTokensConfig, ImageTokens, optional=True),
+    "softedge": Part(HEDConfig, HED, optional=True),
 }
 """Every network by its name, which is that of its file in a model folder; a further one is a further line, optional."""
 
@@ -58,8 +65,9 @@ class Gen1Config:
     Attributes:
         parts: configurations by name, see `PARTS`. "unet", the denoiser, and "vae", the autoencoder of frames and
             structure, are in every model; "clip" gives content from a picture and features of a prompt, "prior" turns
-            a prompt into content, "depth" estimates structure. A model whose content is text has "text", whose states
-            of a prompt are its content.
+            a prompt into content, "depth" estimates structure, and so does "softedge". A model whose content is text
+            has "text", whose states of a prompt are its content. Where its U-Net has an adapter for pictures, too,
+            "image_encoder" and "image_tokens" make tokens of them.
         schedule: the noise schedule of training.
         height: of the pictures of training, in pixels; edits have about height * width pixels.
         width: see height.
@@ -67,6 +75,7 @@ class Gen1Config:
         window_overlap: frames that neighbouring windows of a longer edit share.
         guidance_scale: w of an edit that does not say otherwise.
         num_inference_steps: steps of the sampler of an edit that does not say otherwise.
+        sampler: of such an edit, see `diffusion.get_sampler`.
         depth_quantiles: of inverse depth over the frames of an example, which become -1 and 1 (`normalise_depth`); a
             model is used with those that it was trained with.
         prior_guidance_scale: of the prior, towards the prompt and away from the empty one; Karlo's is 4.
@@ -86,6 +95,7 @@ class Gen1Config:
     window_overlap: int = 4
     guidance_scale: float = 7.5
     num_inference_steps: int = 50
+    sampler: str = dataclasses.field(default="ddim", metadata=LATER)
     depth_quantiles: tuple[float, float] = (0.0, 1.0)
     prior_guidance_scale: float = 4.0
     prior_num_inference_steps: int = 25
@@ -114,6 +124,8 @@ class Gen1Config:
     def _check_parts(self) -> None:
         reads = {"image": "clip", "text": "text"}
         needed = ["unet", "vae"] + ([reads[self.unet.content_kind]] if self.unet is not None else [])
+        if self.unet is not None and self.unet.image_adapter:
+            needed += ["image_encoder", "image_tokens"]
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise UserError(f"this model has no {missing[0]}")
         unet, vae, clip, prior, text = self.unet, self.vae, self.clip, self.prior, self.text
@@ -129,6 +141,8 @@ class Gen1Config:
                 (f"text.{field}", getattr(text, field), f"clip.text.{field}", getattr(clip.text, field))
                 for field in ("vocab_size", "max_position_embeddings")
             ]
+        if unet.image_adapter:
+            pairs += self._pairs_of_pictures()
         if unet.structures:
             pairs += [("unet.structure_channels", unet.structure_channels, "vae.latent_channels", vae.latent_channels)]
         if prior is not None:
@@ -148,6 +162,17 @@ class Gen1Config:
             if value != expected:
                 raise UserError(f"{name} is {value}, but {other} is {expected}")
 
+    def _pairs_of_pictures(self) -> list[tuple[str, int, str, int]]:
+        """What must be equal for a picture to become tokens that the U-Net reads."""
+        tokens, encoder = self.image_tokens, self.image_encoder
+        width = "projection_dim" if tokens.reads == "embed" else "hidden_size"
+        read = ("image_tokens.embedding_dim", tokens.embedding_dim, f"image_encoder.{width}", getattr(encoder, width))
+        made = ("image_tokens.cross_attention_dim", tokens.cross_attention_dim)
+        pairs = [read, (*made, "unet.cross_attention_dim", self.unet.cross_attention_dim)]
+        if tokens.kind == "full":
+            pairs += [("image_tokens.tokens", tokens.tokens, "image_encoder.tokens", encoder.tokens)]
+        return pairs
+
     def _check_numbers(self) -> None:
         unet = self.unet
         if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
@@ -157,6 +182,7 @@ class Gen1Config:
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
             most = self.schedule.num_train_timesteps
             raise UserError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
+        get_sampler(self.sampler)  # refuses a name that there is not
         if not 2 <= self.prior_num_inference_steps <= 1000:
             raise UserError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
@@ -174,6 +200,11 @@ class Gen1Config:
     def text_config(self) -> CLIPTextConfig:
         """Of the network that reads prompts, which the model's tokenizer is made for: "text", or a tower of "clip"."""
         return self.clip.text if self.text is None else self.text
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether it makes content of words: by a prior, or because its content is text."""
+        return self.prior is not None or self.unet.content_kind == "text"
 
     @property
     def caution(self) -> str | None:

@@ -96,7 +96,7 @@ class Layout:
             matched[path] = unused.pop(name)
             tensor = tensors[matched[path]]
             try:
-                self._to_ours(path, np.broadcast_to(np.float32(0), tensor.shape), parameter.shape)
+                self.to_ours(path, np.broadcast_to(np.float32(0), tensor.shape), parameter.shape)
             except ValueError:
                 wrong.append(f"{name} is {tuple(tensor.shape)}, but {path} is {parameter.shape}")
         unfit = [f"{name} is {tensors[name].dtype}" for name in matched.values() if not is_floating(tensors[name])]
@@ -128,7 +128,7 @@ class Layout:
         for path, value in flatten(initial).items():
             if path in names:
                 tensor = np.asarray(tensors[names[path]])
-                value = np.asarray(self._to_ours(path, tensor, value.shape), np.float32, order="C")
+                value = np.asarray(self.to_ours(path, tensor, value.shape), np.float32, order="C")
             filled[path] = value
         return unflatten(filled)
 
@@ -140,8 +140,12 @@ class Layout:
             if not self.is_new(path)
         }
 
-    def _to_ours(self, path: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """A view of the tensor as our parameter of that shape. ValueError if it has another."""
+    def to_ours(self, path: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A view of a checkpoint's tensor as our parameter `path`, which has that shape.
+
+        Raises:
+            ValueError: it has another.
+        """
         leaf = path.rsplit(".", 1)[-1]
         if leaf == "kernel":
             if tensor.ndim == 4 and len(shape) == 2 and tensor.shape[2:] == (1, 1):

@@ -1,6 +1,6 @@
 import dataclasses
+import re
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from gen1_jax.errors import UserError
 from gen1_jax.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from gen1_jax.models.image_tokens import ImageTokens, ImageTokensConfig, null_tokens, picture_tokens
-from gen1_jax.models.module import Bound, abstract_parameters, parameter_count
+from gen1_jax.models.module import Bound, abstract_parameters, flatten, parameter_count, unflatten
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
 from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_image_tokens import (
@@ -45,8 +45,11 @@ UNET = UNetConfig(
     num_attention_heads=4,
     norm_num_groups=4,
     cross_attention_dim=12,
+    content_kind="text",
+    structure_channels=0,
+    temporal="none",
+    image_adapter=True,
 )
-READS = {"base": 20, "plus": 32, "full": 32}
 
 
 def normal(rng, *shape):
@@ -178,35 +181,22 @@ def test_tokens_and_keys_equal_diffusers(kind, torch_unet, attention, encoder, t
     for half in (ours_of_nothing[:, :count], ours_of_nothing[:, count:]):
         assert relative_error(half, theirs_of_nothing.numpy()) <= 1e-4
 
-    widths = {name: module.attn2.to_k.kernel.shape[1] for name, module in blocks(SpaceTimeUNet(UNET))}
-    leaf = lambda width: {"kernel": jax.ShapeDtypeStruct((12, width), jnp.float32)}
-    params = {f"{name}.attn2.to_{x}_image": leaf(width) for name, width in widths.items() for x in "kv"}
-    assert image_attention_layout(UNET).their_name("mid_block.attentions.0.spatial.block.attn2.to_k_image.kernel")
-    filled = image_attention_layout(UNET).fill(params, attention, "ip_adapter")
-    for name in widths:
-        place = name.replace(".spatial.block", ".transformer_blocks.0")
-        processor = torch_unet.attn_processors[f"{place}.attn2.processor"]
-        for x in "kv":
-            kernel = filled
-            for key in f"{name}.attn2.to_{x}_image.kernel".split("."):
-                kernel = kernel[key]
-            np.testing.assert_array_equal(kernel.T, getattr(processor, f"to_{x}_ip")[0].weight.detach())
-
-
-def blocks(unet):
-    """The transformer blocks of our U-Net that see content, by path."""
-    from flax import nnx
-
-    from gen1_jax.models.unet.spatial import TransformerBlock
-
-    for path, module in nnx.iter_modules(unet):
-        if isinstance(module, TransformerBlock) and "spatial" in path:
-            yield ".".join(map(str, path)), module
+    unet = flatten(abstract_parameters(SpaceTimeUNet(UNET)))
+    keys = unflatten({path: x for path, x in unet.items() if re.search(IMAGE_ATTENTION, path)})
+    filled = flatten(image_attention_layout(UNET).fill(keys, attention, "ip_adapter"))
+    assert len(filled) == len(attention) == 14
+    for path, kernel in filled.items():
+        place, leaf = path.split(".spatial.block.attn2.to_")
+        processor = torch_unet.attn_processors[f"{place}.transformer_blocks.0.attn2.processor"]
+        theirs = {"k_image.kernel": processor.to_k_ip, "v_image.kernel": processor.to_v_ip}[leaf][0]
+        np.testing.assert_array_equal(kernel.T, theirs.weight.detach())
 
 
 def test_the_sixteen_layers_of_stable_diffusion():
     names = image_attention_blocks(UNetConfig())
-    assert len(names) == 16 and set(names) == {name for name, _ in blocks(SpaceTimeUNet(UNetConfig()))}
+    full = UNetConfig(content_kind="text", image_adapter=True, structure_channels=0, temporal="animatediff")
+    adapted = {path for path in flatten(abstract_parameters(SpaceTimeUNet(full))) if re.search(IMAGE_ATTENTION, path)}
+    assert adapted == {f"{name}.attn2.to_{x}_image.kernel" for name in names for x in "kv"} and len(names) == 16
     by_number = {2 * i + 1: name.removesuffix(".spatial.block") for i, name in enumerate(names)}
     assert by_number[3] == "down_blocks.0.attentions.1" and by_number[11] == "down_blocks.2.attentions.1"
     assert by_number[13] == "up_blocks.1.attentions.0" and by_number[29] == "up_blocks.3.attentions.2"
@@ -214,9 +204,7 @@ def test_the_sixteen_layers_of_stable_diffusion():
     layout = image_attention_layout(UNetConfig())
     path = "up_blocks.3.attentions.2.spatial.block.attn2.to_v_image.kernel"
     assert layout.their_name(path) == "ip_adapter.29.to_v_ip.weight"
-    import re
-
-    assert re.search(IMAGE_ATTENTION, path) and not re.search(IMAGE_ATTENTION, path.replace("_image", ""))
+    assert not re.search(IMAGE_ATTENTION, path.replace("_image", ""))
 
 
 def test_full_sizes():

@@ -3,16 +3,22 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from tiny import TINY, save_tiny_model
 
 from gen1_jax.checkpoints.identity import model_hash
 from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPTextConfig
+from gen1_jax.models.hed import HEDConfig
+from gen1_jax.models.image_encoder import ImageEncoderConfig
+from gen1_jax.models.image_tokens import ImageTokensConfig
+from gen1_jax.models.module import initialise
 from gen1_jax.pretrained.family import FULL, PARTS, Gen1Config
 from gen1_jax.pretrained.folder import AssembledModel, open_model
 
 UNET = dataclasses.replace(TINY.unet, content_kind="text", structure_channels=0)
+TINY_TOWER = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
 WORDS = dataclasses.replace(TINY, unet=UNET, clip=None, prior=None, text=TINY.clip.text)
 
 
@@ -46,3 +52,26 @@ def test_parts_must_fit():
     ):
         with pytest.raises(UserError, match=named):
             dataclasses.replace(WORDS, **changes)
+
+
+def test_pictures_need_an_encoder_and_tokens_that_fit(tmp_path):
+    encoder = ImageEncoderConfig(**TINY_TOWER, image_size=16, patch_size=8, projection_dim=12)
+    tokens = ImageTokensConfig(kind="base", tokens=4, embedding_dim=12, cross_attention_dim=16)
+    unet = dataclasses.replace(UNET, image_adapter=True)
+    model = dataclasses.replace(WORDS, unet=unet, depth=None, image_encoder=encoder, image_tokens=tokens)
+    model = dataclasses.replace(model, softedge=HEDConfig(block_out_channels=(4, 4), layers_per_block=(1, 1)))
+    assert model.components == ("unet", "vae", "text", "image_encoder", "image_tokens", "softedge")
+    source = open_model(save_tiny_model(tmp_path / "pictures", model))
+    assert source.config == model
+    for part in ("image_encoder", "image_tokens", "softedge"):
+        assert source.parameters(part).keys() == initialise(model.build(part, np.float32), 0).keys()
+    plus, full = (dataclasses.replace(tokens, kind=kind) for kind in ("plus", "full"))
+    for changes, named in (
+        (dict(image_encoder=None), "this model has no image_encoder"),
+        (dict(image_tokens=None), "this model has no image_tokens"),
+        (dict(image_tokens=plus), "image_tokens.embedding_dim is 12, but image_encoder.hidden_size is 16"),
+        (dict(image_tokens=dataclasses.replace(tokens, cross_attention_dim=8)), "cross_attention_dim is 8, but unet"),
+        (dict(image_tokens=dataclasses.replace(full, embedding_dim=16)), "tokens is 4, but image_encoder.tokens is 5"),
+    ):
+        with pytest.raises(UserError, match=named):
+            dataclasses.replace(model, **changes)

@@ -1,0 +1,150 @@
+"""What an edit should look like, as the content that a model reads.
+
+model whose content is an image    picture ─► CLIP's image tower ─┐
+                                   prompt ─► text tower ─► prior ─┴─► an embedding
+model whose content is text        prompt, negative prompt ─► chunks ─► text encoder ─► states, null states
+                                   pictures ─► image encoder ─► image tokens, null tokens
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from PIL import Image
+
+from gen1_jax.editing.sampling import in_32_bits
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.errors import UserError
+from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.image_tokens import null_tokens, picture_tokens
+from gen1_jax.models.module import Bound
+from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.pretrained.prompts import encode_prompts, weighted
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.pretrained.words import unknown_words
+
+Pictures = Sequence[UInt8[np.ndarray, "h w 3"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentEncoder:
+    """Prompts and pictures as content.
+
+    Attributes:
+        source: of the model.
+        tokenizer: of its text tower.
+        network: gives a network of the family by its name.
+    """
+
+    source: ModelSource
+    tokenizer: CLIPTokenizer
+    network: Callable[[str], Bound]
+
+    def encode(
+        self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None = None
+    ) -> Conditions:
+        """Content, and the null content of guidance; no structure.
+
+        Args:
+            prompt: what the edit should look like.
+            pictures: the same, shown. A model whose content is an image takes a prompt or one picture; one whose
+                content is text a prompt, and any number of pictures beside it if it has an adapter for them.
+            settings: seed, layer of the text encoder, weight of the pictures.
+            negative_prompt: what it should not look like.
+
+        Raises:
+            UserError: neither or too much is given, or something that the model does not take.
+        """
+        reads_text = self.source.config.unet.content_kind == "text"
+        return (self._text if reads_text else self._image)(prompt, pictures, settings, negative_prompt)
+
+    def _image(
+        self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None
+    ) -> Conditions:
+        if (prompt is None) == (not pictures):
+            raise UserError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
+        if len(pictures) > 1:
+            raise UserError(f"{self.source.name} takes one image, not {len(pictures)}")
+        key = jax.random.key(in_32_bits(settings.seed))
+        null = {} if not negative_prompt else {"image": self.embed_prompts([negative_prompt], key)[:, None]}
+        if pictures:
+            return Conditions(content={"image": self._embed_picture(pictures[0])[:, None]}, null=null)
+        if unknown := unknown_words(prompt, getattr(self.source, "words", None)):
+            warnings.warn(
+                f"{self.source.name} has never seen {_quoted(unknown)}, so the edit may show anything; gen1 info "
+                f"--model {self.source.name} --words lists what it knows",
+                stacklevel=5,
+            )
+        return Conditions(content={"image": self.embed_prompts([prompt], key)[:, None]}, null=null)
+
+    def _text(
+        self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None
+    ) -> Conditions:
+        if prompt is None and not pictures:
+            raise UserError("give a prompt, an image, or both")
+        states = self.states([prompt or "", negative_prompt or ""], settings.clip_skip)
+        content, null, strength = {"text": states[:1]}, {"text": states[1:]}, {}
+        if pictures:
+            if not self.source.config.unet.image_adapter:
+                raise UserError(f"{self.source.name} takes no image: import it with --ip-adapter and --image-encoder")
+            encoder, tokens = self.network("image_encoder"), self.network("image_tokens")
+            size = encoder.config.image_size
+            pixels = jnp.concatenate([encoder.preprocess(_near(picture, size)[None]) for picture in pictures])
+            content["image"] = picture_tokens(encoder, tokens, pixels)
+            null["image"] = null_tokens(encoder, tokens, len(pictures))
+            strength["image"] = jnp.array([settings.image_scale], jnp.float32)
+        return Conditions(content=content, null=null, strength=strength)
+
+    def states(self, prompts: Sequence[str], clip_skip: int = 1) -> Float[Array, "n s d"]:
+        """The text encoder's states of prompts, as long as the longest of them needs; see `pretrained.prompts`."""
+        ids, weights = encode_prompts(self.tokenizer, prompts)
+        states = self.network("text").states(ids.reshape(-1, ids.shape[-1]), clip_skip=clip_skip)
+        return weighted(states.reshape(*ids.shape, -1), jnp.asarray(weights))
+
+    def embed_prompts(self, prompts: Sequence[str], key: PRNGKeyArray) -> Float[Array, "n d"]:
+        """What the prior makes of prompts: image embeddings of CLIP.
+
+        Raises:
+            UserError: the model has no prior.
+        """
+        config = self.source.config
+        if config.prior is None:
+            raise UserError(f"{self.source.name} has no prior, so it cannot take a prompt: give an image")
+        for count in map(self.tokenizer.token_count, prompts):
+            if count > self.tokenizer.length:
+                warnings.warn(
+                    f"the prompt has {count} tokens, the last of {self.tokenizer.length} are cut", stacklevel=5
+                )
+        ids, mask = self.tokenizer([*prompts, ""])
+        embeddings, states = self.network("clip").encode_text_tokens(ids)
+        text, empty = ([x[part] for x in (embeddings, states, mask)] for part in (slice(-1), slice(-1, None)))
+        guidance, steps = jnp.float32(config.prior_guidance_scale), config.prior_num_inference_steps
+        return self.network("prior").sample(*text, key, guidance, *empty, num_inference_steps=steps)
+
+    def _embed_picture(self, picture: np.ndarray) -> Float[Array, "1 d"]:
+        clip = self.network("clip")
+        return clip.encode_image(clip.preprocess(_near(picture, clip.config.vision.image_size)[None]))
+
+
+def _near(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "i j 3"]:
+    """A picture brought near the size that an encoder sees, so that one compilation serves most."""
+    scale = size / min(picture.shape[:2])
+    return resize(picture, tuple(max(size, round(side * scale)) for side in picture.shape[:2]))
+
+
+def resize(
+    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "i j 3"]:
+    """A picture at (height, width), antialiased; of a part of it only if there is a box (left, top, right, bottom)."""
+    height, width, _ = picture.shape
+    if (height, width) == tuple(size) and (box is None or tuple(box) == (0, 0, width, height)):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(f'"{word}"' for word in words)

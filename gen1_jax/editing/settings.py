@@ -1,0 +1,174 @@
+"""The numbers of an edit, and which structures it follows."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gen1_jax.diffusion import get_sampler
+from gen1_jax.errors import UserError
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
+from gen1_jax.pretrained.family import Gen1Config
+
+FEW_STEPS = {"lcm": (6, 1.5), "tcd": (6, 1.5)}
+"""Steps and guidance scale of samplers of consistency models, whatever a model's own are: more guidance burns colours."""
+
+_LARGEST = 10.0  # weight of a structure
+_USE = re.compile(r"(?P<kind>\w+)(=(?P<weight>[^@]+))?(@(?P<start>[^:]+):(?P<end>.+))?$")
+
+
+@dataclasses.dataclass(frozen=True)
+class StructureUse:
+    """How an edit follows one kind of structure. As text: depth, depth=0.9, depth=0.9@0:0.5.
+
+    Attributes:
+        kind: of the structure.
+        weight: how much it counts, 0 to 10; 1 is as in training.
+        start: from which part of the steps on, 0 to 1.
+        end: up to which; step i of N follows it if start <= i / N and (i + 1) / N <= end.
+    """
+
+    kind: str
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self):
+        structure_kind(self.kind)
+        if not 0 <= self.weight <= _LARGEST:
+            raise UserError(f"structure: the weight of {self.kind} must be 0 to {_LARGEST:g}, got {self.weight:g}")
+        if not 0 <= self.start < self.end <= 1:
+            raise UserError(f"structure: {self.kind} from {self.start:g} to {self.end:g} is no part of 0 to 1")
+
+    def __str__(self) -> str:
+        weight = "" if self.weight == 1 else f"={self.weight:g}"
+        span = "" if (self.start, self.end) == (0, 1) else f"@{self.start:g}:{self.end:g}"
+        return f"{self.kind}{weight}{span}"
+
+    def span(self, timesteps: np.ndarray) -> np.ndarray | None:
+        """First and last of a run's timesteps at which it is followed, descending; None for all of them.
+
+        A part between two steps has none: (-1, T), which no timestep is within.
+        """
+        if (self.start, self.end) == (0, 1):
+            return None
+        steps, count = np.arange(len(timesteps)), len(timesteps)
+        active = np.asarray(timesteps)[(steps / count >= self.start) & ((steps + 1) / count <= self.end)]
+        return np.array([active[0], active[-1]] if len(active) else [-1, 2**30], np.int32)
+
+
+def parse_structures(text: str) -> tuple[StructureUse, ...]:
+    """Structures such as depth=0.9,canny=0.4@0:0.5.
+
+    Raises:
+        UserError: it is not of that form, or names a kind twice.
+    """
+    uses = []
+    for item in text.split(","):
+        match = _USE.match(item.strip())
+        try:
+            given = {name: x if name == "kind" else float(x) for name, x in match.groupdict().items() if x is not None}
+        except (AttributeError, ValueError):
+            raise UserError(f"structure {item!r}: say KIND, KIND=WEIGHT or KIND=WEIGHT@START:END") from None
+        uses.append(StructureUse(**given))
+    if len({use.kind for use in uses}) < len(uses):
+        raise UserError(f"structure {text!r} names a kind twice")
+    return tuple(uses)
+
+
+def structures_as_text(structures: str | Mapping[str, float] | None) -> str | None:
+    """What `pipe.edit` takes as structures, in the form of `parse_structures`."""
+    if structures is None or isinstance(structures, str):
+        return structures
+    if not structures:
+        raise UserError("structure is empty: name at least one kind")
+    return ",".join(str(StructureUse(kind, float(weight))) for kind, weight in structures.items())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """The numbers of an edit. None is the model's own.
+
+    Attributes:
+        structure: the kinds that it follows and their weights, "depth=0.9,canny=0.4"; see `StructureUse`.
+        structure_blur: t_s, 0 to 7: how much detail of the structure is given up.
+        guidance_scale: w, how strongly the content is followed.
+        temporal_guidance_scale: w_t; above 1 smoother in time, below 1 more hand-drawn.
+        num_inference_steps: steps of the sampler.
+        seed: of all randomness.
+        sampler: "ddim", "dpm++", "lcm" or "tcd".
+        strength: how much of the way from noise is sampled, in (0, 1]; below 1 the edit begins at the noised input
+            (SDEdit, https://arxiv.org/abs/2108.01073) and keeps of its colours.
+        clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
+        image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
+        shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
+    """
+
+    structure: str | None = None
+    structure_blur: int = 0
+    guidance_scale: float | None = None
+    temporal_guidance_scale: float = 1.0
+    num_inference_steps: int | None = None
+    seed: int = 0
+    sampler: str | None = None
+    strength: float = 1.0
+    clip_skip: int = 1
+    image_scale: float = 1.0
+    shift_windows: bool = False
+
+    def __post_init__(self):
+        if self.structure is not None:
+            parse_structures(self.structure)
+        if not 0 <= self.structure_blur <= MAX_STRUCTURE_LEVEL:
+            raise UserError(f"structure_blur must be 0 to {MAX_STRUCTURE_LEVEL}, got {self.structure_blur}")
+        for name in ("guidance_scale", "temporal_guidance_scale", "image_scale"):
+            value = getattr(self, name)
+            if value is not None and (not np.isfinite(value) or abs(value) > 1000):
+                raise UserError(f"{name} must be a number from -1000 to 1000, got {value}")
+        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
+            raise UserError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
+        if self.seed < 0:
+            raise UserError(f"seed must not be negative, got {self.seed}")
+        if not 0 < self.strength <= 1:
+            raise UserError(f"strength must be above 0 and at most 1, got {self.strength:g}")
+        if self.clip_skip < 1:
+            raise UserError(f"clip_skip must be 1 or more, got {self.clip_skip}")
+        if self.sampler is not None:
+            get_sampler(self.sampler)
+
+    def of(self, config: Gen1Config) -> "EditSettings":
+        """The same with the model's own in place of None.
+
+        Raises:
+            UserError: it follows a structure that the model does not know, or asks for what the model does not have.
+        """
+        sampler = self.sampler or config.sampler
+        steps, guidance = FEW_STEPS.get(sampler, (config.num_inference_steps, config.guidance_scale))
+        own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
+        own["structure"] = ",".join(config.unet.structures or config.unet.kinds[:1]) or None
+        filled = dataclasses.replace(
+            self, **{name: value for name, value in own.items() if getattr(self, name) is None}
+        )
+        filled._check(config)
+        return filled
+
+    @property
+    def structures(self) -> tuple[StructureUse, ...]:
+        """What `structure` says."""
+        return () if self.structure is None else parse_structures(self.structure)
+
+    def _check(self, config: Gen1Config) -> None:
+        unet, asked = config.unet, {use.kind for use in self.structures}
+        if unknown := sorted(asked - set(unet.kinds)):
+            takes = ", ".join(unet.kinds) or "none"
+            raise UserError(f"structure {unknown[0]}: this model follows {takes}; gen1 import --controlnet adds others")
+        if missing := sorted(set(unet.structures) - asked):
+            raise UserError(f"structure: this model needs {missing[0]}; {missing[0]}=0 leaves it without effect")
+        if self.clip_skip > 1 and unet.content_kind != "text":
+            raise UserError("clip_skip is for models whose content is text")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return dataclasses.asdict(self)

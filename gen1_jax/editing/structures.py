@@ -1,0 +1,178 @@
+"""What of a clip an edit keeps: maps of each structure that it follows, and the signals that the denoiser gets.
+
+    frames ──estimate──► normalise ──► degrade by t_s ──► maps ──encode (VAE), or hint (control)──► Signal
+    ready maps ──────────────────────────────────────────┘
+
+Frames go through networks in chunks of one shape, so neither memory nor compilations grow with their number.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.errors import UserError
+from gen1_jax.models.conditions import Signal
+from gen1_jax.models.module import Bound
+from gen1_jax.models.structure import StructureKind, blur_frames
+from gen1_jax.pretrained.family import Gen1Config
+
+Frames = UInt8[np.ndarray, "t h w 3"]
+Maps = dict[str, Float[np.ndarray, "t H W k"]]
+"""Normalised, degraded maps by kind, in the order in which an edit names them."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage ("depth", "structure", "compiling", "sampling", "decoding"), units done and units in all."""
+
+CHUNK = 8
+"""Frames that a network sees at once."""
+
+_degrade = jax.jit(lambda kind, maps, level: kind.degrade(maps, level), static_argnums=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StructureReader:
+    """Maps of clips, and what the denoiser is told of them.
+
+    Attributes:
+        config: of the family.
+        name: of the model, for messages.
+        network: gives a network of the family by its name.
+    """
+
+    config: Gen1Config
+    name: str
+    network: Callable[[str], Bound]
+
+    def read(
+        self,
+        frames: Frames,
+        settings: EditSettings,
+        ready: Mapping[str, Float[np.ndarray, "t H W k"]],
+        progress: Progress | None = None,
+        estimated: Maps | None = None,
+    ) -> Maps:
+        """The maps that an edit follows, degraded by its t_s.
+
+        Args:
+            frames: of the model's size.
+            settings: filled in, see `EditSettings.of`.
+            ready: normalised maps by kind, in place of estimates; see `editing.maps.ready_maps`.
+            progress: told of the estimates.
+            estimated: keeps estimates that t_s does not change, for another call with the same frames.
+        """
+        if unused := sorted(set(ready) - {use.kind for use in settings.structures}):
+            raise UserError(f"structure-from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
+        estimated = {} if estimated is None else estimated
+        level, maps = settings.structure_blur, {}
+        for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
+            if kind.name in ready:
+                maps[kind.name] = self.degrade(kind, ready[kind.name], level)
+            elif kind.degrades == "frames":
+                maps[kind.name] = self.estimate(kind, _blurred(frames, level), progress)
+            else:
+                if kind.name not in estimated:
+                    estimated[kind.name] = self.estimate(kind, frames, progress)
+                maps[kind.name] = self.degrade(kind, estimated[kind.name], level)
+        return maps
+
+    def estimate(
+        self, kind: StructureKind, frames: Frames, progress: Progress | None = None
+    ) -> Float[np.ndarray, "t H W k"]:
+        """Maps of one kind of frames of the model's size, normalised over the clip to [-1, 1].
+
+        Raises:
+            UserError: the model lacks the network that estimates them, or nothing here estimates them.
+        """
+        if kind.part is not None and kind.part not in self.config.parts:
+            raise UserError(
+                f"{self.name} has no {kind.part} network to estimate {kind.name} with: give its maps, "
+                f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
+            )
+        networks = {} if kind.part is None else {kind.part: self.network(kind.part)}
+        estimate = lambda chunk: kind.estimate(chunk, networks)
+        maps = np.concatenate(list(in_chunks(estimate, frames, reporter(progress, kind.name))))
+        return np.asarray(kind.normalise(jnp.asarray(maps)))
+
+    def degrade(
+        self, kind: StructureKind, maps: Float[np.ndarray, "t H W k"], level: int
+    ) -> Float[np.ndarray, "t H W k"]:
+        """Normalised maps, t_s times blurred where that is how detail is taken from them."""
+        if kind.degrades != "maps":
+            return maps
+        degrade = lambda chunk: _degrade(kind, jnp.asarray(chunk)[None], jnp.array([level]))[0]
+        return np.concatenate(list(in_chunks(degrade, maps, None)))
+
+    def encode(
+        self, maps: Maps, settings: EditSettings, timesteps: np.ndarray, progress: Progress | None = None
+    ) -> dict[str, Signal]:
+        """What the denoiser is told: latents of maps, or features of hints, each with its weight and span.
+
+        Args:
+            maps: see `read`.
+            settings: filled in.
+            timesteps: of the run.
+            progress: told of the frames of each kind.
+        """
+        return {
+            use.kind: Signal(
+                self.encoded(self.config.structure_kind(use.kind), maps[use.kind], progress),
+                jnp.array([settings.structure_blur]),
+                jnp.array([use.weight], jnp.float32),
+                None if (span := use.span(timesteps)) is None else jnp.asarray(span)[None],
+            )
+            for use in settings.structures
+        }
+
+    def encoded(
+        self, kind: StructureKind, maps: Float[np.ndarray, "t H W k"], progress: Progress | None = None
+    ) -> Float[Array, "1 t i j c"]:
+        """Maps of one kind as the denoiser takes them."""
+        unet, vae = self.network("unet"), self.network("vae")
+        if kind.name in self.config.unet.structures:
+            encode = lambda chunk: kind.encode(jnp.asarray(chunk)[None], vae.images_to_latents)[0]
+        else:
+            encode = lambda chunk: unet.hint(kind.hint(jnp.asarray(chunk)[None]), kind=kind.name)[0]
+        latents = in_chunks(encode, maps, reporter(progress, "structure"))
+        return jnp.asarray(np.concatenate(list(latents))[None])
+
+
+def picture_of_maps(kind: StructureKind, maps: Float[np.ndarray, "t H W k"]) -> UInt8[np.ndarray, "t H W 3"]:
+    """Maps as pictures: what a person can look at, and `StructureKind.from_pictures` reads again."""
+    if maps.shape[-1] == 1:
+        return np.repeat(to_uint8(maps), 3, axis=-1)
+    return to_uint8(2 * np.asarray(kind.hint(jnp.asarray(maps)[None])[0]) - 1)
+
+
+def to_uint8(images: Float[Array, "*shape"] | Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """[-1, 1] to 0 ... 255, rounded and clipped."""
+    return np.clip(np.rint((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def reporter(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+    """`progress` of one stage."""
+    return None if progress is None else partial(progress, stage)
+
+
+def in_chunks(function, array, report: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
+    """function over chunks of the first axis, all of one shape so that it compiles once; results on the host."""
+    total = len(array)
+    size = min(total, CHUNK)
+    for start in range(0, total, size):
+        chunk = array[start : start + size]
+        missing = size - len(chunk)
+        padded = np.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1), mode="edge") if missing else chunk
+        yield np.asarray(function(padded))[: len(chunk)]
+        if report is not None:
+            report(min(start + size, total), total)
+
+
+def _blurred(frames: Frames, level: int) -> Frames:
+    """Frames without detail, for kinds that find lines."""
+    blur = lambda chunk: blur_frames(chunk, level)
+    return np.concatenate(list(in_chunks(blur, frames, None))) if level else frames
