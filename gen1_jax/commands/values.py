@@ -57,8 +57,8 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def lora(text: str) -> tuple[Path, float]:
-    """The file and the strength of "FILE[:STRENGTH]"; 1 where there is none.
+def file_and_number(text: str) -> tuple[Path, float]:
+    """The file and the number of "FILE[:NUMBER]", such as a strength; 1 where there is none.
 
     A colon belongs to the name unless a number follows the last one and no file has the whole name.
 

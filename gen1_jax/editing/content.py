@@ -1,9 +1,9 @@
 """What an edit should look like, as the content that a model reads.
 
-    model whose content is an image    picture ─► CLIP's image tower ─┐
-                                       prompt ─► text tower ─► prior ─┴─► an embedding
-    model whose content is text        prompt, negative prompt ─► chunks ─► text encoder ─► states, null states
-                                       pictures ─► image encoder ─► image tokens, null tokens
+model whose content is an image    picture ─► CLIP's image tower ─┐
+                                   prompt ─► text tower ─► prior ─┴─► an embedding
+model whose content is text        prompt, negative prompt ─► chunks ─► text encoder ─► states, null states
+                                   pictures ─► image encoder ─► image tokens, null tokens
 """
 
 import dataclasses

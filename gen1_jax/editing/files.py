@@ -102,7 +102,9 @@ class EditRequest:
 
     def __post_init__(self):
         if self.prompt is None and not self.images:
-            raise UserError("give --prompt, --image, or both for a model that takes both")
+            raise UserError(
+                "say what the edit should look like: give --prompt or --image, or both where a model takes both"
+            )
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
         self._check_size()

@@ -20,6 +20,7 @@ from gen1_jax.media import Limits, Part, open_video
 from gen1_jax.models.structure import StructureKind, structure_kind
 
 _SQUEEZED = 1.1  # by how much the shapes of maps and clip may differ: tools round sizes
+_CHUNK = 8  # frames that become maps at once
 _COLOURED = 24  # levels between the channels, on average; compression makes a few of grey
 
 
@@ -87,7 +88,8 @@ def ready_maps(
         warnings.warn(
             f"{name}: has more frames of {kind.name} than the {count} of the clip; the first are taken", stacklevel=2
         )
-    return np.asarray(kind.from_pictures(np.stack(pictures[:count])))
+    pieces = (np.stack(pictures[start : min(start + _CHUNK, count)]) for start in range(0, count, _CHUNK))
+    return np.concatenate([np.asarray(kind.from_pictures(piece)) for piece in pieces])
 
 
 class _Fit:

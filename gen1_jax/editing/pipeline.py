@@ -42,6 +42,7 @@ from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.pretrained.lora import with_loras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,13 +107,19 @@ class Gen1Pipeline:
         mesh: MeshConfig | None = None,
         *,
         low_memory: bool = False,
+        loras: Sequence[tuple[str | Path, float]] = (),
     ) -> "Gen1Pipeline":
         """The model that ships ("nano"), a model folder, or a training workdir (the EMA of its last checkpoint).
+
+        Args:
+            name_or_folder: of the model.
+            dtype, mesh, low_memory: see the class.
+            loras: LoRA files and their strengths, merged into it.
 
         Raises:
             FolderError, LayoutError: see `pretrained.folder.ModelFolder`.
         """
-        return cls(open_trained(name_or_folder), dtype, mesh, low_memory=low_memory)
+        return cls(with_loras(open_trained(name_or_folder), loras), dtype, mesh, low_memory=low_memory)
 
     def network(self, name: str) -> Bound:
         """A network of the family, loaded when it is first asked for."""

@@ -13,7 +13,7 @@ from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.pretrained.family import Gen1Config
 
 FEW_STEPS = {"lcm": (6, 1.5), "tcd": (6, 1.5)}
-"""Steps and guidance scale of samplers of consistency models, whatever a model's own are: more guidance burns colours."""
+"""Steps and guidance scale of the samplers of consistency models; with a larger scale colours burn."""
 
 _LARGEST = 10.0  # weight of a structure
 _USE = re.compile(r"(?P<kind>\w+)(=(?P<weight>[^@]+))?(@(?P<start>[^:]+):(?P<end>.+))?$")

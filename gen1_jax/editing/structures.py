@@ -172,7 +172,6 @@ def in_chunks(function, array, report: Callable[[int, int], None] | None) -> Ite
             report(min(start + size, total), total)
 
 
-
 def _blurred(frames: Frames, level: int) -> Frames:
     """Frames without detail, for kinds that find lines."""
     blur = lambda chunk: blur_frames(chunk, level)

@@ -103,6 +103,11 @@ class WithLoRA:
         return [(deltas, strength) for deltas, strength in changes if deltas and strength]
 
 
+def with_loras(source: ModelSource, loras: Sequence[tuple[str | Path, float | int]]) -> ModelSource:
+    """The model, with LoRAs if there are any."""
+    return WithLoRA(source, loras) if loras else source
+
+
 @dataclasses.dataclass(frozen=True)
 class _Merged:
     """A kernel with its changes, made when it is sliced or an array."""

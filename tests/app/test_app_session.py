@@ -22,8 +22,8 @@ from gen1_jax.cli import _parse, main
 from gen1_jax.commands import app as commands_app
 from gen1_jax.commands.edit import settings_of
 from gen1_jax.editing.files import EditRequest
-from gen1_jax.editing.pipeline import EditSettings
 from gen1_jax.editing.record import read_record
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, open_video, write_image
 
@@ -46,11 +46,11 @@ def final(job):
 def test_the_slider_changes_the_structure_and_estimates_depth_once(session, clip, monkeypatch):
     estimated = []
 
-    def estimate(frames, progress):
+    def estimate(self, kind, frames, progress):
         estimated.append(len(frames))
-        return np.random.default_rng(0).uniform(-1, 1, frames.shape[:3]).astype(np.float32)
+        return np.random.default_rng(0).uniform(-1, 1, (*frames.shape[:3], 1)).astype(np.float32)
 
-    monkeypatch.setattr(session.pipeline, "estimate_depth", estimate)
+    monkeypatch.setattr("gen1_jax.editing.structures.StructureReader.estimate", estimate)
     views = [session.structure(str(clip), level, 4) for level in (0, 3, 7, 0)]
     assert estimated == [4]
     assert views[0][1] == "48×32, the first 4 of 5 frames, seen by the model at 20×12"
@@ -81,8 +81,9 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
 
 def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
     clip_read = session._clips(clip, Part(frames=4))
-    content = session.pipeline.encode_content("gold", None, 4)
-    session.pipeline.sample(content, clip_read.depth, SETTINGS)  # in one call, watched by nobody
+    content = session.pipeline.encode_content("gold", [], SETTINGS)
+    frames = clip_read.source.frames
+    session.pipeline.sample(content, clip_read.estimated, SETTINGS, frames=frames)  # in one call, watched by nobody
     compiled = session.pipeline.sampler("ddim", 3).advance._cache_size()
     state = final(session.submit(request_of(session, clip), "visitor"))
     assert state.stage == "done" and state.picture.shape == (12, 20, 3)

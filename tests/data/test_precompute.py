@@ -18,6 +18,7 @@ from gen1_jax.data.precompute import (
     precompute_dataset,
 )
 from gen1_jax.data.sources import open_source
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.media.windows import open_windows
 from gen1_jax.models.module import initialise
 from gen1_jax.pretrained.folder import ModelFolder
@@ -86,7 +87,9 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, tiny_model, edg
     for level in (0, 5):
         of_edges = edges.encode(edges.degrade(maps, jnp.array([level])), pipeline.vae.images_to_latents)[0]
         assert relative_error(np.asarray(record["structure"]["edges"][level], np.float32), of_edges) < 0.02  # bfloat16
-        structure = pipeline.encode_structure(pipeline.structure(frames, level))[0]
+        settings = EditSettings(structure_blur=level).of(pipeline.config)
+        depth = pipeline.read_structure(np.asarray(frames), settings)
+        structure = pipeline.encode_structure(depth, settings)["depth"].maps[0]
         found = np.asarray(record["structure"]["depth"][level], np.float32)
         assert relative_error(found, structure) < 0.02  # bfloat16
     images = jnp.asarray(frames, jnp.float32) / 127.5 - 1

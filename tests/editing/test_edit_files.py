@@ -30,7 +30,7 @@ def unchanged(pipeline):
         source = read_source(video, pipeline, request.limits, part=request.part, size=request.size)
         frames = iter(source.frames)
         if request.compare:
-            frames = compare_frames(source, np.zeros(source.frames.shape[:3], np.float32), frames)
+            frames = compare_frames(source, {"depth": np.zeros_like(source.frames)}, frames)
         written = write_frames(output, frames, source, request, audio=True)
         with open_video(output) as reader:
             info, frames = reader.info, list(reader)

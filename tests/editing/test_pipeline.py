@@ -8,7 +8,9 @@ import pytest
 from tiny import TINY
 
 from gen1_jax import Gen1Pipeline
-from gen1_jax.editing.pipeline import EditSettings, resize, to_uint8
+from gen1_jax.editing.content import resize
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import to_uint8
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.pretrained.family import FULL
 from gen1_jax.pretrained.folder import ModelFolder
@@ -73,7 +75,7 @@ def test_the_model_says_how_its_prior_is_sampled(tiny_model):
         expected = pipeline.prior.sample(
             *text, jax.random.key(3), jnp.float32(guidance), *empty, num_inference_steps=steps
         )
-        made.append(pipeline.encode_content("a golden car", None, seed=3))
+        made.append(pipeline.encode_content("a golden car", [], EditSettings(seed=3)).content["image"])
         np.testing.assert_allclose(made[-1][:, 0], expected, rtol=1e-5, atol=1e-5)
     assert np.isclose(*made, rtol=1e-2).mean() < 0.25
 
@@ -81,7 +83,7 @@ def test_the_model_says_how_its_prior_is_sampled(tiny_model):
 def test_a_second_edit_compiles_nothing(pipeline):
     frames = clip()
     edit(pipeline, frames, temporal_guidance_scale=1.5)  # all branches of the guidance have weight
-    sampler = pipeline.sampler("ddim", 2)
+    sampler = pipeline.sampler(EditSettings(num_inference_steps=2))
     before = sampler.advance._cache_size()
     edit(
         pipeline,
@@ -98,11 +100,11 @@ def test_a_second_edit_compiles_nothing(pipeline):
 def test_float16_edits_are_finite_and_close(tiny_model, pipeline):
     half = Gen1Pipeline.from_pretrained(tiny_model, dtype=jnp.float16)
     assert half.vae.module.dtype == jnp.float32  # decoders pass float16's largest number
-    latents = []
+    settings, latents = EditSettings(num_inference_steps=2, structure_blur=1).of(pipeline.config), []
+    frames = np.stack([resize(frame, pipeline.config.working_size(20, 28)) for frame in clip()])
     for one in (half, pipeline):
-        content = one.encode_content("a cat", None, 0)
-        structure = one.structure(clip(), 1)
-        latents.append(np.asarray(one.sample(content, structure, EditSettings(num_inference_steps=2))))
+        content, maps = one.encode_content("a cat", [], settings), one.read_structure(frames, settings)
+        latents.append(np.asarray(one.sample(content, maps, settings, frames=frames)))
     assert np.isfinite(latents[0]).all()
     assert np.abs(latents[0] - latents[1]).max() < 0.1 * np.abs(latents[1]).max()
 
@@ -147,11 +149,13 @@ def test_words_that_a_model_has_never_seen_are_named(pipeline, monkeypatch):
 
 def test_chunks_of_frames_do_not_show(pipeline, monkeypatch):
     frames = clip(frames=5, height=16, width=16)
-    structure = pipeline.structure(frames, 1)
-    latents = pipeline.encode_structure(structure)
-    monkeypatch.setattr("gen1_jax.editing.pipeline._CHUNK", 2)
-    np.testing.assert_allclose(pipeline.structure(frames, 1), structure, atol=1e-4)
-    np.testing.assert_allclose(pipeline.encode_structure(structure), latents, atol=1e-4)
+    settings = EditSettings(structure_blur=1).of(pipeline.config)
+    maps = pipeline.read_structure(frames, settings)
+    signals = pipeline.encode_structure(maps, settings)
+    monkeypatch.setattr("gen1_jax.editing.structures.CHUNK", 2)
+    np.testing.assert_allclose(pipeline.read_structure(frames, settings)["depth"], maps["depth"], atol=1e-4)
+    again = pipeline.encode_structure(maps, settings)
+    np.testing.assert_allclose(again["depth"].maps, signals["depth"].maps, atol=1e-4)
 
 
 def test_contract_calls(pipeline):
@@ -247,6 +251,7 @@ def test_to_uint8_and_resize_are_exact_where_nothing_changes():
 
 def test_settings_defaults_are_the_contract():
     assert EditSettings().of(FULL) == EditSettings(
+        structure="depth",
         structure_blur=0,
         guidance_scale=7.5,
         temporal_guidance_scale=1.0,

@@ -10,7 +10,8 @@ from tiny import TINY, save_tiny_model
 
 import gen1_jax
 from gen1_jax.cli import main
-from gen1_jax.editing.pipeline import EditSettings, Gen1Pipeline
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation import benchmark, report
 from gen1_jax.evaluation.bars import bars, best, by_motion, nearer, sweep
@@ -39,7 +40,7 @@ def editor(source):
     leaves, tree = jax.tree.flatten(pipeline.unet.params)
     rng = np.random.default_rng(0)
     noisy = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) for leaf in leaves]
-    pipeline.__dict__["unet"] = Bound(pipeline.unet.module, jax.tree.unflatten(tree, noisy))
+    pipeline._networks["unet"] = Bound(pipeline.unet.module, jax.tree.unflatten(tree, noisy))
     return Editor(pipeline, Worlds(3, frames=4, height=16, width=16), batch_size=2)
 
 

@@ -11,6 +11,7 @@ from oracle import randomise, relative_error
 
 from gen1_jax import Gen1Pipeline, cli
 from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.models.module import flatten
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder
@@ -193,9 +194,10 @@ def test_without_a_prior_a_picture_is_needed(hub, tmp_path):
     pipeline = Gen1Pipeline.from_pretrained(tmp_path / "model")
     assert pipeline.prior is None
     picture = np.zeros((16, 16, 3), np.uint8)
-    assert pipeline.encode_content(None, picture, 0).shape == (1, 1, 16)
+    settings = EditSettings()
+    assert pipeline.encode_content(None, [picture], settings).content["image"].shape == (1, 1, 16)
     with pytest.raises(ValueError, match=r"^model has no prior, so it cannot take a prompt: give an image$"):
-        pipeline.encode_content("a cube", None, 0)
+        pipeline.encode_content("a cube", [], settings)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from tiny import TINY, save_tiny_model
 
 from gen1_jax.checkpoints.identity import model_hash
-from gen1_jax.commands.values import lora as lora_argument
+from gen1_jax.commands.values import file_and_number
 from gen1_jax.models.clip import CLIPTextConfig, TextEncoder
 from gen1_jax.models.module import abstract_parameters, flatten, initialise
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
@@ -431,9 +431,9 @@ def test_the_argument(tmp_path, monkeypatch):
         ("a:", "a:", 1),
         ("0.5", "0.5", 1),
     ):
-        assert (str(lora_argument(text)[0]), lora_argument(text)[1]) == (file, strength), text
+        assert (str(file_and_number(text)[0]), file_and_number(text)[1]) == (file, strength), text
     (tmp_path / "16:9").touch()
-    assert lora_argument("16:9")[1] == 1 and lora_argument("16:9:2")[1] == 2
+    assert file_and_number("16:9")[1] == 1 and file_and_number("16:9:2")[1] == 2
     for number in ("nan", "inf"):
         with pytest.raises(ArgumentTypeError, match=f"strength of a is {number}"):
-            lora_argument(f"a:{number}")
+            file_and_number(f"a:{number}")

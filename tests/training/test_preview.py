@@ -16,6 +16,7 @@ from training_runs import STEPS
 
 from gen1_jax.checkpoints.store import Checkpoints
 from gen1_jax.cli import main
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.preview import EditPreview, _Pipeline, _WithUNet
 from gen1_jax.media import open_video
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
@@ -97,9 +98,11 @@ def test_nothing_stays_on_the_device(tiny_model):
 
 def test_a_stage_without_structure_is_previewed_without(tiny_model):
     source = ModelFolder(tiny_model)
-    depth = np.linspace(-1, 1, 2 * 16 * 16, dtype=np.float32).reshape(2, 16, 16)
-    pipelines = [_Pipeline(_WithUNet(source, {}), jnp.dtype("float32"), sees_structure=sees) for sees in (True, False)]
-    seen, blind = (np.asarray(pipeline.encode_structure(depth)) for pipeline in pipelines)
+    maps = {"depth": np.linspace(-1, 1, 2 * 16 * 16, dtype=np.float32).reshape(2, 16, 16, 1)}
+    settings = EditSettings().of(source.config)
+    unet = _WithUNet(source, source.parameters("unet"))
+    pipelines = [_Pipeline(unet, jnp.dtype("float32"), sees_structure=sees) for sees in (True, False)]
+    seen, blind = (np.asarray(pipeline.encode_structure(maps, settings)["depth"].maps) for pipeline in pipelines)
     assert seen.shape == blind.shape and seen.any() and not blind.any()
 
 
