@@ -14,8 +14,10 @@ from sd_files import (
     FRAMES,
     RANK,
     TEXT_WIDTH,
+    given,
     ip_adapter_tensors,
     lora_tensors,
+    per_frame,
     save_files,
     save_folders,
     sd_networks,
@@ -26,7 +28,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, flatten
 from gen1_jax.pretrained.folder import ModelFolder
-from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
+from gen1_jax.pretrained.importing import import_huggingface
 from gen1_jax.pretrained.stable_diffusion import text_model
 
 
@@ -42,13 +44,6 @@ def public(networks, tmp_path_factory):
     save_folders(networks, root)
     save_files(networks, root)
     return root
-
-
-def given(root, **changes) -> HuggingFaceFolders:
-    path = {name: root / folder for name, folder in FOLDERS.items()}
-    base = {name: path[name] for name in ("unet", "vae", "text", "motion")}
-    controlnets = {kind: path[kind] for kind in ("canny", "tile")}
-    return HuggingFaceFolders(**base | {"controlnets": controlnets} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -102,25 +97,6 @@ def ours(model, frames, weights, **more):
     }
     conditions = Conditions(**{"content": {"text": TEXT}} | more, structure=signals)
     return unet.denoise(LATENTS[:, :frames], jnp.array([417]), conditions)[0]
-
-
-def per_frame(module):
-    """diffusers' motion modules normalise over the clip; they were trained with norms over each frame."""
-    import torch
-
-    class PerFrame(torch.nn.Module):
-        def __init__(self, norm):
-            super().__init__()
-            self.norm = norm
-
-        def forward(self, x):
-            folded = x.transpose(1, 2).flatten(0, 1)
-            return self.norm(folded).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-
-    for part in module.modules():
-        if type(part).__name__ == "AnimateDiffTransformer3D":
-            part.norm = PerFrame(part.norm)
-    return module
 
 
 def test_a_clip_with_two_controls_equals_diffusers(model, networks):
