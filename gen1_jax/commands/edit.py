@@ -29,6 +29,10 @@ _DEFAULTS = {
 }
 
 
+_OF_OTHER_NAMES = {"num_inference_steps": "steps", "image_scale": "image"}
+"""Options of settings that are called otherwise."""
+
+
 def add_edit(commands) -> None:
     """Declare `gen1 edit`."""
     parser = command(
@@ -319,9 +323,9 @@ def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = N
 
     recorded = recorded or {}
     names = [field.name for field in dataclasses.fields(EditSettings)]
-    names = [name for name in names if name not in ("num_inference_steps", "image_scale")]
+    names = [name for name in names if name not in _OF_OTHER_NAMES]
     steps = args.steps if args.steps is not None else recorded.get("num_inference_steps")
-    with naming_options(*names, num_inference_steps="steps", image_scale="image"):
+    with naming_options(*names, **_OF_OTHER_NAMES):
         chosen = {name: _chosen(args, recorded, name) for name in names}
         return EditSettings(num_inference_steps=steps, image_scale=_image_scale(args, recorded), **chosen)
 
@@ -345,7 +349,8 @@ def _run_edit(request, *, as_json: bool) -> None:
     from gen1_jax.editing.progress import progress_bars
 
     use_compilation_cache()
-    with progress_bars(enabled=not as_json) as progress:
+    names = (*vars(request.settings), "structure_from")
+    with naming_options(*names, **_OF_OTHER_NAMES), progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)
     _tell(summary, as_json)
 
