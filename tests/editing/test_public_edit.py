@@ -241,6 +241,29 @@ def test_every_option_of_the_command(model, files, capsys, caplog):
     assert (load_video("three.mkv") != first).mean() > 0.05
 
 
+def test_a_check_asks_all_that_the_model_can_be_told(model, files, capsys):
+    command = ["info", str(model), "--check", "--clip", "clip.mkv"]
+    assert main(command) == 2
+    assert "--clip needs --prompt" in capsys.readouterr().err
+    assert main([*command, "--prompt", PROMPT, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    against = {finding["name"]: finding["against"] for finding in found["findings"]}
+    assert against == {
+        "frame by frame": "a guess without a network",
+        "video": "frame by frame",
+        "video, frames out of order": "video",
+        "without the prompt": "video",
+        "with a frame as a picture": "video",
+        "with canny": "video",
+        "with canny mirrored": "with canny",
+        "with depth": "video",
+        "with depth mirrored": "with depth",
+    }
+    assert len({finding["errors"]["500"] for finding in found["findings"]}) == len(against)  # each is of another error
+    assert [name.split()[0] for name in found["skipped"]] == ["openpose", "softedge"]
+    assert "frame by frame" in found["suspicious"] and "suspicious" in found["verdict"]  # these weights are random
+
+
 REFUSED = {
     "--structure sculpture": "there is no structure of kind 'sculpture', only canny",
     "--structure tile": "--structure tile: this model follows canny, depth, openpose, softedge",
