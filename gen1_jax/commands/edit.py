@@ -56,7 +56,7 @@ def add_edit(commands) -> None:
     parser.add_argument(
         "--image",
         action="append",
-        type=file_and_number,
+        type=lambda text: file_and_number(text, None),
         metavar="FILE[:SCALE]",
         help="the content as a picture; for a model that reads both beside the prompt, SCALE (1) is how much it counts,"
         " and it may be given several times",
@@ -338,10 +338,13 @@ def _image_scale(args: argparse.Namespace, recorded: Mapping[str, Any]) -> float
     """
     from gen1_jax.errors import UserError
 
-    scales = {scale for _, scale in getattr(args, "image", None) or []}
+    given = [scale for _, scale in getattr(args, "image", None) or []]
+    if given.count(None) == len(given):
+        return recorded.get("image_scale") or 1.0
+    scales = sorted({1.0 if scale is None else scale for scale in given})
     if len(scales) > 1:
-        raise UserError(f"--image: pictures count together, by one scale, not {', '.join(map(str, sorted(scales)))}")
-    return next(iter(scales), recorded.get("image_scale") or 1.0)
+        raise UserError(f"--image: pictures count together, by one scale, not {', '.join(map(str, scales))}")
+    return scales[0]
 
 
 def _run_edit(request, *, as_json: bool) -> None:

@@ -227,7 +227,7 @@ def test_every_option_of_the_command(model, files, capsys, caplog):
     assert main(["info", "one.mkv", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == record
 
-    needed = "--structure-from canny=hints.mkv --image a.jpg:0.6 --image b.jpg:0.6 --lora lora.safetensors:0.8"
+    needed = "--structure-from canny=hints.mkv --image a.jpg --image b.jpg --lora lora.safetensors:0.8"
     again = shlex.split(needed)
     with caplog.at_level("DEBUG", "jax._src.compiler"):
         assert run("two.mkv", "--settings-from", "one.mkv", "--low-memory", *again) == 0
@@ -286,7 +286,8 @@ REFUSED = {
     "--lora other.safetensors:0.5": "other.safetensors is for another model",
     "--lora lora.safetensors:nan": "argument --lora: the strength of lora.safetensors is nan",
     "--image nowhere.jpg": "nowhere.jpg: no such file",
-    "--image a.jpg:0.6 --image b.jpg:0.7": "--image: pictures count together",
+    "--image a.jpg:0.6 --image b.jpg:0.7": "--image: pictures count together, by one scale, not 0.6, 0.7",
+    "--image a.jpg --image b.jpg:0.7": "--image: pictures count together, by one scale, not 0.7, 1.0",
 }
 
 
