@@ -169,7 +169,11 @@ def check(
 
 
 def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tuple[list[Question], list[str]]:
-    """What is asked, and what cannot be."""
+    """What is asked, and what cannot be.
+
+    All questions have the same arrays, so that they share programs: structures that the model needs are told in full
+    throughout, and controls are there without weight until they are asked for.
+    """
     unet = pipeline.config.unet
     told, picture = _content(pipeline, frames, prompt)
     right, wrong, skipped = {}, {}, []

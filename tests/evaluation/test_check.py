@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tiny import TINY_PUBLIC
 
 from gen1_jax import Gen1Pipeline
 from gen1_jax.cli import main
+from gen1_jax.errors import UserError
 from gen1_jax.evaluation.check import CLIP, FEWEST_DB, Check, check, render
 from gen1_jax.media import load_video
 from gen1_jax.models.module import flatten, unflatten
-from gen1_jax.pretrained.folder import open_model
+from gen1_jax.pretrained.folder import SeededModel, open_model
 
 SIZE = 64  # half of what it was trained at, for the time that it takes
 
@@ -89,6 +91,17 @@ def test_damage_is_seen(checked, good, what):
 
 def test_a_damaged_autoencoder_is_seen(checked):
     assert "autoencoder" in checked("vae", permuted("decoder.up_blocks.0")).suspicious
+
+
+def test_a_model_of_pictures_without_structure_is_asked_the_rest():
+    unet = dataclasses.replace(TINY_PUBLIC.unet, temporal="none", controls=())
+    config = dataclasses.replace(TINY_PUBLIC, unet=unet, depth=None)
+    pipeline = Gen1Pipeline(SeededModel(config, 0, "bare", open_model("nano").path))
+    found = check(pipeline, load_video(CLIP)[:2], "a car", (500,))
+    assert [finding.name for finding in found.findings] == ["frame by frame", "without the prompt"]
+    assert found.skipped == () and "frame by frame" in found.suspicious
+    with pytest.raises(UserError, match="bare needs a prompt"):
+        check(pipeline, load_video(CLIP)[:2], None)
 
 
 def test_what_the_check_is_for_comes_with_it(capsys):
