@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from gen1_jax.models.module import Params
+from gen1_jax.models.module import Params, cast_kernels
 from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
@@ -33,7 +36,7 @@ from gen1_jax.pretrained.hf_unet import UNET, unet_config
 from gen1_jax.pretrained.hf_vae import VAE, vae_config
 from gen1_jax.pretrained.lora import WithLoRA
 from gen1_jax.pretrained.stable_diffusion import Draft, text_model
-from gen1_jax.pretrained.tensors import stored_tensors, tensor_files
+from gen1_jax.pretrained.tensors import FolderError, stored_tensors, tensor_files
 
 __all__ = ["HuggingFaceFolders", "import_huggingface"]
 
@@ -45,6 +48,8 @@ def import_huggingface(
     output: str | Path,
     progress: Callable[[str], None] = lambda component: None,
     tell: Callable[[str], None] = lambda line: None,
+    *,
+    dtype: DTypeLike = np.float32,
 ) -> Gen1Config:
     """Write a model folder from public checkpoints.
 
@@ -57,6 +62,7 @@ def import_huggingface(
         output: the model folder, which must not exist.
         progress: called with the name of each network before it is read.
         tell: called with a line for each choice that the checkpoints led to.
+        dtype: float32, bfloat16 or float16, of matrices and kernels in the new folder; norms and biases are float32.
 
     Returns:
         The configuration of the new model. Where its U-Net has to be trained before it follows its content, that is
@@ -76,12 +82,22 @@ def import_huggingface(
         progress(component)
         params = source.parameters(component)
         del draft.networks[component]  # closes its files, whose pages count as memory
-        return params
+        return _rounded(params, jnp.dtype(dtype), component)
 
     save_model(output, config, _Lazy(config.components, read), tokenizer.json)
     if config.caution:
         warnings.warn(f"{folders.unet}: {config.caution}", stacklevel=2)
     return config
+
+
+def _rounded(params: Params, dtype: np.dtype, component: str) -> Params:
+    if dtype == np.float32:
+        return params
+    with np.errstate(over="ignore"):
+        params = cast_kernels(params, dtype)
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(params)):
+        raise FolderError(f"the {component} has weights beyond those that {dtype.name} holds: import it as bfloat16")
+    return params
 
 
 class _Lazy(Mapping):

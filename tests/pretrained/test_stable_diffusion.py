@@ -1,5 +1,6 @@
 """Stable Diffusion with motion modules and ControlNets: imported, and compared with diffusers."""
 
+import json
 import shutil
 
 import jax.numpy as jnp
@@ -23,8 +24,12 @@ from sd_files import (
 
 from gen1_jax import cli
 from gen1_jax.errors import UserError
+from gen1_jax.exporting import diffusers_format
+from gen1_jax.exporting.export import export
+from gen1_jax.exporting.public_parity import normalising_frames
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, flatten
+from gen1_jax.pretrained import importing
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
 from gen1_jax.pretrained.stable_diffusion import text_model
@@ -104,25 +109,6 @@ def ours(model, frames, weights, **more):
     return unet.denoise(LATENTS[:, :frames], jnp.array([417]), conditions)[0]
 
 
-def per_frame(module):
-    """diffusers' motion modules normalise over the clip; they were trained with norms over each frame."""
-    import torch
-
-    class PerFrame(torch.nn.Module):
-        def __init__(self, norm):
-            super().__init__()
-            self.norm = norm
-
-        def forward(self, x):
-            folded = x.transpose(1, 2).flatten(0, 1)
-            return self.norm(folded).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-
-    for part in module.modules():
-        if type(part).__name__ == "AnimateDiffTransformer3D":
-            part.norm = PerFrame(part.norm)
-    return module
-
-
 def test_a_clip_with_two_controls_equals_diffusers(model, networks):
     import copy
 
@@ -136,7 +122,7 @@ def test_a_clip_with_two_controls_equals_diffusers(model, networks):
         clip = theirs(LATENTS).transpose(1, 2)
         text = torch.tensor(TEXT).expand(FRAMES, -1, -1)
         by_clip = unet(clip, torch.tensor([417]), text, **added).sample
-        by_frame = per_frame(unet)(clip, torch.tensor([417]), text, **added).sample
+        by_frame = normalising_frames(unet)(clip, torch.tensor([417]), text, **added).sample
     expected = np.moveaxis(by_frame.numpy(), 1, -1)
     assert relative_error(ours(model, FRAMES, weights), expected) <= 1e-4
     assert relative_error(np.moveaxis(by_clip.numpy(), 1, -1), expected) > 1e-2  # so the norm matters
@@ -356,3 +342,42 @@ def test_without_motion_modules_there_are_no_layers_between_frames(public, tmp_p
     """And the schedule is the base's; a depth network may be there without a control of it."""
     config = text_model(given(public, motion=None, controlnets={})).config
     assert (config.unet.temporal, config.schedule.beta_schedule, config.num_frames) == ("none", "scaled_linear", 16)
+
+
+def test_half_precision_halves_the_folder(public, tmp_path):
+    folders = given(public, motion=None, controlnets={})
+    import_huggingface(folders, tmp_path / "whole")
+    assert cli.main([*arguments(folders, tmp_path / "half"), "--dtype", "bfloat16", "--json"]) == 0
+    whole, half = parameters(tmp_path / "whole"), parameters(tmp_path / "half")
+    for component, tensors in half.items():
+        for name, value in tensors.items():
+            expected = whole[component][name].astype(jnp.bfloat16 if value.ndim > 1 else np.float32)
+            assert value.dtype == expected.dtype
+            np.testing.assert_array_equal(value, expected)
+    huge = {"a": {"kernel": np.full((2, 2), 1e5, np.float32)}}
+    with pytest.raises(UserError, match="beyond those that float16 holds: import it as bfloat16"):
+        importing._rounded(huge, np.dtype(np.float16), "unet")
+
+
+def test_export_for_diffusers_measures_every_part_and_is_read_back(model, adapted, tmp_path, monkeypatch):
+    export(adapted, tmp_path / "adapted", format="diffusers")
+    manifest = json.loads((tmp_path / "adapted" / "manifest.json").read_text())
+    measured = {"unet", "controlnet_canny", "ip_adapter", "vae_encode", "vae_decode", "text", "image_encoder"}
+    assert manifest["parity"].keys() == measured | {"image_tokens", "scheduler", "tokenizer"}
+    assert all(0 < value <= 1e-4 for name, value in manifest["parity"].items() if name in measured - {"vae_encode"})
+    monkeypatch.setattr(diffusers_format, "measure", lambda *_: {})
+    export(model, tmp_path / "model", format="diffusers")
+    for name, source, more in (
+        ("model", model, {"motion": "motion_adapter"}),
+        ("adapted", adapted, {"softedge": "softedge", "image_encoder": "image_encoder"}),
+    ):
+        root = tmp_path / name
+        parts = {"unet": "unet", "vae": "vae", "text": "text_encoder"} | more
+        controlnets = {control.kind: root / f"controlnet_{control.kind}" for control in source.config.unet.controls}
+        folders = HuggingFaceFolders(
+            **{part: root / folder for part, folder in parts.items()},
+            controlnets=controlnets,
+            ip_adapter=root / "ip_adapter" / "ip-adapter.safetensors" if source is adapted else None,
+        )
+        assert import_huggingface(folders, tmp_path / f"{name} again") == source.config
+        assert_same(parameters(tmp_path / f"{name} again"), parameters(source.path))
