@@ -35,10 +35,8 @@ class UNetParts:
 
     def __init__(self, source: ModelSource, unet: Bound, folder: Path, load: Load):
         self._config, self._unet, self._folder, self._load = source.config.unet, unet, folder, load
-        self._side, self._latents = (
-            2 * self._config.downscale,
-            fixed_normal(1, _FRAMES, *(2 * self._config.downscale,) * 2, self._config.latent_channels),
-        )
+        self._side = side = 2 * self._config.downscale
+        self._latents = fixed_normal(1, _FRAMES, side, side, self._config.latent_channels)
         self._text = fixed_normal(1, _TOKENS, self._config.cross_attention_dim, seed=1)
 
     def measure(self) -> dict[str, float]:
@@ -57,7 +55,7 @@ class UNetParts:
 
     def _ours(self, frames: int, **told: Any) -> np.ndarray:
         conditions = Conditions(**{"content": {"text": self._text}} | told)
-        return self._unet.denoise(self._latents[:, :frames], jnp.array([_TIMESTEP]), conditions)[0]
+        return np.asarray(self._unet.denoise(self._latents[:, :frames], jnp.array([_TIMESTEP]), conditions)[0])
 
     def _motion(self, theirs: Any) -> float:
         import torch

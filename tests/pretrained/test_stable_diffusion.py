@@ -359,25 +359,35 @@ def test_half_precision_halves_the_folder(public, tmp_path):
         importing._rounded(huge, np.dtype(np.float16), "unet")
 
 
-def test_export_for_diffusers_measures_every_part_and_is_read_back(model, adapted, tmp_path, monkeypatch):
-    export(adapted, tmp_path / "adapted", format="diffusers")
-    manifest = json.loads((tmp_path / "adapted" / "manifest.json").read_text())
-    measured = {"unet", "controlnet_canny", "ip_adapter", "vae_encode", "vae_decode", "text", "image_encoder"}
-    assert manifest["parity"].keys() == measured | {"image_tokens", "scheduler", "tokenizer"}
-    assert all(0 < value <= 1e-4 for name, value in manifest["parity"].items() if name in measured - {"vae_encode"})
-    monkeypatch.setattr(diffusers_format, "measure", lambda *_: {})
-    export(model, tmp_path / "model", format="diffusers")
-    for name, source, more in (
-        ("model", model, {"motion": "motion_adapter"}),
-        ("adapted", adapted, {"softedge": "softedge", "image_encoder": "image_encoder"}),
-    ):
-        root = tmp_path / name
-        parts = {"unet": "unet", "vae": "vae", "text": "text_encoder"} | more
-        controlnets = {control.kind: root / f"controlnet_{control.kind}" for control in source.config.unet.controls}
-        folders = HuggingFaceFolders(
-            **{part: root / folder for part, folder in parts.items()},
-            controlnets=controlnets,
-            ip_adapter=root / "ip_adapter" / "ip-adapter.safetensors" if source is adapted else None,
-        )
-        assert import_huggingface(folders, tmp_path / f"{name} again") == source.config
-        assert_same(parameters(tmp_path / f"{name} again"), parameters(source.path))
+def read_back(source, root, out, **folders):
+    """The exported folders, imported, are the model again."""
+    parts = {"unet": "unet", "vae": "vae", "text": "text_encoder"} | folders
+    kinds = [control.kind for control in source.config.unet.controls]
+    again = HuggingFaceFolders(
+        **{part: root / folder for part, folder in parts.items()},
+        controlnets={kind: root / f"controlnet_{kind}" for kind in kinds},
+    )
+    assert import_huggingface(again, out) == source.config
+    assert_same(parameters(out), parameters(source.path))
+
+
+def test_export_for_diffusers_measures_every_part_and_is_read_back(adapted, tmp_path):
+    export(adapted, tmp_path / "theirs", format="diffusers")
+    parity = json.loads((tmp_path / "theirs" / "manifest.json").read_text())["parity"]
+    parts = {"unet", "controlnet_canny", "ip_adapter", "vae_encode", "vae_decode", "text", "image_encoder"}
+    assert parity.keys() == parts | {"image_tokens", "scheduler", "tokenizer"}
+    assert all(0 < value <= 1e-4 for part, value in parity.items() if part in parts)
+    extras = dict(softedge="softedge", image_encoder="image_encoder", ip_adapter="ip_adapter/ip-adapter.safetensors")
+    read_back(adapted, tmp_path / "theirs", tmp_path / "again", **extras)
+
+
+def test_exported_motion_modules_are_a_motion_adapter(model, networks, tmp_path, monkeypatch):
+    from diffusers import MotionAdapter
+
+    monkeypatch.setattr(diffusers_format, "measure", lambda *_: {})  # see above; a clip takes longer to compile
+    export(model, tmp_path / "theirs", format="diffusers")
+    adapter, info = MotionAdapter.from_pretrained(tmp_path / "theirs" / "motion_adapter", output_loading_info=True)
+    assert not any(info.values())
+    for name, value in networks.motion.state_dict().items():  # positions among them
+        np.testing.assert_allclose(adapter.state_dict()[name], value, atol=1e-6)
+    read_back(model, tmp_path / "theirs", tmp_path / "again", motion="motion_adapter")
