@@ -6,6 +6,7 @@
 #
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
 # With FROM:         start | worlds | networks (or vae, prior, latents) | encoders | unet | nano
+# Beside them:       public, after worlds: the U-Net of nano-public (configs/nano_public.py), and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
 # gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR: its decoder,
@@ -42,8 +43,8 @@ worlds() {
     divided "${PROCESSES:-5}" render --batch-size 16
 }
 
-latents() {
-    local command=(gen1 precompute --data worlds --model "$encode" --size 128x128 --out worlds_latents)
+latents() { # latents [MODEL OUT]: what training needs of the worlds, by the networks of a model
+    local command=(gen1 precompute --data worlds --model "${1:-$encode}" --size 128x128 --out "${2:-worlds_latents}")
     if test "$gpus" = 0; then "${command[@]}"; else divided 3 "${command[@]}"; fi
 }
 
@@ -73,6 +74,12 @@ networks() { # all at once: each of them waits for its data a good part of the t
     fi
 }
 
+model_folder() { # model_folder WORKDIR OUT
+    test -d "$2" || gen1 export --model "runs/$1" --dtype bfloat16 --max-file-size 15 -o "$2"
+    test ! -d "$2" ||
+        python -c 'from gen1_jax.synthetic.captions import words; print(*sorted(words()), sep="\n")' >"$2/words.txt"
+}
+
 all_of() { # all_of N: as many jobs; the first that fails ends the script, and the script the others
     for ((job = 0; job < $1; job++)); do wait -n; done
 }
@@ -91,10 +98,11 @@ for target; do
         test -d encoders || gen1 export --model "$model" --parts "${parts[@]}" --dtype bfloat16 -o encoders
         ;;
     unet) train nano unet ./encoders ;;
-    nano)
-        test -d nano || gen1 export --model runs/unet --dtype bfloat16 --max-file-size 15 -o nano
-        test ! -d nano ||
-            python -c 'from gen1_jax.synthetic.captions import words; print(*sorted(words()), sep="\n")' >nano/words.txt
+    nano) model_folder unet nano ;;
+    public)
+        latents nano-public worlds_public
+        from='' train nano_public public nano-public
+        model_folder public nano_public
         ;;
     *) echo "nano.sh: no target $target" >&2 && exit 2 ;;
     esac

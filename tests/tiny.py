@@ -1,5 +1,6 @@
 """The smallest family as a model folder, for tests that need every part to run and none to be good."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,10 @@ import gen1_jax
 from gen1_jax.models.module import initialise
 from gen1_jax.pretrained.family import TINY, Gen1Config
 from gen1_jax.pretrained.folder import save_model
+from gen1_jax.pretrained.nano_public import public_config
+
+TINY_PUBLIC = dataclasses.replace(public_config(TINY), clip=None)
+"""The same, of the kind of public weights: text, motion modules, a control of depth."""
 
 
 def save_tiny_model(folder: Path, config: Gen1Config = TINY, seed: int = 0) -> Path:

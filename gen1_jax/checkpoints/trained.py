@@ -14,8 +14,9 @@ from gen1_jax.checkpoints.workdir import is_workdir, workdir_of
 from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, abstract_parameters
-from gen1_jax.pretrained.family import SIZES, Gen1Config
-from gen1_jax.pretrained.folder import ModelFolder, ModelSource, open_model
+from gen1_jax.models.selection import Selection, together
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.folder import ModelFolder, ModelSource, is_named, open_model
 from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import READS_WORDS
@@ -25,7 +26,7 @@ class TrainedModel:
     """The model that a workdir has come to; see `ModelSource`.
 
     The frozen networks are those of what the run began from, which may itself be a workdir that has gone on since: a
-    warning says so.
+    warning says so. So are the parameters that a recipe left frozen in the network that it trained (`unet.trained`).
 
     Args:
         workdir: of `gen1 train`.
@@ -70,6 +71,8 @@ class TrainedModel:
     @property
     def warning(self) -> str | None:
         """What the frozen networks warn of."""
+        if getattr(self.base, "drawn", None) == (self.component,) and not self._selection:
+            return None  # nothing is left of what was drawn
         return self.base.warning and f"{self.name} has a trained {self.component}; as to the rest, {self.base.warning}"
 
     @property
@@ -81,13 +84,27 @@ class TrainedModel:
         """The weights of one network, on the host."""
         if component != self.component:
             return self.base.parameters(component)
-        abstract = abstract_parameters(self.config.build(component, np.float32))
-        with self._checkpoints() as checkpoints, _telling_what_helps(self._older):
-            return checkpoints.weights(self.step, abstract, ema=self._ema)
+        return together(self.base.parameters(component) if self._selection else {}, self._learned())
 
     def stored(self, component: str) -> Params:
-        """The same; those of the trained network are on the host."""
-        return self.parameters(component) if component == self.component else self.base.stored(component)
+        """The same; those that were trained are on the host."""
+        if component != self.component:
+            return self.base.stored(component)
+        return together(self.base.stored(component) if self._selection else {}, self._learned())
+
+    @property
+    def _selection(self) -> Selection | None:
+        """Which parameters of the network were trained; None for all."""
+        names = self.record["config"].get(self.component, {}).get("trained", ())
+        return Selection(names) if names else None
+
+    def _learned(self) -> Params:
+        """What was trained."""
+        abstract = abstract_parameters(self.config.build(self.component, np.float32))
+        if self._selection is not None:
+            abstract = self._selection.chosen(abstract)
+        with self._checkpoints() as checkpoints, _telling_what_helps(self._older):
+            return checkpoints.weights(self.step, abstract, ema=self._ema)
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
@@ -141,7 +158,7 @@ class Origin:
 
     def exists(self) -> bool:
         """Whether it is still there."""
-        return self.place in SIZES or is_remote(self.place) or os.path.isdir(self.place)
+        return is_named(self.place) or is_remote(self.place) or os.path.isdir(self.place)
 
     def with_frozen(self, component: str, checksum: str, now: ModelSource) -> "Origin":
         """With the checksum of a frozen network that is used from now on.

@@ -9,7 +9,8 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
-from jaxtyping import Float32, UInt8, UInt16
+from einops import rearrange
+from jaxtyping import Float32, Float64, UInt8, UInt16
 
 from gen1_jax.errors import UserError
 from gen1_jax.media.frames import encode_frame
@@ -57,17 +58,56 @@ def cover_size(height: int, width: int, bucket: tuple[int, int]) -> tuple[int, i
 def encode_depth(depth: Float32[np.ndarray, "t h w"]) -> tuple[bytes, tuple[float, float]]:
     """Inverse depth in 16 bits between its least and largest value over the clip, and these two, in 1/metre.
 
-    Inverse depth of a plane is affine in the pixel, so its second difference is nearly nothing and compresses well.
-
     Args:
         depth: along the optical axis, positive.
     """
     inverse = 1 / depth.astype(np.float64)
     low, high = float(inverse.min()), float(inverse.max())
-    quantised = np.round((inverse - low) * (_TOP / max(high - low, 1e-12))).astype(np.uint16)
+    return _compressed(_quantised(inverse, low, high)), (low, high)
+
+
+def encode_maps(maps: Float32[np.ndarray, "t h w k"]) -> bytes:
+    """Maps of a structure in 16 bits between their least and largest value over the clip."""
+    planes = rearrange(maps.astype(np.float64), "t h w k -> (t k) h w")
+    limits = np.array([planes.min(), planes.max()], "<f8")
+    return limits.tobytes() + _compressed(_quantised(planes, *limits), level=1)  # many are made, few are kept long
+
+
+def decode_maps(data: bytes, shape: Sequence[int]) -> Float32[np.ndarray, "t h w k"]:
+    """What `encode_maps` encoded.
+
+    Args:
+        data: of `encode_maps`.
+        shape: frames, height and width.
+
+    Raises:
+        ValueError: the data is not of this shape.
+    """
+    limits = np.frombuffer(data[:16], "<f8")
+    planes = _decompressed(data[16:], (-1, *shape[1:]), "maps")
+    values = limits[0] + planes * ((limits[1] - limits[0]) / _TOP)
+    return rearrange(values.astype(np.float32), "(t k) h w -> t h w k", t=shape[0])
+
+
+def _quantised(values: Float64[np.ndarray, "t h w"], low: float, high: float) -> UInt16[np.ndarray, "t h w"]:
+    return np.round((values - low) * (_TOP / max(high - low, 1e-12))).astype(np.uint16)
+
+
+def _compressed(quantised: UInt16[np.ndarray, "t h w"], level: int = -1) -> bytes:
+    """Inverse depth of a plane is affine in the pixel: its second difference is nearly nothing, and compresses well."""
     rough = np.diff(np.diff(quantised, axis=1, prepend=np.uint16(0)), axis=2, prepend=np.uint16(0))
     folded = (rough << 1) ^ -(rough >> 15)  # small negative numbers, too, become small
-    return zlib.compress(np.stack([folded >> 8, folded & 0xFF]).astype(np.uint8).tobytes()), (low, high)
+    return zlib.compress(np.stack([folded >> 8, folded & 0xFF]).astype(np.uint8).tobytes(), level)
+
+
+def _decompressed(data: bytes, shape: Sequence[int], what: str) -> UInt16[np.ndarray, "t h w"]:
+    try:
+        high, low = np.frombuffer(zlib.decompress(data), np.uint8).reshape(2, *shape).astype(np.uint16)
+    except zlib.error as error:
+        raise UserError(f"its {what} is damaged ({error})") from None
+    folded = high << 8 | low
+    rough = (folded >> 1) ^ -(folded & 1)
+    return np.cumsum(np.cumsum(rough, axis=2, dtype=np.uint16), axis=1, dtype=np.uint16)
 
 
 def decode_depth(data: bytes, shape: Sequence[int]) -> UInt16[np.ndarray, "t h w"]:
@@ -76,13 +116,7 @@ def decode_depth(data: bytes, shape: Sequence[int]) -> UInt16[np.ndarray, "t h w
     Raises:
         ValueError: the data is not of this shape.
     """
-    try:
-        high, low = np.frombuffer(zlib.decompress(data), np.uint8).reshape(2, *shape).astype(np.uint16)
-    except zlib.error as error:
-        raise UserError(f"its depth is damaged ({error})") from None
-    folded = high << 8 | low
-    rough = (folded >> 1) ^ -(folded & 1)
-    return np.cumsum(np.cumsum(rough, axis=2, dtype=np.uint16), axis=1, dtype=np.uint16)
+    return _decompressed(data, shape, "depth")
 
 
 def inverse_depth(

@@ -1,16 +1,18 @@
 """Precomputed latents as a data set: a record a clip, and beside them the structure, a record for each clip and t_s.
 
-NAME-SPLIT.array_record-00000-of-00008                moments, content, caption, ... of clips 0, 1, ...
+NAME-SPLIT.array_record-00000-of-00008                moments, content, caption, maps, ... of clips 0, 1, ...
 structure_SPLIT/KIND.array_record-00000-of-00008      bfloat16 (T h w c) of clip 0 at t_s 0 ... 7, of clip 1, ...
 
 An example has one t_s. Read for itself, that is a quarter of the bytes of a record with all of them, as sets were
-written before; these are read as well.
+written before; these are read as well. Structure that a ControlNet of the model follows is not encoded: records have
+its maps as they were estimated, one for all t_s.
 """
 
 import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import ml_dtypes
@@ -19,6 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import BFloat16, Int
 
+from gen1_jax.data.codec import decode_maps, encode_maps
 from gen1_jax.data.dataset import (
     CLIP_FEATURES,
     Example,
@@ -53,7 +56,13 @@ LATENT_FEATURES: Features = {
     "moments": _latents(None, None, None, None, doc="mean and log variance of the autoencoder, unscaled: T h w 2c"),
     "content": _latents(None, None, doc="CLIP image embedding of each frame, not normalised: T d"),
 }
-"""What a record of precomputed latents has; `height` and `width` are those of the pictures that were encoded."""
+"""What a record of precomputed latents has; `height` and `width` are those of the pictures that were encoded. Of a
+model without CLIP it has no content."""
+
+
+def _maps_of(kind: str) -> str:
+    """The feature of a record that has the maps of a kind."""
+    return f"maps_{kind}"
 
 
 @runtime_checkable
@@ -71,6 +80,8 @@ def write_latents(
     examples: Callable[[int], Iterable[Example]],
     structure: Mapping[str, Mapping[str, Any]],
     info: Mapping[str, Any],
+    maps: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    has_content: bool = True,
     process_index: int = 0,
     process_count: int = 1,
 ) -> WriteSummary:
@@ -80,29 +91,36 @@ def write_latents(
         directory: and the arguments without a word here: see `write_dataset`.
         split: of the data set.
         num_shards: files of the split.
-        examples: of a shard: what `LATENT_FEATURES` names, and "structure", for each kind bfloat16 (8, T, h, w, c).
-        structure: the kinds, and the contract of each: how its maps came about.
+        examples: of a shard: what `LATENT_FEATURES` names, and "structure", for each kind bfloat16 (8, T, h, w, c), and
+            "maps", for each kind (T, H, W, k), if there are any.
+        structure: the kinds that are encoded, and the contract of each: how its maps came about.
         info: what else made the split.
+        maps: the kinds whose maps are kept, and the contract of each.
+        has_content: whether examples have a content.
         process_index: of this process.
         process_count: how many there are.
     """
     recipe = {"name": DATASET_NAME, "split": split, "num_shards": num_shards}
+    features = {name: feature for name, feature in LATENT_FEATURES.items() if has_content or name != "content"}
+    features |= {_maps_of(kind): tfds.features.Tensor(shape=(), dtype=np.bytes_) for kind in maps}
+    made = {"structure": structure, **({"maps": maps} if maps else {})}
 
     def records(shard: int) -> Iterator[Example]:
         path = shard_path(local_folder(directory), recipe, shard)
         with _structure_writers(path, tuple(structure)) as write:
             for example in examples(shard):
                 write(example["structure"])
-                yield {name: value for name, value in example.items() if name != "structure"}
+                kept = {_maps_of(kind): encode_maps(example["maps"][kind]) for kind in maps}
+                yield {name: value for name, value in example.items() if name not in ("structure", "maps")} | kept
 
     return write_dataset(
         directory,
         **recipe,
-        features=LATENT_FEATURES,
+        features=features,
         examples=records,
         process_index=process_index,
         process_count=process_count,
-        info={**info, "structure": {kind: dict(contract) for kind, contract in structure.items()}},
+        info={**info, **{form: {kind: dict(it) for kind, it in kinds.items()} for form, kinds in made.items()}},
     )
 
 
@@ -126,20 +144,26 @@ def _structure_writers(shard, kinds: tuple[str, ...]) -> Iterator[Callable[[Mapp
 
 
 class LatentSource:
-    """A `Source` of precomputed latents: a record of `LATENT_FEATURES` and "structure", for each kind its `Levels`.
+    """A `Source` of precomputed latents: a record of `LATENT_FEATURES`, "structure", for each kind that is encoded its
+    `Levels`, and "maps", for each other kind its maps, float32 (T, H, W, k).
 
     Args:
         records: a split that `write_latents` wrote, or one of before, with the feature "structure".
 
     Attributes:
         kinds: of structure that there are.
+        map_kinds: those of them whose maps are kept.
     """
 
     def __init__(self, records: RecordSource) -> None:
         self._records = records
         self._has_all_levels = "structure" in records.features
-        self.kinds = tuple(made_structure(_info(records)))
-        self._levels = {} if self._has_all_levels else {kind: _open_levels(records, kind) for kind in self.kinds}
+        info = _info(records)
+        encoded, self.map_kinds = tuple(made_structure(info)), tuple(info.get("maps", {}))
+        self.kinds = (*encoded, *self.map_kinds)
+        self._levels = dict.fromkeys(encoded)
+        if not self._has_all_levels:
+            self._levels = {kind: _open_levels(records, kind) for kind in encoded}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -149,8 +173,10 @@ class LatentSource:
         if self._has_all_levels:
             return {**record, "structure": dict.fromkeys(self.kinds, record["structure"])}
         shape = record["moments"].shape[:-1]
-        levels = {kind: _StoredLevels(self, kind, index, shape) for kind in self.kinds}
-        return {**record, "structure": levels}
+        levels = {kind: _StoredLevels(self, kind, index, shape) for kind in self._levels}
+        size = (len(record["moments"]), record["height"], record["width"])
+        maps = {kind: decode_maps(record.pop(_maps_of(kind)), size) for kind in self.map_kinds}
+        return {**record, "structure": levels, "maps": maps}
 
     def require(self, kinds: Iterable[str]) -> None:
         """Raises a ValueError that names a kind of structure that is not there."""
@@ -198,7 +224,7 @@ class _StoredLevels:
 
 
 def made_structure(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The kinds of structure of a set and the contract of each, by its recipe, whenever it was written."""
+    """The kinds of structure that a set has encoded, and the contract of each, by its recipe, whenever it was made."""
     if "structure" in info:
         return dict(info["structure"])
     said = dict(info.get("depth", {}))

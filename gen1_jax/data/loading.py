@@ -200,12 +200,15 @@ class LoadExample(grain.transforms.RandomMap):
         chosen = slice(start, start + span, self.stride)
         choices = self._choices(rng)
         level = int(choices["structure_level"])
-        return {
+        encoded, maps = record["structure"], record.get("maps", {})
+        arrays = {
             "moments": record["moments"][chosen],
-            "structure": {kind: record["structure"][kind][level][chosen] for kind in self.structure},
-            "content": record["content"][chosen][choices["content_index"]],
-            **choices,
+            "structure": {kind: encoded[kind][level][chosen] for kind in self.structure if kind not in maps},
+            "maps": {kind: maps[kind][chosen] for kind in self.structure if kind in maps},
         }
+        if "content" in record:
+            arrays["content"] = record["content"][chosen][choices["content_index"]]
+        return arrays | choices
 
 
 def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:

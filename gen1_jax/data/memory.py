@@ -67,8 +67,9 @@ class InMemory:
         kept = {key: record[key] for key in _ABOUT if key in record}
         if self._inputs == "latents":
             kept |= {key: record[key] for key in _LATENTS if key in record}
-            levels = record.get("structure", {})
-            return kept | {"structure": {kind: _KeptLevels(levels[kind]) for kind in self._structure if kind in levels}}
+            levels, maps = record.get("structure", {}), record.get("maps", {})
+            kept["structure"] = {kind: _KeptLevels(levels[kind]) for kind in self._structure if kind in levels}
+            return kept | {"maps": {kind: maps[kind] for kind in self._structure if kind in maps}}
         if "image" in record:
             return kept | {"image": record["image"]}
         video = record["video"]

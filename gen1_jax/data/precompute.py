@@ -2,10 +2,12 @@
 
 record ──► frames ──┬─► autoencoder ───────────────────────────────────────────► moments    (T, h, w, 2 c)
                     ├─► maps of each kind ──► normalise ──► degrade by t_s ──► encode ► structure  (8, T, h, w, c)
+                    │                  └─► if a control of the model follows them ────► maps       (T, H, W, k)
                     └─► CLIP ──────────────────────────────────────────────────► content    (T, d)
 
 Maps are normalised over the clip that is stored, and stay so in every window that training draws of it: let clips
-have the frames of an example, as `gen1 prepare` and `gen1 render` cut them.
+have the frames of an example, as `gen1 prepare` and `gen1 render` cut them. Maps of a control are stored as they were
+estimated, and normalised in each window.
 """
 
 import collections
@@ -39,7 +41,7 @@ from gen1_jax.models.structure import EncodeImages, StructureKind, structure_kin
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.folder import ModelSource
 
-_ENCODERS = ("vae", "clip")  # and the parts of the model that kinds of structure need
+_ENCODERS = ("vae", "clip")  # those that the model has, and the parts of it that kinds of structure need
 _DECODES = {"vae": ("decoder", "post_quant_conv")}  # what latents do not depend on
 _AT_ONCE = {"cpu": (1, 8)}  # clips in a batch, pictures in the autoencoder; on accelerators more
 
@@ -84,10 +86,19 @@ class PrecomputeRecipe:
         """Kinds whose maps the records have; those of the others are estimated."""
         return ("depth",) if self.depth == "record" else ()
 
-    def contracts(self, model: ModelSource) -> dict[str, dict[str, Any]]:
-        """How the maps of each kind come about."""
-        made = {name: "record" if name in self.recorded else "model" for name in self.structure}
+    def contracts(self, model: ModelSource, kinds: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """How the maps of some kinds come about."""
+        made = {name: "record" if name in self.recorded else "model" for name in kinds}
         return {name: structure_contract(model.config.structure_kind(name), source) for name, source in made.items()}
+
+    def maps(self, model: ModelSource) -> tuple[str, ...]:
+        """Kinds whose maps are kept: those that controls of the model follow."""
+        unet = model.config.unet
+        return tuple(name for name in self.structure if name in unet.kinds and name not in unet.structures)
+
+    def encoded(self, model: ModelSource) -> tuple[str, ...]:
+        """Kinds that are encoded: the others."""
+        return tuple(name for name in self.structure if name not in self.maps(model))
 
     def info(self, source: RecordSource, model: ModelSource) -> dict[str, Any]:
         """What the data set's recipe says of where the latents come from."""
@@ -101,13 +112,20 @@ class PrecomputeRecipe:
 
 def encoder_fingerprints(model: ModelSource, structure: Iterable[str] = ("depth",)) -> dict[str, str]:
     """Hashes of the networks that latents depend on; a decoder may be trained further, and they stay what they are."""
-    return {part: fingerprint(model, part, _DECODES.get(part, ())) for part in _parts(structure)}
+    return {part: fingerprint(model, part, _DECODES.get(part, ())) for part in _parts(model, structure)}
 
 
-def _parts(structure: Iterable[str]) -> tuple[str, ...]:
-    """Parts of the model that encode clips and structure of these kinds."""
-    of_structure = [part for kind in structure if (part := structure_kind(kind).part) is not None]
-    return tuple(dict.fromkeys((*_ENCODERS, *of_structure)))
+def _parts(model: ModelSource, structure: Iterable[str]) -> tuple[str, ...]:
+    """Parts of the model that encode clips and structure of these kinds.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    encoders = [part for part in _ENCODERS if part in model.config.components]
+    parts = {part: kind for kind in structure if (part := structure_kind(kind).part) is not None}
+    if missing := [part for part in parts if part not in model.config.components]:
+        raise UserError(f"{model.name} has no {missing[0]} to estimate structure {parts[missing[0]]} with")
+    return tuple(dict.fromkeys((*encoders, *parts)))
 
 
 def fingerprint(model: ModelSource, component: str, without: Sequence[str] = ()) -> str:
@@ -126,7 +144,7 @@ def check_latents(directory: str | os.PathLike[str], split: str, model: ModelSou
         ValueError: naming what differs.
     """
     info = read_recipe(directory, split)
-    structure = made_structure(info)
+    structure = made_structure(info) | info.get("maps", {})
     made, ours = info.get("model", {}), encoder_fingerprints(model, structure)
     for component in ours:
         if made.get(component) != ours[component]:
@@ -190,7 +208,9 @@ def precompute_dataset(
         split=recipe.split,
         num_shards=shards,
         examples=examples,
-        structure=recipe.contracts(model),
+        structure=recipe.contracts(model, recipe.encoded(model)),
+        maps=recipe.contracts(model, recipe.maps(model)),
+        has_content="clip" in model.config.components,
         process_index=process_index,
         process_count=process_count,
         info=recipe.info(source, model),
@@ -203,10 +223,10 @@ class _Encoder:
     def __init__(self, model: ModelSource, recipe: PrecomputeRecipe, dtype: DTypeLike | None):
         backend = jax.default_backend()
         dtype = jnp.dtype(dtype or (jnp.float32 if backend == "cpu" else jnp.bfloat16))
-        self._config, self._recipe = model.config, recipe
+        self._config, self._recipe, self._map_kinds = model.config, recipe, recipe.maps(model)
         self._clips_at_once, self._frames_at_once = _AT_ONCE.get(backend, (16, 128))
         vae = AutoencoderKL(model.config.vae, dtype=dtype, frames_per_chunk=self._frames_at_once)
-        parts = _parts(kind for kind in recipe.structure if kind not in recipe.recorded)
+        parts = _parts(model, (kind for kind in recipe.structure if kind not in recipe.recorded))
         self._networks = {part: vae if part == "vae" else model.config.build(part, dtype) for part in parts}
         self._weights = {part: cast_kernels(model.parameters(part), dtype) for part in parts}
         self._jitted = jax.jit(self._encode)
@@ -252,22 +272,26 @@ class _Encoder:
     ) -> dict[str, Any]:
         """The arrays of an example, each with n clips; one jitted function a shape."""
         networks = {part: Bound(module, weights[part]) for part, module in self._networks.items()}
-        vae, clip = networks["vae"], networks["clip"]
+        vae = networks["vae"]
         by_clip = partial(rearrange, pattern="(n t) ... -> n t ...", n=len(frames))
         pictures = rearrange(frames, "n t ... -> (n t) ...")
         posterior = vae.encode(pixels_to_images(pictures))
-        structure = {}
+        structure, kept = {}, {}
         for kind in map(self._config.structure_kind, self._recipe.structure):
             found = maps.get(kind.name)
             if found is None:
                 found = by_clip(kind.estimate(pictures, networks, self._frames_at_once // 2))
-            structure[kind.name] = _at_each_level(kind, found, vae.images_to_latents)
+            if kind.name in self._map_kinds:
+                kept[kind.name] = found.astype(jnp.float32)
+            else:
+                structure[kind.name] = _at_each_level(kind, found, vae.images_to_latents)
         arrays = {
             "moments": by_clip(jnp.concatenate([posterior.mean, posterior.log_variance], axis=-1)),
-            "content": by_clip(clip.encode_image(clip.module.preprocess(pictures))),
             "structure": structure,
         }
-        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), arrays)
+        if clip := networks.get("clip"):
+            arrays["content"] = by_clip(clip.encode_image(clip.module.preprocess(pictures)))
+        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), arrays) | {"maps": kept}
 
 
 def _at_each_level(

@@ -13,7 +13,7 @@ from gen1_jax.data.config import Kind
 from gen1_jax.errors import UserError, counted
 from gen1_jax.evaluation.bench import random_parameters
 from gen1_jax.models.module import abstract_parameters, parameter_count
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
+from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.parallel.hardware import peak_flops
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
@@ -106,7 +106,7 @@ def bench_train(
 
 
 def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
-    """A batch of latents of the model's own size, as `gen1 precompute` makes them, of noise."""
+    """A batch of latents of the model's own size, as `gen1 precompute` makes them, of noise; without captions."""
     rng = np.random.default_rng(0)
     frames = 1 if kind == "image" else config.num_frames
     height, width = (side // config.vae.downscale for side in (config.height, config.width))
@@ -119,7 +119,8 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
     return Batch(
         moments=noise(frames, height, width, 2 * channels),
         structure={"depth": noise(frames, height, width, channels)},
-        content=noise(config.unet.cross_attention_dim),
+        maps={c.kind: _maps(c.kind, batch_size, frames, config.height, config.width) for c in config.unet.controls},
+        content=noise(config.unet.cross_attention_dim) if config.unet.content_kind == "image" else None,
         structure_level=rng.integers(0, MAX_STRUCTURE_LEVEL + 1, batch_size, np.int32),
         content_index=np.zeros(batch_size, np.int32),
         caption=np.zeros((batch_size, 1), np.uint8),
@@ -127,6 +128,12 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
         kind=kind,
         bucket=(config.height, config.width),
     )
+
+
+def _maps(kind: str, *size: int) -> np.ndarray:
+    """A ramp for each frame: maps of noise would say nothing when they are blurred."""
+    ramp = np.linspace(0, 1, size[-1], dtype=np.float32)[:, None]
+    return np.broadcast_to(ramp, (*size, structure_kind(kind).channels))
 
 
 def _time(step: TrainStep, state, inputs: dict, microbatches: int, steps: int) -> dict:

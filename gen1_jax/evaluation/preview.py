@@ -17,6 +17,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.measures import frame_consistency, prompt_consistency
 from gen1_jax.media import open_video, read_image, side_by_side
 from gen1_jax.models.module import Params, cast_kernels
+from gen1_jax.models.selection import together
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.config import PreviewConfig
 from gen1_jax.training.preview import Shown
@@ -60,7 +61,7 @@ class EditPreview:
         if jax.process_index():
             return None
         try:
-            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees_structure="depth" in structures)
+            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees=structures)
             return self._show(pipeline)
         finally:
             del pipeline, weights
@@ -98,30 +99,34 @@ class EditPreview:
 
 
 class _Pipeline(Gen1Pipeline):
-    """A pipeline that can be made blind to structure, as training makes the U-Net: all it sees are zeros."""
+    """A pipeline that can be made blind to structure, as training makes the U-Net: the latents of its maps are zeros,
+    and its controls add nothing."""
 
-    def __init__(self, source: ModelSource, dtype: jnp.dtype, *, sees_structure: bool):
+    def __init__(self, source: ModelSource, dtype: jnp.dtype, *, sees: tuple[str, ...]):
         super().__init__(source, dtype)
-        self._sees_structure = sees_structure
+        self._sees = sees
 
     def encode_structure(self, maps, settings, progress=None):
         signals = super().encode_structure(maps, settings, progress)
-        if self._sees_structure:
-            return signals
-        return {name: dataclasses.replace(signal, maps=jnp.zeros_like(signal.maps)) for name, signal in signals.items()}
+        seen = {name: signal for name, signal in signals.items() if name in self._sees}
+        zeros = {name: signals[name] for name in self.config.unet.structures if name not in seen}
+        return seen | {name: dataclasses.replace(x, maps=jnp.zeros_like(x.maps)) for name, x in zeros.items()}
 
 
 class _WithUNet:
-    """A model whose U-Net's weights are at hand."""
+    """A model whose U-Net is being trained; what a recipe leaves frozen of it is the model's own."""
 
     warning = None
 
-    def __init__(self, source: ModelSource, unet: Params):
+    def __init__(self, source: ModelSource, learned: Params):
         self.config = dataclasses.replace(source.config, learned_content="unknown")  # it is being trained
-        self.name, self._source, self._unet = source.name, source, unet
+        self.name, self._source, self._learned = source.name, source, learned
 
     def parameters(self, component: str) -> Params:
-        return self._unet if component == "unet" else self._source.parameters(component)
+        if component != "unet":
+            return self._source.parameters(component)
+        whole = together(self._source.stored(component), self._learned)
+        return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), whole)
 
     stored = parameters
 

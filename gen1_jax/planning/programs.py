@@ -21,12 +21,11 @@ from gen1_jax.data.config import Bucket, Kind
 from gen1_jax.diffusion import Guidance, SamplerTables, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.models.attention import attention_platform
-from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
 from gen1_jax.models.partition import partitioned
 from gen1_jax.models.structure import structure_kind
-from gen1_jax.models.unet import conditions_of
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout, rules_of
 from gen1_jax.training.config import StageConfig, TrainConfig
@@ -116,7 +115,7 @@ class Programs:
         """Shapes of the batches of a stage and how likely each is; buckets of a kind are taken as equally likely."""
         stage, data = self.config.stages[index], self.config.stage_data(index)
         chance = {"image": data.image_probability, "video": 1 - data.image_probability}
-        structure = stage.kinds(self.family.unet.structures) if self.config.component == "unet" else ()
+        structure = stage.kinds(self.family.unet.kinds) if self.config.component == "unet" else ()
         return {
             Shape(kind=kind, bucket=bucket, structure=structure): chance[kind] / len(stream.buckets)
             for kind, stream in data.streams.items()
@@ -127,7 +126,8 @@ class Programs:
         """Operations of a training step for one example; with `remat`, those of recomputation too."""
         kinds = shape.structure
         if self.config.component == "unet" and self.config.data.inputs == "latents":
-            kinds = self.family.unet.structures  # zeros cost as much as structure that is at hand
+            unet = self.family.unet  # zeros cost as much as structure that is at hand, controls nothing
+            kinds = tuple(kind for kind in unet.kinds if kind in (*unet.structures, *kinds))
         shape = Shape(kind=shape.kind, bucket=tuple(sorted(shape.bucket)), structure=kinds)
         if (shape, remat) not in self._counts:
             step = self._step(shape.structure, self._alone, remat)
@@ -210,7 +210,7 @@ class Programs:
         Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
         comes from the running mean, which each chip gathers.
         """
-        step = self._step(self.family.unet.structures, self.layout, self.config.remat)
+        step = self._step(self.family.unet.kinds, self.layout, self.config.remat)
         kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
         modules = {name: self.family.build(name, self.dtype) for name in self.family.components}
         loaded = {name: _cast(abstract_parameters(module), self.dtype) for name, module in modules.items()}
@@ -220,9 +220,9 @@ class Programs:
         """The loss of one example, made once a shape."""
         if shape not in self._forwards:
             step = self._step(shape.structure, self._alone, self.config.remat)
-            weights, frozen = _cast(step.abstract_state.params, self.dtype), self._frozen(step)
+            learned, frozen = _cast(step.abstract_state.params, self.dtype), self._frozen(step)
             inputs = _abstract(step.objective.inputs(self._batch(shape, 1)))
-            self._forwards[shape] = jax.make_jaxpr(step.objective.loss)(weights, frozen, inputs, _keys())
+            self._forwards[shape] = jax.make_jaxpr(step.loss)(learned, frozen, inputs, _keys())
         return self._forwards[shape]
 
     def _request(self, sampler: GuidedSampler, clips: int) -> tuple[Any, Conditions, Guidance, SamplerTables]:
@@ -231,9 +231,13 @@ class Programs:
         size = self._latent_size((family.height, family.width))
         shape = (clips, family.num_frames, *size, unet.latent_channels)
         state = jax.eval_shape(lambda seed: sampler.start(seed, shape), array((), jnp.uint32))
-        structure = array((*shape[:-1], unet.structure_channels), jnp.float32) if unet.structures else None
-        content, level = array((clips, 1, unet.cross_attention_dim), jnp.float32), array((clips,), jnp.int32)
-        conditions = jax.eval_shape(lambda *given: conditions_of(unet, *given), content, structure, level)
+        tokens = 1 if unet.content_kind == "image" else family.text.max_position_embeddings
+        content, level = array((clips, tokens, unet.cross_attention_dim), jnp.float32), array((clips,), jnp.int32)
+        channels = dict.fromkeys(unet.kinds, unet.block_out_channels[0])  # of the features of hints
+        channels |= dict.fromkeys(unet.structures, unet.structure_channels)
+        maps = {kind: array((*shape[:-1], count), jnp.float32) for kind, count in channels.items()}
+        signals = jax.eval_shape(lambda maps, level: {k: Signal.of(x, level) for k, x in maps.items()}, maps, level)
+        conditions = Conditions(content={unet.content_kind: content}, structure=signals)
         scale = array((), jnp.float32)
         tables = jax.tree.map(lambda x: array(x.shape, x.dtype), sampler.padded_tables)
         return state, conditions, Guidance(scale, scale), tables
@@ -251,9 +255,9 @@ class Programs:
         return TrainStep(objective, config.optimizer, rates, layout, dtype=self.dtype, seed=config.seed)
 
     def _frozen(self, step: TrainStep, layout: Layout | None = None) -> dict[str, Params]:
-        """The frozen networks that a step reads, placed if there is a layout."""
-        frozen = {name: self.family.build(name, self.dtype) for name in step.objective.frozen}
-        weights = {name: _cast(abstract_parameters(module), self.dtype) for name, module in frozen.items()}
+        """The frozen weights that a step reads, placed if there is a layout."""
+        whole = {name: abstract_parameters(self.family.build(name, self.dtype)) for name in step.frozen}
+        weights = {name: _cast(step.frozen_part(name, params), self.dtype) for name, params in whole.items()}
         if layout is None:
             return weights
         return {name: _placed(params, layout.at_rest(params, rules_of(name))) for name, params in weights.items()}
@@ -273,17 +277,19 @@ class Programs:
             arrays |= dict(
                 moments=_full((size, *clip, 2 * channels), ml_dtypes.bfloat16),
                 structure={k: _full((size, *clip, channels), ml_dtypes.bfloat16) for k in data.structure},
-                content=_full((size, self.family.clip.projection_dim), ml_dtypes.bfloat16),
             )
+            arrays["maps"] = {k: self._maps(shape, size, k) for k in data.structure}
+            if self.family.clip is not None:
+                arrays["content"] = _full((size, self.family.clip.projection_dim), ml_dtypes.bfloat16)
         else:
             arrays["pixels"] = _full((size, frames, *shape.bucket, 3), np.uint8)
-            arrays["maps"] = {
-                kind: _full((size, frames, *shape.bucket, structure_kind(kind).channels), np.float32)
-                for kind in data.map_kinds
-            }
+            arrays["maps"] = {kind: self._maps(shape, size, kind) for kind in data.map_kinds}
         caption = _full((size, data.caption_bytes), np.uint8)
         record = _full((size, 2), np.int32)
         return Batch(**arrays, caption=caption, record=record, kind=shape.kind, bucket=shape.bucket)
+
+    def _maps(self, shape: Shape, size: int, kind: str) -> np.ndarray:
+        return _full((size, self._frames(shape.kind), *shape.bucket, structure_kind(kind).channels), np.float32)
 
 
 def _full(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

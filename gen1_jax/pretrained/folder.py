@@ -21,6 +21,7 @@ from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
 from gen1_jax.pretrained.family import SIZES, Gen1Config
 from gen1_jax.pretrained.layout import refuse
+from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
 from gen1_jax.pretrained.tensors import (
     FolderError,
     StoredTensor,
@@ -190,14 +191,22 @@ class AssembledModel:
         return next(reads, self.base).tokenizer()
 
 
+def is_named(name: str) -> bool:
+    """Whether a model has this name, wherever it is asked for."""
+    return name in SIZES or name == NANO_PUBLIC
+
+
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The one in a folder, the model that ships ("nano"), or "tiny" or "full", sizes without weights.
+    """The one in a folder, the model that ships ("nano"), or "tiny" or "full", sizes without weights; or "nano-public",
+    nano's networks around a U-Net without weights.
 
     Raises:
         FolderError, LayoutError: see `ModelFolder`.
     """
     if str(name_or_folder) == _NANO.name:
         return ModelFolder(_NANO)
+    if str(name_or_folder) == NANO_PUBLIC:
+        return NanoPublic(ModelFolder(_NANO))
     if str(name_or_folder) in SIZES:
         return SeededModel(SIZES[str(name_or_folder)], 0, str(name_or_folder), _NANO)
     if not Path(name_or_folder).is_dir():

@@ -189,7 +189,8 @@ def lora_of(
         deltas[target.component][target.path] = Delta(target, factors["down"], factors["up"], alpha / rank)
     if wrong:
         more = f", and so on, {len(wrong)} in all" if len(wrong) > 1 else ""
-        raise LoRAError(f"{source} is for another model: {wrong[0]}{more}{_made_for(metadata)}")
+        telling = max(wrong, key=lambda misfit: misfit.endswith("text)"))  # the first that names a model, if one does
+        raise LoRAError(f"{source} is for another model: {telling}{more}{_made_for(metadata)}")
     if not any(deltas.values()):
         raise LoRAError(
             f"{source} changes no layer of this model; it names {_some(unmatched) or 'nothing'}{_made_for(metadata)}"

@@ -4,7 +4,9 @@
     depth ──normalise──► blur t_s ──autoencoder──► s (zeros before stage 3) ─┼─► U-Net ─► v ─► loss
     a frame ──CLIP──► c (sometimes zeros) ─────────────────────────────┘
 
-arXiv 2302.03011, sections 3.1 to 3.3. Everything but the U-Net is frozen; `gen1 precompute` may have run it before.
+arXiv 2302.03011, sections 3.1 to 3.3. Models whose content is text have the states of the caption for c
+(`TextContent`). A ControlNet sees the maps themselves, as pictures, by features that are learned with it.
+Everything but the U-Net is frozen; `gen1 precompute` may have run it before.
 """
 
 import dataclasses
@@ -22,27 +24,32 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
+from gen1_jax.data.config import check_kinds
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser import build_denoiser
-from gen1_jax.models.module import Bound, Params
+from gen1_jax.models.module import Bound, Params, abstract_parameters
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.pictures import pixels_to_images
+from gen1_jax.models.selection import Selection
 from gen1_jax.models.structure import StructureKind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.learned import Learned, WholeNetwork
+from gen1_jax.training.examples import split_keys
+from gen1_jax.training.learned import Learned, Selected, WholeNetwork
 from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.prior_content import PriorContent
+from gen1_jax.training.text_content import TextContent
 
 NOISE_BINS = 4
 """The loss is also reported by noise level: timesteps are divided into this many equal ranges."""
 
 _PIXELS, _LATENTS = ("pixels", "content_index"), ("moments", "content")
+"""Where batches have clips, and the content of those that are not told by a text."""
 _OF_STRUCTURE: dict[InputKind, str | None] = {"pixels": None, "depth": "maps", "maps": "maps", "latents": "structure"}
-"""Where batches have each kind of structure; nowhere, if it is estimated in the step."""
+"""Where batches have each kind of structure; nowhere, if it is estimated in the step. Controls take maps, if any."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,24 +57,33 @@ class DenoisingConfig:
     """How the U-Net is trained.
 
     Attributes:
+        trained: the parameters that are trained: "motion", "controls", "image_adapter", or regular expressions that are
+            searched in their names ("controls.depth"); empty for all. The others stay as they are in `model`.
         content_dropout: probability that the content is the null content, for guidance.
+        structure_dropout: probability that a structure has no weight, for each kind by itself.
         prior_probability: how often the content is what the prior makes of the caption, as an edit by prompt has it,
             instead of CLIP's embedding of a frame; 0 in the paper.
         weighting: of noise levels: "uniform" or "min_snr".
         gamma: where "min_snr" clips.
     """
 
+    trained: tuple[str, ...] = ()
     content_dropout: float = 0.1
+    structure_dropout: float = 0.0
     prior_probability: float = 0.0
     weighting: str = "uniform"
     gamma: float = 5.0
 
     def __post_init__(self):
-        for name in ("content_dropout", "prior_probability"):
+        for name in ("content_dropout", "structure_dropout", "prior_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"unet.{name} is {getattr(self, name)}, not in [0, 1]")
         if self.weighting not in WEIGHTINGS:
             raise UserError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
+        try:
+            Selection(self.trained)
+        except UserError as error:
+            raise UserError(f"unet.trained: {error}") from None
 
 
 def chosen_kinds(structure: bool | tuple[str, ...], structures: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,17 +115,18 @@ class DenoisingObjective:
         settings: of the loss.
         dtype: of the computation.
         inputs: what batches hold.
-        structure: whether the U-Net sees structure, or the kinds that it sees; zeros stand in for the others.
+        structure: whether the U-Net sees structure, or the kinds that it sees; zeros stand in for the others, and
+            controls of others add nothing.
         remat: recompute activations of the U-Net's blocks.
         pictures_at_once: how many the autoencoder encodes together, over all devices.
-        tokenizer: gives that of the captions; needed for `prior_probability` alone.
+        tokenizer: gives that of the captions; needed for content of text and for `prior_probability` alone.
 
     Raises:
-        ValueError: `prior_probability` for a family without a prior.
+        UserError: `prior_probability` for a family without a prior, `trained` names no parameter, or a kind of
+            structure cannot be trained.
     """
 
     component = "unet"
-    learned: Learned = WholeNetwork()
     coupled = False
 
     def __init__(
@@ -125,27 +142,42 @@ class DenoisingObjective:
         tokenizer: Callable[[], CLIPTokenizer] | None = None,
     ):
         self.config, self.settings = config, settings
-        self.structures = {
-            kind: config.structure_kind(kind) for kind in chosen_kinds(structure, config.unet.structures)
-        }
+        self.structures = {kind: config.structure_kind(kind) for kind in chosen_kinds(structure, config.unet.kinds)}
+        check_kinds(tuple(self.structures))
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
-        estimates = [kind.part for kind in self.structures.values() if kind.part is not None]
+        self.learned = _learned(settings.trained, self.module)
         probability = settings.prior_probability
         self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
-        encoders = () if inputs == "latents" else ("vae", "clip", *(estimates if inputs == "pixels" else ()))
-        self.frozen = tuple(dict.fromkeys((*encoders, *(self._of_captions.frozen if self._of_captions else ()))))
+        reads_text = config.unet.content_kind == "text"
+        self._text = TextContent(config, tokenizer(), dtype) if reads_text else None
+        self.frozen = self._frozen_parts()
+
+    def _frozen_parts(self) -> tuple[str, ...]:
+        """Components that the loss reads, those that encode batches first."""
+        encoders: list[str] = []
+        if self._inputs != "latents":
+            encoders += ["vae"] if self._text else ["vae", "clip"]
+        if self._inputs == "pixels":
+            encoders += [kind.part for kind in self.structures.values() if kind.part is not None]
+        contents = [content.frozen for content in (self._of_captions, self._text) if content is not None]
+        return tuple(dict.fromkeys((*encoders, *itertools.chain(*contents))))
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
-        names = _LATENTS if self._inputs == "latents" else _PIXELS
-        arrays = {name: getattr(batch, name) for name in (*names, *(("structure_level",) if self.structures else ()))}
-        if field := _OF_STRUCTURE[self._inputs]:
-            arrays |= {f"{field}.{name}": getattr(batch, field).get(name) for name in self.structures}
+        clips, content = _LATENTS if self._inputs == "latents" else _PIXELS
+        names = (clips, *(() if self._text else (content,)), *(("structure_level",) if self.structures else ()))
+        arrays = {name: getattr(batch, name) for name in names}
+        for name in self.structures:
+            if field := _OF_STRUCTURE[self._inputs]:
+                field = field if name in self.config.unet.structures else "maps"
+                arrays[f"{field}.{name}"] = getattr(batch, field).get(name)
         if missing := [name for name, array in arrays.items() if array is None]:
-            raise UserError(f"batches have no {missing[0]}: data.inputs is not {self._inputs!r}")
-        return arrays if self._of_captions is None else arrays | self._of_captions.inputs(batch)
+            raise UserError(f"batches have no {missing[0]}: {_mend(missing[0], self._inputs)}")
+        for captions in (self._of_captions, self._text):
+            arrays |= captions.inputs(batch) if captions is not None else {}
+        return arrays
 
     def loss(
         self,
@@ -161,17 +193,15 @@ class DenoisingObjective:
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         draw = jax.vmap(lambda key: self._draw(key, mean.shape[1:]))(keys)
         latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
-        content = self._content(networks, inputs)
-        if self._of_captions is not None:
-            of_captions = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # of their own: other draws stay
-            content = self._of_captions(frozen, inputs, of_captions, content)
-        structure, content = jax.lax.stop_gradient((self._structure(networks, inputs, latents), content))
-        content = jnp.where(draw.drop[:, None], 0, content.astype(jnp.float32))[:, None]
+        unet = Bound(self.module, weights)
+        content = self._content(networks, frozen, inputs, keys, draw.drop)
+        structure = self._weighted(
+            self._structure(networks, inputs, latents) | self._hints(unet, networks, inputs), keys
+        )
 
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
         noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
-        unet = Bound(self.module, weights)
         conditions = Conditions(content={self.config.unet.content_kind: content}, structure=structure)
         prediction, _ = unet.apply(weights, noisy, draw.timestep, conditions, method="denoise")
         losses = denoising_loss(
@@ -206,17 +236,47 @@ class DenoisingObjective:
     def _structure(
         self, networks: Mapping[str, Bound], inputs: BatchArrays, latents: Float[Array, "b t h w c"]
     ) -> dict[str, Signal]:
-        """Every kind that the U-Net takes; zeros, and t_s 0, for those that it is not to see."""
+        """Every kind that the U-Net takes beside the latents; zeros, and t_s 0, for those that it is not to see."""
         signals = {name: Signal.of(jnp.zeros_like(latents)) for name in self.config.unet.structures}
         for name, kind in self.structures.items():
+            if name not in signals:
+                continue
             if f"structure.{name}" in inputs:
                 encoded = inputs[f"structure.{name}"].astype(jnp.float32)
             else:
-                maps = kind.degrade(kind.normalise(self._maps(kind, networks, inputs)), inputs["structure_level"])
                 images_to_latents = partial(_of_each_frame, networks["vae"], method="images_to_latents")
-                encoded = kind.encode(maps, images_to_latents)
-            signals[name] = Signal.of(encoded, inputs["structure_level"])
+                encoded = kind.encode(self._degraded(kind, networks, inputs), images_to_latents)
+            signals[name] = Signal.of(jax.lax.stop_gradient(encoded), inputs["structure_level"])
         return signals
+
+    def _hints(self, unet: Bound, networks: Mapping[str, Bound], inputs: BatchArrays) -> dict[str, Signal]:
+        """Features of the maps of each kind that a control follows; these learn, too."""
+        signals = {}
+        for name, kind in self.structures.items():
+            if name in self.config.unet.structures:
+                continue
+            pictures = jax.lax.stop_gradient(kind.hint(self._degraded(kind, networks, inputs)))
+            features = unet.apply(unet.params, pictures, kind=name, method="hint")
+            signals[name] = Signal.of(features, inputs["structure_level"])
+        return signals
+
+    def _weighted(self, signals: dict[str, Signal], keys: Key[Array, " b"]) -> dict[str, Signal]:
+        """Signals, some of them without weight."""
+        probability = self.settings.structure_dropout
+        if not probability:
+            return signals
+        of_kinds = split_keys(jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys), len(self.config.unet.kinds))
+        for kind, of_kind in zip(self.config.unet.kinds, of_kinds, strict=True):
+            if kind in signals:
+                kept = jax.vmap(jax.random.uniform)(of_kind) >= probability
+                signals[kind] = dataclasses.replace(signals[kind], weight=kept.astype(jnp.float32))
+        return signals
+
+    def _degraded(
+        self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
+    ) -> Float[Array, "b t h w k"]:
+        """Maps as the model is to see them: normalised over the example, blurred t_s times."""
+        return kind.degrade(kind.normalise(self._maps(kind, networks, inputs)), inputs["structure_level"])
 
     def _maps(
         self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
@@ -228,7 +288,24 @@ class DenoisingObjective:
         # all at once: a loop over chunks would cut across devices that share the batch
         return unfold(kind.estimate(frames, networks, frames_per_chunk=len(frames)), len(pixels))
 
-    def _content(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b d"]:
+    def _content(
+        self,
+        networks: Mapping[str, Bound],
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        drop: Bool[Array, " b"],
+    ) -> Float[Array, "b n d"]:
+        """What the U-Net is told of the content: of a text, or of a frame; the null content where it is dropped."""
+        if self._text is not None:
+            return self._text(frozen, inputs, drop)
+        content = self._of_frame(networks, inputs)
+        if self._of_captions is not None:
+            of_captions = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # of their own: other draws stay
+            content = self._of_captions(frozen, inputs, of_captions, content)
+        return jnp.where(drop[:, None], 0, jax.lax.stop_gradient(content).astype(jnp.float32))[:, None]
+
+    def _of_frame(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b d"]:
         if "content" in inputs:
             return inputs["content"]
         frames = inputs["pixels"][jnp.arange(len(inputs["pixels"])), inputs["content_index"]]
@@ -248,3 +325,22 @@ def _of_each_frame(network: Bound, images: Float[Array, "b t h w 3"], **how) -> 
     """What a network of single pictures gives for the frames of clips, which all devices share."""
     out = network.apply(network.params, fold(by_frame(images)), **how)
     return jax.tree.map(lambda x: unfold(x, len(images)), out)
+
+
+def _learned(trained: tuple[str, ...], module: nnx.Module) -> Learned:
+    """What of the network is trained."""
+    if not trained:
+        return WholeNetwork()
+    selection = Selection(trained)
+    try:
+        selection.check(abstract_parameters(module))
+    except UserError as error:
+        raise UserError(f"unet.trained: {error}") from None
+    return Selected(selection)
+
+
+def _mend(missing: str, inputs: InputKind) -> str:
+    """What to do about an array that batches lack."""
+    if inputs == "latents" and missing.startswith("maps."):
+        return "a control takes the maps themselves; run gen1 precompute with this model"
+    return f"data.inputs is not {inputs!r}"

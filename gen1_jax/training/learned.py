@@ -7,6 +7,7 @@ learned ───────┴─► weights ─► the network computes with 
 from typing import Protocol, runtime_checkable
 
 from gen1_jax.models.module import Params
+from gen1_jax.models.selection import Selection, together
 
 
 @runtime_checkable
@@ -29,11 +30,15 @@ class Learned(Protocol):
         """
         ...
 
+    def frozen(self, base: Params) -> Params:
+        """What `weights` reads of the network; it stays as it is. Nothing unless `uses_base`."""
+        ...
+
     def weights(self, base: Params, learned: Params) -> Params:
         """What the network computes with, inside a jit and differentiable in `learned`.
 
         Args:
-            base: weights of the frozen network in the dtype of the computation; empty unless `uses_base`.
+            base: what `frozen` gives, in the dtype of the computation.
             learned: the parameters that are trained, kernels in the dtype of the computation.
         """
         ...
@@ -48,6 +53,35 @@ class WholeNetwork:
         """The weights of the network."""
         return base
 
+    def frozen(self, base: Params) -> Params:
+        """Nothing."""
+        return {}
+
     def weights(self, base: Params, learned: Params) -> Params:
         """What is learned."""
         return learned
+
+
+class Selected:
+    """Some of the weights are trained, by their paths, the others stay as they are. See `Learned`.
+
+    Args:
+        selection: of those that are trained.
+    """
+
+    uses_base = True
+
+    def __init__(self, selection: Selection):
+        self.selection = selection
+
+    def initial(self, base: Params, seed: int) -> Params:
+        """The selected weights of the network."""
+        return self.selection.chosen(base)
+
+    def frozen(self, base: Params) -> Params:
+        """The other ones."""
+        return self.selection.others(base)
+
+    def weights(self, base: Params, learned: Params) -> Params:
+        """All of them."""
+        return together(base, learned)

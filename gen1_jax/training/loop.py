@@ -134,7 +134,7 @@ class _Run:
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
         self.preview, self.progress, self.say, self.profile = preview, progress, say, profile
         for stage in config.stages:
-            stage.kinds(self.family.unet.structures)  # raises now what would end the run at that stage
+            stage.kinds(self.family.unet.kinds)  # raises now what would end the run at that stage
         self.origin = Origin.of(config.model, source)
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
@@ -189,7 +189,7 @@ class _Run:
         params = initial_values(objective.module, seed) if fresh else self.source.stored(component)
         if isinstance(objective, Calibrated):
             batches = self._mixture(0, whole=True).iterate()
-            params = objective.calibrate(params, self.frozen_weights(objective.frozen), batches)
+            params = objective.calibrate(params, self.frozen_weights(step), batches)
             batches.close()
         params = objective.learned.initial(params, seed)
 
@@ -254,15 +254,15 @@ class _Run:
             step.state_shardings,
         )
 
-    def frozen_weights(self, components: tuple[str, ...]) -> dict[str, Params]:
-        """Weights of the frozen networks, in the dtype of the computation, loaded once."""
-        for name in components:
+    def frozen_weights(self, step: TrainStep) -> dict[str, Params]:
+        """Frozen weights that a step reads, in the dtype of the computation, loaded once."""
+        for name in step.frozen:
             if name not in self.frozen:
-                stored, dtype = self.source.stored(name), jnp.dtype(self.config.dtype)
+                stored, dtype = step.frozen_part(name, self.source.stored(name)), jnp.dtype(self.config.dtype)
                 placed = self.layout.put(stored, self.layout.at_rest(stored, rules_of(name)))
                 self.frozen[name] = jax.jit(lambda params: cast_kernels(params, dtype))(placed)  # noqa: B023
                 self.origin = self.origin.with_frozen(name, digest(self.frozen[name]), self.source)
-        return {name: self.frozen[name] for name in components}
+        return {name: self.frozen[name] for name in step.frozen}
 
     def _mixture(self, stage: int, *, whole: bool = False) -> Mixture:
         """The batches of a stage: this process's part of each, or all of it."""
@@ -294,7 +294,7 @@ class _Stage:
         self.name = run.config.stages[number].name
         self.first, self.end = run.config.first_step(number), run.config.first_step(number + 1)
         self.train_step, self.counted = run.train_step(number), run.train_step(number, counted=True)
-        self.frozen = run.frozen_weights(self.train_step.frozen)
+        self.frozen = run.frozen_weights(self.train_step)
         self.batches = run.batches(number, self.first)
         self.means, self.clock = MeanMetrics(), Throughput()
         self.flops: dict[tuple, int] = {}
@@ -375,7 +375,7 @@ class _Stage:
     def show(self) -> None:
         """Takes a preview."""
         run = self.run
-        kinds = run.config.stages[self.number].kinds(run.family.unet.structures)
+        kinds = run.config.stages[self.number].kinds(run.family.unet.kinds)
         take_preview(run.preview, run.step, run.state.ema, structures=kinds, workdir=run.workdir, log=self.log)
 
     def save(self) -> None:

@@ -114,6 +114,25 @@ class TrainStep:
         objective = self.objective
         return objective.frozen + ((objective.component,) if objective.learned.uses_base else ())
 
+    def frozen_part(self, component: str, weights: Params) -> Params:
+        """What a step reads of a frozen network: all of it, but of the network that is trained what is not learned."""
+        objective = self.objective
+        return objective.learned.frozen(weights) if component == objective.component else weights
+
+    def loss(
+        self,
+        learned: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
+    ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
+        """What the objective gives for what is learned; arguments of `gradients`."""
+        objective = self.objective
+        weights = objective.learned.weights(frozen.get(objective.component, {}), learned)
+        others = {name: frozen[name] for name in objective.frozen}
+        return objective.loss(weights, others, inputs, keys, context)
+
     def gradients(
         self,
         learned: Params,
@@ -133,13 +152,10 @@ class TrainStep:
             context: for the loss.
             layout: where gradients are to lie; None for that of the step.
         """
-        layout, objective = layout or self.layout, self.objective
-        base = frozen.get(objective.component, {})
-        others = {name: frozen[name] for name in objective.frozen}
+        layout = layout or self.layout
 
         def mean_loss(learned):
-            weights = objective.learned.weights(base, learned)
-            losses, metrics = objective.loss(weights, others, inputs, keys, context)
+            losses, metrics = self.loss(learned, frozen, inputs, keys, context)
             return losses.mean(), {"loss": losses, **metrics}
 
         (_, metrics), grads = jax.value_and_grad(mean_loss, has_aux=True)(learned)

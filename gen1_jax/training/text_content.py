@@ -1,0 +1,49 @@
+"""Content of models that read text: the states of the caption's tokens, as Stable Diffusion has them.
+
+caption ──► token ids ──(sometimes those of the empty text)──► text encoder (frozen) ──► states of all tokens
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from gen1_jax.data.batch import Batch
+from gen1_jax.models.module import Bound, Params
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.training.objective import BatchArrays
+
+
+class TextContent:
+    """The content of each example: the states of its caption, or those of the empty text.
+
+    The empty text is what an edit without a negative prompt is guided away from; examples without a caption have it
+    as well. Captions are plain text: brackets in them are not weights of words.
+
+    Args:
+        config: of a family with "text".
+        tokenizer: of the captions; those that are too long are cut.
+        dtype: of the computation.
+    """
+
+    frozen = ("text",)
+
+    def __init__(self, config: Gen1Config, tokenizer: CLIPTokenizer, dtype: DTypeLike):
+        self.tokenizer, self._text = tokenizer, config.build("text", dtype)
+        self._empty = tokenizer([""])[0]
+
+    def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Token ids of the captions."""
+        return {"token_ids": self.tokenizer(batch.captions)[0]}
+
+    def __call__(
+        self, frozen: Mapping[str, Params], inputs: BatchArrays, drop: Bool[Array, " b"]
+    ) -> Float[Array, "b n d"]:
+        """States of all tokens, float32, out of reach of gradients; of the empty text where content is dropped."""
+        token_ids = jnp.where(drop[:, None], self._empty, inputs["token_ids"])
+        text = Bound(self._text, frozen["text"])
+        return jax.lax.stop_gradient(text.apply(text.params, token_ids, method="states"))
