@@ -4,17 +4,16 @@ content of CLIP's embeddings (`clip`)   here: an image model, inflated in time, 
 content of texts (`text`, `checkpoint`) `stable_diffusion`: published motion modules, ControlNets, adapters
 """
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from gen1_jax.models.module import Params, cast_kernels
+from gen1_jax.models.module import Params
 from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
@@ -36,10 +35,11 @@ from gen1_jax.pretrained.hf_unet import UNET, unet_config
 from gen1_jax.pretrained.hf_vae import VAE, vae_config
 from gen1_jax.pretrained.lora import WithLoRA
 from gen1_jax.pretrained.stable_diffusion import Draft, text_model
-from gen1_jax.pretrained.tensors import FolderError, stored_tensors, tensor_files
+from gen1_jax.pretrained.tensors import stored_tensors, tensor_files
 
 __all__ = ["HuggingFaceFolders", "import_huggingface"]
 
+_SHARD = 2 * 2**30  # bytes of a file, which is in memory twice while it is written
 _LAYOUTS = {"unet": UNET, "vae": VAE, "clip": CLIP, "depth": DEPTH, "prior": PRIOR}
 
 
@@ -72,7 +72,8 @@ def import_huggingface(
         FolderError, ConfigError, LayoutError: a part is missing, is a variant that we do not have, or does not fit.
     """
     folders = found(folders)
-    draft = text_model(folders) if folders.content_kind == "text" else _image_model(folders)
+    reads_text = folders.content_kind == "text"
+    draft = dataclasses.replace(text_model(folders) if reads_text else _image_model(folders), dtype=dtype)
     config, tokenizer = draft.config, draft.tokenizer()
     source = WithLoRA(draft, folders.loras) if folders.loras else draft
     for line in draft.notes:
@@ -82,22 +83,13 @@ def import_huggingface(
         progress(component)
         params = source.parameters(component)
         del draft.networks[component]  # closes its files, whose pages count as memory
-        return _rounded(params, jnp.dtype(dtype), component)
+        return params
 
-    save_model(output, config, _Lazy(config.components, read), tokenizer.json)
+    shard_bytes = _SHARD if reads_text else None  # a U-Net with all that is published for it has 8 GB
+    save_model(output, config, _Lazy(config.components, read), tokenizer.json, shard_bytes=shard_bytes)
     if config.caution:
         warnings.warn(f"{folders.unet}: {config.caution}", stacklevel=2)
     return config
-
-
-def _rounded(params: Params, dtype: np.dtype, component: str) -> Params:
-    if dtype == np.float32:
-        return params
-    with np.errstate(over="ignore"):
-        params = cast_kernels(params, dtype)
-    if not all(np.isfinite(x).all() for x in jax.tree.leaves(params)):
-        raise FolderError(f"the {component} has weights beyond those that {dtype.name} holds: import it as bfloat16")
-    return params
 
 
 class _Lazy(Mapping):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.models.module import Params
@@ -74,6 +75,7 @@ class Draft:
         tokenizer_json: contents of a tokenizer.json.
         tokenizer_name: where that is from.
         notes: lines on what was chosen.
+        dtype: that matrices and kernels are read in.
     """
 
     config: Gen1Config
@@ -81,12 +83,13 @@ class Draft:
     tokenizer_json: str
     tokenizer_name: str
     notes: tuple[str, ...] = ()
+    dtype: DTypeLike = np.float32
     name: str = "the model"
     warning: str | None = None
 
     def parameters(self, component: str) -> Params:
         """The weights of one network, read now."""
-        return self.networks[component].parameters()
+        return self.networks[component].parameters(self.dtype)
 
     def stored(self, component: str) -> Params:
         """The same."""

@@ -133,6 +133,8 @@ def test_full_size_networks_fit_in_every_name_and_shape(networks):
     is_motion = lambda path: re.search(MOTION_PATHS, path) is not None
     is_control = lambda path: re.search(control_paths("canny"), path) is not None
     is_base = lambda path: not is_motion(path) and not is_control(path)
+    pooled = with_control(control | {"global_pool_conditions": True}, kind="tile", base=plain)
+    assert pooled.controls == (ControlConfig(kind="tile", pooled=True),)
     for version, has_middle in (("v2", True), ("v3", False)):
         seen = motion_original({motion_name(k): x for k, x in file[version].items()})
         moving = with_motion(motion_shape(seen), base=plain, tensors=seen)
