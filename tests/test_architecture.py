@@ -30,7 +30,8 @@ FLOOR = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 ONLY_IN = {
     "orbax": {"checkpoints"},
     "gradio": {"app"},
-    **{name: {"exporting"} for name in ("torch", "diffusers", "transformers")},
+    **{name: {"exporting"} for name in ("torch", "diffusers")},
+    "transformers": {"exporting", "pretrained"},
 }
 SHIPPED_FOR_TORCH = ROOT / "exporting" / "modeling_gen1.py"  # it is copied out, and runs without the rest
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report
+from gen1_jax.commands.values import file_and_number, kind_and_path
+from gen1_jax.errors import UserError
 
 
 def add_import(commands) -> None:
@@ -13,32 +15,64 @@ def add_import(commands) -> None:
         commands,
         "import",
         _import,
-        "make a model folder from public checkpoints in Hugging Face folders",
-        "gen1 import --unet sd15/unet --vae sd15/vae --clip clip-l14 --depth dpt-large --prior karlo/prior -o model",
+        "make a model folder from public checkpoints",
+        "gen1 import --checkpoint dreamshaper.safetensors --motion animatediff-motion-adapter-v1-5-3 \\\n"
+        "    --controlnet depth=control_v11f1p_sd15_depth --depth dpt-large -o model\n"
+        "  gen1 import --unet sd15/unet --vae sd15/vae --clip clip-l14 --depth dpt-large --prior karlo/prior -o model",
     )
-    for name, what, required in (
-        ("unet", "UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations, or its pipeline", True),
-        ("vae", "AutoencoderKL, or a pipeline that has one", True),
-        ("depth", "DPTForDepthEstimation", True),
-        ("clip", "CLIPModel", False),
-        ("clip-text", "instead of --clip: CLIPTextModelWithProjection", False),
-        ("clip-image", "instead of --clip: CLIPVisionModelWithProjection", False),
-        ("prior", "PriorTransformer; without it the model edits from pictures only", False),
-        ("tokenizer", "CLIP's vocab.json and merges.txt (by default beside CLIP)", False),
-        ("scheduler", "scheduler_config.json (by default beside the U-Net)", False),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=required, metavar="DIR", help=what)
+    for name, metavar, what in _PARTS:
+        parser.add_argument(f"--{name}", type=Path, metavar=metavar, help=what)
+    parser.add_argument(
+        "--controlnet",
+        type=kind_and_path,
+        action="append",
+        default=[],
+        metavar="KIND=DIR|FILE",
+        help="a ControlNet, by the structure that it follows (depth=..., canny=...); may be given several times",
+    )
+    parser.add_argument(
+        "--lora",
+        type=file_and_number,
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="a LoRA, added to the weights for good; may be given several times",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the model folder to make")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+
+
+_PARTS = (
+    ("checkpoint", "FILE", "Stable Diffusion 1.x or a fine-tune as one .safetensors: U-Net, VAE, text encoder"),
+    ("unet", "DIR", "instead: UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations, or its pipeline"),
+    ("vae", "DIR|FILE", "AutoencoderKL, or a pipeline that has one; counts before that of --checkpoint"),
+    ("text", "DIR", "CLIPTextModel, for prompts as Stable Diffusion reads them"),
+    ("motion", "DIR|FILE", "AnimateDiff's motion modules v3, v2 or AnimateLCM (MotionAdapter, or their own names)"),
+    ("ip-adapter", "FILE", "an IP-Adapter of Stable Diffusion 1.5, for pictures as content"),
+    ("image-encoder", "DIR", "CLIPVisionModelWithProjection, which the IP-Adapter reads (ViT-H)"),
+    ("softedge", "DIR|FILE", "ControlNetHED, which edges of --controlnet softedge are found with"),
+    ("depth", "DIR", "DPTForDepthEstimation, which depth is estimated with"),
+    ("clip", "DIR", "instead of --text: CLIPModel, whose embeddings are the content of a model to train"),
+    ("clip-text", "DIR", "instead of --clip: CLIPTextModelWithProjection"),
+    ("clip-image", "DIR", "instead of --clip: CLIPVisionModelWithProjection"),
+    ("prior", "DIR", "PriorTransformer of --clip; without it the model edits from pictures only"),
+    ("tokenizer", "DIR", "CLIP's vocab.json and merges.txt (by default beside the text encoder)"),
+    ("scheduler", "DIR", "scheduler_config.json (by default beside the U-Net)"),
+)
 
 
 def _import(args) -> None:
     from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
 
-    names = ("unet", "vae", "depth", "clip", "clip_text", "clip_image", "prior", "tokenizer", "scheduler")
-    folders = HuggingFaceFolders(**{name: getattr(args, name) for name in names})
-    progress = lambda component: None if args.json else print(f"reading {component}", file=sys.stderr)
-    config = import_huggingface(folders, args.output, progress)
+    kinds = [kind for kind, _ in args.controlnet]
+    if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise UserError(f"--controlnet {twice[0]} is given twice")
+    names = [name.replace("-", "_") for name, *_ in _PARTS]
+    folders = HuggingFaceFolders(
+        **{name: getattr(args, name) for name in names}, controlnets=dict(args.controlnet), loras=tuple(args.lora)
+    )
+    say = lambda line: None if args.json else print(line, file=sys.stderr)
+    config = import_huggingface(folders, args.output, lambda component: say(f"reading {component}"), say)
     report(
         {"output": args.output, **config.to_dict()}, args.json, f"{args.output}: a model folder for gen1 edit --model"
     )

@@ -45,6 +45,18 @@ def frame_rate(text: str) -> Fraction:
     return next((ntsc for ntsc in exact if "." in text and abs(rate - ntsc) < Fraction(4, 1000)), rate)
 
 
+def kind_and_path(text: str) -> tuple[str, Path]:
+    """A kind of structure and where its network is: "depth=control_v11f1p_sd15_depth".
+
+    Raises:
+        ArgumentTypeError: it is not like that.
+    """
+    kind, _, path = text.partition("=")
+    if not (kind.isidentifier() and path):
+        raise ArgumentTypeError(f"{text!r} is not like depth=control_v11f1p_sd15_depth, a kind of structure and a path")
+    return kind, Path(path)
+
+
 def size(text: str) -> tuple[int, int]:
     """(width, height) of "WIDTHxHEIGHT".
 

@@ -102,9 +102,7 @@ class EditRequest:
 
     def __post_init__(self):
         if self.prompt is None and not self.images:
-            raise UserError(
-                "say what the edit should look like: give --prompt or --image, or both where a model takes both"
-            )
+            raise UserError("give either --prompt or --image, or both to a model that reads both")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
         self._check_size()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen1_jax.models.clip import MEAN, STD, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
-from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
+from gen1_jax.pretrained.hf_config import ConfigError, library_defaults, require, typed_fields, with_library_defaults
 from gen1_jax.pretrained.layout import Layout, LayoutError
 
 CLIP = Layout(
@@ -27,13 +27,6 @@ CLIP = Layout(
 CLIP_TOWERS = dataclasses.replace(CLIP, new=(r"^logit_scale$",))
 """What `merge_towers` returns: no tower has the temperature, which keeps its initial value, log(1 / 0.07)."""
 
-# What transformers assumes of keys that a file leaves out: ViT-B/32, not our own defaults.
-_TEXT = CLIPTextConfig(hidden_size=512, intermediate_size=2048, num_attention_heads=8)
-_VISION = CLIPVisionConfig(
-    hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, patch_size=32
-)
-_PROJECTION_DIM = 512
-
 
 def clip_config(config: Mapping) -> CLIPConfig:
     """The `CLIPConfig` of a CLIPModel's config.json; absent keys have transformers' defaults.
@@ -43,7 +36,7 @@ def clip_config(config: Mapping) -> CLIPConfig:
     """
     require(config, "CLIP config", model_type="clip")
     text, vision = _section(config, "text_config"), _section(config, "vision_config")
-    return _clip_config(text, vision, config.get("projection_dim", _PROJECTION_DIM))
+    return _clip_config(text, vision, config.get("projection_dim", _default_width("CLIPConfig")))
 
 
 def clip_text_config(config: Mapping) -> CLIPTextConfig:
@@ -54,7 +47,7 @@ def clip_text_config(config: Mapping) -> CLIPTextConfig:
     """
     text = _section(config, "text_config") if config.get("model_type") == "clip" else config
     require(text, "CLIP text config", model_type="clip_text_model")
-    return _tower(_TEXT, text, "CLIP text config")
+    return _tower(CLIPTextConfig, text, "CLIP text config")
 
 
 def clip_towers_config(text: Mapping, vision: Mapping) -> CLIPConfig:
@@ -65,8 +58,8 @@ def clip_towers_config(text: Mapping, vision: Mapping) -> CLIPConfig:
     """
     text = _section(text, "text_config") if text.get("model_type") == "clip" else text
     vision = vision_section(vision)
-    width = text.get("projection_dim", _PROJECTION_DIM)
-    vision = {"projection_dim": _PROJECTION_DIM} | dict(vision)
+    width = text.get("projection_dim", _default_width("CLIPTextConfig"))
+    vision = {"projection_dim": _default_width("CLIPVisionConfig")} | dict(vision)
     require(vision, "CLIP vision config", model_type="clip_vision_model", projection_dim=width)
     require(text, "CLIP text config", model_type="clip_text_model")
     return _clip_config(text, vision, width)
@@ -83,8 +76,8 @@ def vision_tower(vision: Mapping) -> tuple[CLIPVisionConfig, int]:
     Raises:
         ConfigError: see `clip_config`.
     """
-    width = _projection_dim(vision.get("projection_dim", _PROJECTION_DIM))
-    return _tower(_VISION, vision, "CLIP vision config"), width
+    width = _projection_dim(vision.get("projection_dim", _default_width("CLIPVisionConfig")))
+    return _tower(CLIPVisionConfig, vision, "CLIP vision config"), width
 
 
 def merge_towers(text: Mapping[str, Any], vision: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +103,8 @@ def _section(config: Mapping, key: str) -> Mapping:
 def _clip_config(text: Mapping, vision: Mapping, projection_dim: Any) -> CLIPConfig:
     require(vision, "CLIP vision config", num_channels=3)
     return CLIPConfig(
-        text=_tower(_TEXT, text, "CLIP text config"),
-        vision=_tower(_VISION, vision, "CLIP vision config"),
+        text=_tower(CLIPTextConfig, text, "CLIP text config"),
+        vision=_tower(CLIPVisionConfig, vision, "CLIP vision config"),
         projection_dim=_projection_dim(projection_dim),
     )
 
@@ -122,10 +115,15 @@ def _projection_dim(value: Any) -> int:
     return value
 
 
-def _tower(defaults, config: Mapping, source: str):
-    values = typed_fields(defaults, config, source)
+def _default_width(class_name: str) -> int:
+    return library_defaults(class_name)["projection_dim"]
+
+
+def _tower(tower: type, config: Mapping, source: str):
+    """A tower's configuration, of transformers' class of the same name; absent keys are its."""
+    values = typed_fields(with_library_defaults(tower(), tower.__name__), config, source)
     try:
-        return type(defaults)(**values)
+        return tower(**values)
     except ValueError as error:  # the tower's own checks
         raise ConfigError(f"{source}: {error}") from None
 

@@ -1,6 +1,8 @@
 """Reading Hugging Face configurations: what we do not implement is refused by name."""
 
 import dataclasses
+import functools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +40,27 @@ def typed_fields(defaults: Any, config: Mapping, source: str) -> dict[str, Any]:
         if not _is_like(default, value):
             raise ConfigError(f"{source}: {field.name} is {value!r}, only one like {default!r} is supported")
     return values
+
+
+def with_library_defaults(example: Any, class_name: str) -> Any:
+    """A dataclass of ours with the values that transformers assumes of keys that a file leaves out.
+
+    Args:
+        example: of the dataclass; fields that the library does not have stay.
+        class_name: of its configuration.
+    """
+    theirs = library_defaults(class_name)
+    known = {f.name: theirs[f.name] for f in dataclasses.fields(example) if theirs.get(f.name) is not None}
+    return dataclasses.replace(example, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+
+@functools.cache
+def library_defaults(class_name: str) -> dict[str, Any]:
+    """Every key of a configuration of transformers with its default. The library needs no torch for it."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # without torch it would say so on stderr
+    import transformers
+
+    return getattr(transformers, class_name)().to_dict()
 
 
 def _is_like(example: Any, value: Any) -> bool:

@@ -7,20 +7,10 @@ from typing import Any
 import numpy as np
 
 from gen1_jax.models.depth import DPTConfig
-from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
+from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields, with_library_defaults
 from gen1_jax.pretrained.layout import Layout
 
 _SOURCE = "DPT config"
-# What transformers assumes of keys that a file leaves out: not DPT-Large.
-_DEFAULTS = DPTConfig(
-    hidden_size=768,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    intermediate_size=3072,
-    backbone_out_indices=(2, 5, 8, 11),
-    neck_hidden_sizes=(96, 192, 384, 768),
-)
-
 DEPTH = Layout(
     renames=(
         (r"^embeddings\.projection\.", "dpt.embeddings.patch_embeddings.projection."),
@@ -76,7 +66,7 @@ def depth_config(config: Mapping) -> DPTConfig:
         use_bias_in_fusion_residual=True,
     )
     squares = {key: _side(config[key]) for key in ("image_size", "patch_size") if key in config}
-    values = typed_fields(_DEFAULTS, {**config, **squares}, _SOURCE)
+    values = typed_fields(with_library_defaults(DPTConfig(), "DPTConfig"), {**config, **squares}, _SOURCE)
     try:
         return DPTConfig(**values)
     except ValueError as error:

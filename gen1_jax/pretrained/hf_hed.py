@@ -10,33 +10,20 @@ from typing import Any
 
 from gen1_jax.models.hed import HEDConfig
 from gen1_jax.pretrained.layout import Layout, LayoutError
-from gen1_jax.pretrained.tensors import FolderError, StoredTensor, checkpoint_files, stored_tensors
+from gen1_jax.pretrained.tensors import StoredTensor, checkpoint_files, stored_tensors
 
 _BLOCKS = len(HEDConfig().block_out_channels)
 
 HED = Layout(renames=tuple((rf"^blocks\.{i}\.", f"block{i + 1}.") for i in range(_BLOCKS)))
-
-_CONVERSION = (
-    "python -c \"import torch; from safetensors.torch import save_file; save_file(torch.load('{pickle}', "
-    "weights_only=True), '{name}.safetensors')\""
-)
 
 
 def hed_tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of ControlNetHED in a safetensors file, or a folder that has one.
 
     Raises:
-        FolderError: there is none; of a pickle, how to convert it.
+        FolderError: see `checkpoint_files`.
     """
-    try:
-        return stored_tensors(checkpoint_files(path))
-    except FolderError as error:
-        pickles = [path] if path.is_file() else sorted(path.glob("*HED*.pth"))
-        if path.suffix == ".safetensors" or not pickles:
-            raise
-        pickle = pickles[0]
-        command = _CONVERSION.format(pickle=pickle, name=pickle.with_suffix(""))
-        raise FolderError(f"{pickle} is a pickle, which is never opened: convert it with {command}") from error
+    return stored_tensors(checkpoint_files(path))
 
 
 def hed_config(tensors: Mapping[str, Any], source: str) -> HEDConfig:

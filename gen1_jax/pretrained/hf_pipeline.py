@@ -15,6 +15,10 @@ CLASSES = {
     "clip_text": "CLIPTextModelWithProjection",
     "clip_image": "CLIPVisionModelWithProjection",
     "prior": "PriorTransformer",
+    "text": "CLIPTextModel",
+    "motion": "MotionAdapter",
+    "controlnet": "ControlNetModel",
+    "image_encoder": "CLIPVisionModelWithProjection",
 }
 """The class of diffusers or transformers that each part of an import is."""
 

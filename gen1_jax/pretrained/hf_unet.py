@@ -11,8 +11,9 @@ from gen1_jax.diffusion import PREDICTION_TYPES, NoiseSchedule
 from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout
+from gen1_jax.pretrained.recognition import Signs
 
-_ATTENTION = (
+ATTENTION = (
     (r"\.to_out\.", ".to_out.0."),
     (r"\.ff\.proj_in\.", ".ff.net.0.proj."),
     (r"\.ff\.proj_out\.", ".ff.net.2."),
@@ -24,7 +25,7 @@ UNET = Layout(
         (r"\.upsample\.", ".upsamplers.0.conv."),
         (r"\.spatial\.block\.", ".transformer_blocks.0."),
         (r"\.spatial\.", "."),
-        *_ATTENTION,
+        *ATTENTION,
     ),
     new=(r"\.temporal", r"\.temporal_conv\d"),
     zero_rows=((r"^conv_in\.kernel$", 4),),  # structure and t_s are new
@@ -34,7 +35,10 @@ UNET = Layout(
 _UNET, _SCHEDULER = "UNet config", "scheduler config"
 _DDPM = NoiseSchedule(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
 _TO_ONE = ("DDIMScheduler", "LCMScheduler", "TCDScheduler")  # that end at clean data where nothing else is said
-_DOWN = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+ATTENTION_TYPES = {True: "CrossAttnDownBlock2D", False: "DownBlock2D"}
+"""Levels on the way down, by whether they attend."""
+
+_DOWN = {name: attends for attends, name in ATTENTION_TYPES.items()}
 _IMAGE_CHANNELS, _STRUCTURE_CHANNELS = 4, 12  # of z_t; with structure and the embedding of t_s
 
 
@@ -119,6 +123,27 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         raise ConfigError(f"{_UNET}: {error}") from None
 
 
+def unet_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """What a UNet2DConditionModel's config.json would say of tensors in diffusers' names.
+
+    Heads and groups do not show: they are Stable Diffusion 1.x's, 8 and 32.
+    """
+    signs = Signs(tensors)
+    levels = range((signs.largest(r"^down_blocks\.(\d+)\.") or 0) + 1)
+    attend = [signs.has(rf"^down_blocks\.{i}\.attentions\.") for i in levels]
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "in_channels": signs.size(r"^conv_in\.weight$", 1),
+        "block_out_channels": [signs.size(rf"^down_blocks\.{i}\.resnets\.0\.conv1\.weight$", 0) for i in levels],
+        "down_block_types": [ATTENTION_TYPES[attends] for attends in attend],
+        "up_block_types": ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attend)],
+        "layers_per_block": (signs.largest(r"^down_blocks\.0\.resnets\.(\d+)\.") or 0) + 1,
+        "cross_attention_dim": signs.size(r"\.attn2\.to_k\.weight$", 1),
+        "attention_head_dim": 8,
+        "norm_num_groups": 32,
+    }
+
+
 def noise_schedule(config: Mapping) -> tuple[NoiseSchedule, str]:
     """The noise schedule of a scheduler_config.json, and the prediction type of the U-Net beside it.
 
@@ -157,7 +182,7 @@ def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[
         "in_channels": config.latent_channels + structure,
         "out_channels": config.latent_channels,
         "block_out_channels": list(config.block_out_channels),
-        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attend],
+        "down_block_types": [ATTENTION_TYPES[a] for a in attend],
         "mid_block_type": "UNetMidBlock2DCrossAttn",
         "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)],
         "layers_per_block": config.layers_per_block,

@@ -6,6 +6,7 @@ from typing import Any
 from gen1_jax.models.vae import VAEConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout
+from gen1_jax.pretrained.recognition import Signs
 
 VAE = Layout(
     renames=(
@@ -57,6 +58,26 @@ def vae_config(config: Mapping[str, Any]) -> VAEConfig:
         mid_block_add_attention=True,
     )
     return ours
+
+
+def vae_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """What an AutoencoderKL's config.json would say of tensors in diffusers' names.
+
+    Groups and the scaling factor do not show: they are Stable Diffusion 1.x's.
+    """
+    signs = Signs(tensors)
+    levels = range((signs.largest(r"^encoder\.down_blocks\.(\d+)\.") or 0) + 1)
+    conv1 = r"\.resnets\.0\.conv1\.weight$"
+    return {
+        "_class_name": "AutoencoderKL",
+        "in_channels": signs.size(r"^encoder\.conv_in\.weight$", 1),
+        "out_channels": signs.size(r"^decoder\.conv_out\.weight$", 0),
+        "latent_channels": signs.size(r"^decoder\.conv_in\.weight$", 1),
+        "block_out_channels": [signs.size(rf"^encoder\.down_blocks\.{i}{conv1}", 0) for i in levels],
+        "down_block_types": ["DownEncoderBlock2D"] * len(levels),
+        "up_block_types": ["UpDecoderBlock2D"] * len(levels),
+        "layers_per_block": (signs.largest(r"^encoder\.down_blocks\.0\.resnets\.(\d+)\.") or 0) + 1,
+    }
 
 
 def their_vae_config(config: VAEConfig, sample_size: int) -> dict[str, Any]:

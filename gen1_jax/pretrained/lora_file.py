@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from gen1_jax.errors import UserError, counted
 from gen1_jax.pretrained.lora_names import COMPONENTS, Target
-from gen1_jax.pretrained.tensors import FolderError, is_floating, read_json, stored_tensors, tensor_files
+from gen1_jax.pretrained.tensors import checkpoint_files, is_floating, read_json, stored_tensors
 
 _FACTOR = re.compile(
     r"""(?P<module> .+?)
@@ -49,7 +49,6 @@ _OTHERS = (
 _WIDTHS = {2048: "Stable Diffusion XL", 1024: "Stable Diffusion 2"}
 """Widths of text that other models attend to."""
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _BESIDE, _INSIDE = "adapter_config.json", "lora_adapter_metadata"  # PEFT's configuration, as a file and in a header
 _SHOWN = 3
 
@@ -121,15 +120,11 @@ def read_lora(path: str | Path, targets: Mapping[str, Target]) -> LoRA:
     """The LoRA in a safetensors file, or in a folder of one. Factors are read when they are used.
 
     Raises:
-        FolderError: there is no such file, or it is damaged or a pickle.
+        FolderError: see `checkpoint_files`.
         LoRAError: see `lora_of`.
     """
     path = Path(path)
-    (file, *_) = files = tensor_files(path) if path.is_dir() else [path]
-    if not file.is_file():
-        raise FolderError(f"there is no LoRA {path}")
-    if file.suffix.lower() in _PICKLES:
-        raise FolderError(f"{file} is a pickle, which could run any code when opened: take its .safetensors")
+    (file, *_) = files = checkpoint_files(path)
     tensors = stored_tensors(files)
     metadata = safe_open(file, framework="numpy").metadata() or {}
     beside = file.with_name(_BESIDE)
@@ -194,7 +189,8 @@ def lora_of(
         deltas[target.component][target.path] = Delta(target, factors["down"], factors["up"], alpha / rank)
     if wrong:
         more = f", and so on, {len(wrong)} in all" if len(wrong) > 1 else ""
-        raise LoRAError(f"{source} is for another model: {wrong[0]}{more}{_made_for(metadata)}")
+        telling = max(wrong, key=lambda misfit: misfit.endswith("text)"))  # the first that names a model, if one does
+        raise LoRAError(f"{source} is for another model: {telling}{more}{_made_for(metadata)}")
     if not any(deltas.values()):
         raise LoRAError(
             f"{source} changes no layer of this model; it names {_some(unmatched) or 'nothing'}{_made_for(metadata)}"

@@ -16,22 +16,13 @@ import numpy as np
 
 from gen1_jax.models.module import Params, abstract_parameters, flatten
 from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.hf_motion import MOTION, MOTION_PATHS
 from gen1_jax.pretrained.hf_text import TEXT_ENCODER
 from gen1_jax.pretrained.hf_unet import UNET
 from gen1_jax.pretrained.layout import Layout
 
 COMPONENTS = {"unet": "lora_unet_", "text": "lora_te_"}
 """Networks that a LoRA may change, and what kohya's names of their modules begin with."""
-
-_MOTION_PATHS = re.compile(r"\.motions\.|^mid_block\.attentions\.0\.temporal\.")
-_MOTION = Layout(
-    renames=(
-        (r"^mid_block\.attentions\.0\.temporal\.", "mid_block.motion_modules.0."),
-        (r"\.motions\.", ".motion_modules."),
-        (r"\.block\.", ".transformer_blocks.0."),
-        *UNET.renames,
-    )
-)
 
 _DOTTED = (
     (r"^module\.", ""),
@@ -120,8 +111,8 @@ def _kernels(component: str, parameters: Params) -> Iterator[Target]:
     has_motion = any(".motions." in path for path in flat)  # Gen-1's temporal layers are nobody's but ours
     for path, parameter in flat.items():
         layout = TEXT_ENCODER if component == "text" else UNET
-        if has_motion and _MOTION_PATHS.search(path):
-            layout = _MOTION
+        if has_motion and re.search(MOTION_PATHS, path):
+            layout = MOTION
         if path.endswith(".kernel") and not layout.is_new(path):
             yield Target(component, path, tuple(parameter.shape), layout)
 

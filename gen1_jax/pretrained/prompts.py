@@ -27,13 +27,13 @@ _COMMA_AT_MOST = 20  # tokens before the end of a chunk: where it is cut rather 
 _PIECES = re.compile(
     r"""
     \\ (?P<literal> [()\[\]\\])                        # the character itself
-    | : \s* (?P<weight> [+-]?(\d+\.?\d*|\.\d+)) \s* \)  # the end of (x:1.2)
+    | : \s* (?P<weight> [+-]?(\d{1,9}\.?\d*|\.\d+)) \s* \)  # the end of (x:1.2)
     | (?P<bracket> [()\[\]])
     | (?P<text> [^\\()\[\]:]+ | .)
     """,
     re.VERBOSE | re.DOTALL,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 @dataclasses.dataclass
@@ -101,7 +101,7 @@ def _chunks(tokenizer: CLIPTokenizer, prompt: str) -> Iterator[list[tuple[int, f
                 cut = last_comma if last_comma and most - last_comma < _COMMA_AT_MOST and [token] != comma else most
                 yield chunk[:cut]
                 chunk, last_comma, is_first = chunk[cut:], 0, False
-            chunk.append((token, float(np.clip(piece.weight, -_LARGEST, _LARGEST))))
+            chunk.append((token, piece.weight))
             last_comma = len(chunk) if [token] == comma else last_comma
     if chunk or is_first:
         yield chunk
@@ -114,7 +114,7 @@ def _pieces(prompt: str) -> Iterator[_Piece]:
 
     def multiply(start: int, factor: float) -> None:
         for piece in pieces[start:]:
-            piece.weight *= factor
+            piece.weight = min(max(piece.weight * factor, -_LARGEST), _LARGEST)
 
     for match in _PIECES.finditer(prompt):
         bracket = match["bracket"]

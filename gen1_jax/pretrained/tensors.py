@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fnmatch
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -116,10 +117,7 @@ def tensor_files(folder: Path) -> list[Path]:
         names = ", ".join(file.name for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
         raise FolderError(f"{folder} has several safetensors files and no index ({names}): keep the one that is meant")
     if pickles := pickles_in(folder):
-        raise FolderError(
-            f"{pickles[0]} is a pickle, which could run any code when opened: convert it first, for "
-            f"example with save_pretrained(..., safe_serialization=True) in the library that wrote it"
-        )
+        raise FolderError(f"{pickles[0]} is {_convert(pickles[0])}")
     raise FolderError(f"{folder} has no .safetensors file")
 
 
@@ -127,15 +125,26 @@ def checkpoint_files(path: Path) -> list[Path]:
     """The files of a checkpoint that is one safetensors file, or lies in a folder (`tensor_files`).
 
     Raises:
-        FolderError: neither is there, or it is a pickle.
+        FolderError: neither is there, or it is a pickle, by its name; how to convert it is said.
     """
     if path.is_dir():
         return tensor_files(path)
     if not path.is_file():
         raise FolderError(f"{path} is not there")
-    if any(path.match(pattern) for pattern in _PICKLES):
-        raise FolderError(f"{path} is a pickle, which could run any code when opened: convert it to safetensors first")
+    if any(fnmatch.fnmatch(path.name.lower(), pattern) for pattern in _PICKLES):
+        raise FolderError(f"{path} is {_convert(path)}")
     return [path]
+
+
+def _convert(pickle: Path) -> str:
+    """What a pickle is, and the two lines that make safetensors of one without running what is in it."""
+    name, new = repr(pickle.name), repr(pickle.with_suffix(".safetensors").name)
+    return (
+        "a pickle, which could run any code when opened: convert it once, in its folder and where torch is, by "
+        f"`import torch, safetensors.torch as st; x = torch.load({name}, 'cpu', weights_only=True)` and "
+        "`st.save_file({k: v.contiguous() for k, v in x.get('state_dict', x).items() if torch.is_tensor(v)}, "
+        f"{new})`"
+    )
 
 
 def _shards(index: Path) -> list[Path]:

@@ -84,11 +84,11 @@ def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
     content = session.pipeline.encode_content("gold", [], SETTINGS)
     frames = clip_read.source.frames
     session.pipeline.sample(content, clip_read.estimated, SETTINGS, frames=frames)  # in one call, watched by nobody
-    compiled = session.pipeline.sampler("ddim", 3).advance._cache_size()
+    compiled = session.pipeline.sampler(SETTINGS).advance._cache_size()
     state = final(session.submit(request_of(session, clip), "visitor"))
     assert state.stage == "done" and state.picture.shape == (12, 20, 3)
     assert (state.picture != frames_of(state.files.comparison)[2][:, -20:]).any()
-    assert session.pipeline.sampler("ddim", 3).advance._cache_size() == compiled
+    assert session.pipeline.sampler(SETTINGS).advance._cache_size() == compiled
 
 
 def test_a_picture_gives_the_content(session, clip, tmp_path):
@@ -128,7 +128,8 @@ def test_the_command_parses_to_the_same_edit(settings, content, video):
     assert program == "gen1"
     args = _parse(arguments)
     assert list(map(Path, args.videos)) == [Path(video)] and args.output == "o.mp4"
-    assert (args.prompt, args.image) == (content.get("prompt"), content.get("image"))
+    images = [str(path) for path, _ in args.image or []]
+    assert (args.prompt, images) == (content.get("prompt"), [content["image"]] if "image" in content else [])
     assert (args.model, args.frames, args.start, args.stride) == ("some model", 3, 5, 2)
     assert settings_of(args) == settings
 

@@ -13,6 +13,7 @@ from processes import run_elsewhere
 from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.exporting import stablehlo_format
 from gen1_jax.models.unet import conditions_of
 
@@ -48,9 +49,12 @@ def test_programs_compute_what_the_model_does_without_this_package(smallest_mode
     pipe = Gen1Pipeline.from_pretrained(smallest_model)
     conditions = conditions_of(pipe.config.unet, *(jnp.asarray(x[name]) for name in GIVEN[:3]))
     guidance = Guidance.of(*(float(x[name]) for name in GIVEN[3:]))
+    settings = EditSettings(sampler="ddim", num_inference_steps=3)
     ours = {
         "denoiser": pipe.unet(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
-        "guided_sampler": pipe.sampler("ddim", 3)(x["latents"].shape, 7, conditions, guidance),
+        "guided_sampler": pipe.sampler(settings)(
+            x["latents"].shape, 7, conditions, guidance
+        ),
         "vae_encode": pipe.vae.images_to_latents(x["images"]),
         "vae_decode": pipe.vae.latents_to_images(x["latents"][0]),
     }

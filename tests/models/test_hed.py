@@ -99,7 +99,7 @@ def test_files(tmp_path, tensors):
     for path in (tmp_path / "annotators", tmp_path / "annotators" / "ControlNetHED.pth"):
         with pytest.raises(FolderError, match=r"HED\.pth is a pickle.*torch\.load.*weights_only=True") as error:
             hed_tensors(path)
-        assert "\n" not in str(error.value) and f"'{tmp_path}/annotators/ControlNetHED.safetensors'" in str(error.value)
+        assert "\n" not in str(error.value) and "'ControlNetHED.safetensors'" in str(error.value)
     with pytest.raises(FolderError, match="is not there"):
         hed_tensors(tmp_path / "absent.safetensors")
     with pytest.raises(LayoutError, match="is not ControlNetHED"):

@@ -85,7 +85,7 @@ def folders(hub, tmp_path):
     """A copy of the hub's folders to damage."""
     root = hub.clip.parent
     copy = shutil.copytree(root, tmp_path / "hub")
-    given = {name: path for name, path in vars(hub).items() if path is not None}
+    given = {name: path for name, path in vars(hub).items() if path}
     return dataclasses.replace(hub, **{name: copy / path.relative_to(root) for name, path in given.items()})
 
 

@@ -52,5 +52,7 @@ def edit_json(path: Path, **changes) -> None:
 
 def arguments(folders: HuggingFaceFolders, output) -> list[str]:
     """What `gen1 import` takes for these folders."""
-    given = {name.replace("_", "-"): path for name, path in vars(folders).items() if path is not None}
-    return ["import", *(f"--{name}={path}" for name, path in given.items()), "-o", str(output)]
+    given = [(name.replace("_", "-"), path) for name, path in vars(folders).items() if isinstance(path, Path)]
+    given += [("controlnet", f"{kind}={path}") for kind, path in folders.controlnets.items()]
+    given += [("lora", f"{path}:{strength}") for path, strength in folders.loras]
+    return ["import", *(f"--{name}={value}" for name, value in given), "-o", str(output)]

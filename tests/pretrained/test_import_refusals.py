@@ -1,12 +1,13 @@
 import dataclasses
 import errno
+import re
 
 import numpy as np
 import pytest
 from hub_files import CAPTIONS, arguments, edit_json, write_json
 
 from gen1_jax.pretrained.importing import import_huggingface
-from gen1_jax.pretrained.tensors import FolderError
+from gen1_jax.pretrained.tensors import FolderError, checkpoint_files, stored_tensors
 
 
 def weights(folder):
@@ -47,7 +48,7 @@ def other_vocabulary(folder):
 
 
 REFUSALS = {
-    "bin": (lambda f: only_a_pickle(f.unet, "bin"), "unet/pytorch_model.bin is a pickle", "safe_serialization=True"),
+    "bin": (lambda f: only_a_pickle(f.unet, "bin"), "unet/pytorch_model.bin is a pickle", "weights_only=True"),
     "pt": (lambda f: only_a_pickle(f.depth, "pt"), "dpt/pytorch_model.pt is a pickle"),
     "ckpt": (lambda f: only_a_pickle(f.vae, "ckpt"), "vae/pytorch_model.ckpt is a pickle"),
     "pickle renamed": (lambda f: pickle_renamed(f.clip), "clip/model.safetensors is not a readable"),
@@ -170,3 +171,22 @@ def test_a_full_disk_is_reported_and_leaves_nothing(hub, tmp_path, monkeypatch):
     with pytest.raises(FolderError, match="model cannot be written: No space left on device"):
         import_huggingface(hub, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pickle_is_converted_by_the_lines_that_its_refusal_names(tmp_path, monkeypatch):
+    import torch
+
+    for suffix in ("ckpt", "pth", "bin", "pt"):
+        pickle = tmp_path / f"model.v1.{suffix}"
+        torch.save({"state_dict": {"a": torch.arange(3.0), "b": torch.ones(2, 3).T}, "epoch": 3}, pickle)
+        for read in (lambda file=pickle: checkpoint_files(file), lambda: checkpoint_files(tmp_path)):
+            with pytest.raises(FolderError, match=f"{pickle.name} is a pickle, which could run any code") as refused:
+                read()
+            assert "\n" not in str(refused.value)
+        if suffix != "pt":
+            pickle.unlink()
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(re.findall("`(.+?)`", str(refused.value))), {})
+    tensors = stored_tensors(checkpoint_files(tmp_path / "model.v1.safetensors"))
+    assert tensors.keys() == {"a", "b"} and tensors["b"].shape == (3, 2)
+    np.testing.assert_array_equal(tensors["a"], [0, 1, 2])

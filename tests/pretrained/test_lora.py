@@ -13,7 +13,7 @@ from gen1_jax.commands.values import file_and_number
 from gen1_jax.models.clip import CLIPTextConfig, TextEncoder
 from gen1_jax.models.module import abstract_parameters, flatten, initialise
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
-from gen1_jax.pretrained.folder import open_model
+from gen1_jax.pretrained.folder import ModelSource, open_model
 from gen1_jax.pretrained.hf_text import TEXT_ENCODER
 from gen1_jax.pretrained.hf_unet import UNET
 from gen1_jax.pretrained.lora import WithLoRA, merge, norm_ratio
@@ -215,13 +215,18 @@ def test_old_attention_processors(theirs, networks):
 
 def test_motion_modules():
     """Motion LoRA as AnimateDiff's authors and as diffusers store it."""
-    kernel = np.zeros((8, 8), np.float32)
-    module = {"block": {a: {f"to_{x}": {"kernel": kernel} for x in ("q", "out")} for a in ("attn1", "attn2")}}
-    unet = {
-        "down_blocks": {"1": {"motions": {"0": module}}},
-        "mid_block": {"attentions": {"0": {"temporal": module}}},
-    }
-    down, up = np.ones((2, 8), np.float32), np.ones((8, 2), np.float32)
+    unet = UNetConfig(
+        **SHAPE,
+        attention_levels=LEVELS,
+        num_attention_heads=2,
+        content_kind="text",
+        structure_channels=0,
+        prediction_type="epsilon",
+        temporal="animatediff",
+        motion_mid_block=True,
+    )
+    targets = Targets({"unet": abstract_parameters(SpaceTimeUNet(unet))})
+    down, up = np.ones((2, 16), np.float32), np.ones((16, 2), np.float32)
     for place, path in (
         ("down_blocks.1.motion_modules.0", "down_blocks.1.motions.0"),
         ("mid_block.motion_modules.0", "mid_block.attentions.0.temporal"),
@@ -231,7 +236,7 @@ def test_motion_modules():
             f"unet.{place}.transformer_blocks.0.attn2.processor.to_out_lora",
             f"unet.{place}.transformer_blocks.0.attn2.to_out.0.lora",
         ):
-            lora = lora_of({f"{name}.down.weight": down, f"{name}.up.weight": up}, Targets({"unet": unet}), "motion")
+            lora = lora_of({f"{name}.down.weight": down, f"{name}.up.weight": up}, targets, "motion")
             assert list(lora.deltas["unet"]) == [f"{path}.block.attn2.to_out.kernel"] and not lora.unmatched
 
 
@@ -261,9 +266,10 @@ def test_single_file_names_are_those_that_diffusers_converts():
     assert {name.rpartition(".")[0]: value for name, value in new.items()} == {name: name for name in names}
 
 
-def modules_of_the_full_size():
-    unet = SpaceTimeUNet(UNetConfig(structure_channels=0, content_kind="text"))
-    return {target.module: target for target in Targets({"unet": abstract_parameters(unet)}).values()}
+def modules_of_the_full_size(**changes):
+    config = UNetConfig(structure_channels=0, content_kind="text", prediction_type="epsilon", **changes)
+    parameters = abstract_parameters(SpaceTimeUNet(config))
+    return {target.module: target for target in Targets({"unet": parameters}).values()}
 
 
 LCM = (
@@ -290,6 +296,15 @@ def test_the_size_of_lcm_lora():
     assert {delta.scale for delta in lora.deltas["unet"].values()} == {1 / 8}
 
 
+def test_the_sizes_of_motion_loras_and_of_the_domain_adapter():
+    modules = modules_of_the_full_size(temporal="animatediff", motion_mid_block=True)
+    attention = {name: target.shape for name, target in modules.items() if ".attn" in name}
+    motion = [64 * sum(shape) for name, shape in attention.items() if "motion_modules" in name]
+    spatial = [128 * sum(shape) for name, shape in attention.items() if "motion_modules" not in name]
+    assert (len(motion), sum(motion)) == (168, 19_333_120)
+    assert (len(spatial), sum(spatial)) == (128, 25_509_888)
+
+
 SHAPES = {"lora_down.weight": (2, 16), "lora_up.weight": (16, 2)}
 TO_Q = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 
@@ -309,9 +324,9 @@ REFUSALS = {
     "embedding": ({"emb_params": np.ones(2)}, "is a textual inversion"),
     "checkpoint": ({"model.diffusion_model.out.2.weight": np.ones(2)}, "is a whole checkpoint"),
     "XL": (
-        ones(TO_Q) | ones(TO_Q.replace("attn1_to_q", "attn2_to_k"), do=(2, 2048)),
+        ones(TO_Q, do=(2, 640)) | ones(TO_Q.replace("attn1_to_q", "attn2_to_k"), do=(2, 2048)),
         r"is for another model: .*attn2_to_k changes a weight of \(16, 2048\), which is \(16, 16\) here "
-        r"\(2048 is the width of Stable Diffusion XL's text\); its header says sdxl, lycoris",
+        r"\(2048 is the width of Stable Diffusion XL's text\), and so on, 2 in all; its header says sdxl, lycoris",
     ),
     "no such layer": (
         ones("lora_unet_double_blocks_0"),
@@ -350,7 +365,7 @@ def test_files_that_are_none(model, tmp_path):
     for name, named in (
         ("x.pt", r"x\.pt is a pickle"),
         ("y.safetensors", "y.safetensors is not a readable"),
-        ("z", "no LoRA"),
+        ("z", "z is not there"),
     ):
         with pytest.raises(FolderError, match=named):
             read_lora(tmp_path / name, Targets.of(model.config))
@@ -364,7 +379,7 @@ def test_a_model_with_loras(model, tmp_path):
     save_file(ones(TO_Q), tmp_path / "fast.safetensors")
     with pytest.warns(UserWarning, match="^style: 1 of its 3 modules are left out, for this .*: lora_unet_nowhere$"):
         source = WithLoRA(model, [(tmp_path / "style.safetensors", 0.5), (tmp_path / "fast.safetensors", -1)])
-    assert source.name == "words + style:0.5 + fast:-1"
+    assert isinstance(source, ModelSource) and source.name == "words + style:0.5 + fast:-1"
     assert source.config == model.config and source.tokenizer().json == model.tokenizer().json
     path = "mid_block.attentions.0.spatial.block.attn1.to_q.kernel"
     before, after = (flatten(each.parameters("unet")) for each in (model, source))
