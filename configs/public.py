@@ -7,7 +7,7 @@ gen1 precompute --data clips --model public --size 512x512 --out clips_latents
 gen1 train      --config configs/public.py --workdir runs/public
 gen1 edit clip.mp4 -o edit.mp4 --prompt "a watercolour" --model runs/public
 
-Contents are the captions of the clips, so let them have some. One GPU of 80 GB.
+Contents are the captions of the clips, so let them have some. `gen1 plan` estimates an hour on one H100, and 27 GiB.
 """
 
 from ml_collections import ConfigDict
