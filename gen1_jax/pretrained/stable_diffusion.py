@@ -52,15 +52,12 @@ from gen1_jax.pretrained.hf_unet import UNET, unet_config, unet_shape
 from gen1_jax.pretrained.hf_vae import VAE, vae_config, vae_shape
 from gen1_jax.pretrained.layout import Layout
 from gen1_jax.pretrained.recognition import Signs, check_is
+from gen1_jax.pretrained.sizes import MOTION_SCHEDULE, TEXT_UNET, public_family
 from gen1_jax.pretrained.spellings import ldm_control, ldm_text, ldm_unet, ldm_vae, motion_original
 from gen1_jax.pretrained.tensors import FolderError, checkpoint_files, stored_tensors
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer, clip_vocabulary
 from gen1_jax.pretrained.unet_parts import BASE, IP_ADAPTER, MOTION_ADAPTER, control_name, unet_parts
 
-SCHEDULE = NoiseSchedule(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, set_alpha_to_one=True)
-"""Of AnimateDiff's training, whatever the base's own is."""
-
-_CLIP_FRAMES, _OVERLAP = 16, 6  # of motion modules' training, and of neighbouring windows of longer edits
 _LCM = "animatelcm"
 _HEAD_SIZE = 64  # of CLIP's text encoders
 
@@ -112,7 +109,7 @@ def text_model(given: HuggingFaceFolders) -> Draft:
     notes: tuple[str, ...] = ()
     sampler = "ddim"
     if given.motion is not None:
-        sampler, schedule = model.add_motion(given.motion), SCHEDULE
+        sampler, schedule = model.add_motion(given.motion), MOTION_SCHEDULE
         notes = (
             f"noise schedule: {schedule.beta_schedule}, {schedule.beta_start:g} to {schedule.beta_end:g}, predicting "
             "epsilon, as the motion modules were trained",
@@ -127,17 +124,7 @@ def text_model(given: HuggingFaceFolders) -> Draft:
         model.add_softedge(given.softedge)
     if given.depth is not None:
         model.add("depth", opened(given.depth, "depth", "depth"), depth_config, DEPTH)
-    frames = min(_CLIP_FRAMES, model.unet.max_frames)
-    config = model.family(
-        schedule=schedule,
-        sampler=sampler,
-        height=512,
-        width=512,
-        num_frames=frames,
-        window_overlap=min(_OVERLAP, frames - 1),
-        num_inference_steps=25,
-        learned_content="text",
-    )
+    config = model.family(schedule, sampler)
     vocabulary = tokenizer_folder(given, given.text)
     return Draft(
         config=config,
@@ -162,7 +149,7 @@ class _Assembly:
     def __init__(self, base: Mapping[str, Checkpoint], prediction_type: str):
         self._configs: dict[str, Any] = {}
         self._sources: dict[str, list[Source]] = {}
-        ours = dict(content_kind="text", structure_channels=0, temporal="none", max_frames=MAX_FRAMES)
+        ours = dict(**TEXT_UNET, temporal="none", max_frames=MAX_FRAMES)
         parse = partial(unet_config, prediction_type=prediction_type, **ours)
         self.add("unet", base["unet"], parse, UNET, fills=lambda path: unet_parts(self.unet)[BASE].fills(path))
         self.add("vae", base["vae"], vae_config, VAE)
@@ -228,10 +215,10 @@ class _Assembly:
         check_is("softedge", path, tensors)
         self.add("softedge", Checkpoint(str(path), {}, tensors), lambda _: hed_config(tensors, str(path)), HED)
 
-    def family(self, **numbers: Any) -> Gen1Config:
+    def family(self, schedule: NoiseSchedule, sampler: str) -> Gen1Config:
         """The configuration of all."""
         try:
-            return Gen1Config(parts=self._configs, **numbers)
+            return public_family(self._configs, schedule, sampler)
         except ValueError as error:
             raise ConfigError(f"these parts do not fit together: {error}") from None
 
