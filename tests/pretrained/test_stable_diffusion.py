@@ -15,8 +15,10 @@ from sd_files import (
     FRAMES,
     RANK,
     TEXT_WIDTH,
+    given,
     ip_adapter_tensors,
     lora_tensors,
+    per_frame,
     save_files,
     save_folders,
     sd_networks,
@@ -30,7 +32,7 @@ from gen1_jax.exporting.public_parity import normalising_frames
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, flatten
 from gen1_jax.pretrained.folder import ModelFolder
-from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
+from gen1_jax.pretrained.importing import import_huggingface
 from gen1_jax.pretrained.stable_diffusion import text_model
 
 
@@ -46,13 +48,6 @@ def public(networks, tmp_path_factory):
     save_folders(networks, root)
     save_files(networks, root)
     return root
-
-
-def given(root, **changes) -> HuggingFaceFolders:
-    path = {name: root / folder for name, folder in FOLDERS.items()}
-    base = {name: path[name] for name in ("unet", "vae", "text", "motion")}
-    controlnets = {kind: path[kind] for kind in ("canny", "tile")}
-    return HuggingFaceFolders(**base | {"controlnets": controlnets} | changes)
 
 
 @pytest.fixture(scope="module")
