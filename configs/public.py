@@ -7,8 +7,8 @@ gen1 precompute --data clips --model base --size 512x512 --out clips_latents
 gen1 train      --config configs/public.py --workdir runs/public
 gen1 edit clip.mp4 -o edit.mp4 --prompt "a watercolour" --model runs/public
 
-Contents are the captions of the clips, so let them have some. `gen1 plan` estimates an hour on one H100, and 27 GiB;
-"public" is such a model without weights: gen1 plan --config configs/public.py --config.model=public --topology gpu:h100:1
+Contents are the captions of the clips, so let them have some. `gen1 plan` estimates an hour on one H100, and 27 GiB:
+gen1 plan --config configs/public.py --config.model=public --topology gpu:h100:1 (a model of that size without weights).
 """
 
 from ml_collections import ConfigDict

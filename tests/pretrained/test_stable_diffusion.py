@@ -18,7 +18,6 @@ from sd_files import (
     given,
     ip_adapter_tensors,
     lora_tensors,
-    per_frame,
     save_files,
     save_folders,
     sd_networks,
@@ -32,7 +31,7 @@ from gen1_jax.exporting.public_parity import normalising_frames
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, flatten
 from gen1_jax.pretrained.folder import ModelFolder
-from gen1_jax.pretrained.importing import import_huggingface
+from gen1_jax.pretrained.importing import HuggingFaceFolders, import_huggingface
 from gen1_jax.pretrained.stable_diffusion import text_model
 
 
