@@ -1,1 +1,5 @@
-"""The page of `gen1 app`: `page` draws it with Gradio, all else is what it draws and knows nothing of Gradio."""
+"""The page of `gen1 app`: `page`, `fields` and `endpoint` draw it with Gradio, which all else knows nothing of."""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported

@@ -59,35 +59,39 @@ class ClipCache:
         self._clips: OrderedDict[tuple, LoadedClip] = OrderedDict()
         self._one_at_a_time = threading.Lock()
 
-    def __call__(self, video: str | Path, part: Part, progress: Progress | None = None) -> LoadedClip:
-        """A part of a file.
+    def __call__(
+        self, video: str | Path, part: Part, settings: EditSettings, progress: Progress | None = None
+    ) -> LoadedClip:
+        """A part of a file, with the structures that settings follow as far as they do not hang on t_s.
 
         Raises:
             MediaError: the file cannot be read, or is beyond the limits.
+            UserError: the model does not know such a structure, or does not estimate it.
         """
         with self._one_at_a_time:
             key = (str(video), Path(video).stat().st_mtime_ns if Path(video).exists() else None, part)
             if key not in self._clips:
                 source = read_source(video, self._pipeline, self._limits, part=part)
-                clip = LoadedClip(source=source, part=part)
-                self._maps(clip, EditSettings(), progress)  # so that what t_s does is seen at once
-                self._clips[key] = clip
+                self._clips[key] = LoadedClip(source=source, part=part)
             self._clips.move_to_end(key)
             while len(self._clips) > _KEPT:
                 self._clips.popitem(last=False)
-            return self._clips[key]
+            clip = self._clips[key]
+            for use in settings.of(self._pipeline.config).structures:
+                kind = self._pipeline.config.structure_kind(use.kind)
+                if kind.degrades != "frames" and kind.name not in clip.estimated:
+                    estimate = self._pipeline.structures.estimate
+                    clip.estimated[kind.name] = estimate(kind, clip.source.frames, progress)
+            return clip
 
-    def structure(self, clip: LoadedClip, structure_blur: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The middle frame, and beside it its structures at t_s."""
+    def structure(self, clip: LoadedClip, settings: EditSettings) -> UInt8[np.ndarray, "h w 3"]:
+        """The middle frame, and beside it its structures at t_s: those that settings follow."""
         middle = slice(len(clip.source.frames) // 2, len(clip.source.frames) // 2 + 1)
         one = dataclasses.replace(
             clip,
             source=dataclasses.replace(clip.source, frames=clip.source.frames[middle]),
             estimated={kind: maps[middle] for kind, maps in clip.estimated.items()},
         )
-        pictures = self._pipeline.pictures_of(self._maps(one, EditSettings(structure_blur=structure_blur)))
-        return side_by_side([frames[0] for frames in (one.source.frames, *pictures.values())])
-
-    def _maps(self, clip: LoadedClip, settings: EditSettings, progress: Progress | None = None) -> Maps:
-        settings = settings.of(self._pipeline.config)
-        return self._pipeline.read_structure(clip.source.frames, settings, None, progress, clip.estimated)
+        filled = settings.of(self._pipeline.config)
+        maps = self._pipeline.read_structure(one.source.frames, filled, None, None, one.estimated)
+        return side_by_side([frames[0] for frames in (one.source.frames, *self._pipeline.pictures_of(maps).values())])

@@ -1,4 +1,4 @@
-"""The page, drawn with Gradio: the only file that knows of it.
+"""The page: its form, what is seen of the clip and of the edit, and what happens when.
 
 Nothing leaves the machine: no telemetry, no fonts of others, and a policy by which the browser asks no one else.
 """
@@ -8,22 +8,15 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from gen1_jax.app.jobs import EditFiles, EditState
-from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
-from gen1_jax.app.session import DEMO_CLIP, EditSession
-from gen1_jax.editing.files import EditRequest
-from gen1_jax.editing.settings import EditSettings
-from gen1_jax.errors import UserError
-from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
-
 import gradio as gr
 from starlette.middleware import Middleware
 
-_PROMPT = "an oil painting of a copper car in a snowy field at dusk"
-_A_PROMPT, _A_PICTURE = "a prompt", "a picture"
-_FRAMES = 16  # of an edit, unless the visitor wants more
+from gen1_jax.app.endpoint import offer_endpoint
+from gen1_jax.app.fields import QUICK, EditForm
+from gen1_jax.app.jobs import EditFiles, EditState
+from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
+from gen1_jax.app.session import EditSession
+from gen1_jax.editing.files import EditRequest
 
 
 class Page:
@@ -84,61 +77,7 @@ class Page:
         self._connect()
 
     def _draw_inputs(self) -> None:
-        defaults = self._session.defaults
-        self.video = gr.File(label=self._label("Clip"), value=str(DEMO_CLIP), height=90, elem_id="clip")
-        self.demo = gr.Button("Take the demo clip", size="sm", elem_id="demo")
-        self.kind = gr.Radio([_A_PROMPT, _A_PICTURE], value=_A_PROMPT, label="Content from", elem_id="kind")
-        self.prompt = gr.Textbox(
-            value=_PROMPT, lines=2, label="Prompt", info="What the result should look like.", elem_id="prompt"
-        )
-        with gr.Column(visible=False) as self.picture_group:
-            self.image = gr.File(label=self._label("Picture"), height=90, elem_id="picture")
-            self.image_view = gr.Image(show_label=False, interactive=False, height=140, buttons=[])
-        self.structure_blur = gr.Slider(
-            0,
-            MAX_STRUCTURE_LEVEL,
-            defaults.structure_blur,
-            step=1,
-            label="Structure blur t_s",
-            info="How much detail of the structure is given up: 0 keeps all of it.",
-            elem_id="blur",
-        )
-        self.guidance = gr.Slider(
-            0,
-            20,
-            defaults.guidance_scale,
-            step=0.1,
-            label="Guidance scale w",
-            info="How strictly the content is followed.",
-        )
-        self.temporal = gr.Slider(
-            0,
-            2,
-            defaults.temporal_guidance_scale,
-            step=0.05,
-            label="Temporal guidance scale w_t",
-            info="Above 1 smoother in time, below 1 more hand-drawn.",
-        )
-        with gr.Row():
-            most = self._session.options.max_frames
-            whole = dict(precision=0, min_width=90)
-            self.start = gr.Number(0, minimum=0, label="Start", info="First frame, from 0.", elem_id="start", **whole)
-            self.frames = gr.Slider(
-                1, most, min(_FRAMES, most), step=1, label="Frames", info="How many at most.", elem_id="frames"
-            )
-            self.stride = gr.Number(
-                1, minimum=1, label="Stride", info="Every how many-th frame.", elem_id="stride", **whole
-            )
-        self.steps = gr.Slider(
-            1, 100, defaults.num_inference_steps, step=1, label="Steps", info="Of the sampler.", elem_id="steps"
-        )
-        with gr.Row():
-            self.sampler = gr.Radio(
-                ["ddim", "dpm++"], value=defaults.sampler, label="Sampler", info="dpm++ needs fewer steps."
-            )
-            self.seed = gr.Number(
-                defaults.seed, precision=0, minimum=0, label="Seed", info="The same one gives the same edit."
-            )
+        self.form = EditForm(self._session)
         with gr.Row():
             self.edit = gr.Button("Edit", variant="primary", elem_id="edit")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
@@ -164,7 +103,7 @@ class Page:
             elem_classes="gen1-picture",
         )
         with gr.Column(visible=False) as self.result_group:
-            gr.HTML(panels("input", "structure", "edit"), padding=False)
+            self.panels = gr.HTML(padding=False)
             self.result = gr.Video(show_label=False, autoplay=True, loop=True, buttons=[], elem_id="result")
             self.download = gr.DownloadButton("Download the edit", elem_id="download")
             self.slider = gr.ImageSlider(
@@ -183,41 +122,28 @@ class Page:
             elem_classes="gen1-command",
         )
 
-    def _label(self, what: str) -> str:
-        return f"{what}, at most {self._session.options.max_upload_mb} MB"
-
     def _connect(self) -> None:
-        quick = dict(show_progress="hidden", api_visibility="private", queue=False)
-        part = [self.start, self.frames, self.stride]
+        form, settings = self.form, self.form.components
         look = dict(
-            inputs=[self.video, self.structure_blur, *part, self.clip_line],
+            inputs=[self.clip_line, *settings],
             outputs=[self.structure, self.clip_line],
             show_progress="hidden",
             api_visibility="private",
             trigger_mode="always_last",
         )
-        changes = [value.change for value in (self.video, self.structure_blur, *part)]
+        changes = [field.change for field in form.looked_at]
         # Gradio looks whether a function is a generator and what it takes, which a type checker's wrapper would hide.
         gr.on([self.blocks.load, *changes], lambda *values: (yield from self._look(*values)), **look)
-        self.demo.click(lambda: str(DEMO_CLIP), outputs=self.video, **quick)
-        self.kind.change(
-            lambda kind: (gr.update(visible=kind == _A_PROMPT), gr.update(visible=kind == _A_PICTURE)),
-            self.kind,
-            [self.prompt, self.picture_group],
-            **quick,
-        )
-        settings = [
-            *(self.video, self.kind, self.prompt, self.image, self.structure_blur, self.guidance),
-            *(self.temporal, self.steps, *part, self.sampler, self.seed),
-        ]
         changes = [setting.change for setting in settings]
-        gr.on([self.blocks.load, *changes], self._command, settings, self.command, trigger_mode="always_last", **quick)
-        others = [setting.change for setting in settings if setting is not self.image]
-        gr.on(others, lambda line: "" if is_error(line) else gr.skip(), self.status, self.status, **quick)
-        self.image.change(self._look_at_picture, self.image, [self.image_view, self.status], **quick)
+        gr.on([self.blocks.load, *changes], self._command, settings, self.command, trigger_mode="always_last", **QUICK)
+        image = form.fields.get("image")
+        others = [setting.change for setting in settings if setting is not image]
+        gr.on(others, lambda line: "" if is_error(line) else gr.skip(), self.status, self.status, **QUICK)
+        if image is not None:
+            image.change(self._look_at_picture, image, [form.picture_view, self.status], **QUICK)
         running = [
             *(self.status, self.running, self.result_group, self.result, self.download, self.edit, self.cancel),
-            *(self.slider, self.number, self.done),
+            *(self.panels, self.slider, self.number, self.done),
         ]
         edit = lambda visitor, *settings: (yield from self._edit(visitor.session_hash, *settings))
         edit.__annotations__ = {"visitor": gr.Request}
@@ -225,80 +151,36 @@ class Page:
             edit, settings, running, concurrency_limit=None, show_progress="hidden", api_visibility="private"
         )
         self.number.input(
-            self._compare, [self.done, self.number], [self.slider, self.status], trigger_mode="always_last", **quick
+            self._compare, [self.done, self.number], [self.slider, self.status], trigger_mode="always_last", **QUICK
         )
-        self.cancel.click(self._cancel, **quick)
+        self.cancel.click(self._cancel, **QUICK)
         self.blocks.unload(self._cancel)
-        self._offer_endpoint(settings[4:])
+        offer_endpoint(self._session)
 
-    def _offer_endpoint(self, numbers: list) -> None:
-        """`/edit` for programs, see README.md: the settings by name, those of the page for numbers left out."""
-        with gr.Column(visible=False):
-            content = gr.File(label="Clip"), gr.Textbox(label="Prompt"), gr.File(label="Picture")
-            trigger, answer = gr.Button(), gr.File(label="The edit")
-        video, prompt, image = content
-        trigger.click(
-            self._edit_for_program,
-            [video, *numbers, prompt, image],
-            answer,
-            api_name="edit",
-            api_description="Edit a clip, and wait for it.",
-            concurrency_limit=None,
-        )
-
-    def _look(self, video, structure_blur, start, frames, stride, line) -> Iterator[tuple]:
+    def _look(self, line: str | None, *values) -> Iterator[tuple]:
         """What the structure of the clip is; an error of the one before goes at once."""
+        video = self.form.said(values)["video"]
         if not video:
             yield None, "Choose a clip."
             return
         if is_error(line):
             yield gr.skip(), "looking at the clip …"
         try:
-            part = _part(start, frames, stride)
-            picture, description = self._session.structure(video, int(structure_blur), **part)
+            picture, description = self.form.look(*values)
         except (ValueError, OSError) as fault:
             yield None, error(str(fault))
         else:
             yield picture, escape(f"{Path(video).name}: {description}")
 
-    def _look_at_picture(self, image: str | None):
+    def _look_at_picture(self, images: str | list[str] | None):
         try:
-            return (self._session.picture(image) if image else None), ""
+            return self.form.picture(images), ""
         except (ValueError, OSError) as fault:
             return None, error(str(fault))
 
-    def _request(
-        self,
-        video,
-        kind,
-        prompt,
-        image,
-        structure_blur,
-        guidance,
-        temporal,
-        steps,
-        start,
-        frames,
-        stride,
-        sampler,
-        seed,
-    ) -> EditRequest:
-        settings = EditSettings(
-            structure_blur=int(structure_blur),
-            guidance_scale=float(guidance),
-            temporal_guidance_scale=float(temporal),
-            num_inference_steps=int(steps),
-            seed=int(seed or 0),
-            sampler=sampler,
-        )
-        if kind == _A_PICTURE and not image:
-            raise UserError("choose a picture first")
-        content = dict(prompt=prompt, image=None) if kind == _A_PROMPT else dict(prompt=None, image=image)
-        return self._session.request(video, **content, **_part(start, frames, stride), settings=settings)
-
     def _command(self, *settings) -> str:
         try:
-            return self._session.command(self._request(*settings))
+            return self._session.command(self.form.request(*settings))
         except ValueError as fault:
             return f"# {fault}"
 
@@ -306,7 +188,7 @@ class Page:
         """Shows the states of an edit, to its end; if the visitor leaves, it is cancelled."""
         job = None
         try:
-            request = self._request(*settings)
+            request = self.form.request(*settings)
             job = self._session.submit(request, visitor)
             for state in job.states():
                 yield *_shown(state), *self._compared(request, state.files)
@@ -318,13 +200,15 @@ class Page:
                 job.cancel()  # nothing to do after its end
 
     def _compared(self, request: EditRequest | None, files: EditFiles | None) -> tuple:
-        """Values of the before/after slider, of its frame, and of what they look into, when an edit is done."""
+        """Values of the panels' names, of the before/after slider, of its frame, and of what they look into."""
         if files is None:
-            return gr.skip(), gr.skip(), None
+            return gr.skip(), gr.skip(), gr.skip(), None
         middle, done = files.frames // 2, (request, files)
         slider, _ = self._compare(done, middle)
         last = max(1, files.frames - 1)
-        return slider, gr.update(maximum=last, value=middle, visible=files.frames > 1), done
+        kinds = self._session.structures(request)
+        names = panels("input", *(kinds if len(kinds) > 1 else ["structure"]), "edit")
+        return names, slider, gr.update(maximum=last, value=middle, visible=files.frames > 1), done
 
     def _compare(self, done: tuple[EditRequest, EditFiles] | None, number: int | float | None):
         """A frame before and after, and what went wrong."""
@@ -333,41 +217,8 @@ class Page:
         except (ValueError, OSError) as fault:
             return None, error(str(fault))
 
-    def _edit_for_program(
-        self,
-        video,
-        structure_blur,
-        guidance_scale,
-        temporal_guidance_scale,
-        steps,
-        start,
-        frames,
-        stride,
-        sampler,
-        seed,
-        prompt=None,
-        image=None,
-    ):
-        """The file of an edit; it waits for those that came before, and none of its caller's is cancelled for it."""
-        numbers = (structure_blur, guidance_scale, temporal_guidance_scale, steps, start, frames, stride, sampler, seed)
-        try:
-            if prompt is not None and image is not None:
-                raise UserError("give either a prompt or an image, not both")
-            request = self._request(video, _A_PROMPT if image is None else _A_PICTURE, prompt, image, *numbers)
-            *_, state = self._session.submit(request, object()).states()
-        except ValueError as fault:
-            raise gr.Error(str(fault), print_exception=False) from None
-        if state.files is None:
-            raise gr.Error(state.message or state.stage, print_exception=False)
-        return str(state.files.edit)
-
     def _cancel(self, visitor: gr.Request) -> None:
         self._session.cancel(visitor.session_hash)
-
-
-def _part(start: int | float | None, frames: int | float, stride: int | float | None) -> dict[str, int]:
-    """The part of a clip that fields say; an empty one is at its default."""
-    return dict(start=int(start or 0), frames=int(frames), stride=int(stride or 1))
 
 
 def _shown(state: EditState) -> tuple:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +90,24 @@ class EditSession:
         self._temporary.cleanup()
 
     def structure(
-        self, video: str | None, structure_blur: int, frames: int, *, start: int = 0, stride: int = 1
+        self,
+        video: str | None,
+        structure_blur: int,
+        frames: int,
+        *,
+        structure: str | None = None,
+        start: int = 0,
+        stride: int = 1,
     ) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-        """The middle frame beside its structure at t_s, and a description of the clip. Nothing is sampled.
+        """The middle frame beside its structures at t_s, and a description of the clip. Nothing is sampled.
 
         Raises:
             ValueError: no clip, or one that cannot be read (`MediaError`); the file is called by its own name.
         """
+        settings = EditSettings(structure=structure, structure_blur=structure_blur)
         with _named(video):
-            clip = self._clips(_chosen(video), Part(start=start, frames=frames, stride=stride))
-        return self._clips.structure(clip, structure_blur), clip.description
+            clip = self._clips(_chosen(video), Part(start=start, frames=frames, stride=stride), settings)
+        return self._clips.structure(clip, settings), clip.description
 
     def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
         """The picture that gives the content.
@@ -115,22 +123,24 @@ class EditSession:
         video: str | None,
         *,
         prompt: str | None,
-        image: str | None,
+        image: str | Sequence[str] | None,
         frames: int,
         settings: EditSettings,
+        negative_prompt: str | None = None,
         start: int = 0,
         stride: int = 1,
     ) -> EditRequest:
         """What an edit of a clip is to be.
 
         Raises:
-            ValueError: there is no clip, or not exactly one of prompt and image.
+            ValueError: there is no clip, or neither prompt nor image.
         """
         clip = Path(_chosen(video))
         return EditRequest(
             video=clip,
             output=f"{os.fsencode(clip.stem)[:200].decode(errors='ignore')}_edit.mp4",  # names have 255 bytes at most
             prompt=prompt,
+            negative_prompt=negative_prompt,
             image=image,
             model=self.options.model,
             settings=settings,
@@ -140,11 +150,20 @@ class EditSession:
             limits=self.limits,
         )
 
+    def structures(self, request: EditRequest) -> tuple[str, ...]:
+        """The kinds of structure that a request follows, in the order in which they are shown."""
+        return tuple(use.kind for use in request.settings.of(self.pipeline.config).structures)
+
     def command(self, request: EditRequest) -> str:
-        """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names."""
+        """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names.
+
+        Numbers that follow from the sampler are left out as the model's own are.
+        """
         video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
         images = [Path(image).name for image in request.images]
-        return command_text(dataclasses.replace(request, video=video, image=images), self.defaults)
+        follow = EditSettings(sampler=request.settings.sampler).of(self.pipeline.config)
+        defaults = dataclasses.replace(follow, sampler=self.defaults.sampler)
+        return command_text(dataclasses.replace(request, video=video, image=images), defaults)
 
     def submit(self, request: EditRequest, visitor: object) -> EditJob:
         """Queue an edit; what the visitor had in the queue is cancelled.
@@ -193,7 +212,7 @@ class EditSession:
             for path in (request.video, *request.images):
                 named.enter_context(_named(path))
             pictures = [read_image(image, request.limits) for image in request.images]
-            clip = self._clips(request.video, request.part, job.report)
+            clip = self._clips(request.video, request.part, settings, job.report)
             job.report("content", 0, 1)
             content = pipeline.encode_content(request.prompt, pictures, settings, request.negative_prompt)
             frames = clip.source.frames

@@ -38,6 +38,12 @@ def add_import(commands) -> None:
         metavar="FILE[:STRENGTH]",
         help="a LoRA, added to the weights for good; may be given several times",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of matrices and kernels in the folder (float32); half of it for one of half the size",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the model folder to make")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
@@ -72,7 +78,9 @@ def _import(args) -> None:
         **{name: getattr(args, name) for name in names}, controlnets=dict(args.controlnet), loras=tuple(args.lora)
     )
     say = lambda line: None if args.json else print(line, file=sys.stderr)
-    config = import_huggingface(folders, args.output, lambda component: say(f"reading {component}"), say)
+    config = import_huggingface(
+        folders, args.output, lambda component: say(f"reading {component}"), say, dtype=args.dtype
+    )
     report(
         {"output": args.output, **config.to_dict()}, args.json, f"{args.output}: a model folder for gen1 edit --model"
     )

@@ -27,7 +27,7 @@ from gen1_jax.pretrained.prompts import encode_prompts, weighted
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import unknown_words
 
-Pictures = Sequence[UInt8[np.ndarray, "h w 3"]]
+Pictures = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ def to_picture(picture: Picture | Any, name: str = "image") -> UInt8[np.ndarray,
     raise UserError(f"{name} must be uint8 (H, W, 3), a picture, or the path of one, got {_what(picture)}")
 
 
-def to_pictures(pictures: Picture | Sequence[Picture] | Any | None) -> list[UInt8[np.ndarray, "h w 3"]]:
+def to_pictures(pictures: Picture | Sequence[Picture] | Any | None) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """One picture, several, or none, as arrays.
 
     Raises:

@@ -121,7 +121,7 @@ class GuidedSampler:
         guidance: Guidance,
         progress: StepsDone | None = None,
         watch: Watch | None = None,
-        latents: Float[Array, "b t h w c"] | None = None,
+        latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"] | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 

@@ -52,6 +52,12 @@ class StructureReader:
     name: str
     network: Callable[[str], Bound]
 
+    @property
+    def estimable(self) -> tuple[str, ...]:
+        """The kinds that the model follows and estimates by itself; of others the maps have to be given."""
+        kinds = map(self.config.structure_kind, self.config.unet.kinds)
+        return tuple(k.name for k in kinds if k.is_estimated and (k.part is None or k.part in self.config.parts))
+
     def read(
         self,
         frames: Frames,

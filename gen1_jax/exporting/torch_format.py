@@ -20,7 +20,7 @@ import numpy as np
 from gen1_jax.diffusion import DDIM, temporal_guidance
 from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, relative_difference
 from gen1_jax.models.module import Bound
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.unet import UNetConfig, conditions_of
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET
@@ -54,12 +54,13 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         computed in float32 by both with the weights as written.
 
     Raises:
-        ExportError: PyTorch is not installed.
+        ExportError: PyTorch is not installed, or the U-Net has layers that are not Gen-1's own.
     """
     try:
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:
         raise ExportError("the torch format needs torch: pip install torch") from None
+    _check(source.config.unet)
     networks = Networks(source, dtype)
     (folder / "config.json").write_text(json.dumps(_config(source.config), indent=2) + "\n", encoding="utf-8")
     save_tensors(folder, "unet", LAYOUT.to_theirs(networks["unet"]), layout="pt")
@@ -84,8 +85,21 @@ class _WithoutBytecode(importlib.machinery.SourceFileLoader):
         """Keeps nothing."""
 
 
-_NOT_THEIRS = ("kind", "structure_kinds", "content_kind")
-"""Fields of our `UNetConfig` that name what the tensors are, which PyTorch code need not know."""
+_NOT_THEIRS = ("kind", "structure_kinds", "content_kind", "image_adapter", "temporal", "motion_mid_block", "controls")
+"""Fields of our `UNetConfig` that name what the tensors are, which PyTorch code need not know, or that are of layers
+which it does not have."""
+
+
+def _check(config: UNetConfig) -> None:
+    """Refuses what modeling_gen1.py has no layers for: what is published for Stable Diffusion has code of its own."""
+    others = {
+        "motion modules": config.temporal == "animatediff",
+        "no temporal layers": config.temporal == "none",
+        "ControlNets": bool(config.controls),
+        "an adapter for pictures": config.image_adapter,
+    }
+    if found := [what for what, there in others.items() if there]:
+        raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")
 
 
 def _config(config: Gen1Config) -> dict[str, Any]:

@@ -36,8 +36,15 @@ def frames_of(path):
         return np.stack([frame.rgb for frame in reader])
 
 
-def settings(clip, start=0, frames=4, stride=1, prompt="gold"):
-    return clip, "a prompt", prompt, None, 2, 5.5, 1.0, STEPS, start, frames, stride, "ddim", 4
+def values(page, clip, **said):
+    """Of all fields of the form: what is said, or what they show at first."""
+    shown = {name: field.value for name, field in page.form.fields.items()} | {"image": None}
+    said = dict(video=str(clip), structure_blur=2, guidance_scale=5.5, steps=STEPS, frames=4, seed=4) | said
+    return [(shown | said)[name] for name in page.form.fields]
+
+
+def look(page, clip, line="", **said):
+    return list(page._look(line, *values(page, clip, structure_blur=0, **said)))
 
 
 def test_a_program_edits_by_the_names_that_the_readme_tells(client, page, tmp_path):
@@ -53,7 +60,7 @@ def test_a_program_edits_by_the_names_that_the_readme_tells(client, page, tmp_pa
         video=handle_file(clip), prompt="gold", start=1, frames=4, stride=2, **numbers, api_name="/edit"
     )
     assert Path(out).name == "my clip_edit.mp4" and frames_of(out).shape == (4, 32, 48, 3)
-    *_, last = page._edit(None, *settings(str(clip), start=1, stride=2))
+    *_, last = page._edit(None, *values(page, clip, prompt="gold", start=1, stride=2))
     np.testing.assert_array_equal(frames_of(out), frames_of(last[4]))
     picture = tmp_path / "p.png"
     write_image(picture, np.zeros((8, 8, 3), np.uint8))
@@ -68,33 +75,34 @@ def test_a_program_edits_by_the_names_that_the_readme_tells(client, page, tmp_pa
 
 
 def test_an_error_goes_at_the_next_action(page, clip, broken):
-    (*_, (picture, line)) = page._look(str(broken), 0, 0, 4, 1, "")
+    *_, (picture, line) = look(page, broken)
     assert picture is None and "gen1-error" in line and "broken.mp4: not a video" in line
-    (cleared, busy), (picture, told) = page._look(str(clip), 0, 0, 4, 1, line)  # at once, not when it has been read
+    (cleared, busy), (picture, told) = look(page, clip, line)  # at once, not when it has been read
     assert busy == "looking at the clip …" and cleared == gradio.skip()
     assert picture is not None and told.startswith("my clip.mp4: 48×32, the first 4 of 5 frames")
-    assert len(list(page._look(str(clip), 0, 0, 4, 1, told))) == 1
-    *_, failed = page._edit("visitor", *settings(str(broken)))
+    assert len(look(page, clip, told)) == 1
+    *_, failed = page._edit("visitor", *values(page, broken))
     assert "gen1-error" in failed[0]
     changed = [fn for fn in page.blocks.fns.values() if [c._id for c in fn.outputs] == [page.status._id]]
     (clear,) = (fn for fn in changed if [c._id for c in fn.inputs] == [page.status._id])
     assert clear.fn(failed[0]) == "" and clear.fn("sampling, 1 of 3") == gradio.skip()
     watched = {component for component, event in clear.targets if event == "change"}
-    assert {page.video._id, page.kind._id, page.prompt._id, page.start._id, page.steps._id} <= watched
+    fields = page.form.fields
+    assert {field._id for field in fields.values() if field is not fields["image"]} <= watched
 
 
 def test_a_part_of_a_clip_is_looked_at_and_edited(page, tmp_path):
     clip = write_clip(tmp_path / "long.mp4", frames=12)
-    (picture, line) = list(page._look(str(clip), 0, 2, 4, 3, ""))[-1]
+    *_, (picture, line) = look(page, clip, start=2, stride=3)
     assert line == "long.mp4: 48×32, 4 of 12 frames, from frame 2 on, one of every 3, seen by the model at 20×12"
-    assert "--start 2 --frames 4 --stride 3" in page._command(*settings(str(clip), start=2, stride=3))
-    assert "--start" not in page._command(*settings(str(clip), start=None, stride=None))
-    (_, wrong) = list(page._look(str(clip), 0, 12, 4, 1, ""))[-1]
+    assert "--start 2 --frames 4 --stride 3" in page._command(*values(page, clip, start=2, stride=3))
+    assert "--start" not in page._command(*values(page, clip, start=None, stride=None))
+    *_, (_, wrong) = look(page, clip, start=12)
     assert "gen1-error" in wrong and "has only 12 frames" in wrong
 
 
 def test_the_slider_shows_a_frame_before_and_after(page, clip):
-    *_, last = page._edit("visitor", *settings(str(clip), start=1))
+    *_, last = page._edit("visitor", *values(page, clip, start=1))
     (before, after), number, done = last[-3:]
     edit = frames_of(last[4])
     assert number["value"] == 2 and number["maximum"] == 3

@@ -80,7 +80,7 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
 
 
 def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
-    clip_read = session._clips(clip, Part(frames=4))
+    clip_read = session._clips(clip, Part(frames=4), SETTINGS)
     content = session.pipeline.encode_content("gold", [], SETTINGS)
     frames = clip_read.source.frames
     session.pipeline.sample(content, clip_read.estimated, SETTINGS, frames=frames)  # in one call, watched by nobody

@@ -33,7 +33,9 @@ def sd_networks(hint: tuple[int, ...] = HINT) -> SimpleNamespace:
             sample_size=8, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), **attention
         ),
         vae=diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **shared
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            **shared | {"block_out_channels": [32] * 4},
         ),
         text=transformers.CLIPTextModel(
             transformers.CLIPTextConfig(
@@ -97,7 +99,7 @@ def save_files(networks: SimpleNamespace, root: Path) -> None:
         return {prefix + spelling(key): np.ascontiguousarray(value.numpy()) for key, value in state.items()}
 
     unet = arrays("unet", lambda key: ldm_name(key, 1), "model.diffusion_model.")
-    vae = arrays("vae", lambda key: ldm_vae_name(key, 2))
+    vae = arrays("vae", lambda key: ldm_vae_name(key, 4))
     for key, value in vae.items():
         if ".attn_1." in key and value.ndim == 2:
             vae[key] = value[..., None, None]  # 1x1 convolutions there

@@ -31,6 +31,7 @@ class Depth:
 
     name: ClassVar[str] = "depth"
     part: ClassVar[str | None] = "depth"
+    is_estimated: ClassVar[bool] = True
     channels: ClassVar[int] = 1
     degrades: ClassVar[Degraded] = "maps"
     resampling: ClassVar[Resampling] = "area"

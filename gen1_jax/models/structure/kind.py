@@ -31,6 +31,7 @@ class StructureKind(Protocol):
     Attributes:
         name: in recipes, on the command line, as a key of `Conditions.structure` and `Batch.structure`.
         part: the network of the family that estimates it, "depth" for depth; None if it needs none.
+        is_estimated: whether something here estimates it; else its maps have to be given.
         channels: k, of its maps.
         degrades: what t_s takes detail from.
         resampling: of ready maps.
@@ -39,6 +40,7 @@ class StructureKind(Protocol):
 
     name: str
     part: str | None
+    is_estimated: bool
     channels: int
     degrades: Degraded
     resampling: Resampling

@@ -38,6 +38,11 @@ class PictureKind:
     resampling: Resampling = "area"
 
     @property
+    def is_estimated(self) -> bool:
+        """Whether a class derived from this estimates it."""
+        return type(self).estimate is not PictureKind.estimate
+
+    @property
     def contract(self) -> Mapping[str, Any]:
         """What a map shows."""
         return {"looks": self.looks, "range": [-1, 1]}
