@@ -176,16 +176,11 @@ def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tu
     """
     unet = pipeline.config.unet
     told, picture = _content(pipeline, frames, prompt)
-    right, wrong, skipped = {}, {}, []
-    for name in unet.kinds:
+    right, wrong, asks = {}, {}, {*unet.structures, *pipeline.structures.estimable}
+    skipped = [f"{name} (nothing here estimates it)" for name in unet.kinds if name not in asks]
+    for name in (name for name in unet.kinds if name in asks):
         kind = pipeline.config.structure_kind(name)
-        try:
-            maps = np.asarray(pipeline.structures.estimate(kind, frames))
-        except UserError:
-            if name in unet.structures:
-                raise
-            skipped.append(f"{name} (nothing here estimates it)")
-            continue
+        maps = np.asarray(pipeline.structures.estimate(kind, frames))
         encoded = (pipeline.structures.encoded(kind, x) for x in (maps, maps[:, :, ::-1]))
         right[name], wrong[name] = (Signal.of(x, weight=jnp.float32([name in unet.structures])) for x in encoded)
     skipped += ["prior"] if pipeline.config.prior is not None else []

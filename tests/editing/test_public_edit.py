@@ -29,13 +29,13 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.media import write_image
 from gen1_jax.media.clips import load_video, save_video
 
-SIDE, STEPS = 16, 4
+SIDE, STEPS = 64, 4
 PROMPT, NEGATIVE = "an oil painting of two cars", "snowy"
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return sd_networks(hint=(4, 8))  # two sizes, as the autoencoder has
+    return sd_networks()
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,8 @@ HINT = (4, 8, 12, 16)
 DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
 
 
-def sd_networks(hint: tuple[int, ...] = HINT) -> SimpleNamespace:
-    """Random networks of diffusers and transformers. Heads and groups are those that single files are read with.
-
-    Args:
-        hint: widths of the ControlNets' first convolutions, one more than halvings of the picture.
-    """
+def sd_networks() -> SimpleNamespace:
+    """Random networks of diffusers and transformers. Heads and groups are those that single files are read with."""
     import diffusers
     import transformers
 
@@ -50,8 +46,8 @@ def sd_networks(hint: tuple[int, ...] = HINT) -> SimpleNamespace:
         ),
         motion=diffusers.MotionAdapter(**motion),
         v3=diffusers.MotionAdapter(**motion, use_motion_mid_block=False),
-        canny=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=hint),
-        tile=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=hint),
+        canny=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=HINT),
+        tile=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=HINT),
     )
     networks.depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DPT))
     vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
