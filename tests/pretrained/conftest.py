@@ -2,7 +2,7 @@ import dataclasses
 import shutil
 
 import pytest
-from hub_files import CAPTIONS, SCHEDULER, TEXT, TOKENS, VISION, WIDTH, write_json
+from hub_files import CAPTIONS, DEPTH, SCHEDULER, TEXT, TOKENS, VISION, WIDTH, write_json
 from oracle import randomise
 
 from gen1_jax import cli
@@ -45,19 +45,7 @@ def torch_family():
             projection_dim=WIDTH,
         )
     )
-    depth = transformers.DPTForDepthEstimation(
-        transformers.DPTConfig(
-            image_size=32,
-            patch_size=16,
-            hidden_size=16,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            intermediate_size=24,
-            backbone_out_indices=[0, 1, 2, 3],
-            neck_hidden_sizes=[4, 6, 8, 10],
-            fusion_hidden_size=8,
-        )
-    )
+    depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DEPTH))
     prior = diffusers.PriorTransformer(
         num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=WIDTH, num_embeddings=77
     )

@@ -39,6 +39,17 @@ VISION = dict(
     patch_size=8,
     projection_dim=WIDTH,
 )
+DEPTH = dict(
+    image_size=32,
+    patch_size=16,
+    hidden_size=16,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=24,
+    backbone_out_indices=[0, 1, 2, 3],
+    neck_hidden_sizes=[4, 6, 8, 10],
+    fusion_hidden_size=8,
+)
 
 
 def write_json(path: Path, value) -> None:

@@ -14,8 +14,13 @@ HINT = (4, 8, 12, 16)
 DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
 
 
-def sd_networks() -> SimpleNamespace:
-    """Random networks of diffusers and transformers. Heads and groups are those that single files are read with."""
+def sd_networks(tokens: int = TOKENS, hint: tuple[int, ...] = HINT) -> SimpleNamespace:
+    """Random networks of diffusers and transformers. Heads and groups are those that single files are read with.
+
+    Args:
+        tokens: in the vocabulary of the text encoder.
+        hint: widths of the ControlNets' convolutions of a picture; each but the first halves it.
+    """
     import diffusers
     import transformers
 
@@ -35,15 +40,15 @@ def sd_networks() -> SimpleNamespace:
                 intermediate_size=32,
                 num_hidden_layers=1,
                 num_attention_heads=1,
-                vocab_size=TOKENS,
-                bos_token_id=TOKENS - 2,
-                eos_token_id=TOKENS - 1,
+                vocab_size=tokens,
+                bos_token_id=tokens - 2,
+                eos_token_id=tokens - 1,
             )
         ),
         motion=diffusers.MotionAdapter(**motion),
         v3=diffusers.MotionAdapter(**motion, use_motion_mid_block=False),
-        canny=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=HINT),
-        tile=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=HINT),
+        canny=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=hint),
+        tile=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=hint),
     )
     vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     vision |= dict(image_size=16, patch_size=8, hidden_act="gelu", projection_dim=EMBEDDING)
