@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
                 dict(name="images", steps=600, image_probability=1.0),
                 dict(name="videos", steps=3_000),
             ),
-            optimizer=dict(learning_rate=8e-4, warmup_steps=200, schedule="cosine", ema_decay=0.998),
+            optimizer=dict(learning_rate=6e-4, warmup_steps=200, schedule="cosine", ema_decay=0.998),
             unet=dict(content_dropout=0.1, structure_dropout=0.1),
             dtype="bfloat16",
             log_every=50,

@@ -1,13 +1,14 @@
 """A public model goes on with clips of your own: its motion modules and its ControlNet learn, Stable Diffusion stays.
 
 gen1 import     --checkpoint model.safetensors --motion v3_sd15_mm.safetensors --controlnet depth=control_depth \
-                --depth dpt-large -o public
+                --depth dpt-large -o base
 gen1 prepare    --videos footage/ --captions captions.csv --frames 16 --buckets 512x512 --out clips
-gen1 precompute --data clips --model public --size 512x512 --out clips_latents
+gen1 precompute --data clips --model base --size 512x512 --out clips_latents
 gen1 train      --config configs/public.py --workdir runs/public
 gen1 edit clip.mp4 -o edit.mp4 --prompt "a watercolour" --model runs/public
 
-Contents are the captions of the clips, so let them have some. One GPU of 80 GB.
+Contents are the captions of the clips, so let them have some. `gen1 plan` estimates an hour on one H100, and 27 GiB:
+gen1 plan --config configs/public.py --config.model=public --topology gpu:h100:1 (a model of that size without weights).
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +20,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             component="unet",
-            model="public",
+            model="base",
             data=dict(
                 image=dict(batch_size=32, **stream),
                 video=dict(batch_size=8, frames=16, **stream),

@@ -20,7 +20,7 @@ def add_bench(commands) -> None:
         "time the guided sampler on random weights",
         "gen1 bench sample --size full --frames 8 --steps 50 --temporal-guidance-scale 1.5",
     )
-    parser.add_argument("--size", default="nano", help="tiny, nano or full (nano)")
+    parser.add_argument("--size", default="nano", help="tiny, nano, full or public (nano)")
     parser.add_argument("--frames", type=int, metavar="N", help="(the window of the model)")
     parser.add_argument("--height", type=int, metavar="PIXELS", help="(that of the model)")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="(that of the model)")
@@ -37,7 +37,7 @@ def add_bench(commands) -> None:
         "time the U-Net's training step on random weights and latents",
         "gen1 bench train --size full --clips 1 4 8 16 --images 64 --remat",
     )
-    parser.add_argument("--size", default="nano", help="tiny, nano or full (nano)")
+    parser.add_argument("--size", default="nano", help="tiny, nano, full or public (nano)")
     parser.add_argument("--clips", type=int, nargs="*", default=[8], metavar="N", help="batches of clips (8)")
     parser.add_argument("--images", type=int, nargs="*", default=[], metavar="N", help="batches of images (none)")
     parser.add_argument("--remat", action="store_true", help="recompute activations in the backward pass")

@@ -65,7 +65,7 @@ def naming_options(*names: str, **options: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        field = re.match(r"\w+", str(error))
+        field = re.match(r"\w+(?=[ :])", str(error))  # and no name of a file
         known = {name: name.replace("_", "-") for name in names} | options
         if field is None or field[0] not in known:
             raise

@@ -29,6 +29,10 @@ _DEFAULTS = {
 }
 
 
+_OF_OTHER_NAMES = {"num_inference_steps": "steps", "image_scale": "image"}
+"""Options of settings that are called otherwise."""
+
+
 def add_edit(commands) -> None:
     """Declare `gen1 edit`."""
     parser = command(
@@ -52,7 +56,7 @@ def add_edit(commands) -> None:
     parser.add_argument(
         "--image",
         action="append",
-        type=file_and_number,
+        type=lambda text: file_and_number(text, None),
         metavar="FILE[:SCALE]",
         help="the content as a picture; for a model that reads both beside the prompt, SCALE (1) is how much it counts,"
         " and it may be given several times",
@@ -319,9 +323,9 @@ def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = N
 
     recorded = recorded or {}
     names = [field.name for field in dataclasses.fields(EditSettings)]
-    names = [name for name in names if name not in ("num_inference_steps", "image_scale")]
+    names = [name for name in names if name not in _OF_OTHER_NAMES]
     steps = args.steps if args.steps is not None else recorded.get("num_inference_steps")
-    with naming_options(*names, num_inference_steps="steps", image_scale="image"):
+    with naming_options(*names, **_OF_OTHER_NAMES):
         chosen = {name: _chosen(args, recorded, name) for name in names}
         return EditSettings(num_inference_steps=steps, image_scale=_image_scale(args, recorded), **chosen)
 
@@ -334,10 +338,13 @@ def _image_scale(args: argparse.Namespace, recorded: Mapping[str, Any]) -> float
     """
     from gen1_jax.errors import UserError
 
-    scales = {scale for _, scale in getattr(args, "image", None) or []}
+    given = [scale for _, scale in getattr(args, "image", None) or []]
+    if given.count(None) == len(given):
+        return recorded.get("image_scale") or 1.0
+    scales = sorted({1.0 if scale is None else scale for scale in given})
     if len(scales) > 1:
-        raise UserError(f"--image: pictures count together, by one scale, not {', '.join(map(str, sorted(scales)))}")
-    return next(iter(scales), recorded.get("image_scale") or 1.0)
+        raise UserError(f"--image: pictures count together, by one scale, not {', '.join(map(str, scales))}")
+    return scales[0]
 
 
 def _run_edit(request, *, as_json: bool) -> None:
@@ -345,7 +352,8 @@ def _run_edit(request, *, as_json: bool) -> None:
     from gen1_jax.editing.progress import progress_bars
 
     use_compilation_cache()
-    with progress_bars(enabled=not as_json) as progress:
+    names = (*vars(request.settings), "structure_from")
+    with naming_options(*names, **_OF_OTHER_NAMES), progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)
     _tell(summary, as_json)
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gen1_jax.commands.common import command, report
+from gen1_jax.commands.common import command, report, use_compilation_cache
 from gen1_jax.commands.values import file_and_number, kind_and_path
 from gen1_jax.errors import UserError
 
@@ -37,6 +37,12 @@ def add_import(commands) -> None:
         default=[],
         metavar="FILE[:STRENGTH]",
         help="a LoRA, added to the weights for good; may be given several times",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of matrices and kernels in the folder (float32); half of it for one of half the size",
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the model folder to make")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
@@ -72,7 +78,9 @@ def _import(args) -> None:
         **{name: getattr(args, name) for name in names}, controlnets=dict(args.controlnet), loras=tuple(args.lora)
     )
     say = lambda line: None if args.json else print(line, file=sys.stderr)
-    config = import_huggingface(folders, args.output, lambda component: say(f"reading {component}"), say)
+    config = import_huggingface(
+        folders, args.output, lambda component: say(f"reading {component}"), say, dtype=args.dtype
+    )
     report(
         {"output": args.output, **config.to_dict()}, args.json, f"{args.output}: a model folder for gen1 edit --model"
     )
@@ -92,6 +100,17 @@ def add_info(commands) -> None:
     parser.add_argument("--model", metavar="NAME|DIR", help="the same")
     parser.add_argument("--words", action="store_true", help="list the words that its captions had, and no more")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    checks = parser.add_argument_group(
+        "whether its weights are right",
+        "--check adds noise to a clip and measures how well the model finds it: told what is true of the clip, and\n"
+        "then one thing at a time that is wrong or missing. Of wrongly read weights it finds no more than a guess;\n"
+        "a condition that it does not read makes no difference; wrong layers between frames make it worse. It tells\n"
+        "whether weights are read as they should be, not how good edits are, and damage of layers that hardly count\n"
+        "may go unseen. A model of little training, or a clip unlike those that it knows, may look suspicious, too.",
+    )
+    checks.add_argument("--check", action="store_true", help="check it (16 frames of 512x512: for a GPU or a TPU)")
+    checks.add_argument("--clip", metavar="FILE", help="with another clip, in which things move (the one that ships)")
+    checks.add_argument("--prompt", metavar="TEXT", help="what is to be seen in --clip")
 
 
 def _is_edit(path: Path) -> bool:
@@ -114,6 +133,11 @@ def _info(args) -> None:
     from gen1_jax.evaluation.info import describe, known_words, render
 
     model = args.what or args.model or "nano"
+    if args.check:
+        _check(args, model)
+        return
+    if args.clip or args.prompt:
+        raise UserError("--clip and --prompt are for --check")
     if _is_edit(Path(model)):
         record = read_record(model)
         report(record, args.json, "\n".join(f"{name:24}{value}" for name, value in _told(record)))
@@ -124,3 +148,25 @@ def _info(args) -> None:
         return
     description = describe(model)
     report(description, args.json, render(description))
+
+
+def _check(args, model: str) -> None:
+    import numpy as np
+
+    from gen1_jax.editing.content import resize
+    from gen1_jax.editing.pipeline import Gen1Pipeline
+    from gen1_jax.editing.progress import progress_bars
+    from gen1_jax.evaluation import check
+    from gen1_jax.media import open_video
+
+    use_compilation_cache()
+    pipeline = Gen1Pipeline.from_pretrained(model)
+    prompt = args.prompt if args.clip or args.prompt else check.PROMPT
+    if prompt is None and pipeline.config.unet.content_kind == "text":
+        raise UserError("--clip needs --prompt: say what is to be seen in it")
+    with open_video(args.clip or check.CLIP, frames=pipeline.config.num_frames) as reader:
+        size = pipeline.config.working_size(*reader.info.square_size[::-1])
+        frames = np.stack([resize(frame.rgb, size) for frame in reader])
+    with progress_bars(enabled=not args.json) as progress:
+        checked = check.check(pipeline, frames, prompt, progress=progress)
+    report(checked.to_dict(), args.json, check.render(checked))

@@ -69,8 +69,8 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def file_and_number(text: str) -> tuple[Path, float]:
-    """The file and the number of "FILE[:NUMBER]", such as a strength; 1 where there is none.
+def file_and_number(text: str, default: float | None = 1.0) -> tuple[Path, float | None]:
+    """The file and the number of "FILE[:NUMBER]", such as a strength; the default where there is none.
 
     A colon belongs to the name unless a number follows the last one and no file has the whole name.
 
@@ -81,9 +81,9 @@ def file_and_number(text: str) -> tuple[Path, float]:
     try:
         strength = float(number)
     except ValueError:
-        return Path(text), 1.0
+        return Path(text), default
     if not file or Path(text).exists():
-        return Path(text), 1.0
+        return Path(text), default
     if not math.isfinite(strength):
         raise ArgumentTypeError(f"the strength of {file} is {number}, not a number such as 0.8")
     return Path(file), strength

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
@@ -341,10 +342,10 @@ class Gen1Pipeline:
             )
         return self._samplers[key].with_steps(settings.num_inference_steps, settings.strength)
 
-    def encode_frames(self, frames: Frames) -> Float[np.ndarray, "1 t i j c"]:
+    def encode_frames(self, frames: Frames) -> Float[Array, "1 t i j c"]:
         """Latents of frames of the model's size."""
         encode = lambda chunk: self.vae.images_to_latents(pixels_to_images(chunk))
-        return np.concatenate(list(in_chunks(encode, frames, None)))[None]
+        return jnp.asarray(np.concatenate(list(in_chunks(encode, frames, None)))[None])
 
     def decode(
         self, latents: Float[Array, "1 t h w c"], progress: Progress | None = None

@@ -7,6 +7,7 @@ Frames go through networks in chunks of one shape, so neither memory nor compila
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -31,6 +32,8 @@ Progress = Callable[[str, int, int], None]
 
 CHUNK = 8
 """Frames that a network sees at once."""
+
+_FEWEST = 1e-3  # of the pixels on lines, where there is something to follow; canny has ten times that of sharp frames
 
 _degrade = jax.jit(lambda kind, maps, level: kind.degrade(maps, level), static_argnums=0)
 
@@ -73,14 +76,18 @@ class StructureReader:
             estimated: keeps estimates that t_s does not change, for another call with the same frames.
         """
         if unused := sorted(set(ready) - {use.kind for use in settings.structures}):
-            raise UserError(f"structure-from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
+            raise UserError(f"structure_from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
         estimated = {} if estimated is None else estimated
         level, maps = settings.structure_blur, {}
         for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
             if kind.name in ready:
+                if level and kind.degrades != "maps":
+                    warnings.warn(f"structure_blur {level} does nothing to ready maps of {kind.name}", stacklevel=4)
                 maps[kind.name] = self.degrade(kind, ready[kind.name], level)
             elif kind.degrades == "frames":
                 maps[kind.name] = self.estimate(kind, _blurred(frames, level), progress)
+                if level and (maps[kind.name] > 0).mean() < _FEWEST:
+                    warnings.warn(f"structure_blur {level} leaves {kind.name} hardly a line: give less", stacklevel=4)
             else:
                 if kind.name not in estimated:
                     estimated[kind.name] = self.estimate(kind, frames, progress)

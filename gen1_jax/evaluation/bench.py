@@ -14,12 +14,13 @@ from gen1_jax.diffusion import Guidance, get_sampler, guided_denoiser
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
-from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.hardware import default_dtype
-from gen1_jax.pretrained.family import SIZES
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.sizes import SIZES
 
 
 def bench_sample(
@@ -36,7 +37,7 @@ def bench_sample(
     """Time the guided sampler on one clip: structure, content and weights are random.
 
     Args:
-        size: "tiny", "nano" or "full".
+        size: "tiny", "nano", "full" or "public".
         frames: frames of the clip; the window of the model if None. More are windows one after another.
         height: of the pictures, in pixels; that of the model if None.
         width: see height.
@@ -66,8 +67,7 @@ def bench_sample(
     sampler = GuidedSampler(
         unet, config.schedule, get_sampler("ddim"), steps, window=config.num_frames, overlap=config.window_overlap
     )
-    content = jnp.ones((1, 1, config.unet.cross_attention_dim))
-    conditions = conditions_of(config.unet, content, jax.random.normal(jax.random.key(1), shape))
+    conditions = _random_conditions(config, shape, dtype)
     guidance = Guidance.of(guidance_scale, temporal_guidance_scale)
     began = time.perf_counter()
     state = sampler.start(jnp.uint32(0), shape)
@@ -79,7 +79,7 @@ def bench_sample(
     run(0)
     times = [_seconds(lambda seed=seed: run(seed)) for seed in range(repeats)]
     seconds = statistics.median(times)
-    flops = steps * _step_flops(unet, shape, conditions, guidance, config.num_frames, config.window_overlap)
+    flops = steps * step_flops(unet, shape, conditions, guidance, config.num_frames, config.window_overlap)
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -102,6 +102,15 @@ def bench_sample(
         "peak_bytes": _peak_bytes(device),
         "finite": bool(np.isfinite(np.asarray(sampler(shape, 0, conditions, guidance))).all()),
     }
+
+
+def _random_conditions(config: Gen1Config, shape: tuple[int, ...], dtype: DTypeLike) -> Conditions:
+    """Of an edit that follows every structure that the model can follow, at full weight."""
+    tokens = 1 if config.unet.content_kind == "image" else config.text.max_position_embeddings
+    shapes = abstract_conditions(config.unet, shape, tokens, dtype)
+    noise = lambda x: jax.random.normal(jax.random.key(1), x.shape, x.dtype)
+    signals = {kind: Signal.of(noise(signal.maps)) for kind, signal in shapes.structure.items()}
+    return Conditions(content=jax.tree.map(noise, shapes.content), structure=signals)
 
 
 def render_sample(result: dict) -> str:
@@ -128,7 +137,7 @@ def random_parameters(abstract: Params, dtype: DTypeLike = jnp.float32) -> Param
     return jax.tree.map(lambda leaf: np.resize(kinds[leaf.ndim > 1], leaf.shape), abstract)
 
 
-def _step_flops(
+def step_flops(
     unet: Bound, shape: tuple[int, ...], conditions: Conditions, guidance: Guidance, window: int, overlap: int
 ) -> int:
     """Operations of the evaluations that a step runs, on each of the windows of a longer clip."""

@@ -17,7 +17,8 @@ from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.parallel.hardware import peak_flops
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
-from gen1_jax.pretrained.family import SIZES, Gen1Config
+from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.sizes import SIZES
 from gen1_jax.training.denoising import DenoisingObjective
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
 from gen1_jax.training.step import TrainStep, initial_state
@@ -37,7 +38,7 @@ def bench_train(
     """Time forward, backward, AdamW and EMA, for each batch size in turn.
 
     Args:
-        size: "tiny", "nano" or "full".
+        size: "tiny", "nano", "full" or "public".
         clips: batch sizes of clips, of the model's own size and number of frames.
         images: batch sizes of images, as tall and wide.
         remat: recompute activations of blocks in the backward pass.

@@ -4,12 +4,17 @@ unet/  UNet2DConditionModel    vae/  AutoencoderKL              scheduler/  DDIM
 clip/  CLIPModel               tokenizer/  CLIPTokenizer        depth/  DPTForDepthEstimation
 prior/  PriorTransformer       prior_scheduler/  UnCLIPScheduler
 
+A model whose content is text, of public checkpoints, is taken apart into them:
+
+text_encoder/  CLIPTextModel               motion_adapter/  MotionAdapter     controlnet_KIND/  ControlNetModel
+image_encoder/  CLIPVisionModelWithProjection                                 ip_adapter/, softedge/  authors' names
+
 `gen1 import` reads them back, bit for bit. What such classes have no place for is said in the manifest's `notes`: the
 U-Net is the image model, its temporal layers stay behind.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,18 +22,25 @@ import numpy as np
 
 from gen1_jax.exporting.diffusers_parity import measure
 from gen1_jax.exporting.networks import Networks, Written
-from gen1_jax.models.module import Params
+from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
-from gen1_jax.pretrained.hf_clip import CLIP, their_clip_config, their_image_processor_config
+from gen1_jax.pretrained.hf_clip import CLIP, their_clip_config, their_image_processor_config, their_tower_config
+from gen1_jax.pretrained.hf_control import their_control_config
 from gen1_jax.pretrained.hf_depth import DEPTH, their_depth_config, unread_tensors
+from gen1_jax.pretrained.hf_hed import HED
+from gen1_jax.pretrained.hf_image_tokens import IMAGE_ENCODER, IMAGE_TOKENS
+from gen1_jax.pretrained.hf_motion import position_tensors, their_motion_config
 from gen1_jax.pretrained.hf_prior import prior_tensors, their_prior_config, their_prior_scheduler_config
-from gen1_jax.pretrained.hf_unet import UNET, their_scheduler_config, their_unet_config
+from gen1_jax.pretrained.hf_text import TEXT_ENCODER
+from gen1_jax.pretrained.hf_unet import their_scheduler_config, their_unet_config
 from gen1_jax.pretrained.hf_vae import VAE, their_vae_config
 from gen1_jax.pretrained.tensors import save_tensors
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.pretrained.unet_parts import BASE, IP_ADAPTER, MOTION_ADAPTER, control_name, unet_parts
 
 _DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
+_IP_ADAPTER, _SOFTEDGE = "ip-adapter", "ControlNetHED"
 _SCHEDULER = "scheduler_config.json"
 
 
@@ -40,12 +52,20 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
         ExportError: a class does not take what was written.
     """
     config, networks, tokenizer = source.config, Networks(source, dtype), source.tokenizer()
+    pending: dict[str, np.ndarray] = {}  # of an IP-Adapter, whose file holds parameters of two networks
     for component in config.components:
-        network = _network(component, config, networks[component], tokenizer)
-        (folder / component).mkdir()
-        _write_json(folder / component / "config.json", network.config)
-        _write_tensors(folder / component, network.stem, network.tensors, shard_bytes)
-    _write_json(folder / "clip" / "preprocessor_config.json", their_image_processor_config(config.clip))
+        for name, network in _networks(component, config, networks[component], tokenizer):
+            if name == IP_ADAPTER:
+                pending |= network.tensors
+                network = network._replace(tensors=pending)
+            (folder / name).mkdir(exist_ok=True)
+            if network.config is not None:
+                _write_json(folder / name / "config.json", network.config)
+            if name != IP_ADAPTER or component == "image_tokens":
+                _write_tensors(folder / name, network.stem, network.tensors, shard_bytes)
+    for name, tower in (("clip", config.clip and config.clip.vision), ("image_encoder", config.image_encoder)):
+        if tower:
+            _write_json(folder / name / "preprocessor_config.json", their_image_processor_config(tower))
     scheduler = their_scheduler_config(config.schedule, config.unet.prediction_type)
     _write_json(folder / "scheduler" / _SCHEDULER, scheduler)
     if config.prior is not None:
@@ -54,29 +74,63 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
     return Written(measure(source, networks, folder), {"notes": _notes(config)})
 
 
-class _Theirs(NamedTuple):
-    """A network as its class stores it: config.json, tensors, and the name of their file."""
+_OF_PARTS = (
+    "encoder_hidden_states: states of the text encoder; motion modules were trained with the group norm over each "
+    "frame by itself, which diffusers' UNetMotionModel computes over the clip"
+)
 
-    config: dict[str, Any]
+
+class _Theirs(NamedTuple):
+    """A network as its class stores it: config.json if it has one, tensors, and the name of their file."""
+
+    config: dict[str, Any] | None
     tensors: dict[str, np.ndarray]
     stem: str
 
 
-def _network(component: str, config: Gen1Config, params: Params, tokenizer: CLIPTokenizer) -> _Theirs:
+def _networks(
+    component: str, config: Gen1Config, params: Params, tokenizer: CLIPTokenizer
+) -> Iterator[tuple[str, _Theirs]]:
+    """What a network becomes, by the name of the folder."""
     size = config.working_size(config.height, config.width)
     match component:
         case "unet":
             latents = tuple(side // config.vae.downscale for side in size)
-            return _Theirs(their_unet_config(config.unet, latents), UNET.to_theirs(params), _DIFFUSERS)
+            yield from _unet_parts(config, params, latents)
         case "vae":
-            return _Theirs(their_vae_config(config.vae, max(size)), VAE.to_theirs(params), _DIFFUSERS)
+            yield "vae", _Theirs(their_vae_config(config.vae, max(size)), VAE.to_theirs(params), _DIFFUSERS)
         case "clip":
-            return _Theirs(their_clip_config(config.clip, tokenizer.start), CLIP.to_theirs(params), _TRANSFORMERS)
+            theirs = their_clip_config(config.clip, tokenizer.start)
+            yield "clip", _Theirs(theirs, CLIP.to_theirs(params), _TRANSFORMERS)
         case "depth":
             tensors = {**DEPTH.to_theirs(params), **unread_tensors(config.depth)}
-            return _Theirs(their_depth_config(config.depth), tensors, _TRANSFORMERS)
+            yield "depth", _Theirs(their_depth_config(config.depth), tensors, _TRANSFORMERS)
         case "prior":
-            return _Theirs(their_prior_config(config.prior), prior_tensors(config.prior, params), _DIFFUSERS)
+            yield "prior", _Theirs(their_prior_config(config.prior), prior_tensors(config.prior, params), _DIFFUSERS)
+        case "text":
+            tokens = {"bos_token_id": tokenizer.start, "pad_token_id": config.text.eos_token_id}
+            theirs = their_tower_config(config.text, "CLIPTextModel", **tokens)
+            yield "text_encoder", _Theirs(theirs, TEXT_ENCODER.to_theirs(params), _TRANSFORMERS)
+        case "image_encoder":
+            theirs = their_tower_config(config.image_encoder, "CLIPVisionModelWithProjection")
+            yield "image_encoder", _Theirs(theirs, IMAGE_ENCODER.to_theirs(params), _TRANSFORMERS)
+        case "image_tokens":
+            yield IP_ADAPTER, _Theirs(None, IMAGE_TOKENS[config.image_tokens.kind].to_theirs(params), _IP_ADAPTER)
+        case "softedge":
+            yield "softedge", _Theirs(None, HED.to_theirs(params), _SOFTEDGE)
+
+
+def _unet_parts(config: Gen1Config, params: Params, latents: tuple[int, int]) -> Iterator[tuple[str, _Theirs]]:
+    """A U-Net taken apart into what is published by itself."""
+    unet, flat = config.unet, flatten(params)
+    configs = {BASE: their_unet_config(unet, latents), MOTION_ADAPTER: their_motion_config(unet), IP_ADAPTER: None}
+    configs |= {control_name(control.kind): their_control_config(control, unet) for control in unet.controls}
+    for name, part in unet_parts(unet).items():
+        of_it = unflatten({path: value for path, value in flat.items() if part.fills(path)})
+        tensors, stem = part.layout.to_theirs(of_it), _IP_ADAPTER if name == IP_ADAPTER else _DIFFUSERS
+        if name == MOTION_ADAPTER:
+            tensors |= position_tensors(tensors, unet.max_frames)
+        yield name, _Theirs(configs[name], tensors, stem)
 
 
 def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, np.ndarray], shard_bytes: int | None) -> None:
@@ -108,6 +162,8 @@ def _write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 def _notes(config: Gen1Config) -> dict[str, str]:
     """What is to be known of the networks beyond their configurations."""
+    if config.unet.content_kind == "text":
+        return {"unet": _OF_PARTS}
     unet, scale = config.unet, f"{config.vae.scaling_factor:g}"
     latents, structure = unet.latent_channels, unet.structure_channels
     temporal = "temporal layers are left out: this is the image model, which sees each frame by itself"

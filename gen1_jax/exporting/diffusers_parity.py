@@ -12,6 +12,7 @@ import numpy as np
 
 from gen1_jax.diffusion import DDIM, sample
 from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, fixed_pictures, relative_difference
+from gen1_jax.exporting.public_parity import UNetParts, measure_image_encoder, measure_image_tokens, measure_text
 from gen1_jax.models.layers import timestep_embedding
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
@@ -29,10 +30,18 @@ def measure(source: ModelSource, networks: Networks, folder: Path) -> dict[str, 
     import torch
 
     measures = {"unet": _unet, "vae": _vae, "clip": _clip, "depth": _depth, "prior": _prior}
+    alone = {
+        "text": lambda *given: measure_text(*given, folder / "text_encoder", _load, _TEXTS),
+        "image_encoder": lambda *given: measure_image_encoder(*given, folder / "image_encoder", _load),
+        "image_tokens": lambda *given: measure_image_tokens(*given, folder, _load),
+    }  # and "softedge" is written in its authors' names, for whom there is no class
     parity = {}
     with torch.no_grad(), _quiet(), jax.default_matmul_precision("highest"):
         for component in source.config.components:
-            parity |= measures[component](source, networks, folder / component)
+            if component in measures:
+                parity |= measures[component](source, networks, folder / component)
+            elif component in alone:
+                parity[component] = alone[component](source, networks)
         parity["scheduler"] = _scheduler(source.config, folder / "scheduler")
         parity["tokenizer"] = _tokenizer(source, folder / "tokenizer")
     return parity
@@ -56,8 +65,10 @@ def _unet(source: ModelSource, networks: Networks, folder: Path) -> dict[str, fl
     theirs = _load(UNet2DConditionModel, folder)(
         _channels_first(np.concatenate(inputs, axis=-1)), torch.tensor(timesteps), torch.tensor(content)
     )
-    ours = networks.bound("unet")(latents, timesteps, content, structure, levels)
-    return {"unet": relative_difference(ours[:, 0], _channels_last(theirs.sample))}
+    ours = networks.bound("unet")
+    prediction = ours(latents, timesteps, content, structure, levels)
+    parity = {"unet": relative_difference(prediction[:, 0], _channels_last(theirs.sample))}
+    return parity | UNetParts(source, ours, folder.parent, _load).measure()
 
 
 def _vae(source: ModelSource, networks: Networks, folder: Path) -> dict[str, float]:

@@ -3,7 +3,7 @@
 kept         RESIDUALS · Σ outputs of matrix products and convolutions; fused attention (GPU) keeps no scores;
              of recomputed blocks what enters them, and the largest one, which is recomputed at a time
 temporaries  gathered weights + max(kept, gradients) + float32 sums of gradients if the batch has parts
-             sampler: LIVE times the largest output
+             sampler: LIVE times the largest output, twice the largest scores, of which no more than a chunk is written
 traffic      state read and written; in each part weights 3 times, kept values 4 times
              sampler: in each step weights once, all outputs twice
 exchanged    weights gathered, gradients scattered and summed; over tensor and context: left out
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from jax.extend import core
 
-from gen1_jax.models.attention import attention_platform
+from gen1_jax.models.attention import SCORES_BYTES, attention_platform
 from gen1_jax.models.flops import inner_jaxprs
 from gen1_jax.planning.compiled import Measures
 from gen1_jax.planning.programs import Program
@@ -57,7 +57,8 @@ def estimate(
             parameter_bytes=itemsize * parameters, mesh=mesh, microbatches=program.parts, sums=sums
         )
     else:
-        temporary = int((LIVE * outputs.largest + 2 * outputs.largest_scores) * examples)
+        scores = min(outputs.largest_scores * examples, SCORES_BYTES)
+        temporary = int(LIVE * outputs.largest * examples + 2 * scores)
         accessed, exchanged = int(program.parts * (weights + 2 * outputs.total * examples)), []
     return Measures(
         source="estimated",

@@ -21,11 +21,12 @@ from gen1_jax.data.config import Bucket, Kind
 from gen1_jax.diffusion import Guidance, SamplerTables, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.models.attention import attention_platform
-from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
 from gen1_jax.models.partition import partitioned
 from gen1_jax.models.structure import structure_kind
+from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout, rules_of
 from gen1_jax.training.config import StageConfig, TrainConfig
@@ -232,12 +233,7 @@ class Programs:
         shape = (clips, family.num_frames, *size, unet.latent_channels)
         state = jax.eval_shape(lambda seed: sampler.start(seed, shape), array((), jnp.uint32))
         tokens = 1 if unet.content_kind == "image" else family.text.max_position_embeddings
-        content, level = array((clips, tokens, unet.cross_attention_dim), jnp.float32), array((clips,), jnp.int32)
-        channels = dict.fromkeys(unet.kinds, unet.block_out_channels[0])  # of the features of hints
-        channels |= dict.fromkeys(unet.structures, unet.structure_channels)
-        maps = {kind: array((*shape[:-1], count), jnp.float32) for kind, count in channels.items()}
-        signals = jax.eval_shape(lambda maps, level: {k: Signal.of(x, level) for k, x in maps.items()}, maps, level)
-        conditions = Conditions(content={unet.content_kind: content}, structure=signals)
+        conditions = abstract_conditions(unet, shape, tokens, self.dtype)
         scale = array((), jnp.float32)
         tables = jax.tree.map(lambda x: array(x.shape, x.dtype), sampler.padded_tables)
         return state, conditions, Guidance(scale, scale), tables

@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
-from gen1_jax.models.module import Params, abstract_parameters, flatten, initialise, unflatten
+from gen1_jax.models.module import Params, abstract_parameters, cast_kernels, flatten, initialise, unflatten
 from gen1_jax.pretrained.layout import Layout, LayoutError
 from gen1_jax.pretrained.tensors import FolderError
 
@@ -100,10 +102,25 @@ class Network:
             )
             raise LayoutError(f"{names} {has} nothing for {missing[0]} and {len(missing) - 1} more")
 
-    def parameters(self) -> Params:
-        """All parameters, float32; those that no checkpoint of its kind has keep their initial value."""
+    def parameters(self, dtype: DTypeLike = np.float32) -> Params:
+        """All parameters; those that no checkpoint of its kind has keep their initial value.
+
+        Args:
+            dtype: of matrices and kernels, others are float32. One checkpoint at a time is in memory in float32.
+
+        Raises:
+            FolderError: a checkpoint is damaged or not trained, or has weights beyond what `dtype` holds.
+        """
         is_new = lambda path: any(source.fills(path) and source.layout.is_new(path) for source in self.sources)
         filled = flatten(initialise(self.module, _NEW_LAYERS_SEED, only=is_new))
         for source in self.sources:
-            filled |= source.fill(filled)
+            filled |= _rounded(source.fill(filled), jnp.dtype(dtype), source.name)
         return unflatten(filled)
+
+
+def _rounded(filled: dict[str, np.ndarray], dtype: np.dtype, name: str) -> dict[str, np.ndarray]:
+    with np.errstate(over="ignore"):
+        rounded = flatten(cast_kernels(unflatten(filled), dtype))
+    if dtype != np.float32 and not all(np.isfinite(x).all() for x in rounded.values()):
+        raise FolderError(f"{name} has weights beyond those that {dtype.name} holds: import it as bfloat16")
+    return rounded

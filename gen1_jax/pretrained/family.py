@@ -398,5 +398,3 @@ TINY = Gen1Config(
     window_overlap=2,
 )
 """Every part at its smallest, to see that a recipe runs; it can learn next to nothing."""
-
-SIZES = {"tiny": TINY, "nano": NANO, "full": FULL}

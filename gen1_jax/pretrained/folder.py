@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
-from gen1_jax.pretrained.family import SIZES, Gen1Config
+from gen1_jax.pretrained.family import NANO, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
+from gen1_jax.pretrained.sizes import SIZES
 from gen1_jax.pretrained.tensors import (
     FolderError,
     StoredTensor,
@@ -33,7 +34,7 @@ from gen1_jax.pretrained.tensors import (
     save_tensors,
     stored_tensors,
 )
-from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.pretrained.tokenizer import CLIPTokenizer, clip_vocabulary
 from gen1_jax.pretrained.words import READS_WORDS, read_words
 
 FORMAT = "gen1_jax"
@@ -132,9 +133,16 @@ class ModelFolder:
 
 
 class SeededModel:
-    """A model of freshly initialised weights: it runs everything and has learned nothing."""
+    """A model of freshly initialised weights: it runs everything and has learned nothing.
 
-    def __init__(self, config: Gen1Config, seed: int, name: str, tokenizer_folder: Path):
+    Args:
+        config: the family's configuration.
+        seed: of the weights.
+        name: what to call it.
+        tokenizer_folder: whose tokenizer.json it reads; None for CLIP's vocabulary.
+    """
+
+    def __init__(self, config: Gen1Config, seed: int, name: str, tokenizer_folder: Path | None = None):
         self.config, self.name = config, name
         self.warning = (
             f"{name} has no trained weights yet: its networks are initialised from seed {seed}, edits are noise"
@@ -151,6 +159,8 @@ class SeededModel:
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
+        if self._tokenizer_folder is None:
+            return CLIPTokenizer(clip_vocabulary(), self.config.text_config, "CLIP's vocabulary")
         return _tokenizer(self._tokenizer_folder, self.config)
 
 
@@ -197,8 +207,8 @@ def is_named(name: str) -> bool:
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The one in a folder, the model that ships ("nano"), or "tiny" or "full", sizes without weights; or "nano-public",
-    nano's networks around a U-Net without weights.
+    """The one in a folder, the model that ships ("nano"), or one without weights: "tiny", "full" and "public", or
+    "nano-public", nano's networks around a U-Net without.
 
     Raises:
         FolderError, LayoutError: see `ModelFolder`.
@@ -207,8 +217,9 @@ def open_model(name_or_folder: str | Path) -> ModelSource:
         return ModelFolder(_NANO)
     if str(name_or_folder) == NANO_PUBLIC:
         return NanoPublic(ModelFolder(_NANO))
-    if str(name_or_folder) in SIZES:
-        return SeededModel(SIZES[str(name_or_folder)], 0, str(name_or_folder), _NANO)
+    if (config := SIZES.get(str(name_or_folder))) is not None:
+        has_nano_words = config.text_config.vocab_size == NANO.text_config.vocab_size
+        return SeededModel(config, 0, str(name_or_folder), _NANO if has_nano_words else None)
     if not Path(name_or_folder).is_dir():
         raise FolderError(f"{name_or_folder} is neither a model folder nor the name of a model that ships (nano)")
     return ModelFolder(name_or_folder)

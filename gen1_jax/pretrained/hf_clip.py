@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from gen1_jax.models.clip import MEAN, STD, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.clip import MEAN, STD, CLIPConfig, CLIPTextConfig, CLIPVisionConfig, TowerConfig
 from gen1_jax.pretrained.hf_config import ConfigError, library_defaults, require, typed_fields, with_library_defaults
 from gen1_jax.pretrained.layout import Layout, LayoutError
 
@@ -142,9 +142,26 @@ def their_clip_config(config: CLIPConfig, bos_token_id: int) -> dict[str, Any]:
     }
 
 
-def their_image_processor_config(config: CLIPConfig) -> dict[str, Any]:
+def their_tower_config(config: TowerConfig, architecture: str, **keys: Any) -> dict[str, Any]:
+    """The config.json of a tower in a folder of its own.
+
+    Args:
+        config: of a text or an image tower.
+        architecture: transformers' class, such as "CLIPTextModel".
+        keys: further ones, such as bos_token_id.
+    """
+    kind = "text" if isinstance(config, CLIPTextConfig) else "vision"
+    return {
+        "architectures": [architecture],
+        "model_type": f"clip_{kind}_model",
+        **dataclasses.asdict(config),
+        **keys,
+    }
+
+
+def their_image_processor_config(config: CLIPVisionConfig) -> dict[str, Any]:
     """The preprocessor_config.json of the CLIPImageProcessor that does what `models.clip.preprocess` does."""
-    size = config.vision.image_size
+    size = config.image_size
     return {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": size},

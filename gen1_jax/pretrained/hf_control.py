@@ -11,7 +11,6 @@ from gen1_jax.pretrained.layout import Layout
 from gen1_jax.pretrained.recognition import Signs
 
 _SOURCE = "ControlNet config"
-_POOLED_KINDS = ("shuffle",)
 
 
 def control_paths(kind: str) -> str:
@@ -80,8 +79,8 @@ def with_control(config: Mapping[str, Any], *, kind: str, base: UNetConfig) -> U
         resnet_time_scale_shift="default",
         controlnet_conditioning_channel_order="rgb",
     )
-    pooled = config.get("global_pool_conditions") or kind in _POOLED_KINDS
-    control = ControlConfig(kind=kind, hint_channels=tuple(hint), pooled=bool(pooled))
+    pooled = bool(config.get("global_pool_conditions"))
+    control = ControlConfig(kind=kind, hint_channels=tuple(hint), pooled=pooled)
     return dataclasses.replace(base, controls=(*base.controls, control))
 
 

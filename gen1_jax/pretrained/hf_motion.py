@@ -7,7 +7,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from gen1_jax.models.unet import UNetConfig
+from gen1_jax.models.unet.temporal import sinusoids
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.hf_unet import ATTENTION
 from gen1_jax.pretrained.layout import Layout
@@ -107,4 +110,14 @@ def their_motion_config(config: UNetConfig) -> dict[str, Any]:
         "motion_norm_num_groups": config.norm_num_groups,
         "motion_max_seq_length": config.max_frames,
         "use_motion_mid_block": config.motion_mid_block,
+    }
+
+
+def position_tensors(tensors: Mapping[str, Any], length: int) -> dict[str, np.ndarray]:
+    """The buffers that a MotionAdapter has beside its parameters, in the order of its tensors in diffusers' names."""
+    end = ".proj_in.weight"
+    widths = {name.removesuffix(end): x.shape[0] for name, x in tensors.items() if name.endswith(end)}
+    return {
+        f"{module}.transformer_blocks.0.pos_embed.pe": np.asarray(sinusoids(length, width))[None]
+        for module, width in widths.items()
     }

@@ -4,12 +4,14 @@ content of CLIP's embeddings (`clip`)   here: an image model, inflated in time, 
 content of texts (`text`, `checkpoint`) `stable_diffusion`: published motion modules, ControlNets, adapters
 """
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jax.typing import DTypeLike
 
 from gen1_jax.models.module import Params
 from gen1_jax.pretrained.assembly import Network, Source
@@ -37,6 +39,7 @@ from gen1_jax.pretrained.tensors import stored_tensors, tensor_files
 
 __all__ = ["HuggingFaceFolders", "import_huggingface"]
 
+_SHARD = 2 * 2**30  # bytes of a file, which is in memory twice while it is written
 _LAYOUTS = {"unet": UNET, "vae": VAE, "clip": CLIP, "depth": DEPTH, "prior": PRIOR}
 
 
@@ -45,6 +48,8 @@ def import_huggingface(
     output: str | Path,
     progress: Callable[[str], None] = lambda component: None,
     tell: Callable[[str], None] = lambda line: None,
+    *,
+    dtype: DTypeLike = np.float32,
 ) -> Gen1Config:
     """Write a model folder from public checkpoints.
 
@@ -57,6 +62,7 @@ def import_huggingface(
         output: the model folder, which must not exist.
         progress: called with the name of each network before it is read.
         tell: called with a line for each choice that the checkpoints led to.
+        dtype: float32, bfloat16 or float16, of matrices and kernels in the new folder; norms and biases are float32.
 
     Returns:
         The configuration of the new model. Where its U-Net has to be trained before it follows its content, that is
@@ -66,7 +72,8 @@ def import_huggingface(
         FolderError, ConfigError, LayoutError: a part is missing, is a variant that we do not have, or does not fit.
     """
     folders = found(folders)
-    draft = text_model(folders) if folders.content_kind == "text" else _image_model(folders)
+    reads_text = folders.content_kind == "text"
+    draft = dataclasses.replace(text_model(folders) if reads_text else _image_model(folders), dtype=dtype)
     config, tokenizer = draft.config, draft.tokenizer()
     source = WithLoRA(draft, folders.loras) if folders.loras else draft
     for line in draft.notes:
@@ -78,7 +85,8 @@ def import_huggingface(
         del draft.networks[component]  # closes its files, whose pages count as memory
         return params
 
-    save_model(output, config, _Lazy(config.components, read), tokenizer.json)
+    shard_bytes = _SHARD if reads_text else None  # a U-Net with all that is published for it has 8 GB
+    save_model(output, config, _Lazy(config.components, read), tokenizer.json, shard_bytes=shard_bytes)
     if config.caution:
         warnings.warn(f"{folders.unet}: {config.caution}", stacklevel=2)
     return config

@@ -142,6 +142,11 @@ _VARIANTS = (
         lambda signs: signs.has(r"^cond_stage_model\.model\.") or signs.size(_CONTEXT, 1) == 1024,
         _ONLY_SD1,
     ),
+    _Variant(
+        "a U-Net of LCM that is told the guidance scale",
+        lambda signs: signs.has(r"^time_embedding\.cond_proj\."),
+        "take the model that it was made from, with LCM's LoRA",
+    ),
     _Variant("an inpainting model (9 input channels)", _input_channels(9), "take the model that it was made from"),
     _Variant("of InstructPix2Pix (8 input channels)", _input_channels(8), "take the model that it was made from"),
     _Variant("a depth model (5 input channels)", _input_channels(5), "take a model with a ControlNet of depth"),

@@ -9,13 +9,13 @@ Nothing is trained anew, so nothing is left as it was drawn: together the checkp
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.models.module import Params
@@ -27,8 +27,6 @@ from gen1_jax.pretrained.hf_clip import clip_text_config
 from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_control import (
     CONTROL_FROM_ZERO,
-    control_layout,
-    control_paths,
     control_shape,
     with_control,
 )
@@ -43,29 +41,24 @@ from gen1_jax.pretrained.hf_folders import (
 )
 from gen1_jax.pretrained.hf_hed import HED, hed_config, hed_tensors
 from gen1_jax.pretrained.hf_image_tokens import (
-    IMAGE_ATTENTION,
     IMAGE_ENCODER,
     IMAGE_TOKENS,
-    image_attention_layout,
     image_encoder_config,
     ip_adapter,
 )
-from gen1_jax.pretrained.hf_motion import MAX_FRAMES, MOTION, MOTION_FROM_ZERO, MOTION_PATHS, motion_shape, with_motion
+from gen1_jax.pretrained.hf_motion import MAX_FRAMES, MOTION_FROM_ZERO, motion_shape, with_motion
 from gen1_jax.pretrained.hf_text import TEXT_ENCODER
 from gen1_jax.pretrained.hf_unet import UNET, unet_config, unet_shape
 from gen1_jax.pretrained.hf_vae import VAE, vae_config, vae_shape
 from gen1_jax.pretrained.layout import Layout
 from gen1_jax.pretrained.recognition import Signs, check_is
+from gen1_jax.pretrained.sizes import MOTION_SCHEDULE, TEXT_UNET, public_family
 from gen1_jax.pretrained.spellings import ldm_control, ldm_text, ldm_unet, ldm_vae, motion_original
 from gen1_jax.pretrained.tensors import FolderError, checkpoint_files, stored_tensors
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer, clip_vocabulary
+from gen1_jax.pretrained.unet_parts import BASE, IP_ADAPTER, MOTION_ADAPTER, control_name, unet_parts
 
-SCHEDULE = NoiseSchedule(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, set_alpha_to_one=True)
-"""Of AnimateDiff's training, whatever the base's own is."""
-
-_CLIP_FRAMES, _OVERLAP = 16, 6  # of motion modules' training, and of neighbouring windows of longer edits
 _LCM = "animatelcm"
-_NOT_OF_THE_BASE = re.compile(rf"{MOTION_PATHS}|^controls\.|\.attn2\.to_[kv]_image\.")
 _HEAD_SIZE = 64  # of CLIP's text encoders
 
 
@@ -79,6 +72,7 @@ class Draft:
         tokenizer_json: contents of a tokenizer.json.
         tokenizer_name: where that is from.
         notes: lines on what was chosen.
+        dtype: that matrices and kernels are read in.
     """
 
     config: Gen1Config
@@ -86,12 +80,13 @@ class Draft:
     tokenizer_json: str
     tokenizer_name: str
     notes: tuple[str, ...] = ()
+    dtype: DTypeLike = np.float32
     name: str = "the model"
     warning: str | None = None
 
     def parameters(self, component: str) -> Params:
         """The weights of one network, read now."""
-        return self.networks[component].parameters()
+        return self.networks[component].parameters(self.dtype)
 
     def stored(self, component: str) -> Params:
         """The same."""
@@ -114,7 +109,7 @@ def text_model(given: HuggingFaceFolders) -> Draft:
     notes: tuple[str, ...] = ()
     sampler = "ddim"
     if given.motion is not None:
-        sampler, schedule = model.add_motion(given.motion), SCHEDULE
+        sampler, schedule = model.add_motion(given.motion), MOTION_SCHEDULE
         notes = (
             f"noise schedule: {schedule.beta_schedule}, {schedule.beta_start:g} to {schedule.beta_end:g}, predicting "
             "epsilon, as the motion modules were trained",
@@ -129,17 +124,7 @@ def text_model(given: HuggingFaceFolders) -> Draft:
         model.add_softedge(given.softedge)
     if given.depth is not None:
         model.add("depth", opened(given.depth, "depth", "depth"), depth_config, DEPTH)
-    frames = min(_CLIP_FRAMES, model.unet.max_frames)
-    config = model.family(
-        schedule=schedule,
-        sampler=sampler,
-        height=512,
-        width=512,
-        num_frames=frames,
-        window_overlap=min(_OVERLAP, frames - 1),
-        num_inference_steps=25,
-        learned_content="text",
-    )
+    config = model.family(schedule, sampler)
     vocabulary = tokenizer_folder(given, given.text)
     return Draft(
         config=config,
@@ -164,9 +149,9 @@ class _Assembly:
     def __init__(self, base: Mapping[str, Checkpoint], prediction_type: str):
         self._configs: dict[str, Any] = {}
         self._sources: dict[str, list[Source]] = {}
-        ours = dict(content_kind="text", structure_channels=0, temporal="none", max_frames=MAX_FRAMES)
+        ours = dict(**TEXT_UNET, temporal="none", max_frames=MAX_FRAMES)
         parse = partial(unet_config, prediction_type=prediction_type, **ours)
-        self.add("unet", base["unet"], parse, UNET, fills=lambda path: not _NOT_OF_THE_BASE.search(path))
+        self.add("unet", base["unet"], parse, UNET, fills=lambda path: unet_parts(self.unet)[BASE].fills(path))
         self.add("vae", base["vae"], vae_config, VAE)
         self.add("text", base["text"], clip_text_config, TEXT_ENCODER)
 
@@ -177,10 +162,21 @@ class _Assembly:
     def add(
         self, name: str, checkpoint: Checkpoint, parse: Callable[[Mapping], Any], layout: Layout, **source: Any
     ) -> None:
-        """A network of its own, or (of a name that is there) a further checkpoint of one with its new configuration."""
+        """A network, or (of a name that is there) a further checkpoint of one with its new configuration."""
         self._configs[name] = checkpoint.read(parse)
         filled = Source(layout=layout, tensors=checkpoint.tensors, name=checkpoint.name, **source)
         self._sources.setdefault(name, []).append(filled)
+
+    def _extend(
+        self,
+        checkpoint: Checkpoint,
+        parse: Callable[[Mapping], UNetConfig],
+        part: str,
+        from_zero: tuple[str, ...] = (),
+    ) -> None:
+        """A part of the U-Net, by its name among `unet_parts`."""
+        layout, fills = unet_parts(checkpoint.read(parse))[part]
+        self.add("unet", checkpoint, parse, layout, fills=fills, from_zero=from_zero)
 
     def add_motion(self, path: Path) -> str:
         """Motion modules. Returns the sampler that they were trained for."""
@@ -191,7 +187,7 @@ class _Assembly:
             )
         motion = opened(path, "motion", "motion", motion_original, motion_shape)
         parse = partial(with_motion, base=self.unet, tensors=motion.tensors)
-        self.add("unet", motion, parse, MOTION, fills=_is(MOTION_PATHS), from_zero=MOTION_FROM_ZERO)
+        self._extend(motion, parse, MOTION_ADAPTER, MOTION_FROM_ZERO)
         return "lcm" if _is_animatelcm(path, motion) else "ddim"
 
     def add_control(self, kind: str, path: Path) -> None:
@@ -199,9 +195,7 @@ class _Assembly:
         structure_kind(kind)  # refuses a name that is none
         control = opened(path, "controlnet", "controlnet", ldm_control, control_shape)
         parse = partial(with_control, kind=kind, base=self.unet)
-        self.add(
-            "unet", control, parse, control_layout(kind), fills=_is(control_paths(kind)), from_zero=CONTROL_FROM_ZERO
-        )
+        self._extend(control, parse, control_name(kind), CONTROL_FROM_ZERO)
 
     def add_image_adapter(self, path: Path, encoder_folder: Path) -> None:
         """An IP-Adapter, which is keys and values of the U-Net and a projection, and the encoder that it reads."""
@@ -211,9 +205,7 @@ class _Assembly:
         check_is("ip-adapter", path, tensors)
         adapter = ip_adapter(tensors, self._configs["image_encoder"], self.unet, str(path))
         unet = dataclasses.replace(self.unet, image_adapter=True)
-        layout = image_attention_layout(unet)
-        attention = Checkpoint(str(path), {}, adapter.attention)
-        self.add("unet", attention, lambda _: unet, layout, fills=_is(IMAGE_ATTENTION))
+        self._extend(Checkpoint(str(path), {}, adapter.attention), lambda _: unet, IP_ADAPTER)
         projection = Checkpoint(str(path), {}, adapter.projection)
         self.add("image_tokens", projection, lambda _: adapter.tokens, IMAGE_TOKENS[adapter.tokens.kind])
 
@@ -223,10 +215,10 @@ class _Assembly:
         check_is("softedge", path, tensors)
         self.add("softedge", Checkpoint(str(path), {}, tensors), lambda _: hed_config(tensors, str(path)), HED)
 
-    def family(self, **numbers: Any) -> Gen1Config:
+    def family(self, schedule: NoiseSchedule, sampler: str) -> Gen1Config:
         """The configuration of all."""
         try:
-            return Gen1Config(parts=self._configs, **numbers)
+            return public_family(self._configs, schedule, sampler)
         except ValueError as error:
             raise ConfigError(f"these parts do not fit together: {error}") from None
 
@@ -276,10 +268,6 @@ def _is_animatelcm(path: Path, motion: Checkpoint) -> bool:
     near = [*path.resolve().parts[-4:], *([file.name for file in path.iterdir()] if path.is_dir() else [])]
     names = [motion.config.get("_name_or_path") or "", *near]
     return not any(name.endswith(".pe") for name in motion.tensors) or any(_LCM in name.lower() for name in names)
-
-
-def _is(pattern: str) -> Callable[[str], bool]:
-    return lambda path: re.search(pattern, path) is not None
 
 
 def text_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,15 +24,15 @@ FILES = {  # by the names of `save_files`
 def write_hub(hub: Path) -> None:
     """Fills a folder."""
     import transformers
-    from hub_files import DEPTH
+    from hub_files import DPT
     from oracle import randomise
     from sd_files import save_files, sd_networks
 
-    networks = sd_networks(CLIP_TOKENS, hint=(4, 8))  # halved once, as the smallest autoencoder does
+    networks = sd_networks(hint=(4, 8), tokens=CLIP_TOKENS)  # halved once, as the smallest autoencoder does
     for name, repository in REPOSITORIES.items():
         half = {"variant": "fp16"} if name == "tile" else {}
         getattr(networks, name).save_pretrained(hub / repository, **half)
-    depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DEPTH))
+    depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DPT))
     randomise(depth, 0)
     depth.save_pretrained(hub / "Intel" / "dpt-large")
     files = hub / "files"

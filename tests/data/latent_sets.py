@@ -49,6 +49,24 @@ def make_set_of_before(directory, count: int, shards: int = 3) -> str:
     return str(directory)
 
 
+def maps_of(index: int) -> np.ndarray:
+    """Depth of a clip as `make_maps` keeps it, to 16 bits."""
+    return np.random.default_rng([index, 9]).normal(size=(FRAMES, 32, 48, 1)).astype(np.float32)
+
+
+def make_maps(directory, count: int) -> str:
+    """The same clips as `gen1 precompute` writes them for a model without CLIP, whose control follows depth."""
+
+    def examples(shard: int):
+        for i in range(count):
+            record = {name: value for name, value in latent_record(i, ()).items() if name != "content"}
+            yield {**record, "maps": {"depth": maps_of(i)}}
+
+    made = dict(structure={}, maps={"depth": structure_contract(structure_kind("depth"))}, info={}, has_content=False)
+    write_latents(directory, split="train", num_shards=1, examples=examples, **made)
+    return str(directory)
+
+
 def make_latents(directory, count: int, shards: int = 3, kinds=("depth",)) -> str:
     """The same clips as `gen1 precompute` writes them."""
 

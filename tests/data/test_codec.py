@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from small_sets import frames_of
 
-from gen1_jax.data.codec import cover_size, decode_depth, encode_depth, encode_video, inverse_depth
+from gen1_jax.data.codec import (
+    cover_size,
+    decode_depth,
+    decode_maps,
+    encode_depth,
+    encode_maps,
+    encode_video,
+    inverse_depth,
+)
 from gen1_jax.media import VideoWriter
 from gen1_jax.media.windows import open_windows
 
@@ -33,10 +41,25 @@ def test_depth_comes_back_to_16_bits(depth):
     assert codes.min() == 0 and codes.max() == (65535 if limits[1] > limits[0] else 0)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays.arrays(
+        np.float32, arrays.array_shapes(min_dims=4, max_dims=4, max_side=6), elements=st.floats(-100, 100, width=32)
+    )
+)
+def test_maps_come_back_to_16_bits(maps):
+    found = decode_maps(encode_maps(maps), maps.shape[:3])
+    assert found.shape == maps.shape and found.dtype == np.float32
+    assert np.abs(found - maps.astype(np.float64)).max() <= 0.51 / 65535 * np.ptp(maps.astype(np.float64)) + 1e-5
+
+
 def test_damaged_depth_is_an_error():
     data, _ = encode_depth(np.linspace(1, 2, 60, dtype=np.float32).reshape(3, 4, 5))
     with pytest.raises(ValueError, match="damaged"):
         decode_depth(data[:10] + b"x" + data[11:], (3, 4, 5))
+    maps = encode_maps(np.linspace(1, 2, 60, dtype=np.float32).reshape(3, 4, 5, 1))
+    with pytest.raises(ValueError, match="damaged"):
+        decode_maps(maps[:26] + b"x" + maps[27:], (3, 4, 5))
     with pytest.raises(ValueError):
         decode_depth(data, (3, 4, 6))
 

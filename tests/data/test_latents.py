@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from edges import edges_known
-from latent_sets import FRAMES, latent_record, make_latents, make_set_of_before
+from latent_sets import FRAMES, latent_record, make_latents, make_maps, make_set_of_before, maps_of
 from small_sets import make_set
 
 from gen1_jax.data.config import DataConfig, SourceConfig, StreamConfig
@@ -106,6 +106,26 @@ def test_several_kinds_come_in_one_batch_and_none_if_none_is_asked_for(both_kind
         assert state["data"] != draw(config(both_kinds), 1)[1]["data"]
     (batch, *_), _ = draw(config(both_kinds, structure=()), 1)
     assert batch.structure == {} and batch.moments is not None
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_maps_of_a_control_come_as_they_were_estimated(tmp_path, in_memory):
+    path = make_maps(tmp_path, COUNT)
+    batches, _ = draw(config(path, in_memory=in_memory), 6)
+    assert {batch.kind for batch in batches} == {"image", "video"}
+    for batch in batches:
+        assert batch.content is None and batch.structure == {}
+        for row, (_, index) in enumerate(batch.record):
+            moments = np.asarray(latent_record(index)["moments"], np.float32)
+            start = int(np.flatnonzero(moments[:, 0, 0, 0] == batch.moments[row, 0, 0, 0, 0])[0])
+            window = slice(start, start + batch.moments.shape[1])
+            np.testing.assert_allclose(batch.maps["depth"][row], maps_of(index)[window], atol=1e-4)
+    without, _ = draw(config(path, structure=()), 1)
+    assert without[0].maps == {}
+    source = pickle.loads(pickle.dumps(open_source(path)))
+    assert (source.kinds, source.map_kinds) == (("depth",), ("depth",))
+    with pytest.raises(UserError, match="no structure of kind 'edges', only depth"):
+        source.require(("depth", "edges"))
 
 
 def test_kinds_that_are_not_there_are_named(latents, tmp_path):

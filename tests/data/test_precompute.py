@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from edges import edges_known
 from oracle import relative_error
-from tiny import TINY
+from tiny import TINY, TINY_PUBLIC, save_tiny_model
 
 from gen1_jax import Gen1Pipeline
 from gen1_jax.data.codec import cover_size, encode_video
@@ -20,7 +20,7 @@ from gen1_jax.data.precompute import (
 from gen1_jax.data.sources import open_source
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.media.windows import open_windows
-from gen1_jax.models.module import initialise
+from gen1_jax.models.module import Bound, initialise
 from gen1_jax.pretrained.folder import ModelFolder
 
 FRAMES, CLIPS = 3, 5
@@ -152,6 +152,22 @@ def test_a_contract_of_structure_that_changed_is_refused(latents, model, edges, 
     with pytest.raises(ValueError, match=r"its edges is .*sobel.* not .*another"):
         check_latents(latents, "train", model)
     assert encoder_fingerprints(model, ("edges",)).keys() == {"vae", "clip"}  # no other network is built or hashed
+
+
+def test_a_model_with_a_control_keeps_the_maps(clips, tmp_path):
+    """And no embeddings, for it has no CLIP."""
+    public = ModelFolder(save_tiny_model(tmp_path / "public", TINY_PUBLIC))
+    precompute_dataset(tmp_path / "latents", PrecomputeRecipe(data=str(clips)), public)
+    check_latents(tmp_path / "latents", "train", public)
+    record, source = open_source(str(tmp_path / "latents"))[3], open_dataset(clips, "train")[3]
+    assert "content" not in record and not record["structure"]
+    height, width = public.config.working_size(16, 24)
+    with open_windows(source["video"]) as video:
+        frames = video.window(0, FRAMES, 1, cover_size(16, 24, (height, width)))[:, :height, :width]
+    depth = Bound(public.config.build("depth", np.float32), public.parameters("depth"))
+    assert relative_error(record["maps"]["depth"][..., 0], depth.estimate(frames / np.float32(127.5) - 1)) < 1e-3
+    with pytest.raises(ValueError, match="public has no softedge to estimate structure softedge with"):
+        encoder_fingerprints(public, ("softedge",))
 
 
 def test_wrong_requests_are_named(clips, latents, model, tmp_path):

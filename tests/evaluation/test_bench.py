@@ -1,10 +1,15 @@
+import dataclasses
 import json
 
+import jax.numpy as jnp
 import pytest
-from tiny import TINY
+from tiny import TINY, TINY_PUBLIC
 
 from gen1_jax.cli import main
+from gen1_jax.diffusion import Guidance
 from gen1_jax.evaluation import bench
+from gen1_jax.models.module import Bound, abstract_parameters
+from gen1_jax.models.unet import abstract_conditions
 
 
 def test_bench_times_and_counts(monkeypatch, capsys):
@@ -26,6 +31,26 @@ def test_bench_takes_the_window_of_the_model_and_counts_every_window_of_a_longer
     video_only = dict(size="tiny", steps=1, repeats=1, temporal_guidance_scale=1.0)
     one, two = (bench.bench_sample(frames=n, **video_only)["step_tflop"] for n in (4, 6))
     assert two == 2 * one  # of four frames, two of which overlap
+
+
+def test_public_models_are_timed_with_their_text_and_their_control(monkeypatch):
+    monkeypatch.setitem(bench.SIZES, "public", TINY_PUBLIC)
+    result = bench.bench_sample(size="public", steps=1, repeats=1, temporal_guidance_scale=1.2)
+    assert result["finite"] and result["frames"] == TINY_PUBLIC.num_frames
+    alone = dataclasses.replace(TINY_PUBLIC, unet=dataclasses.replace(TINY_PUBLIC.unet, controls=()))
+    without = abstract_step_tflop(alone, Guidance.of(7.5, 1.2))
+    assert result["step_tflop"] == pytest.approx(abstract_step_tflop(TINY_PUBLIC, Guidance.of(7.5, 1.2)))
+    assert 1.2 < result["step_tflop"] / without < 1.5
+
+
+def abstract_step_tflop(config, guidance):
+    """Nothing is evaluated."""
+    module = config.build("unet", jnp.bfloat16)
+    unet = Bound(module, abstract_parameters(module))
+    size = (config.height // config.vae.downscale, config.width // config.vae.downscale)
+    shape = (1, config.num_frames, *size, config.unet.latent_channels)
+    conditions = abstract_conditions(config.unet, shape, config.text.max_position_embeddings, jnp.bfloat16)
+    return bench.step_flops(unet, shape, conditions, guidance, config.num_frames, config.window_overlap) / 1e12
 
 
 def test_wrong_numbers_are_named(capsys):

@@ -52,9 +52,7 @@ def test_programs_compute_what_the_model_does_without_this_package(smallest_mode
     settings = EditSettings(sampler="ddim", num_inference_steps=3)
     ours = {
         "denoiser": pipe.unet(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
-        "guided_sampler": pipe.sampler(settings)(
-            x["latents"].shape, 7, conditions, guidance
-        ),
+        "guided_sampler": pipe.sampler(settings)(x["latents"].shape, 7, conditions, guidance),
         "vae_encode": pipe.vae.images_to_latents(x["images"]),
         "vae_decode": pipe.vae.latents_to_images(x["latents"][0]),
     }

@@ -2,7 +2,7 @@ import dataclasses
 import shutil
 
 import pytest
-from hub_files import CAPTIONS, DEPTH, SCHEDULER, TEXT, TOKENS, VISION, WIDTH, write_json
+from hub_files import CAPTIONS, DPT, SCHEDULER, TEXT, TOKENS, VISION, WIDTH, write_json
 from oracle import randomise
 
 from gen1_jax import cli
@@ -45,7 +45,7 @@ def torch_family():
             projection_dim=WIDTH,
         )
     )
-    depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DEPTH))
+    depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DPT))
     prior = diffusers.PriorTransformer(
         num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=WIDTH, num_embeddings=77
     )

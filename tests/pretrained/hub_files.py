@@ -39,7 +39,7 @@ VISION = dict(
     patch_size=8,
     projection_dim=WIDTH,
 )
-DEPTH = dict(
+DPT = dict(
     image_size=32,
     patch_size=16,
     hidden_size=16,

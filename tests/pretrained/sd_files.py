@@ -4,9 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from foreign_names import ldm_name, ldm_vae_name, motion_name
-from hub_files import CAPTIONS, TOKENS, write_json
 from oracle import randomise
+from pretrained.foreign_names import ldm_name, ldm_vae_name, motion_name
+from pretrained.hub_files import CAPTIONS, DPT, TOKENS, write_json
+
+from gen1_jax.pretrained.importing import HuggingFaceFolders
 
 WIDTHS, TEXT_WIDTH, FRAMES = [32, 64], 64, 8
 EMBEDDING, RANK = 12, 2
@@ -14,12 +16,12 @@ HINT = (4, 8, 12, 16)
 DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
 
 
-def sd_networks(tokens: int = TOKENS, hint: tuple[int, ...] = HINT) -> SimpleNamespace:
+def sd_networks(hint: tuple[int, ...] = HINT, tokens: int = TOKENS) -> SimpleNamespace:
     """Random networks of diffusers and transformers. Heads and groups are those that single files are read with.
 
     Args:
+        hint: widths of the ControlNets' first convolutions, one more than halvings of the picture.
         tokens: in the vocabulary of the text encoder.
-        hint: widths of the ControlNets' convolutions of a picture; each but the first halves it.
     """
     import diffusers
     import transformers
@@ -32,13 +34,15 @@ def sd_networks(tokens: int = TOKENS, hint: tuple[int, ...] = HINT) -> SimpleNam
             sample_size=8, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), **attention
         ),
         vae=diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **shared
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            **shared | {"block_out_channels": [32] * 4},
         ),
         text=transformers.CLIPTextModel(
             transformers.CLIPTextConfig(
                 hidden_size=TEXT_WIDTH,
                 intermediate_size=32,
-                num_hidden_layers=1,
+                num_hidden_layers=2,
                 num_attention_heads=1,
                 vocab_size=tokens,
                 bos_token_id=tokens - 2,
@@ -50,11 +54,13 @@ def sd_networks(tokens: int = TOKENS, hint: tuple[int, ...] = HINT) -> SimpleNam
         canny=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=hint),
         tile=diffusers.ControlNetModel(**attention, conditioning_embedding_out_channels=hint),
     )
+    networks.depth = transformers.DPTForDepthEstimation(transformers.DPTConfig(**DPT))
     vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     vision |= dict(image_size=16, patch_size=8, hidden_act="gelu", projection_dim=EMBEDDING)
     networks.encoder = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**vision))
     for seed, network in enumerate(vars(networks).values()):
         randomise(network, seed)
+    networks.depth.head.head[4].bias.data.fill_(1.0)  # the last relu would leave little
     return networks
 
 
@@ -67,6 +73,7 @@ FOLDERS = dict(
     canny="control_canny",
     tile="control_tile",
     encoder="image_encoder",
+    depth="dpt",
 )
 
 
@@ -93,7 +100,7 @@ def save_files(networks: SimpleNamespace, root: Path) -> None:
         return {prefix + spelling(key): np.ascontiguousarray(value.numpy()) for key, value in state.items()}
 
     unet = arrays("unet", lambda key: ldm_name(key, 1), "model.diffusion_model.")
-    vae = arrays("vae", lambda key: ldm_vae_name(key, 2))
+    vae = arrays("vae", lambda key: ldm_vae_name(key, 4))
     for key, value in vae.items():
         if ".attn_1." in key and value.ndim == 2:
             vae[key] = value[..., None, None]  # 1x1 convolutions there
@@ -145,3 +152,30 @@ def hed_tensors() -> dict[str, np.ndarray]:
             f"block{block}.projection.bias": np.ones(1),
         }
     return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+def given(root, **changes) -> HuggingFaceFolders:
+    """What an import takes: the base, motion modules, and ControlNets of two kinds; with changes."""
+    path = {name: root / folder for name, folder in FOLDERS.items()}
+    base = {name: path[name] for name in ("unet", "vae", "text", "motion")}
+    controlnets = {kind: path[kind] for kind in ("canny", "tile")}
+    return HuggingFaceFolders(**base | {"controlnets": controlnets} | changes)
+
+
+def per_frame(module):
+    """diffusers' motion modules normalise over the clip; they were trained with norms over each frame."""
+    import torch
+
+    class PerFrame(torch.nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x):
+            folded = x.transpose(1, 2).flatten(0, 1)
+            return self.norm(folded).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+    for part in module.modules():
+        if type(part).__name__ == "AnimateDiffTransformer3D":
+            part.norm = PerFrame(part.norm)
+    return module

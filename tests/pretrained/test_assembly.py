@@ -69,3 +69,13 @@ def test_what_no_checkpoint_fills_is_named_before_anything_is_read():
 def test_values_that_no_training_gives_are_refused(changes, said):
     with pytest.raises(UserError, match=said):
         network(**changes).parameters()
+
+
+def test_one_dtype_for_matrices_and_another_for_vectors():
+    filled = flatten(network().parameters("bfloat16"))
+    assert {path: x.dtype.name for path, x in filled.items() if path.startswith("base.1")} == {
+        "base.1.kernel": "bfloat16",
+        "base.1.bias": "float32",
+    }
+    with pytest.raises(UserError, match=r"^added has weights beyond those that float16 holds: import it as bfloat16"):
+        network(added={"weight": np.full((2, 3), 1e5)}).parameters("float16")

@@ -64,6 +64,7 @@ VARIANTS = {  # what is named, the option it is given with, its signs
     "is of SDXL, only": ("unet", UNET | headers("add_embedding.linear_1.weight")),
     "of Stable Diffusion 2, only": ("checkpoint", LDM | headers("cond_stage_model.model.ln_final.weight")),
     "is of Stable Diffusion 2, only": ("unet", UNET | {"a.attn2.to_k.weight": Header(320, 1024)}),
+    "a U-Net of LCM": ("unet", UNET | headers("time_embedding.cond_proj.weight")),
     "an inpainting model": (
         "checkpoint",
         LDM | {"model.diffusion_model.input_blocks.0.0.weight": Header(320, 9, 3, 3)},

@@ -17,6 +17,7 @@ from gen1_jax.pretrained.hf_motion import MOTION, MOTION_PATHS, motion_shape, wi
 from gen1_jax.pretrained.hf_text import TEXT_ENCODER
 from gen1_jax.pretrained.hf_unet import UNET, unet_config, unet_shape
 from gen1_jax.pretrained.hf_vae import VAE, vae_config, vae_shape
+from gen1_jax.pretrained.sizes import PUBLIC, TEXT_UNET
 from gen1_jax.pretrained.spellings import ldm_control, ldm_text, ldm_unet, ldm_vae, motion_original
 from gen1_jax.pretrained.stable_diffusion import text_shape
 
@@ -128,17 +129,21 @@ def test_full_size_networks_fit_in_every_name_and_shape(networks):
         unet_shape(ldm_unet({f"model.diffusion_model.{ldm_name(k)}": x for k, x in file["unet"].items()}))
     )
     assert unet == UNetConfig(prediction_type="epsilon", structure_level_period=LEVEL_PERIOD)
-    plain = dataclasses.replace(unet, structure_channels=0, content_kind="text", temporal="none")
+    plain = dataclasses.replace(unet, **TEXT_UNET, temporal="none")
     control = control_shape(ldm_control({ldm_name(k): x for k, x in file["controlnet"].items()}))
     is_motion = lambda path: re.search(MOTION_PATHS, path) is not None
     is_control = lambda path: re.search(control_paths("canny"), path) is not None
     is_base = lambda path: not is_motion(path) and not is_control(path)
+    pooled = with_control(control | {"global_pool_conditions": True}, kind="tile", base=plain)
+    assert pooled.controls == (ControlConfig(kind="tile", pooled=True),)
     for version, has_middle in (("v2", True), ("v3", False)):
         seen = motion_original({motion_name(k): x for k, x in file[version].items()})
         moving = with_motion(motion_shape(seen), base=plain, tensors=seen)
         assert (moving.motion_mid_block, moving.max_frames) == (has_middle, 32)
         whole = with_control(control, kind="canny", base=moving)
         assert whole.controls == (ControlConfig(kind="canny"),)
+        of_depth = dataclasses.replace(whole, controls=(ControlConfig(kind="depth"),))
+        assert (of_depth == PUBLIC.unet) is (version == "v3")
         sources = (
             Source(layout=UNET, tensors=file["unet"], name="base", fills=is_base),
             Source(layout=MOTION, tensors=seen, name=version, fills=is_motion),

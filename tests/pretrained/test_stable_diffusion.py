@@ -1,5 +1,6 @@
 """Stable Diffusion with motion modules and ControlNets: imported, and compared with diffusers."""
 
+import json
 import shutil
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from sd_files import (
     FRAMES,
     RANK,
     TEXT_WIDTH,
+    given,
     ip_adapter_tensors,
     lora_tensors,
     save_files,
@@ -23,6 +25,9 @@ from sd_files import (
 
 from gen1_jax import cli
 from gen1_jax.errors import UserError
+from gen1_jax.exporting import diffusers_format
+from gen1_jax.exporting.export import export
+from gen1_jax.exporting.public_parity import normalising_frames
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, flatten
 from gen1_jax.pretrained.folder import ModelFolder
@@ -42,13 +47,6 @@ def public(networks, tmp_path_factory):
     save_folders(networks, root)
     save_files(networks, root)
     return root
-
-
-def given(root, **changes) -> HuggingFaceFolders:
-    path = {name: root / folder for name, folder in FOLDERS.items()}
-    base = {name: path[name] for name in ("unet", "vae", "text", "motion")}
-    controlnets = {kind: path[kind] for kind in ("canny", "tile")}
-    return HuggingFaceFolders(**base | {"controlnets": controlnets} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -104,25 +102,6 @@ def ours(model, frames, weights, **more):
     return unet.denoise(LATENTS[:, :frames], jnp.array([417]), conditions)[0]
 
 
-def per_frame(module):
-    """diffusers' motion modules normalise over the clip; they were trained with norms over each frame."""
-    import torch
-
-    class PerFrame(torch.nn.Module):
-        def __init__(self, norm):
-            super().__init__()
-            self.norm = norm
-
-        def forward(self, x):
-            folded = x.transpose(1, 2).flatten(0, 1)
-            return self.norm(folded).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-
-    for part in module.modules():
-        if type(part).__name__ == "AnimateDiffTransformer3D":
-            part.norm = PerFrame(part.norm)
-    return module
-
-
 def test_a_clip_with_two_controls_equals_diffusers(model, networks):
     import copy
 
@@ -136,7 +115,7 @@ def test_a_clip_with_two_controls_equals_diffusers(model, networks):
         clip = theirs(LATENTS).transpose(1, 2)
         text = torch.tensor(TEXT).expand(FRAMES, -1, -1)
         by_clip = unet(clip, torch.tensor([417]), text, **added).sample
-        by_frame = per_frame(unet)(clip, torch.tensor([417]), text, **added).sample
+        by_frame = normalising_frames(unet)(clip, torch.tensor([417]), text, **added).sample
     expected = np.moveaxis(by_frame.numpy(), 1, -1)
     assert relative_error(ours(model, FRAMES, weights), expected) <= 1e-4
     assert relative_error(np.moveaxis(by_clip.numpy(), 1, -1), expected) > 1e-2  # so the norm matters
@@ -356,3 +335,49 @@ def test_without_motion_modules_there_are_no_layers_between_frames(public, tmp_p
     """And the schedule is the base's; a depth network may be there without a control of it."""
     config = text_model(given(public, motion=None, controlnets={})).config
     assert (config.unet.temporal, config.schedule.beta_schedule, config.num_frames) == ("none", "scaled_linear", 16)
+
+
+def test_half_precision_halves_the_folder(public, tmp_path):
+    folders = given(public, motion=None, controlnets={})
+    import_huggingface(folders, tmp_path / "whole")
+    assert cli.main([*arguments(folders, tmp_path / "half"), "--dtype", "bfloat16", "--json"]) == 0
+    whole, half = parameters(tmp_path / "whole"), parameters(tmp_path / "half")
+    for component, tensors in half.items():
+        for name, value in tensors.items():
+            expected = whole[component][name].astype(jnp.bfloat16 if value.ndim > 1 else np.float32)
+            assert value.dtype == expected.dtype
+            np.testing.assert_array_equal(value, expected)
+
+
+def read_back(source, root, out, **folders):
+    """The exported folders, imported, are the model again."""
+    parts = {"unet": "unet", "vae": "vae", "text": "text_encoder"} | folders
+    kinds = [control.kind for control in source.config.unet.controls]
+    again = HuggingFaceFolders(
+        **{part: root / folder for part, folder in parts.items()},
+        controlnets={kind: root / f"controlnet_{kind}" for kind in kinds},
+    )
+    assert import_huggingface(again, out) == source.config
+    assert_same(parameters(out), parameters(source.path))
+
+
+def test_export_for_diffusers_measures_every_part_and_is_read_back(adapted, tmp_path):
+    export(adapted, tmp_path / "theirs", format="diffusers")
+    parity = json.loads((tmp_path / "theirs" / "manifest.json").read_text())["parity"]
+    parts = {"unet", "controlnet_canny", "ip_adapter", "vae_encode", "vae_decode", "text", "image_encoder"}
+    assert parity.keys() == parts | {"image_tokens", "scheduler", "tokenizer"}
+    assert all(0 < value <= 1e-4 for part, value in parity.items() if part in parts)
+    extras = dict(softedge="softedge", image_encoder="image_encoder", ip_adapter="ip_adapter/ip-adapter.safetensors")
+    read_back(adapted, tmp_path / "theirs", tmp_path / "again", **extras)
+
+
+def test_exported_motion_modules_are_a_motion_adapter(model, networks, tmp_path, monkeypatch):
+    from diffusers import MotionAdapter
+
+    monkeypatch.setattr(diffusers_format, "measure", lambda *_: {})  # see above; a clip takes longer to compile
+    export(model, tmp_path / "theirs", format="diffusers")
+    adapter, info = MotionAdapter.from_pretrained(tmp_path / "theirs" / "motion_adapter", output_loading_info=True)
+    assert not any(info.values())
+    for name, value in networks.motion.state_dict().items():  # positions among them
+        np.testing.assert_allclose(adapter.state_dict()[name], value, atol=1e-6)
+    read_back(model, tmp_path / "theirs", tmp_path / "again", motion="motion_adapter")

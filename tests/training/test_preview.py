@@ -101,9 +101,19 @@ def test_a_stage_without_structure_is_previewed_without(tiny_model):
     maps = {"depth": np.linspace(-1, 1, 2 * 16 * 16, dtype=np.float32).reshape(2, 16, 16, 1)}
     settings = EditSettings().of(source.config)
     unet = _WithUNet(source, source.parameters("unet"))
-    pipelines = [_Pipeline(unet, jnp.dtype("float32"), sees_structure=sees) for sees in (True, False)]
+    pipelines = [_Pipeline(unet, jnp.dtype("float32"), sees=sees) for sees in (("depth",), ())]
     seen, blind = (np.asarray(pipeline.encode_structure(maps, settings)["depth"].maps) for pipeline in pipelines)
     assert seen.shape == blind.shape and seen.any() and not blind.any()
+
+
+def test_parameters_that_stay_are_the_models_own(tiny_model):
+    """Of a network of which a part is trained, that part is all that a preview is given."""
+    source = ModelFolder(tiny_model)
+    start, learned = source.parameters("unet"), {"conv_out": {"bias": jnp.full(4, 7.0)}}
+    unet = _WithUNet(source, learned).parameters("unet")
+    assert jax.tree.structure(unet) == jax.tree.structure(start)
+    assert (unet["conv_out"]["bias"] == 7).all()
+    np.testing.assert_array_equal(unet["conv_out"]["kernel"], start["conv_out"]["kernel"])
 
 
 @pytest.mark.parametrize(

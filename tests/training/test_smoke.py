@@ -111,47 +111,26 @@ def test_the_other_networks_train(name, source, metric, data, tmp_path):
         assert model.config.vae.scaling_factor != TINY.vae.scaling_factor
 
 
-def test_a_public_model_goes_on(data, tmp_path, capsys):
+def test_a_public_model_goes_on(data, tmp_path):
     """A part of its U-Net is trained, the rest stays; the workdir is a model, and is taken up again."""
     model, latents, workdir = tmp_path / "public", tmp_path / "latents", tmp_path / "run"
     save_tiny_model(model, TINY_PUBLIC)
     command = ["precompute", "--data", data["worlds"], "--model", str(model), "--size", "32x32", "--out", str(latents)]
     assert main(command) == 0 and not (latents / "structure_train").exists()  # maps are in the records
-    streams = [
-        f"data.{kind}.{field}"
-        for kind in ("image", "video")
-        for field in (f"sources=('{latents}',)", "buckets=((32, 32),)", "batch_size=4")
-    ]
     fields = (
-        f"model={model}",
-        "dtype=float32",
-        "log_every=1",
-        "data.video.frames=4",
-        "preview.every=2",
-        "preview.frames=2",
-        "preview.num_inference_steps=1",
-        "microbatches.image=1",
-        "microbatches.video=2",
-        "optimizer.schedule=constant",
-        "optimizer.learning_rate=0.01",
-        *streams,
+        *(f"model={model}", "dtype=float32", "log_every=1", "preview.every=0", "optimizer.schedule=constant"),
+        *("data.image_probability=0.0", f"data.video.sources=('{latents}',)", "data.video.buckets=((32, 32),)"),
+        *("data.video.frames=4", "data.video.batch_size=2", "microbatches.video=1", "remat=False", "stages[0].steps=1"),
     )
-    run = [f"--config.{field}" for field in fields]
-    capsys.readouterr()
-    assert train("public", workdir, "--config.stages[0].steps=2", *run) == 0
-    log = read_log(workdir)
-    assert any("preview" in entry for entry in log) and not any("preview_error" in entry for entry in log)
-    assert train("public", workdir, "--config.stages[0].steps=3", *run) == 0
-    assert [entry["step"] for entry in read_log(workdir) if "loss" in entry] == [1, 2, 3]
+    for _ in range(2):  # the second time it is restored
+        assert train("public", workdir, *(f"--config.{field}" for field in fields)) == 0
+    assert [entry["step"] for entry in read_log(workdir) if "loss" in entry] == [1]
 
     start, trained = (flatten(open_trained(place).parameters("unet")) for place in (model, workdir))
     assert start.keys() == trained.keys()
     changed = {path for path in start if not np.array_equal(start[path], trained[path])}
     assert changed and all(".motions." in path or path.startswith("controls.depth.") for path in changed)
     assert any(".motions." in path for path in changed) and any("zero" in path for path in changed)
-    out = tmp_path / "edit.mp4"
-    edit = ["edit", str(FOOTAGE), "-o", str(out), "--prompt", "a clay cat", "--model", str(workdir)]
-    assert main([*edit, "--frames", "2", "--steps", "2"]) == 0 and out.exists()
 
 
 def test_the_loss_of_the_autoencoder_falls(data, tmp_path):

@@ -11,7 +11,15 @@ controlnet.py  the controls inside it
 """
 
 from gen1_jax.models.unet.config import LEVEL_PERIOD, ControlConfig, UNetConfig
-from gen1_jax.models.unet.control import Injection, conditions_of
+from gen1_jax.models.unet.control import Injection, abstract_conditions, conditions_of
 from gen1_jax.models.unet.unet import SpaceTimeUNet
 
-__all__ = ["LEVEL_PERIOD", "ControlConfig", "Injection", "SpaceTimeUNet", "UNetConfig", "conditions_of"]
+__all__ = [
+    "LEVEL_PERIOD",
+    "ControlConfig",
+    "Injection",
+    "SpaceTimeUNet",
+    "UNetConfig",
+    "abstract_conditions",
+    "conditions_of",
+]

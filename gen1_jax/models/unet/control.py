@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gen1_jax.models.conditions import Conditions, Maps, PerClip, Signal, Tokens
@@ -73,3 +74,23 @@ def conditions_of(
     kind = config.kinds[0] if config.kinds else config.structure_kinds[0]
     signals = {} if structure is None else {kind: Signal.of(structure, structure_level)}
     return Conditions(content={config.content_kind: content}, structure=signals)
+
+
+def abstract_conditions(config: UNetConfig, shape: tuple[int, ...], tokens: int, dtype: DTypeLike) -> Conditions:
+    """Shapes of the conditions of an edit that follows every structure that a model can follow.
+
+    Args:
+        config: names the kinds.
+        shape: (B, T, h, w, C), of the latents.
+        tokens: of the content.
+        dtype: of the features of hints.
+    """
+    array, clips = jax.ShapeDtypeStruct, shape[:1]
+    maps = {kind: array((*shape[:-1], config.structure_channels), jnp.float32) for kind in config.structures}
+    features = (*shape[:-1], config.block_out_channels[0])
+    maps |= {control.kind: array(features, dtype) for control in config.controls}
+    level, weight = array(clips, jnp.int32), array(clips, jnp.float32)
+    return Conditions(
+        content={config.content_kind: array((*clips, tokens, config.cross_attention_dim), jnp.float32)},
+        structure={kind: Signal(x, level, weight) for kind, x in maps.items()},
+    )

@@ -1,0 +1,64 @@
+"""The sizes of model that have a name, and what is alike in all models of public weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.models.clip import CLIPTextConfig
+from gen1_jax.models.depth import DPTConfig
+from gen1_jax.models.unet import LEVEL_PERIOD, ControlConfig, UNetConfig
+from gen1_jax.models.vae import VAEConfig
+from gen1_jax.pretrained.family import FULL, NANO, TINY, Gen1Config
+
+MOTION_SCHEDULE = NoiseSchedule(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, set_alpha_to_one=True)
+"""Of AnimateDiff's training, whatever the base's own is."""
+
+TEXT_UNET = dict(content_kind="text", structure_channels=0)
+"""What every U-Net of public weights has: it reads a text's states, and follows structure by controls alone."""
+
+_CLIP_FRAMES, _OVERLAP = 16, 6  # of motion modules' training, and of neighbouring windows of longer edits
+
+
+def public_family(parts: Mapping[str, Any], schedule: NoiseSchedule, sampler: str = "ddim") -> Gen1Config:
+    """The family of a model of public weights whose content is text (`stable_diffusion.text_model`).
+
+    Args:
+        parts: configurations of its networks by name.
+        schedule: of the motion modules, or of the base where there are none.
+        sampler: that it was trained for.
+
+    Raises:
+        ValueError: parts that do not fit each other.
+    """
+    frames = min(_CLIP_FRAMES, parts["unet"].max_frames)
+    return Gen1Config(
+        parts=parts,
+        schedule=schedule,
+        sampler=sampler,
+        height=512,
+        width=512,
+        num_frames=frames,
+        window_overlap=min(_OVERLAP, frames - 1),
+        num_inference_steps=25,
+        learned_content="text",
+    )
+
+
+PUBLIC = public_family(
+    {
+        "unet": UNetConfig(
+            **TEXT_UNET,
+            structure_level_period=LEVEL_PERIOD,
+            temporal="animatediff",
+            controls=(ControlConfig(kind="depth"),),
+            prediction_type="epsilon",
+        ),
+        "vae": VAEConfig(),
+        "text": CLIPTextConfig(),
+        "depth": DPTConfig(),
+    },
+    MOTION_SCHEDULE,
+)
+"""Stable Diffusion 1.5 with AnimateDiff v3 and a ControlNet of depth, at 512x512."""
+
+SIZES = {"tiny": TINY, "nano": NANO, "full": FULL, "public": PUBLIC}
