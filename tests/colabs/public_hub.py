@@ -28,7 +28,7 @@ def write_hub(hub: Path) -> None:
     from oracle import randomise
     from sd_files import save_files, sd_networks
 
-    networks = sd_networks(hint=(4, 8), tokens=CLIP_TOKENS)  # halved once, as the smallest autoencoder does
+    networks = sd_networks(tokens=CLIP_TOKENS)
     for name, repository in REPOSITORIES.items():
         half = {"variant": "fp16"} if name == "tile" else {}
         getattr(networks, name).save_pretrained(hub / repository, **half)
