@@ -16,6 +16,7 @@ class Edges:
 
     name: ClassVar[str] = "edges"
     part: ClassVar[str | None] = None
+    is_estimated: ClassVar[bool] = True
     channels: ClassVar[int] = 1
     degrades: ClassVar[str] = "maps"
     resampling: ClassVar[str] = "area"

@@ -65,7 +65,7 @@ class AttentionDevice:
         half = dtype in (jnp.bfloat16, jnp.float16)
         if self.platform == "gpu" and half:
             largest = next((size for since, size in CUDNN_HEAD_SIZES if self.compute_capability >= since), 0)
-            even = queries % 2 == 0 and keys % 2 == 0  # cuDNN has no gradient of odd lengths
+            even = queries % 2 == 0  # cuDNN has no gradient of odd lengths; keys are filled up
             if even and head_size % 8 == 0 and head_size <= largest and keys >= CUDNN_KEYS:
                 return "cudnn"
         flash = self.platform == "tpu" and dtype == jnp.bfloat16 and head_size % 8 == 0
@@ -116,12 +116,22 @@ def attention(
         if implementation == "pallas":
             return per_shard(tpu_attention, query, key, value)
         if implementation == "cudnn":
-            return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+            return _cudnn(query, key, value)
     scores_bytes = 4 * heads * queries * keys * batch // shards(batch)
     if device.scores_bytes is not None and scores_bytes > device.scores_bytes:
         chunks = min(queries, math.ceil(scores_bytes / device.scores_bytes))
         return _in_chunks(query, key, value, mask, is_causal, chunks)
     return _written(query, key, value, mask, is_causal)
+
+
+def _cudnn(query: Array, key: Array, value: Array) -> Array:
+    """cuDNN's fused attention. An odd number of keys, such as a text's 77, is filled up by one that none sees."""
+    batch, keys = key.shape[:2]
+    if keys % 2 == 0:
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    key, value = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (key, value))
+    seen = jnp.full(batch, keys, jnp.int32)
+    return jax.nn.dot_product_attention(query, key, value, key_value_seq_lengths=seen, implementation="cudnn")
 
 
 def _written(query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool = False) -> Array:

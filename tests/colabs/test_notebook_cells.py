@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import nbformat
 import pytest
 
+from gen1_jax.cli import _parse
 from gen1_jax.parallel import hardware
 
 COLABS = Path(__file__).parents[2] / "colabs"
@@ -205,6 +206,47 @@ def test_nothing_is_uploaded_outside_colab(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "google.colab", None)
     assert own_files(VIDEO="a.mp4") == ("a.mp4", "nano")
     assert "only Colab uploads" in capsys.readouterr().out
+
+
+HUB_FILES = {
+    "Comfy-Org/stable-diffusion-v1-5-archive/v1-5-pruned-emaonly-fp16.safetensors",
+    "Intel/dpt-large/config.json",
+    "Intel/dpt-large/model.safetensors",
+    "guoyww/animatediff-motion-adapter-v1-5-3/config.json",
+    "guoyww/animatediff-motion-adapter-v1-5-3/diffusion_pytorch_model.safetensors",
+    "h94/IP-Adapter/models/image_encoder/config.json",
+    "h94/IP-Adapter/models/image_encoder/model.safetensors",
+    "h94/IP-Adapter/models/ip-adapter-plus_sd15.safetensors",
+    "lllyasviel/control_v11f1p_sd15_depth/config.json",
+    "lllyasviel/control_v11f1p_sd15_depth/diffusion_pytorch_model.fp16.safetensors",
+    "lllyasviel/control_v11p_sd15_canny/config.json",
+    "lllyasviel/control_v11p_sd15_canny/diffusion_pytorch_model.fp16.safetensors",
+}
+
+
+def test_all_that_can_be_chosen_is_downloaded_and_named_to_the_import(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    download = lambda repository, file, local_dir: asked.append((repository, file, local_dir))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GEN1_NOTEBOOK_SMALL", raising=False)
+    cells = cells_of(NOTEBOOKS[2])
+    choices = dict(SIX_STEPS=False, CANNY=True, PICTURES=True, VAE="vae.safetensors", LORA="style.safetensors:0.8")
+    files = cells["files"].source
+    for name, value in choices.items():
+        files, count = re.subn(rf"^{name} = .*  #", f"{name} = {value!r}  #", files, flags=re.M)
+        assert count == 1
+    names = {}
+    exec(compile(files, "files", "exec"), names)
+    exec(compile(cells["download"].source, "download", "exec"), names)
+    assert {f"{repository}/{file}" for repository, file, _ in asked} == HUB_FILES
+    assert all(folder == Path("hub", repository) for repository, _, folder in asked)
+    given = _parse(["import", *map(str, names["options"]), "-o", "model"])
+    assert (given.vae, given.lora) == (Path("vae.safetensors"), [(Path("style.safetensors"), 0.8)])
+    assert [kind for kind, _ in given.controlnet] == ["depth", "canny"]
+    assert given.image_encoder == Path("hub/h94/IP-Adapter/models/image_encoder")
 
 
 @pytest.mark.parametrize(("computes_in", "trains_in"), [("float16", "float32"), ("bfloat16", "bfloat16")])

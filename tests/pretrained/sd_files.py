@@ -16,8 +16,13 @@ HINT = (4, 8, 12, 16)
 DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
 
 
-def sd_networks() -> SimpleNamespace:
-    """Random networks of diffusers and transformers. Heads and groups are those that single files are read with."""
+def sd_networks(hint: tuple[int, ...] = HINT, tokens: int = TOKENS) -> SimpleNamespace:
+    """Random networks of diffusers and transformers. Heads and groups are those that single files are read with.
+
+    Args:
+        hint: widths of the ControlNets' first convolutions, one more than halvings of the picture.
+        tokens: in the vocabulary of the text encoder.
+    """
     import diffusers
     import transformers
 
@@ -39,9 +44,9 @@ def sd_networks() -> SimpleNamespace:
                 intermediate_size=32,
                 num_hidden_layers=2,
                 num_attention_heads=1,
-                vocab_size=TOKENS,
-                bos_token_id=TOKENS - 2,
-                eos_token_id=TOKENS - 1,
+                vocab_size=tokens,
+                bos_token_id=tokens - 2,
+                eos_token_id=tokens - 1,
             )
         ),
         motion=diffusers.MotionAdapter(**motion),
