@@ -158,6 +158,9 @@ class Gen1Config:
                     clip.text.max_position_embeddings,
                 ),
             ]
+        pairs += [
+            (f"the downscale of control {c.kind}", c.downscale, "vae.downscale", vae.downscale) for c in unet.controls
+        ]
         for name, value, other, expected in pairs:
             if value != expected:
                 raise UserError(f"{name} is {value}, but {other} is {expected}")

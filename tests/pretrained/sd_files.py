@@ -16,11 +16,10 @@ HINT = (4, 8, 12, 16)
 DOWN = ("CrossAttnDownBlock2D", "DownBlock2D")
 
 
-def sd_networks(hint: tuple[int, ...] = HINT, tokens: int = TOKENS) -> SimpleNamespace:
+def sd_networks(tokens: int = TOKENS) -> SimpleNamespace:
     """Random networks of diffusers and transformers. Heads and groups are those that single files are read with.
 
     Args:
-        hint: widths of the ControlNets' first convolutions, one more than halvings of the picture.
         tokens: in the vocabulary of the text encoder.
     """
     import diffusers

@@ -35,6 +35,11 @@ class ControlConfig:
         if not self.kind.isidentifier():
             raise UserError(f"a control's kind is {self.kind!r}, not a name")
 
+    @property
+    def downscale(self) -> int:
+        """How far the picture of its structure is shrunk: to the size of latents."""
+        return 2 ** (len(self.hint_channels) - 1)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetConfig:
