@@ -9,7 +9,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -23,6 +22,7 @@ from gen1_jax.checkpoints.workdir import CHECKPOINTS
 from gen1_jax.data.storage import Folder
 from gen1_jax.errors import PassingFault, UserError, in_one_line, is_passing
 from gen1_jax.models.module import Params
+from gen1_jax.versions import versions
 
 _ITEMS = ("params", "ema", "progress", "record")
 _PACKAGES = ("gen1-jax", "jax", "flax", "optax", "orbax-checkpoint")
@@ -87,9 +87,8 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        versions = {name: metadata.version(name) for name in _PACKAGES}
         sums = {"checksum": IN_ORDER, "checksums": checksums(state)}
-        record = {**record, "step": step, "versions": versions, **sums}
+        record = {**record, "step": step, "versions": versions(_PACKAGES), **sums}
         record["checksums"]["record"] = _record_checksum(record)
         with self._writing():
             self._check_space(state)

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
 from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.versions import versions
 
 if TYPE_CHECKING:
     from gen1_jax.editing.files import EditRequest
@@ -55,7 +55,7 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "fps": None if request.fps is None else str(request.fps),
         "size": None if request.size is None else "{}x{}".format(*request.size),
         "compare": request.compare,
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "versions": versions(_PACKAGES),
     }
 
 

@@ -10,7 +10,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
 from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
 from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.versions import versions
 
 SHOWN = 8
 """Clips whose pictures are kept for the report."""
@@ -173,7 +173,7 @@ def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
         "size": [source.config.num_frames, source.config.height, source.config.width],
         "frame_rate": FRAME_RATE,
         "device": jax.devices()[0].device_kind,
-        "versions": {name: metadata.version(name) for name in ("gen1-jax", "jax", "flax")},
+        "versions": versions(("gen1-jax", "jax", "flax")),
     }
 
 

@@ -1,7 +1,6 @@
 """`gen1 info`: what runs here, and what a model consists of."""
 
 import platform
-from importlib import metadata
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.errors import UserError, counted
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.pretrained.words import WORDS
+from gen1_jax.versions import versions
 
 _PACKAGES = ("gen1-jax", "jax", "jaxlib", "flax", "numpy", "av", "tokenizers", "safetensors")
 
@@ -28,7 +28,7 @@ def describe(model: str) -> dict:
     }
     return {
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": versions(_PACKAGES),
         "devices": [f"{device.platform} {device.id}: {device.device_kind}" for device in jax.devices()],
         "model": {
             "name": source.name,

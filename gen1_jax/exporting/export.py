@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from gen1_jax.exporting.networks import LIMIT, ExportError, Written
 from gen1_jax.exporting.stablehlo_format import StableHLOOptions
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, ModelSource, new_folder
 from gen1_jax.pretrained.tensors import read_json
+from gen1_jax.versions import versions
 
 MANIFEST = "manifest.json"
 _ORIGIN = ("component", "stage", "step", "ema")
@@ -128,7 +128,7 @@ def export(
             "config": source.config.to_dict(),
             "parity": parity,
             **details,
-            "versions": {name: metadata.version(name) for name in (*_PACKAGES, *_FORMATS[format].needs)},
+            "versions": versions((*_PACKAGES, *_FORMATS[format].needs)),
             "sha256": _hashes(partial),
         }
         text = json.dumps(manifest, indent=2, allow_nan=False)

@@ -1,0 +1,19 @@
+"""Which versions of packages run, for records."""
+
+from collections.abc import Iterable
+from importlib import metadata
+
+NOT_INSTALLED = "not installed"
+"""Of a package that runs from a source tree."""
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package."""
+
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return NOT_INSTALLED
+
+    return {name: version(name) for name in packages}
