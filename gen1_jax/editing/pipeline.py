@@ -37,7 +37,7 @@ from gen1_jax.editing.structures import (
 )
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
-from gen1_jax.models.module import Bound, cast_kernels
+from gen1_jax.models.module import Bound, Params, cast_kernels
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
@@ -125,12 +125,17 @@ class Gen1Pipeline:
     def network(self, name: str) -> Bound:
         """A network of the family, loaded when it is first asked for."""
         if name not in self._networks:
-            module = self.config.build(name, self.dtype)
-            params = jax.device_put(cast_kernels(self.source.parameters(name), self.dtype))
-            if name == "unet" and self._layout is not None:
-                params = self._layout.put(params, self._layout.gathered(params, UNET_RULES))
-            self._networks[name] = Bound(module, params)
-        return self._networks[name]
+            self._networks[name] = Bound(self.config.build(name, self.dtype), self._weights(name))
+        network = self._networks[name]
+        if network.params is None:
+            network.params = self._weights(name)
+        return network
+
+    def _weights(self, name: str) -> Params:
+        params = jax.device_put(cast_kernels(self.source.parameters(name), self.dtype))
+        if name == "unet" and self._layout is not None:
+            params = self._layout.put(params, self._layout.gathered(params, UNET_RULES))
+        return params
 
     @property
     def unet(self) -> Bound:
@@ -328,10 +333,10 @@ class Gen1Pipeline:
             ValueError: a strength that leaves no step.
         """
         settings = settings.of(self.config)
-        key = (settings.sampler, settings.shift_windows)
+        key, unet = (settings.sampler, settings.shift_windows), self.unet
         if key not in self._samplers:
             self._samplers[key] = GuidedSampler(
-                self.unet,
+                unet,
                 self.config.schedule,
                 get_sampler(settings.sampler),
                 settings.num_inference_steps,
@@ -356,12 +361,10 @@ class Gen1Pipeline:
         self._let_go("vae")
 
     def _let_go(self, *names: str) -> None:
-        """Frees networks that an edit has done with, where memory is short."""
+        """Frees weights that an edit has done with, where memory is short; what is compiled stays."""
         if self.low_memory:
-            for name in names:
-                self._networks.pop(name, None)
-            if "unet" in names:
-                self._samplers.clear()  # they hold its weights
+            for name in set(names) & self._networks.keys():
+                self._networks[name].params = None
 
 
 def _sampling(progress: Progress, *, compiles: bool):

@@ -147,7 +147,7 @@ class Bound:
 
     Attributes:
         module: the description, an `nnx.Module` without arrays.
-        params: nested dict of arrays.
+        params: nested dict of arrays; None while they are let go.
         config: the module's configuration.
     """
 

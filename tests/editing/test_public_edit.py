@@ -150,7 +150,7 @@ def test_a_whole_edit_equals_diffusers(pipeline, theirs, strength, end):
         assert relative_error(theirs(noise, strength=1.0, weights=[0.8, 0.4], ends=[1.0, 1.0]), expected) > 1e-3
 
 
-def test_each_setting_matters_and_compiles_nothing(pipeline):
+def test_each_setting_matters_and_compiles_nothing(pipeline, monkeypatch):
     base = dict(prompt=PROMPT, structure="canny=0.8,depth=0.4@0:0.5", num_inference_steps=2)
     edit = lambda **changes: pipeline.edit(CLIP, **base | changes).frames
     first = edit()
@@ -170,6 +170,10 @@ def test_each_setting_matters_and_compiles_nothing(pipeline):
         {"seed": 1},
     ):
         assert (edit(**change) != first).mean() > 0.05, change
+    monkeypatch.setattr(pipeline, "low_memory", True)
+    for _ in range(2):
+        np.testing.assert_array_equal(edit(), first)
+        assert {name for name, network in pipeline._networks.items() if network.params is not None} <= {"depth"}
     assert sampler.advance._cache_size() == compiled
 
 
