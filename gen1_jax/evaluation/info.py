@@ -34,6 +34,7 @@ def describe(model: str) -> dict:
             "name": source.name,
             "trained": source.warning is None,
             "parameters": sizes,
+            "follows": list(config.unet.kinds),
             "words": None if (words := getattr(source, "words", None)) is None else len(words),
             "total_parameters": sum(sizes.values()),
             "config": config.to_dict(),
@@ -66,8 +67,10 @@ def render(description: dict) -> str:
         f"model {model['name']}: {model['total_parameters']:,} parameters, "
         f"clips of {counted(config['num_frames'], 'frame')}, pictures of about {config['width']}x{config['height']}, "
         f"predicts {config['unet']['prediction_type']}",
-        *(f"  {name:6} {count:15,}" for name, count in model["parameters"].items()),
+        *(f"  {name:13} {count:15,}" for name, count in model["parameters"].items()),
     ]
+    lines += [f"follows {', '.join(model['follows'])}"] if model["follows"] else []
+    lines += [f"layers between frames: {config['unet']['temporal']}"] if "temporal" in config["unet"] else []
     if model["words"] is not None:
         lines.append(f"knows {counted(model['words'], 'word')}: gen1 info --model {model['name']} --words")
     lines += [f"{model['name']}: {description['caution']}"] if description["caution"] else []
