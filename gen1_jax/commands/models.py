@@ -153,7 +153,7 @@ def _info(args) -> None:
 def _check(args, model: str) -> None:
     import numpy as np
 
-    from gen1_jax.editing.content import resize
+    from gen1_jax.editing.inputs import resize
     from gen1_jax.editing.pipeline import Gen1Pipeline
     from gen1_jax.editing.progress import progress_bars
     from gen1_jax.evaluation import check

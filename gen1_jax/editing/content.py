@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
-from PIL import Image
 
+from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.sampling import in_32_bits
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
@@ -134,16 +134,6 @@ def _near(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "
     """A picture brought near the size that an encoder sees, so that one compilation serves most."""
     scale = size / min(picture.shape[:2])
     return resize(picture, tuple(max(size, round(side * scale)) for side in picture.shape[:2]))
-
-
-def resize(
-    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
-) -> UInt8[np.ndarray, "i j 3"]:
-    """A picture at (height, width), antialiased; of a part of it only if there is a box (left, top, right, bottom)."""
-    height, width, _ = picture.shape
-    if (height, width) == tuple(size) and (box is None or tuple(box) == (0, 0, width, height)):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.data.prepare_geometry import cover
-from gen1_jax.editing.content import resize
+from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.record import make_record

@@ -66,6 +66,16 @@ def to_pictures(pictures: Picture | Sequence[Picture] | Any | None) -> list[UInt
     return [to_picture(picture) for picture in (pictures if isinstance(pictures, list | tuple) else [pictures])]
 
 
+def resize(
+    picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "i j 3"]:
+    """A picture at (height, width), antialiased; of a part of it only if there is a box (left, top, right, bottom)."""
+    height, width, _ = picture.shape
+    if (height, width) == tuple(size) and (box is None or tuple(box) == (0, 0, width, height)):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
+
+
 def _checked(array: np.ndarray, name: str, ndim: int) -> np.ndarray:
     if array.ndim != ndim or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         axes = "(T, H, W, 3)" if ndim == 4 else "(H, W, 3)"

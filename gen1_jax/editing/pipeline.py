@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import Guidance, get_sampler
-from gen1_jax.editing.content import ContentEncoder, Pictures, resize
-from gen1_jax.editing.inputs import Clip, Picture, to_frames, to_pictures
+from gen1_jax.editing.content import ContentEncoder, Pictures
+from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion.prediction import to_x0_and_epsilon
-from gen1_jax.editing.content import resize
+from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames

@@ -20,19 +20,17 @@ from gen1_jax.pretrained.hf_motion import MOTION, MOTION_PATHS
 from gen1_jax.pretrained.hf_text import TEXT_ENCODER
 from gen1_jax.pretrained.hf_unet import UNET
 from gen1_jax.pretrained.layout import Layout
+from gen1_jax.pretrained.spellings import MOTION_NAMES
 
 COMPONENTS = {"unet": "lora_unet_", "text": "lora_te_"}
 """Networks that a LoRA may change, and what kohya's names of their modules begin with."""
 
 _DOTTED = (
-    (r"^module\.", ""),
+    *MOTION_NAMES,
     (r"^(unet|text_encoder)\.", ""),
     (r"^base_model\.model\.", ""),
     (r"^(unet|text_encoder)\.", ""),
     (r"^encoder\.layers\.", "text_model.encoder.layers."),
-    (r"\.temporal_transformer\.", "."),
-    (r"\.attention_blocks\.0\.", ".attn1."),
-    (r"\.attention_blocks\.1\.", ".attn2."),
     (r"\.processor\.to_out_lora$", ".to_out.0"),
     (r"\.processor\.(to_[qkv])_lora$", r".\1"),
     (r"\.self_attn\.to_(q|k|v|out)_lora$", r".self_attn.\1_proj"),

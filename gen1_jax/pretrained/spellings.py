@@ -183,20 +183,21 @@ def ldm_text(tensors: Tensors) -> Tensors:
     return Renamed(tensors, rename)
 
 
-_MOTION = (
+MOTION_NAMES = (
     (r"^module\.", ""),
     (r"(\.motion_modules\.\d+)\.temporal_transformer\.", r"\1."),
     (r"\.attention_blocks\.([01])\.", lambda found: f".attn{int(found[1]) + 1}."),
     (r"\.norms\.([01])\.", lambda found: f".norm{int(found[1]) + 1}."),
     (r"\.ff_norm\.", ".norm3."),
 )
+"""From AnimateDiff's own names to diffusers'."""
 
 
 def motion_original(tensors: Tensors) -> Tensors:
     """Motion modules in AnimateDiff's own names, or in diffusers', as a MotionAdapter's tensors; buffers stay, too."""
 
     def rename(name: str) -> str:
-        for pattern, replacement in _MOTION:
+        for pattern, replacement in MOTION_NAMES:
             name = re.sub(pattern, replacement, name)
         return name
 

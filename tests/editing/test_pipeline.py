@@ -8,7 +8,7 @@ import pytest
 from tiny import TINY
 
 from gen1_jax import Gen1Pipeline
-from gen1_jax.editing.content import resize
+from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.models.structure import normalise_depth, structure_images
