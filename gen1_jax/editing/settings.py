@@ -146,7 +146,7 @@ class EditSettings:
         sampler = self.sampler or config.sampler
         steps, guidance = FEW_STEPS.get(sampler, (config.num_inference_steps, config.guidance_scale))
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
-        own["structure"] = ",".join(config.unet.structures or config.unet.kinds[:1]) or None
+        own["structure"] = ",".join(config.unet.required or config.unet.kinds[:1]) or None
         filled = dataclasses.replace(
             self, **{name: value for name, value in own.items() if getattr(self, name) is None}
         )
@@ -163,7 +163,7 @@ class EditSettings:
         if unknown := sorted(asked - set(unet.kinds)):
             takes = ", ".join(unet.kinds) or "none"
             raise UserError(f"structure {unknown[0]}: this model follows {takes}; gen1 import --controlnet adds others")
-        if missing := sorted(set(unet.structures) - asked):
+        if missing := sorted(set(unet.required) - asked):
             raise UserError(f"structure: this model needs {missing[0]}; {missing[0]}=0 leaves it without effect")
         if self.clip_skip > 1 and unet.content_kind != "text":
             raise UserError("clip_skip is for models whose content is text")
