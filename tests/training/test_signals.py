@@ -7,7 +7,8 @@ import pytest
 from tiny import TINY
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.unet import with_inputs
+from gen1_jax.models.module import Bound
+from gen1_jax.models.unet import SpaceTimeUNet, with_inputs
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.known_masks import draw_known
@@ -28,7 +29,8 @@ def signals(count=4, **settings):
     inputs["structure_level"] = jnp.arange(count) % 8
     seen = {kind: TINY.structure_kind(kind) for kind in ("depth", "tile")}
     make = StructureSignals(UNET, seen, DenoisingConfig(**settings))
-    return latents, make(None, {}, inputs, latents, keys(count))
+    hints = Bound(SpaceTimeUNet(UNET), {})  # it has no controls
+    return latents, make(hints, {}, inputs, latents, keys(count))
 
 
 def test_kinds_are_dropped_each_by_itself_and_now_and_then_together():
