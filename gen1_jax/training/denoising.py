@@ -26,7 +26,7 @@ from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.data.config import check_kinds
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
-from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.conditions import SOURCE, Conditions
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.module import Bound, Params, abstract_parameters
 from gen1_jax.models.pictures import pixels_to_images
@@ -39,7 +39,7 @@ from gen1_jax.training.examples import of_each_frame
 from gen1_jax.training.learned import Learned, Selected, WholeNetwork
 from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.prior_content import PriorContent
-from gen1_jax.training.signals import SOURCE, StructureSignals
+from gen1_jax.training.signals import StructureSignals
 from gen1_jax.training.text_content import TextContent
 
 NOISE_BINS = 4

@@ -25,9 +25,6 @@ from gen1_jax.training.objective import BatchArrays
 if TYPE_CHECKING:
     from gen1_jax.training.denoising import DenoisingConfig
 
-SOURCE = "source"
-"""The kind of structure that is the clip before it was changed."""
-
 _DROPPED, _TOGETHER, _KNOWN = 2, 3, 4  # draws of an example, apart from those of noise and content
 
 
