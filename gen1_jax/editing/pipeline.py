@@ -19,9 +19,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
+from gen1_jax.editing.keyframes import sample_keyframes_first
+from gen1_jax.editing.known import KnownFrames, KnownLatents, read_known
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
@@ -39,6 +41,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, Params, cast_kernels
 from gen1_jax.models.pictures import pixels_to_images
+from gen1_jax.models.unet import KNOWN, known_signal
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
@@ -192,6 +195,9 @@ class Gen1Pipeline:
         clip_skip: int = 1,
         image_scale: float = 1.0,
         shift_windows: bool = False,
+        known: KnownFrames | None = None,
+        keyframe_stride: int = 1,
+        source_guidance_scale: float | None = None,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -216,6 +222,10 @@ class Gen1Pipeline:
             clip_skip: layer of the text encoder that is read, counted from the end.
             image_scale: how much a picture counts beside the prompt.
             shift_windows: whether the seams of a long clip's windows move from step to step.
+            known: pictures by the number of their frame, {0: "painted.png"}, that the edit keeps and carries on; or
+                frames and a mask (T, H, W), 1 where they count. For a model that has an input for them.
+            keyframe_stride: every how many-th frame is sampled first, at full cost; the others are filled in between.
+            source_guidance_scale: w_src, how closely the video itself is followed, by a model that sees it ("source").
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -236,6 +246,8 @@ class Gen1Pipeline:
             clip_skip=clip_skip,
             image_scale=image_scale,
             shift_windows=shift_windows,
+            keyframe_stride=keyframe_stride,
+            source_guidance_scale=source_guidance_scale,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -248,10 +260,11 @@ class Gen1Pipeline:
             kind: ready_maps(maps, self.config.structure_kind(kind), len(small), small.shape[1:3], shape=size)
             for kind, maps in (structure_from or {}).items()
         }
+        given = read_known(self, known, len(small), small.shape[1:3])
         maps = self.read_structure(small, settings, ready, progress)
         results = []
         for content in contents:
-            latents = self.sample(content, maps, settings, progress, frames=small)
+            latents = self.sample(content, maps, settings, progress, frames=small, given=given)
             edited = [resize(frame, size) for frame in self.decode(latents, progress)]
             results.append(EditResult(frames=np.stack(edited), structures=self.pictures_of(maps)))
         return results[0] if prompt is None or isinstance(prompt, str) else results
@@ -301,6 +314,7 @@ class Gen1Pipeline:
         watch: Watch | None = None,
         *,
         frames: Frames,
+        given: KnownLatents | None = None,
     ) -> Float[Array, "1 t i j c"]:
         """Latents of the edit.
 
@@ -311,18 +325,29 @@ class Gen1Pipeline:
             progress: called with the stage, units done, units in all.
             watch: called after each step with the latents that are still under way.
             frames: of the input, of the model's size; with a strength below 1 the sampling begins with them.
+            given: what is known of the result, see `editing.known`.
         """
         settings = settings.of(self.config)
+        if settings.keyframe_stride > 1:
+            return sample_keyframes_first(self, content, maps, settings, progress, frames=frames, given=given)
         signals = self.encode_structure(maps, settings, progress)
+        kept = None
+        if given is not None:
+            signals[KNOWN], kept = known_signal(*given), given.kept(kept)
         start = None if settings.strength == 1 else self.encode_frames(frames)
         conditions = dataclasses.replace(content, structure=signals)
-        guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
+        guidance = settings.guidance
         sampler = self.sampler(settings)
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
         count, height, width, _ = frames.shape
         shape = (1, count, height // scale, width // scale, channels)
-        report = None if progress is None else _sampling(progress, compiles=sampler.compiles(shape, guidance))
-        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start)
+        report = (
+            None
+            if progress is None
+            else _sampling(progress, compiles=sampler.compiles(shape, guidance, masked=kept is not None))
+        )
+        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start, known=kept)
+        latents = latents if given is None else given.on(latents)
         self._let_go("unet")
         return latents
 

@@ -10,7 +10,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-from gen1_jax.diffusion import Guidance, SamplerState
+from gen1_jax.diffusion import SamplerState
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
@@ -157,7 +157,7 @@ class Editor:
             content = content.repeat(frames, axis=0)
         level = jnp.full(len(latents), settings.structure_blur * way.sees_structure)
         conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
-        guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
+        guidance = settings.guidance
         state: SamplerState = sampler.sampler.init(latents)
         out = sampler.run(state, conditions, guidance, start=first_step).latents
         return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
