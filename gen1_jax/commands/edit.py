@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
-from gen1_jax.commands.values import file_and_number, frame_rate, moment, size
+from gen1_jax.commands.values import file_and_number, frame_rate, keyframe, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -23,6 +23,7 @@ _DEFAULTS = {
     "strength": 1.0,
     "clip_skip": 1,
     "shift_windows": False,
+    "keyframe_stride": 1,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -68,6 +69,14 @@ def add_edit(commands) -> None:
         metavar="[KIND=]FILE|DIR",
         help="ready maps of a structure in place of an estimate: a video, a folder of pictures, or a picture for all"
         " frames; may be given several times",
+    )
+    parser.add_argument(
+        "--keyframe",
+        action="append",
+        type=keyframe,
+        metavar="N=FILE",
+        help="frame N of the edit, from 0, as you painted or edited it: it stays, and the others go on from it; may be"
+        " given several times, to a model with an input for known frames",
     )
     parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
     part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
@@ -167,6 +176,7 @@ def _request(args, video: str, output: str | Path, structure: str | Path | None,
             negative_prompt=_chosen(args, recorded, "negative_prompt"),
             image=[path for path, _ in images] or None,
             structure_from=tuple(map(kind_and_path, args.structure_from or [])),
+            keyframes=tuple(args.keyframe or []),
             loras=tuple(args.lora or []),
             low_memory=args.low_memory,
             model=_chosen(args, recorded, "model"),
@@ -205,12 +215,12 @@ def _compare_with(recorded: Mapping[str, Any], args, model: str) -> None:
     from gen1_jax.pretrained.lora import with_loras
 
     images = [path for path, _ in args.image or []]
-    needed = {"structure_from": args.structure_from, "lora": args.lora}
+    needed = {"structure_from": args.structure_from, "lora": args.lora, "keyframe": args.keyframe}
     needed |= {"image": images} if args.prompt is None or recorded.get("prompt") is not None else {}
     for name, given in needed.items():
-        files = _listed(recorded.get("loras" if name == "lora" else name))
+        files = _listed(recorded.get({"lora": "loras", "keyframe": "keyframes"}.get(name, name)))
         if files and not given:
-            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA"}[name]
+            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA", "keyframe": "keyframe"}[name]
             raise UserError(
                 f"the edit was made from the {what} {', '.join(files)}: name it with --{name.replace('_', '-')}"
             )
@@ -276,6 +286,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument(
+        "--source-guidance-scale",
+        type=float,
+        metavar="WSRC",
+        help="how closely the video itself is followed, by a model that sees it (as other structures)",
+    )
+    group.add_argument(
+        "--keyframe-stride",
+        type=int,
+        metavar="K",
+        help="sample every K-th frame first, then cheaply those between, by a model with an input for known frames (1)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")

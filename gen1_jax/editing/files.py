@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.record import make_record
@@ -51,7 +52,8 @@ def edit_file(
     began = time.perf_counter()
     outputs = request.outputs
     for output in outputs:
-        check_output(output, [request.video, *request.images, *(path for _, path in request.structure_from)])
+        given = [path for _, path in (*request.structure_from, *request.keyframes)]
+        check_output(output, [request.video, *request.images, *given])
         check_writable(output, _OUTPUTS)
     if request.sidecar:
         check_writable(sidecar_of(request.output))
@@ -68,10 +70,11 @@ def edit_file(
             raise UserError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
+    known = read_known(pipeline, keyframe_pictures(request, source), len(source.frames), source.frames.shape[1:3])
     ready = _ready_maps(request, settings, pipeline, source)
     maps = pipeline.read_structure(source.frames, settings, ready, progress)
     structures = pipeline.pictures_of(maps)
-    latents = pipeline.sample(content, maps, settings, progress, frames=source.frames)
+    latents = pipeline.sample(content, maps, settings, progress, frames=source.frames, given=known)
 
     if request.save_structure is not None:
         views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))

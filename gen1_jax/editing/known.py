@@ -5,6 +5,7 @@ keyframes, or the last frames of a chunk before ──────────�
 """
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -13,12 +14,18 @@ import numpy as np
 from einops import reduce
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_picture
 from gen1_jax.editing.sampling import Known
 from gen1_jax.errors import UserError, counted
+from gen1_jax.media import read_image
 
 if TYPE_CHECKING:
     from gen1_jax.editing.pipeline import Gen1Pipeline
+    from gen1_jax.editing.request import EditRequest
+    from gen1_jax.editing.source import Source
+
+_SQUEEZED = 1.1  # by how much the shapes of a picture and of the clip may differ
 
 KnownFrames = Mapping[int, Picture] | tuple[Clip, np.ndarray]
 """Pictures by the number of their frame; or frames of a whole clip and a mask (T, H, W), 1 where they count."""
@@ -118,6 +125,26 @@ class KnownLatents(NamedTuple):
         if beside is None:
             return Known(self.latents, 1 - self.mask)
         return Known(self.on(beside.latents), beside.change * (1 - self.mask))
+
+
+def keyframe_pictures(request: "EditRequest", source: "Source") -> dict[int, Picture] | None:
+    """The pictures of `EditRequest.keyframes` by the number of their frame, cropped as the clip is; None for none.
+
+    Raises:
+        UserError: one is of another shape than the clip; `MediaError` for a file that cannot be read.
+    """
+    pictures = {}
+    for index, path in request.keyframes:
+        picture = read_image(path, request.limits)
+        height, width, _ = picture.shape
+        pictures[index] = picture
+        if request.size is not None:
+            box = cover((0, 0, width, height), request.size[::-1])
+            pictures[index] = resize(picture, request.size[::-1], box)
+        elif not 1 / _SQUEEZED <= (width / height) / Fraction(*source.info.square_size) <= _SQUEEZED:
+            shown = "{}x{}".format(*source.info.square_size)
+            raise UserError(f"{path}: {width}x{height} would be squeezed for a clip of {shown}; give its shape")
+    return pictures or None
 
 
 def read_known(

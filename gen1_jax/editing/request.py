@@ -22,6 +22,7 @@ class EditRequest:
         image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
+        keyframes: frames of the result that are given, by their number among those that are edited, as picture files.
         loras: LoRA files and their strengths, merged into the model.
         low_memory: let every network go when it has done its part.
         model: name of a model that ships, a model folder, or a training workdir.
@@ -47,6 +48,7 @@ class EditRequest:
     image: str | Path | Sequence[str | Path] | None = None
     negative_prompt: str | None = None
     structure_from: tuple[tuple[str | None, str | Path], ...] = ()
+    keyframes: tuple[tuple[int, str | Path], ...] = ()
     loras: tuple[tuple[str | Path, float], ...] = ()
     low_memory: bool = False
     model: str | Path = "nano"
@@ -68,6 +70,8 @@ class EditRequest:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
+        if len(dict(self.keyframes)) < len(self.keyframes):
+            raise UserError("--keyframe: two pictures for one frame")
         self._check_size()
         _ = self.part
 

@@ -1,6 +1,7 @@
 """Editing with a model of several inputs: known frames, keyframes first, guidance by the source."""
 
 import dataclasses
+from argparse import ArgumentTypeError
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,15 @@ import pytest
 from tiny import TINY, save_tiny_model
 
 from gen1_jax import Gen1Pipeline
+from gen1_jax.commands.values import keyframe
+from gen1_jax.editing.files import edit_file
 from gen1_jax.editing.keyframes import between, evaluations, gaps, keyframes_first, keyframes_of
 from gen1_jax.editing.known import KnownClip, KnownLatents
+from gen1_jax.editing.record import read_record
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
+from gen1_jax.media import load_video, write_image
 from gen1_jax.models.unet import with_inputs
 
 CONFIG = dataclasses.replace(TINY, unet=with_inputs(TINY.unet, ("depth", "tile", "known")))
@@ -84,6 +90,34 @@ def test_guidance_by_the_source_needs_it_and_matters(pipeline, plain):
     assert EditSettings(source_guidance_scale=2.0).of(CONFIG).structure == "depth,source"
     assert EditSettings().of(CONFIG).structure == "depth"
     assert EditSettings(structure="source").of(CONFIG).structure == "source"
+
+
+def test_a_file_is_edited_with_keyframes_which_its_record_names(pipeline, tmp_path):
+    for name, frame in (("0.png", FRAMES[0]), ("1.png", FRAMES[1])):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / name, frame)
+    write_image(tmp_path / "painted.png", PAINTED)
+    write_image(tmp_path / "wide.png", np.repeat(PAINTED, 2, axis=1))
+    settings = EditSettings(num_inference_steps=2)
+    request = EditRequest(
+        video=tmp_path / "in", output=f"{tmp_path}/out/", prompt="a golden car", model="tiny2", settings=settings
+    )
+    given = dataclasses.replace(request, keyframes=(keyframe(f"1={tmp_path}/painted.png"),), sidecar=True)
+    edit_file(given, pipeline=pipeline)
+    np.testing.assert_allclose(load_video(f"{tmp_path}/out/")[1], through_autoencoder(pipeline, PAINTED), atol=1)
+    assert read_record(f"{tmp_path}/out.json")["keyframes"] == ["1=painted.png"]
+    for keyframes, message in (
+        (((0, tmp_path / "wide.png"),), "40x20 would be squeezed for a clip of 16x16"),
+        (((7, tmp_path / "painted.png"),), "known frame 7: the clip has 2 frames"),
+    ):
+        with pytest.raises(UserError, match=message):
+            edit_file(dataclasses.replace(request, output=f"{tmp_path}/no/", keyframes=keyframes), pipeline=pipeline)
+    assert not (tmp_path / "no").exists()
+    with pytest.raises(UserError, match="two pictures for one frame"):
+        dataclasses.replace(request, keyframes=((0, "a.png"), (0, "b.png")))
+    for text in ("painted.png", "0=", "x=painted.png"):
+        with pytest.raises(ArgumentTypeError, match="is not like 0=painted"):
+            keyframe(text)
 
 
 @pytest.mark.parametrize(
