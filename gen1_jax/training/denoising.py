@@ -52,7 +52,7 @@ _OF_STRUCTURE: dict[InputKind, str | None] = {"pixels": None, "depth": "maps", "
 
 _PROBABILITIES = (
     *("content_dropout", "structure_dropout", "source_dropout", "all_kept", "none_kept"),
-    *("known_probability", "prior_probability"),
+    *("one_kept", "known_probability", "prior_probability"),
 )
 
 
@@ -71,6 +71,8 @@ class DenoisingConfig:
         source_dropout: the same of the kind "source" alone; None for `structure_dropout`.
         all_kept: how often all structures keep their weight nevertheless (0.1 in VideoComposer, arXiv 2306.02018).
         none_kept: how often none does.
+        one_kept: how often one does alone: half of the time the first that the U-Net has, which an edit follows by
+            default, else any.
         known_probability: how often latents of the clip itself are given in places; the loss is that of all places
             alike, since a sampler asks for a prediction there, too, and has its noisy latents to denoise.
         prior_probability: how often the content is what the prior makes of the caption, as an edit by prompt has it,
@@ -86,6 +88,7 @@ class DenoisingConfig:
     source_dropout: float | None = None
     all_kept: float = 0.0
     none_kept: float = 0.0
+    one_kept: float = 0.0
     known_probability: float = 0.0
     prior_probability: float = 0.0
     weighting: str = "uniform"
@@ -95,8 +98,8 @@ class DenoisingConfig:
         for name in _PROBABILITIES:
             if not 0 <= (value := getattr(self, name) or 0) <= 1:
                 raise UserError(f"unet.{name} is {value}, not in [0, 1]")
-        if self.all_kept + self.none_kept > 1:
-            raise UserError("unet.all_kept and unet.none_kept are more than 1 together")
+        if self.all_kept + self.one_kept + self.none_kept > 1:
+            raise UserError("unet.all_kept, one_kept and none_kept are more than 1 together")
         if set(self.inputs) - {KNOWN} and not self.structure_dropout:
             raise UserError("unet.inputs are inputs of which any may lack: give unet.structure_dropout, too")
         if self.weighting not in WEIGHTINGS:

@@ -25,7 +25,7 @@ from gen1_jax.training.objective import BatchArrays
 if TYPE_CHECKING:
     from gen1_jax.training.denoising import DenoisingConfig
 
-_DROPPED, _TOGETHER, _KNOWN = 2, 3, 4  # draws of an example, apart from those of noise and content
+_DROPPED, _TOGETHER, _KNOWN, _ONE = 2, 3, 4, 5  # draws of an example, apart from those of noise and content
 
 
 class StructureSignals:
@@ -103,15 +103,18 @@ class StructureSignals:
         }
 
     def _kept(self, keys: Key[Array, " b"]) -> dict[str, Bool[Array, " b"]]:
-        """Which kinds each example has: each by itself, but now and then all or none."""
-        settings, draw = self.settings, jax.vmap(jax.random.uniform)
-        together = draw(jax.vmap(lambda key: jax.random.fold_in(key, _TOGETHER))(keys))
+        """Which kinds each example has: each by itself, but now and then all, one or none."""
+        settings, kinds, draw = self.settings, self.unet.kinds, jax.vmap(jax.random.uniform)
+        folded = lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+        together, choice = draw(folded(_TOGETHER)), draw(folded(_ONE))
         all_kept, none_kept = together < settings.all_kept, together >= 1 - settings.none_kept
-        of_kinds = split_keys(jax.vmap(lambda key: jax.random.fold_in(key, _DROPPED))(keys), len(self.unet.kinds))
-        return {
-            kind: ((draw(of_kind) >= settings.dropout_of(kind)) | all_kept) & ~none_kept
-            for kind, of_kind in zip(self.unet.kinds, of_kinds, strict=True)
-        }
+        one_kept = ~all_kept & (together < settings.all_kept + settings.one_kept)
+        chosen = jnp.maximum(jnp.floor((2 * choice - 1) * len(kinds)), 0)  # the first half of the time
+        kept = {}
+        for number, (kind, of_kind) in enumerate(zip(kinds, split_keys(folded(_DROPPED), len(kinds)), strict=True)):
+            by_itself = (draw(of_kind) >= settings.dropout_of(kind)) | all_kept
+            kept[kind] = jnp.where(one_kept, chosen == number, by_itself) & ~none_kept
+        return kept
 
     def _degraded(
         self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
