@@ -78,7 +78,7 @@ def run_benchmark(
     """
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
-    known = methods(config.settings)
+    known = methods(config.settings, source.config)
     wanted = chosen(known, config.only)
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)

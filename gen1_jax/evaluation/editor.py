@@ -11,14 +11,17 @@ from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 from gen1_jax.diffusion import SamplerState
+from gen1_jax.editing.keyframes import between, keyframes_first
+from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import normalise_depth, structure_images
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.structure import StructureKind
+from gen1_jax.models.unet import KNOWN, known_signal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,12 +66,25 @@ class Editor:
         self.content = self._contents()
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
+        self._maps: dict[str, np.ndarray] = {}
 
-    def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> EditClips:
-        """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
+    def edit(
+        self,
+        way: Way,
+        progress: Callable[[int, int], None] | None = None,
+        first: UInt8[np.ndarray, "n 1 h w 3"] | None = None,
+    ) -> EditClips:
+        """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited.
+
+        Args:
+            way: how.
+            progress: called with clips done, and all.
+            first: (N, 1, H, W, 3), first frames that are given, to a model that goes on from them.
+        """
         edits, count = [], len(self.worlds)
+        given = None if first is None else self._of_frames(self._encode, first)
         for indices in self.batches():
-            edits.append(to_uint8(self._decode(self._sample(way, indices))))
+            edits.append(to_uint8(self._decode(self._sample(way, indices, given))))
             if progress is not None:
                 progress(int(indices[-1]) + 1, count)
         return np.concatenate(edits)[:count]
@@ -125,42 +141,89 @@ class Editor:
     def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
         return self.pipeline.vae.latents_to_images(latents)
 
-    def _structure(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"] | None:
-        config = self.pipeline.config.unet
-        if not config.structures:
-            return None
+    def _structure(self, way: Way, indices: np.ndarray) -> dict[str, Signal]:
+        """What the model is told of the inputs: zeros, and t_s 0, of what it needs where it is not to see it."""
+        unet, settings = self.pipeline.config.unet, way.settings.of(self.pipeline.config)
         if not way.sees_structure:
-            return jnp.zeros(self._latents[indices].shape)
-        level = jnp.full(len(indices), way.settings.structure_blur)
-        quantiles = self.pipeline.config.depth_quantiles
-        images = structure_images(normalise_depth(jnp.asarray(self.depth[indices]), quantiles), level)
-        return self.pipeline.vae.images_to_latents(images)
+            return {kind: Signal.of(jnp.zeros(self._latents[indices].shape)) for kind in unet.required}
+        level = jnp.full(len(indices), settings.structure_blur)
+        signals = {}
+        for use in settings.structures:
+            if use.kind in unet.structures:
+                kind = self.pipeline.config.structure_kind(use.kind)
+                maps = kind.degrade(kind.normalise(jnp.asarray(self.maps(kind)[indices])), level)
+                encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
+                signals[use.kind] = Signal.of(encoded, level, jnp.full(len(indices), use.weight, jnp.float32))
+        return signals
 
-    def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:
+    def maps(self, kind: StructureKind) -> Float[np.ndarray, "n t h w k"]:
+        """Maps of the inputs as they are estimated, before they are normalised."""
+        if kind.name == "depth":
+            return self.depth[..., None]
+        if kind.name not in self._maps:
+            networks = {} if kind.part is None else {kind.part: self.pipeline.network(kind.part)}
+            clips = [np.asarray(kind.estimate(clip, networks)) for clip in self.worlds.clips.source]
+            self._maps[kind.name] = np.stack(clips)
+        return self._maps[kind.name]
+
+    def _sample(
+        self, way: Way, indices: np.ndarray, first: Float[np.ndarray, "n 1 i j c"] | None = None
+    ) -> Float[Array, "b t i j c"]:
         settings = way.settings.of(self.pipeline.config)
+        inputs, signals, clips = jnp.asarray(self._latents[indices]), self._structure(way, indices), len(indices)
+        content = jnp.asarray(self.content[indices])[:, None]
+        told = Conditions(content={self.pipeline.config.unet.content_kind: content}, structure=signals)
+        count = 1 if way.first_frame_only else inputs.shape[1]
+        if count == 1:
+            told, inputs = told.window(0, 1), inputs[:, :1]
+        given = None if first is None else KnownLatents.beginning(jnp.asarray(first[indices]), count)
+        if way.frame_by_frame:
+            noise = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
+            inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
+            out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise)
+            return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
+
+        def sample(frames: np.ndarray, known: KnownLatents | None, gap: int | None) -> Array:
+            this = settings if gap is None else between(settings)
+            part = inputs[:, frames]
+            noise = _noise(settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:])
+            return self._run(way, this, told.at(frames), part, noise, known)
+
+        return keyframes_first(sample, count, settings.keyframe_stride, given)
+
+    def _run(
+        self,
+        way: Way,
+        settings: EditSettings,
+        told: Conditions,
+        inputs: Float[Array, "b t i j c"],
+        noise: Float[Array, "b t i j c"],
+        given: KnownLatents | None = None,
+    ) -> Float[Array, "b t i j c"]:
+        """The sampler's run, from noise or from noised inputs."""
         sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
         first_step = min(round(steps * (1 - way.strength)), steps - 1)
-        inputs, structure = jnp.asarray(self._latents[indices]), self._structure(way, indices)
-        latents = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
         if first_step:
-            timesteps = jnp.full(len(indices), sampler.tables.timesteps[first_step])
-            latents = self.pipeline.config.schedule.add_noise(inputs, latents, timesteps)
-        content, clips = jnp.asarray(self.content[indices])[:, None], len(indices)
-        if way.first_frame_only:
-            latents, structure = (None if x is None else x[:, :1] for x in (latents, structure))
-        if way.frame_by_frame:
-            frames = latents.shape[1]
-            latents, structure = (
-                None if x is None else rearrange(x, "b t ... -> (b t) 1 ...") for x in (latents, structure)
-            )
-            content = content.repeat(frames, axis=0)
-        level = jnp.full(len(latents), settings.structure_blur * way.sees_structure)
-        conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
-        guidance = settings.guidance
-        state: SamplerState = sampler.sampler.init(latents)
-        out = sampler.run(state, conditions, guidance, start=first_step).latents
-        return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
+            timesteps = jnp.full(len(inputs), sampler.tables.timesteps[first_step])
+            noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
+        if given is not None:
+            told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*given)})
+        state: SamplerState = sampler.sampler.init(noise)
+        kept = None if given is None else given.kept()
+        out = sampler.run(state, told, settings.guidance, kept, start=first_step).latents
+        return out if given is None else given.on(out)
+
+
+def _frame_by_frame(told: Conditions, count: int) -> Conditions:
+    """Of clips of so many frames, as many clips of one."""
+    apart = lambda signal: jax.tree.map(lambda x: x.repeat(count, axis=0), dataclasses.replace(signal, maps=None))
+    structure = {
+        kind: dataclasses.replace(apart(signal), maps=rearrange(signal.maps, "b t ... -> (b t) 1 ..."))
+        for kind, signal in told.structure.items()
+    }
+    content = {kind: x.repeat(count, axis=0) for kind, x in told.content.items()}
+    return dataclasses.replace(told, content=content, structure=structure)
 
 
 def _batches(count: int, size: int) -> Iterator[Int32[np.ndarray, " b"]]:

@@ -17,13 +17,16 @@ from gen1_jax.evaluation import benchmark, report
 from gen1_jax.evaluation.bars import bars, best, by_motion, nearer, sweep
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES, Scorer
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.module import Bound
+from gen1_jax.models.unet import with_inputs
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import ModelFolder, open_model
+from gen1_jax.pretrained.growing import grown
 
 STEPS = EditSettings(num_inference_steps=2)
 
@@ -35,8 +38,8 @@ def source():
 
 @pytest.fixture(scope="module")
 def editor(source):
-    """Of three worlds, by a model whose every weight is random: fresh temporal layers do nothing."""
-    pipeline = Gen1Pipeline(source)
+    """Of three worlds, by a model of several inputs whose every weight is random: fresh temporal layers do nothing."""
+    pipeline = Gen1Pipeline(grown(source, with_inputs(source.config.unet, ("depth", "tile", "known"))))
     leaves, tree = jax.tree.flatten(pipeline.unet.params)
     rng = np.random.default_rng(0)
     noisy = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) for leaf in leaves]
@@ -64,6 +67,26 @@ def test_frame_by_frame_no_frame_knows_of_another(editor):
         assert all(changed(Way(settings=STEPS), whole))
     finally:
         editor.depth = before
+
+
+def test_edits_go_on_from_given_frames_and_keyframes(editor):
+    plain, way = editor.edit(Way(settings=STEPS)), Way(settings=dataclasses.replace(STEPS, keyframe_stride=3))
+    first = editor.worlds.clips.answer[:, :1]
+    known, stepwise = editor.edit(Way(settings=STEPS), first=first), editor.edit(way)
+    kept = editor.through_autoencoder(first)
+    assert np.abs(known[:, :1].astype(int) - kept).max() <= 1 and (known != plain)[:, 1:].any((0, 2, 3, 4)).all()
+    assert stepwise.shape == plain.shape and (stepwise != plain)[:, 1:3].any()
+    followed = editor.edit(Way(settings=dataclasses.replace(STEPS, structure="tile")))
+    assert (followed != plain).any()
+
+
+def test_models_of_several_inputs_have_methods_of_their_own(editor):
+    settings = EditSettings().of(editor.pipeline.config)
+    more = methods(settings, editor.pipeline.config)[len(methods(settings)) :]
+    groups = dict.fromkeys(method.group for method in more)
+    assert list(groups) == [FIRST_KNOWN, ANSWER_KNOWN, ANSWER_CARRIED, KEYFRAMES, FOLLOWED]
+    assert {m.value for m in more if m.group == FOLLOWED} == {"tile", "depth+tile"}
+    assert len(methods(settings, TINY)) == len(methods(settings))
 
 
 def test_edits_of_first_frames_and_without_structure(editor):
@@ -118,10 +141,11 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
         assert message in said and len(said.splitlines()) == 1, said
 
 
-def crafted(**scores):
+def crafted(config=None, **scores):
     """Results of 64 clips where each method has one score everywhere: methods by name, value or list of values."""
     table = {}
-    for method in methods(EditSettings()):
+    usual = EditSettings(guidance_scale=2.0, num_inference_steps=20)
+    for method in methods(usual, config):
         names = ("psnr", "perceptual", "structure_error", "frame_consistency", "retrieved")
         values = {name: scores.get(method.name, {}).get(name, 0.5) for name in names}
         entry = {name: dict(clips=[v] * 64, mean=v, interval=[v, v]) for name, v in values.items()}
@@ -130,8 +154,8 @@ def crafted(**scores):
     components = {
         name: dict(clips=[], mean=v, interval=[v, v]) for name, v in zip(parts, (31.0, 0.95, 0.9, 0.8), strict=True)
     }
-    settings = dataclasses.asdict(EditSettings())
-    return dict(methods=table, components=components, config=dict(settings=settings))
+    settings = dataclasses.asdict(usual)
+    return dict(methods=table, components=components, config=dict(settings=settings), size=[8, 128, 128])
 
 
 def test_bars_tell_what_was_reached():
@@ -162,6 +186,19 @@ def test_bars_tell_what_was_reached():
     }
     results["methods"]["structure_blur=7"]["scores"]["structure_error"]["clips"] = [0.6] * 64
     assert not next(bar for bar in bars(results) if bar.figure.startswith("structure error at t_s 0 ...")).reached
+
+
+def test_bars_of_given_frames_and_keyframes():
+    several = dataclasses.replace(NANO, unet=with_inputs(NANO.unet, ("depth", "tile", "known")))
+    farther = {"keyframe stride=7": {"perceptual": 0.6}, FIRST_KNOWN: {"psnr": 0.6, "perceptual": 0.6}}
+    verdict = {bar.figure: bar for bar in bars(crafted(several, **farther))}
+    assert verdict[f"{FIRST_KNOWN}, nearer than first frame true flow, by PSNR"].reached
+    assert not verdict[f"{FIRST_KNOWN}, nearer than first frame true flow, in CLIP's space"].reached
+    assert not verdict[f"{ANSWER_KNOWN}, nearer than {ANSWER_CARRIED}, by PSNR"].reached
+    saved = verdict["evaluations saved by keyframes at equal CLIP distance"]
+    assert (saved.measured, saved.reached) == ("2.00", False)  # by a stride of 4: 3 frames of 40, 10 of 4
+    nearer = crafted(several, **{"keyframe stride=7": {"perceptual": 0.4}})
+    assert {bar.figure: bar.measured for bar in bars(nearer)}[saved.figure] == "2.86"
 
 
 def test_clips_by_motion():
