@@ -24,7 +24,7 @@ from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks import GivenMask, MaskClip, MaskGeometry, latent_change, read_mask
-from gen1_jax.editing.masks.regions import composited_regions, regions_of, sample_regions
+from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
@@ -176,7 +176,7 @@ class Gen1Pipeline:
         image_scale: float = 1.0,
         shift_windows: bool = False,
         mask: GivenMask | None = None,
-        mask_feather: float = EditSettings.mask_feather,
+        mask_feather: float | int = EditSettings.mask_feather,
         background: str | None = None,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
@@ -233,10 +233,7 @@ class Gen1Pipeline:
         if not prompts:
             raise UserError("prompt is an empty list: say what the result should look like")
         pictures, clip = to_pictures(image), to_frames(frames)
-        encode = lambda text, pictures: self.encode_content(text, pictures, settings, negative_prompt)
-        behind = None if background is None else encode(background, [])
-        only_behind = behind is not None and prompt is None and not pictures
-        contents = [None if only_behind else encode(text, pictures) for text in prompts]
+        contents = [contents_of(self, text, pictures, settings, negative_prompt, background) for text in prompts]
         size = clip.shape[1:3]
         small = np.stack([resize(frame, self.config.working_size(*size)) for frame in clip])
         ready = {
@@ -247,7 +244,7 @@ class Gen1Pipeline:
         maps = self.read_structure(small, settings, ready, progress, estimated)
         masked = read_mask(self, mask, background, small, maps, settings, MaskGeometry(shape=size), progress, estimated)
         results = []
-        for content in contents:
+        for content, behind in contents:
             regions = regions_of(content, behind, masked)
             latents = sample_regions(self, regions, maps, settings, progress, frames=small)
             edits = [self.decode(each, progress) for each in latents]

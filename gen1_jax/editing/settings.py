@@ -117,7 +117,7 @@ class EditSettings:
     clip_skip: int = 1
     image_scale: float = 1.0
     shift_windows: bool = False
-    mask_feather: float = 2.0
+    mask_feather: float | int = 2.0
 
     def __post_init__(self):
         if self.structure is not None:

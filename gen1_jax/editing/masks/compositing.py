@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 
-def feathered(mask: Float32[np.ndarray, "H W"], feather: float) -> Float32[np.ndarray, "H W"]:
+def feathered(mask: Float32[np.ndarray, "H W"], feather: float | int) -> Float32[np.ndarray, "H W"]:
     """How much of the edit is seen: none outside of the mask, all of it deeper inside than `feather` pixels.
 
     The border of the picture is no border of the mask.

@@ -30,6 +30,9 @@ GivenMask = str | os.PathLike | Image.Image | np.ndarray | Sequence[Image.Image 
 """The notation of `parse_mask`, a picture for all frames, or one for each: bool, uint8 or 0 to 1."""
 
 
+_NOISE = 16  # levels of grey that lossy videos and pictures have for black
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskGeometry:
     """What of its file a clip is.
@@ -161,7 +164,7 @@ def _of_file(source: OfFile, count: int, geometry: MaskGeometry) -> MaskClip:
     def fit(picture: UInt8[np.ndarray, "h w 3"], pixel_aspect: Fraction) -> bytes:
         height, width, _ = picture.shape
         check_shape(name, "a mask", picture.shape[:2], pixel_aspect, geometry.shape, geometry.crop)
-        mask = grey(picture)
+        mask = _clean(grey(picture))
         if geometry.crop is not None:
             left, top, right, bottom = map(round, cover((0, 0, width, height), geometry.crop[::-1], pixel_aspect))
             mask = mask[top:bottom, left:right]
@@ -178,10 +181,17 @@ def _of_file(source: OfFile, count: int, geometry: MaskGeometry) -> MaskClip:
     return MaskClip(sizes.pop(), masks[:count])
 
 
+def _clean(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Black and white as they were before a codec ate at them."""
+    return np.where(mask < _NOISE, 0, np.where(mask > 255 - _NOISE, 255, mask)).astype(np.uint8)
+
+
 def _of_arrays(given: Clip, count: int) -> MaskClip:
     """Masks in memory: one a frame, or one for all."""
-    pictures = [given] if isinstance(given, Image.Image) or np.ndim(given) == 2 else list(given)
-    masks = [_levels(picture) for picture in pictures]
+    if isinstance(given, np.ndarray) and given.ndim not in (2, 3):
+        raise UserError(f"mask must be (H, W) or (T, H, W), got {given.dtype} {given.shape}")
+    one = isinstance(given, Image.Image) or (isinstance(given, np.ndarray) and given.ndim == 2)
+    masks = [_levels(picture) for picture in ([given] if one else given)]
     if len(masks) not in (1, count):
         raise UserError(f"mask: {counted(len(masks), 'picture')} for {counted(count, 'frame')}; give as many, or one")
     if len({mask.shape for mask in masks}) > 1:
@@ -194,8 +204,6 @@ def _levels(picture: Image.Image | np.ndarray) -> UInt8[np.ndarray, "h w"]:
     if isinstance(picture, Image.Image):
         return np.asarray(picture.convert("L"))
     array = np.asarray(picture)
-    if array.ndim == 3 and array.shape[-1] in (1, 3) and array.dtype == np.uint8:
-        return np.rint(array.mean(-1)).astype(np.uint8)
     if array.ndim != 2 or 0 in array.shape:
         raise UserError(f"mask must be (H, W) or (T, H, W), got {array.dtype} {array.shape}")
     if array.dtype == np.uint8:

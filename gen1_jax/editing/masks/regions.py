@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from gen1_jax.editing.content import Pictures
 from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.masks.clip import MaskClip
 from gen1_jax.editing.masks.compositing import composited, feathered
@@ -31,6 +32,25 @@ class Region(NamedTuple):
 
     content: Conditions
     mask: MaskClip | None
+
+
+def contents_of(
+    pipeline: "Gen1Pipeline",
+    prompt: str | None,
+    pictures: Pictures,
+    settings: EditSettings,
+    negative_prompt: str | None,
+    background: str | None,
+) -> tuple[Conditions | None, Conditions | None]:
+    """What is told of the mask's inside, and of all else; None of what stays as it is.
+
+    Raises:
+        UserError: see `ContentEncoder.encode`.
+    """
+    stays = background is not None and prompt is None and not pictures
+    inside = None if stays else pipeline.encode_content(prompt, pictures, settings, negative_prompt)
+    behind = None if background is None else pipeline.encode_content(background, [], settings, negative_prompt)
+    return inside, behind
 
 
 def regions_of(content: Conditions | None, background: Conditions | None, mask: MaskClip | None) -> list[Region]:
@@ -62,7 +82,7 @@ def composited_regions(
     regions: Sequence[Region],
     edits: Sequence[Iterator[UInt8[np.ndarray, "h w 3"]]],
     size: tuple[int, int],
-    feather: float,
+    feather: float | int,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The edits over their source, frame by frame, at (height, width).
 
