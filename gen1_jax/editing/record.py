@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen1_jax.checkpoints.identity import model_hash
+from gen1_jax.editing.masks import file_of
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
@@ -35,7 +36,8 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
     """
     files = lambda paths: [Path(path).name for path in paths]
     hashes = lambda paths: [file_hash(Path(path)) for path in paths]
-    maps = [path for _, path in request.structure_from]
+    maps, mask_file = [path for _, path in request.structure_from], file_of(request.mask)
+    mask = None if request.mask is None else str(request.mask)
     return {
         "record": _VERSION,
         "model": model.name,
@@ -46,6 +48,9 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "image": _one_or_all(files(request.images)),
         "image_hash": _one_or_all(hashes(request.images)),
         "structure_from": files(maps) or None,
+        "mask": mask if mask_file is None else mask.replace(str(mask_file), mask_file.name),
+        "mask_file": mask_file and mask_file.name,
+        "background": request.background,
         "loras": [f"{Path(path).name}:{strength:g}" for path, strength in request.loras] or None,
         **vars(settings),
         "start": _moment(request.start),
@@ -117,6 +122,10 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "image_hash": _a(str, list, _NONE),
     "structure_from": _a(list, _NONE),
     "loras": _a(list, _NONE),
+    "mask": _a(str, _NONE),
+    "mask_file": _a(str, _NONE),
+    "mask_feather": _a(int, float, _NONE),
+    "background": _a(str, _NONE),
     "structure": _a(str, _NONE),
     "strength": _a(int, float, _NONE),
     "clip_skip": _a(int, _NONE),

@@ -103,6 +103,7 @@ class EditSettings:
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
+        mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
     """
 
     structure: str | None = None
@@ -116,6 +117,7 @@ class EditSettings:
     clip_skip: int = 1
     image_scale: float = 1.0
     shift_windows: bool = False
+    mask_feather: float | int = 2.0
 
     def __post_init__(self):
         if self.structure is not None:
@@ -134,6 +136,8 @@ class EditSettings:
             raise UserError(f"strength must be above 0 and at most 1, got {self.strength:g}")
         if self.clip_skip < 1:
             raise UserError(f"clip_skip must be 1 or more, got {self.clip_skip}")
+        if not 0 <= self.mask_feather <= 1000:
+            raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
         if self.sampler is not None:
             get_sampler(self.sampler)
 
