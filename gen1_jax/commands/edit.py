@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
-from gen1_jax.commands.values import file_and_number, frame_rate, moment, size
+from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -276,6 +276,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument(
+        "--guidance-interval",
+        type=interval,
+        metavar="A:B",
+        help="guidance from A to B of the steps alone, 0 to 1; the others cost one evaluation (the model's own)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")

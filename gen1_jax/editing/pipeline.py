@@ -185,6 +185,7 @@ class Gen1Pipeline:
         sampler: str | None = None,
         progress: Progress | None = None,
         *,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | None = None,
         structure: str | Mapping[str, float] | None = None,
         structure_from: Mapping[str, Clip] | None = None,
@@ -208,6 +209,8 @@ class Gen1Pipeline:
             seed: of all randomness.
             sampler: "ddim", "dpm++", "lcm" or "tcd"; by default the model's own.
             progress: called with (stage, done, total).
+            guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it
+                w = w_t = 1, which costs one evaluation a step. By default the model's own, mostly (0, 1).
             negative_prompt: what the result should not look like.
             structure: which kinds of structure are followed and how much, {"depth": 0.9, "canny": 0.5},
                 "depth=0.9,canny=0.5" or "depth"; by default the first that the model knows.
@@ -229,6 +232,7 @@ class Gen1Pipeline:
             structure_blur=structure_blur,
             guidance_scale=guidance_scale,
             temporal_guidance_scale=temporal_guidance_scale,
+            guidance_interval=guidance_interval,
             num_inference_steps=num_inference_steps,
             seed=seed,
             sampler=sampler,
@@ -321,8 +325,10 @@ class Gen1Pipeline:
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
         count, height, width, _ = frames.shape
         shape = (1, count, height // scale, width // scale, channels)
-        report = None if progress is None else _sampling(progress, compiles=sampler.compiles(shape, guidance))
-        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start)
+        interval = settings.guidance_interval
+        compiling = sampler.compiles(shape, guidance, interval=interval)
+        report = None if progress is None else _sampling(progress, compiling)
+        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start, interval=interval)
         self._let_go("unet")
         return latents
 
@@ -367,14 +373,16 @@ class Gen1Pipeline:
                 self._networks[name].params = None
 
 
-def _sampling(progress: Progress, *, compiles: bool):
-    """Reports steps of the sampler; the first compiles, which is a stage of its own."""
-    if compiles:
+def _sampling(progress: Progress, compiling: Sequence[int]):
+    """Reports steps of the sampler; to compile, as some of them do first, is a stage of its own."""
+    if 0 in compiling:
         progress("compiling", 0, 1)
 
     def report(done: int, total: int) -> None:
-        if compiles and done == 1:
+        if done - 1 in compiling:
             progress("compiling", 1, 1)
         progress("sampling", done, total)
+        if done in compiling:
+            progress("compiling", 0, 1)
 
     return report

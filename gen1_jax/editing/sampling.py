@@ -18,6 +18,7 @@ from gen1_jax.diffusion import (
     Sampler,
     SamplerState,
     SamplerTables,
+    guidance_runs,
     guided_denoiser,
     noised_start,
     run_steps,
@@ -100,15 +101,26 @@ class GuidedSampler:
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
 
-    def compiles(self, shape: tuple[int, ...], guidance: Guidance, *, masked: bool = False) -> bool:
-        """Whether the next call with these compiles first, as far as this process has not done so yet.
+    def compiles(
+        self,
+        shape: tuple[int, ...],
+        guidance: Guidance,
+        *,
+        masked: bool = False,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> list[int]:
+        """The steps of the next call with these that compile first, as far as this process has not done so yet.
 
         Args:
             shape: of the latents.
             guidance: which branches have weight matters, not how much.
             masked: whether something is known; what does not matter.
+            interval: see `__call__`.
         """
-        return (shape, guidance.branches, masked) not in self._compiled
+        firsts: dict[tuple, int] = {}
+        for start, _, part in guidance_runs(guidance, len(self.tables.timesteps), interval):
+            firsts.setdefault((shape, part.branches, masked), start)
+        return [step for program, step in firsts.items() if program not in self._compiled]
 
     def with_steps(self, num_inference_steps: int, strength: float = 1.0) -> "GuidedSampler":
         """The same with another number of steps and another strength; what is compiled is shared.
@@ -139,6 +151,7 @@ class GuidedSampler:
         watch: Watch | None = None,
         latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"] | None = None,
         known: Known | None = None,
+        interval: tuple[float, float] = (0.0, 1.0),
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -152,6 +165,7 @@ class GuidedSampler:
             latents: clean ones that the sampling begins with, noised to the first timestep of the tables, rather than
                 with noise alone; a strength below 1 needs them.
             known: what stays as it is; None for nothing.
+            interval: parts of the run between which there is guidance, see `guidance_runs`.
 
         Raises:
             ValueError: a strength below 1 without latents.
@@ -159,18 +173,21 @@ class GuidedSampler:
         if latents is None and self.strength < 1:
             raise UserError(f"a strength of {self.strength} needs latents to begin with")
         total = len(self.tables.timesteps)
-        self._compiled.add((shape, guidance.branches, known is not None))
+        runs = guidance_runs(guidance, total, interval)
+        self._compiled.update((shape, part.branches, known is not None) for _, _, part in runs)
         beginning = () if latents is None else (latents, self.padded_tables)
         state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning)
-        if progress is None and watch is None:
-            return self.run(state, conditions, guidance, known).latents
-        for step in range(total):
-            state = self.run(state, conditions, guidance, known, start=step, stop=step + 1)
+        if progress is not None or watch is not None:
+            runs = [(step, step + 1, part) for start, stop, part in runs for step in range(start, stop)]
+        for start, stop, part in runs:
+            state = self.run(state, conditions, part, known, start=start, stop=stop)
+            if progress is None and watch is None:
+                continue
             state.latents.block_until_ready()
             if progress is not None:
-                progress(step + 1, total)
+                progress(stop, total)
             if watch is not None:
-                watch(step + 1, total, state.latents)
+                watch(stop, total, state.latents)
         return state.latents
 
     def run(
