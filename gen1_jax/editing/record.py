@@ -101,7 +101,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     for name, fits in _FIELDS.items():
         if not fits(values.get(name)):
             raise UserError(f"{path}: its settings are damaged ({name} is {str(values.get(name))[:40]!r})")
-    return values
+    return values | {"guidance_interval": tuple(map(float, values["guidance_interval"]))}
 
 
 def _a(*kinds: type) -> Callable[[Any], bool]:

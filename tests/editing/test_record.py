@@ -40,7 +40,7 @@ def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     record = read_record("one.mkv")
     assert record == read_record("one.mkv.json")
     assert (record["prompt"], record["seed"], record["start"], record["size"]) == ("a naïve car", 7, "1/8s", "24x16")
-    assert record["guidance_interval"] == [0.0, 0.5]
+    assert record["guidance_interval"] == (0.0, 0.5)
     assert record["guidance_scale"] == open_model(tiny_model).config.guidance_scale  # the model's own, in numbers
     assert record["model_hash"] == model_hash(open_model(tiny_model)) and "/" not in json.dumps(record["video"])
     for source in ("one.mkv", "one.mkv.json"):
