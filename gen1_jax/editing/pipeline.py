@@ -23,6 +23,7 @@ from gen1_jax.diffusion import Guidance, get_sampler
 from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
 from gen1_jax.editing.maps import ready_maps
+from gen1_jax.editing.progress import sampling_reporter
 from gen1_jax.editing.sampling import GuidedSampler, Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
 from gen1_jax.editing.structures import (
@@ -193,6 +194,7 @@ class Gen1Pipeline:
         clip_skip: int = 1,
         image_scale: float = 1.0,
         shift_windows: bool = False,
+        shared_noise: bool = False,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -219,6 +221,7 @@ class Gen1Pipeline:
             clip_skip: layer of the text encoder that is read, counted from the end.
             image_scale: how much a picture counts beside the prompt.
             shift_windows: whether the seams of a long clip's windows move from step to step.
+            shared_noise: whether a long clip's windows begin with the same noise, in other orders.
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -240,6 +243,7 @@ class Gen1Pipeline:
             clip_skip=clip_skip,
             image_scale=image_scale,
             shift_windows=shift_windows,
+            shared_noise=shared_noise,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -327,8 +331,9 @@ class Gen1Pipeline:
         shape = (1, count, height // scale, width // scale, channels)
         interval = settings.guidance_interval
         compiling = sampler.compiles(shape, guidance, interval=interval)
-        report = None if progress is None else _sampling(progress, compiling)
-        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start, interval=interval)
+        report = None if progress is None else sampling_reporter(progress, compiling)
+        more = dict(latents=start, interval=interval, shared_noise=settings.shared_noise)
+        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self._let_go("unet")
         return latents
 
@@ -371,18 +376,3 @@ class Gen1Pipeline:
         if self.low_memory:
             for name in set(names) & self._networks.keys():
                 self._networks[name].params = None
-
-
-def _sampling(progress: Progress, compiling: Sequence[int]):
-    """Reports steps of the sampler; to compile, as some of them do first, is a stage of its own."""
-    if 0 in compiling:
-        progress("compiling", 0, 1)
-
-    def report(done: int, total: int) -> None:
-        if done - 1 in compiling:
-            progress("compiling", 1, 1)
-        progress("sampling", done, total)
-        if done in compiling:
-            progress("compiling", 0, 1)
-
-    return report
