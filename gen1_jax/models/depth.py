@@ -297,11 +297,15 @@ class DPTDepth(nnx.Module):
 
         return in_chunks(estimate_chunk, images, frames_per_chunk)
 
-    def estimate_clip(self, images: Float[Array, "t h w 3"], *, frames_per_chunk: int = 4) -> Float[Array, "t h w"]:
-        """`estimate` of one clip by `clips`, for at most `config.temporal_frames` frames."""
-        _, height, width, _ = images.shape
+    def estimate_clips(
+        self, images: Float[Array, "b t h w 3"], *, frames_per_chunk: int = 4
+    ) -> Float[Array, "b t h w"]:
+        """`estimate` by `clips`, for clips of at most `config.temporal_frames` frames."""
+        batch, frames, height, width, _ = images.shape
         size = self.config.working_size(height, width)
         resize = lambda x: jnp.clip(jax.image.resize(x, (len(x), *size, 3), "cubic"), -1, 1)
-        depth = self.clips(in_chunks(resize, images, frames_per_chunk)[None], frames_per_chunk=frames_per_chunk)[0]
+        small = in_chunks(resize, rearrange(images, "b t ... -> (b t) ..."), frames_per_chunk)
+        small = rearrange(small, "(b t) ... -> b t ...", t=frames)
+        depth = rearrange(self.clips(small, frames_per_chunk=frames_per_chunk), "b t ... -> (b t) ...")
         back = lambda x: jax.image.resize(x, (len(x), height, width), "linear")
-        return in_chunks(back, depth, frames_per_chunk)
+        return rearrange(in_chunks(back, depth, frames_per_chunk), "(b t) ... -> b t ...", b=batch)
