@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
-from gen1_jax.commands.values import file_and_number, frame_rate, moment, size
+from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -24,6 +24,7 @@ _DEFAULTS = {
     "clip_skip": 1,
     "shift_windows": False,
     "mask_feather": 2.0,
+    "shared_noise": False,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -296,6 +297,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
     )
+    group.add_argument(
+        "--guidance-interval",
+        type=interval,
+        metavar="A:B",
+        help="guidance from A to B of the steps alone, 0 to 1; the others cost one evaluation (the model's own)",
+    )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
     group.add_argument("--sampler", metavar="NAME", help="ddim, dpm++, lcm or tcd (the model's own)")
@@ -323,6 +330,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--shift-windows",
         action=argparse.BooleanOptionalAction,
         help="move the seams between windows of a long video at every step (no)",
+    )
+    group.add_argument(
+        "--shared-noise",
+        action=argparse.BooleanOptionalAction,
+        help="begin all windows of a long video with the same noise in other orders, which keeps one look (no)",
     )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     group.add_argument(

@@ -102,14 +102,19 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: its settings are damaged ({in_one_line(error, 80)})") from None
     if not isinstance(values, dict) or values.get("record") != _VERSION:
         raise UserError(f"{path}: its settings are not those of gen1 edit, or of a newer version")
+    values.setdefault("guidance_interval", [0.0, 1.0])  # what all edits had before there was a choice
     for name, fits in _FIELDS.items():
         if not fits(values.get(name)):
             raise UserError(f"{path}: its settings are damaged ({name} is {str(values.get(name))[:40]!r})")
-    return values
+    return values | {"guidance_interval": tuple(map(float, values["guidance_interval"]))}
 
 
 def _a(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_a(int, float), value))
 
 
 _NONE = type(None)
@@ -131,9 +136,11 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "clip_skip": _a(int, _NONE),
     "image_scale": _a(int, float, _NONE),
     "shift_windows": _a(bool, _NONE),
+    "shared_noise": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),
+    "guidance_interval": _is_interval,
     "num_inference_steps": _a(int),
     "seed": _a(int),
     "sampler": _a(str),
