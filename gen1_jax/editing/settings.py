@@ -106,8 +106,8 @@ class EditSettings:
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
         mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
-        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of a
-            long clip together; see `diffusion.noise`.
+        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
+            a long clip together; see `diffusion.noise`.
     """
 
     structure: str | None = None
