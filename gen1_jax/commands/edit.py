@@ -23,6 +23,7 @@ _DEFAULTS = {
     "strength": 1.0,
     "clip_skip": 1,
     "shift_windows": False,
+    "steady_depth": False,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -304,6 +305,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--shift-windows",
         action=argparse.BooleanOptionalAction,
         help="move the seams between windows of a long video at every step (no)",
+    )
+    group.add_argument(
+        "--steady-depth",
+        action=argparse.BooleanOptionalAction,
+        help="bring the depth of each frame to the scale of the one before (no)",
     )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("start", "stride")})

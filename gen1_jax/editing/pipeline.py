@@ -192,6 +192,7 @@ class Gen1Pipeline:
         clip_skip: int = 1,
         image_scale: float = 1.0,
         shift_windows: bool = False,
+        steady_depth: bool = False,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -216,6 +217,7 @@ class Gen1Pipeline:
             clip_skip: layer of the text encoder that is read, counted from the end.
             image_scale: how much a picture counts beside the prompt.
             shift_windows: whether the seams of a long clip's windows move from step to step.
+            steady_depth: whether depth that is estimated frame by frame is brought to one scale from frame to frame.
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -236,6 +238,7 @@ class Gen1Pipeline:
             clip_skip=clip_skip,
             image_scale=image_scale,
             shift_windows=shift_windows,
+            steady_depth=steady_depth,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:

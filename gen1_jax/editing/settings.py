@@ -103,6 +103,8 @@ class EditSettings:
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
+        steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
+            frame; that of a network with layers between frames always is.
     """
 
     structure: str | None = None
@@ -116,6 +118,7 @@ class EditSettings:
     clip_skip: int = 1
     image_scale: float = 1.0
     shift_windows: bool = False
+    steady_depth: bool = False
 
     def __post_init__(self):
         if self.structure is not None:
