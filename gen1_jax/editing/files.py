@@ -13,6 +13,7 @@ from pathlib import Path
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.provenance import check_provenance
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
@@ -57,6 +58,7 @@ def edit_file(
         check_writable(sidecar_of(request.output))
     if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
         raise UserError(f"{outputs[0]}: --output and --save-structure are the same file")
+    check_provenance(request)
     pictures = [read_image(image, request.limits) for image in request.images]
     pipeline = pipeline or open_pipeline(request)
     settings = request.settings.of(pipeline.config)

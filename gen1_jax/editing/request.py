@@ -37,6 +37,8 @@ class EditRequest:
         save_structure: where to write what the model saw, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
         sidecar: write the settings to OUTPUT.json, too.
+        provenance: sign what is written, with a manifest that tells of the edit, where the kind of file can hold one.
+        credentials: PEM files of the certificates and the key to sign with; None for an identity of this user.
         mesh: devices that share the sampling, or None for one.
         limits: refuses larger files.
     """
@@ -60,6 +62,8 @@ class EditRequest:
     save_structure: str | Path | None = None
     compare: bool = False
     sidecar: bool = False
+    provenance: bool = True
+    credentials: tuple[str | Path, str | Path] | None = None
     mesh: MeshConfig | None = None
     limits: Limits = Limits()
 
@@ -68,6 +72,8 @@ class EditRequest:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
+        if self.credentials is not None and not self.provenance:
+            raise UserError("--credentials are for a manifest, and --no-provenance writes none: give one of them")
         self._check_size()
         _ = self.part
 

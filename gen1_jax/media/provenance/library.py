@@ -1,9 +1,11 @@
 """The C2PA library, imported when it is first needed, and such that it asks no network for anything."""
 
 import mmap
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gen1_jax.media.errors import AnyPath
+from gen1_jax.media.files import is_folder
 
 if TYPE_CHECKING:
     import c2pa
@@ -23,9 +25,9 @@ FORMATS = {
 _STORE = bytes.fromhex("6332706100110010800000AA00389B71")
 
 
-def holds_manifest(path: str | os.PathLike[str]) -> bool:
+def holds_manifest(path: AnyPath) -> bool:
     """Whether a file of this name can hold a manifest; of a folder "NAME/" its pictures can."""
-    return os.fspath(path).endswith(("/", os.sep)) or Path(path).suffix.lower() in FORMATS
+    return is_folder(path) or Path(path).suffix.lower() in FORMATS
 
 
 def context(*, trust: bytes | None = None, verify: bool = True) -> "c2pa.Context":

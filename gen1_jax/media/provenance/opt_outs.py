@@ -6,7 +6,6 @@ IPTC, XMP   plus:DataMining, IPTC's "Data Mining" property of pictures and video
             tdm:reservation, of the W3C's group on text and data mining
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +14,14 @@ from typing import Any
 from PIL import Image
 
 from gen1_jax.media.container import open_container
-from gen1_jax.media.errors import MediaError
+from gen1_jax.media.errors import AnyPath, MediaError
 from gen1_jax.media.files import existing_path
 from gen1_jax.media.images import FORMATS, READABLE_SUFFIXES, open_image
 from gen1_jax.media.provenance.reading import UnreadableManifest, read_manifests
 
-C2PA, XMP, UNREADABLE = "C2PA", "IPTC or XMP", "a manifest that cannot be read"
-"""Where it says so."""
+C2PA, XMP = "training forbidden by C2PA", "training forbidden by IPTC or XMP"
+UNREADABLE = "manifest that cannot be read"
+"""What there is to say of a file that is not to be trained on."""
 
 _TRAINING = {"ai_generative_training", "ai_training", "data_mining"}  # and not "ai_inference", which is another matter
 _XMP_OF_TIFF = 700
@@ -30,8 +30,8 @@ _PROHIBITED = re.compile(r"ns\.useplus\.org/ldf/vocab/DMI-PROHIBITED", re.IGNORE
 _RESERVED = re.compile(r"\btdm:reservation\s*(?:=\s*[\"']|>)\s*1\b")
 
 
-def training_opt_out(path: str | os.PathLike[str]) -> str | None:
-    """Where a file says that models must not be trained on it (`C2PA` or `XMP`), or None.
+def training_opt_out(path: AnyPath) -> str | None:
+    """What a file says against being trained on (`C2PA` or `XMP`), or None.
 
     `UNREADABLE` is a manifest that is damaged, or lies elsewhere: whether its owner forbids it, nobody knows. A folder
     of pictures says what any of them does. No signature is looked at: a no counts, whoever said it.

@@ -1,11 +1,11 @@
 """The manifests of a file that anybody may have made, as plain values."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from gen1_jax.errors import in_one_line
+from gen1_jax.media.errors import AnyPath
 from gen1_jax.media.files import existing_path
 from gen1_jax.media.images import READABLE_SUFFIXES
 from gen1_jax.media.provenance.library import context, has_store
@@ -19,7 +19,7 @@ class ManifestElsewhere(UnreadableManifest):
     """It is not in the file, which only says where it lies."""
 
 
-def read_manifests(path: str | os.PathLike[str], *, trust: bytes | None = None, verify: bool = True) -> dict[str, Any]:
+def read_manifests(path: AnyPath, *, trust: bytes | None = None, verify: bool = True) -> dict[str, Any]:
     """The store of manifests of a file, as the library tells it; {} where there is none.
 
     Of a folder of pictures it is that of the first one. Nothing is fetched from anywhere.

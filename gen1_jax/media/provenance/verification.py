@@ -1,10 +1,11 @@
 """Whether a file is as it was signed, by whom, and what it says of its making."""
 
-import os
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gen1_jax.media.errors import AnyPath
 from gen1_jax.media.provenance.reading import ManifestElsewhere, UnreadableManifest, read_manifests
 from gen1_jax.media.provenance.signing import EDIT
 
@@ -41,7 +42,7 @@ class Verification:
     edit: Mapping[str, Any] | None = None
 
 
-def verify(path: str | os.PathLike[str], trust: bytes | None = None) -> Verification | None:
+def verify(path: AnyPath, trust: bytes | None = None) -> Verification | None:
     """Verifies the manifest of a file, or of the first picture of a folder; None where there is none.
 
     Args:
@@ -103,3 +104,17 @@ def _action(action: Mapping[str, Any]) -> str:
 def _ingredient(ingredient: Mapping[str, Any]) -> str:
     had = "with a manifest" if ingredient.get("active_manifest") else "without a manifest"
     return f"{ingredient.get('title', '?')} ({ingredient.get('relationship', '?')}, {had})"
+
+
+def signed_edit(path: AnyPath) -> str | None:
+    """Our own assertion in the manifest of a file as JSON, whoever signed it and whether it holds or not; or None.
+
+    Raises:
+        MediaError: no such file.
+    """
+    try:
+        store = read_manifests(path, verify=False)
+        edit = _told(store).edit if store else None
+    except (UnreadableManifest, AttributeError, KeyError, TypeError):
+        return None
+    return None if edit is None else json.dumps(edit)
