@@ -26,7 +26,15 @@ def add_provenance(parser: argparse.ArgumentParser) -> None:
 
 
 def provenance_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `add_provenance` declared, as fields of a request."""
+    """What `add_provenance` declared, as fields of a request.
+
+    Raises:
+        UserError: credentials, and nothing to sign.
+    """
+    from gen1_jax.errors import UserError
+
+    if args.credentials is not None and args.no_provenance:
+        raise UserError("--credentials are for a manifest, and --no-provenance writes none: give one of them")
     credentials = None if args.credentials is None else tuple(args.credentials)
     return {"provenance": not args.no_provenance, "credentials": credentials}
 

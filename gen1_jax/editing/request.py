@@ -72,8 +72,6 @@ class EditRequest:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
-        if self.credentials is not None and not self.provenance:
-            raise UserError("--credentials are for a manifest, and --no-provenance writes none: give one of them")
         self._check_size()
         _ = self.part
 

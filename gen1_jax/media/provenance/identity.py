@@ -9,6 +9,8 @@ FOLDER/identity/certificates.pem   its certificate, and that of the authority th
 
 import datetime
 import functools
+import io
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.files import replacing
 from gen1_jax.media.errors import AnyPath, shown
+from gen1_jax.media.provenance.library import context
 
 if TYPE_CHECKING:
     import c2pa
@@ -50,6 +53,26 @@ class Credentials:
 
         info = c2pa.C2paSignerInfo(self.algorithm.encode(), self.certificates, self.key, None)
         return c2pa.Signer.from_info(info)
+
+    def check(self) -> None:
+        """Signs a small picture, for what is wrong with a certificate should be known before the work.
+
+        Raises:
+            UserError: the library refuses them.
+        """
+        import c2pa
+        from PIL import Image
+
+        picture = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(picture, "PNG")
+        picture.seek(0)
+        created = {"action": "c2pa.created", "digitalSourceType": "http://c2pa.org/digitalsourcetype/empty"}
+        claim = {"assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}]}
+        try:
+            with c2pa.Builder(json.dumps(claim), context()) as builder, self.signer() as signer:
+                builder.sign(signer, "image/png", picture, io.BytesIO())
+        except c2pa.C2paError as error:
+            raise UserError(f"--credentials: they cannot sign ({in_one_line(error, 300)})") from None
 
 
 def read_credentials(certificates: AnyPath, key: AnyPath) -> Credentials:

@@ -12,9 +12,9 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from gen1_jax.errors import UserError, in_one_line
+from gen1_jax.errors import in_one_line
 from gen1_jax.media.errors import AnyPath, shown
 from gen1_jax.media.provenance.identity import Credentials
 from gen1_jax.media.provenance.library import FORMATS, context
@@ -46,22 +46,6 @@ class Provenance:
     inputs: tuple[AnyPath, ...] = ()
     record: Mapping[str, Any] | None = None
 
-    def check(self) -> None:
-        """Signs a small picture, for what is wrong with credentials should be known before the work.
-
-        Raises:
-            UserError: the library refuses them.
-        """
-        from PIL import Image
-
-        picture = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(picture, "PNG")
-        try:
-            alone = dataclasses.replace(self, source="picture.png", inputs=(), record=None)
-            alone._sign(picture, io.BytesIO(), "image/png", verify=True)
-        except Exception as error:
-            raise UserError(f"--credentials: they cannot sign ({in_one_line(error, 300)})") from None
-
     def sign(self, path: Path, name: AnyPath) -> None:
         """Puts a manifest into a file, where it can hold one. It is never lost: if that fails, a warning says why.
 
@@ -82,11 +66,10 @@ class Provenance:
         finally:
             signed.unlink(missing_ok=True)
 
-    def _sign(self, source: io.IOBase, target: io.IOBase, media_type: str, *, verify: bool = False) -> None:
+    def _sign(self, source: BinaryIO, target: BinaryIO, media_type: str) -> None:
         import c2pa
 
-        source.seek(0)
-        with c2pa.Builder(json.dumps(self._definition), context(verify=verify)) as builder:
+        with c2pa.Builder(json.dumps(self._definition), context(verify=False)) as builder:
             for archive in self._ingredients[1]:
                 builder.add_ingredient_from_archive(io.BytesIO(archive))
             with self.credentials.signer() as signer:
