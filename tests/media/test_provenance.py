@@ -54,6 +54,12 @@ def provenance(source, **more):
     return Provenance(credentials=local_credentials(), source=source, record=RECORD, **more)
 
 
+def change_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+
+
 def anchors(credentials, which=slice(None)):
     certificates = credentials.certificates.split(b"-----END CERTIFICATE-----\n")[:-1]
     return b"".join(each + b"-----END CERTIFICATE-----\n" for each in certificates[which])
@@ -97,9 +103,7 @@ def test_each_picture_of_a_folder_is_signed(tmp_path, source):
 def test_one_changed_byte_is_noticed(tmp_path, source):
     for suffix in (".mp4", ".png"):
         path = write(tmp_path / f"a{suffix}", provenance(source))
-        data = bytearray(path.read_bytes())
-        data[-20] ^= 1
-        path.write_bytes(data)
+        change_a_byte(path)
         found = verify(path, anchors(local_credentials()))
         assert found.state == "Invalid" and "mismatch" in found.reasons[0]
 
@@ -108,6 +112,9 @@ def test_the_manifest_of_an_input_comes_along(tmp_path, source):
     first = write(tmp_path / "first.png", provenance(source))
     second = verify(write(tmp_path / "second.png", provenance(first)))
     assert second.state == "Valid" and second.ingredients == ("first.png (parentOf, with a manifest)",)
+    change_a_byte(first)
+    third = verify(write(tmp_path / "third.png", provenance(first)))
+    assert third.state == "Valid" and third.ingredients == ("first.png (parentOf, with a manifest that did not hold)",)
 
 
 def test_inputs_that_the_library_cannot_read_are_told_by_their_names(tmp_path, source):

@@ -21,6 +21,8 @@ FORMATS = {
 }
 """Media types of the files of ours that can hold a manifest: C2PA has no place for one in Matroska and WebM."""
 
+_HELD = 32  # MiB of a file in memory, the rest of it in a temporary file
+
 # What begins a store of manifests in any container: the type of its outermost JUMBF box (ISO/IEC 19566-5).
 _STORE = bytes.fromhex("6332706100110010800000AA00389B71")
 
@@ -48,7 +50,11 @@ def context(*, trust: bytes | None = None, verify: bool = True) -> "c2pa.Context
             "verify_after_sign": verify,
         },
         # Identities (CAWG) are not decoded: they may name a host, for which the list of hosts does not count.
-        "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
+        "core": {
+            "allowed_network_hosts": [],
+            "decode_identity_assertions": False,
+            "backing_store_memory_threshold_in_mb": _HELD,
+        },
         "builder": {"thumbnail": {"enabled": False}},
     }
     if trust is not None:

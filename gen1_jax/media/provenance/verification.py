@@ -102,7 +102,11 @@ def _action(action: Mapping[str, Any]) -> str:
 
 
 def _ingredient(ingredient: Mapping[str, Any]) -> str:
-    had = "with a manifest" if ingredient.get("active_manifest") else "without a manifest"
+    had = "without a manifest"
+    if ingredient.get("active_manifest"):
+        wrong = ingredient.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
+        damaged = any(status["code"] != _UNTRUSTED for status in wrong)
+        had = "with a manifest that did not hold" if damaged else "with a manifest"
     return f"{ingredient.get('title', '?')} ({ingredient.get('relationship', '?')}, {had})"
 
 
