@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
+from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
 from gen1_jax.errors import counted
 
@@ -93,6 +94,7 @@ def add_edit(commands) -> None:
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    add_provenance(parser)
     parser.add_argument(
         "--settings-from",
         metavar="FILE",
@@ -196,6 +198,7 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
             settings=settings,
             compare=args.compare or bool(recorded.get("compare")),
             sidecar=args.sidecar,
+            **provenance_options(args),
             mesh=None if args.mesh is None else parse_mesh(args.mesh),
             limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
             **part,
@@ -265,6 +268,7 @@ def add_demo(commands) -> None:
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
     add_settings(parser)
+    add_provenance(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
 
@@ -281,6 +285,7 @@ def _demo(args) -> None:
         model=args.model,
         settings=settings_of(args),
         compare=True,
+        **provenance_options(args),
     )
     _run_edit(request, as_json=args.json)
 

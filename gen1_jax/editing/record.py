@@ -15,6 +15,7 @@ from gen1_jax.editing.masks import file_of
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
+from gen1_jax.media.provenance import signed_edit
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
 
@@ -43,6 +44,7 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "model": model.name,
         "model_hash": model_hash(model),
         "video": Path(request.video).name,
+        "video_hash": file_hash(Path(request.video)) if Path(request.video).is_file() else None,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "image": _one_or_all(files(request.images)),
@@ -93,7 +95,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
             raise UserError(f"{path}: {local.stat().st_size} bytes, too large for the settings of an edit")
         note = local.read_text(encoding="utf-8", errors="replace")
     else:
-        note = read_note(path)
+        note = read_note(path) or signed_edit(path)
     if note is None:
         raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
     try:
