@@ -106,6 +106,11 @@ class KnownLatents(NamedTuple):
         latents = jnp.zeros((b, count, *rest), before.dtype).at[:, :r].set(before)
         return cls(latents, jnp.zeros((b, count, *rest[:-1], 1)).at[:, :r].set(1))
 
+    @classmethod
+    def of(cls, kept: Known) -> "KnownLatents":
+        """What a run leaves as it is, where nothing of it may change."""
+        return cls(kept.latents, (kept.change == 0).astype(jnp.float32))
+
     def at(self, indices: Int[np.ndarray, " k"]) -> "KnownLatents":
         """Of some of the frames, by their numbers."""
         return jax.tree.map(lambda x: x[:, indices], self)

@@ -1,7 +1,7 @@
 """Many edits with one model, in batches: by the method of the paper, and by others with the same weights."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +10,13 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-from gen1_jax.diffusion import SamplerState
+from gen1_jax.diffusion import SamplerState, guidance_runs
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
+from gen1_jax.editing.masks import MaskClip, latent_change
+from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.sampling import Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
@@ -35,6 +38,7 @@ class Way:
         sees_structure: whether the U-Net is given the structure of the input.
         frame_by_frame: whether every frame is sampled by itself, by the image model.
         first_frame_only: whether only the first frame is edited.
+        masks: what of each clip may change; the rest stays the input. None is all of it.
     """
 
     settings: EditSettings
@@ -42,6 +46,7 @@ class Way:
     sees_structure: bool = True
     frame_by_frame: bool = False
     first_frame_only: bool = False
+    masks: Sequence[MaskClip] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
@@ -84,10 +89,28 @@ class Editor:
         edits, count = [], len(self.worlds)
         given = None if first is None else self._of_frames(self._encode, first)
         for indices in self.batches():
-            edits.append(to_uint8(self._decode(self._sample(way, indices, given))))
+            edits.append(self._over_input(way, indices, to_uint8(self._decode(self._sample(way, indices, given)))))
             if progress is not None:
                 progress(int(indices[-1]) + 1, count)
         return np.concatenate(edits)[:count]
+
+    def _over_input(self, way: Way, indices: np.ndarray, edits: EditClips) -> EditClips:
+        """The edits, outside of their masks the input."""
+        if way.masks is None:
+            return edits
+        for edit, index in zip(edits, indices, strict=True):
+            sources = self.worlds.clips.source[index]
+            masks = way.masks[index].frames(sources.shape[1:3])
+            for frame, source, mask in zip(edit, sources, masks, strict=True):
+                frame[:] = composited(source, frame, feathered(mask, way.settings.mask_feather))
+        return edits
+
+    def _known(self, way: Way, indices: np.ndarray) -> Known | None:
+        if way.masks is None:
+            return None
+        cell, size = self.pipeline.config.vae.downscale, self.worlds.clips.source.shape[2:4]
+        change = [latent_change(way.masks[index].at(size), cell) for index in indices]
+        return Known(jnp.asarray(self._latents[indices]), jnp.asarray(np.concatenate(change)))
 
     def through_autoencoder(self, clips: EditClips) -> EditClips:
         """What is left of clips after the autoencoder."""
@@ -177,19 +200,26 @@ class Editor:
         if count == 1:
             told, inputs = told.window(0, 1), inputs[:, :1]
         given = None if first is None else KnownLatents.beginning(jnp.asarray(first[indices]), count)
+        kept = self._known(way, indices)
+        kept = kept if given is None else given.kept(kept)
         if way.frame_by_frame:
             noise = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
             inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
-            out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise)
+            kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
+            out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, kept)
             return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
 
         def sample(frames: np.ndarray, known: KnownLatents | None, gap: int | None) -> Array:
             this = settings if gap is None else between(settings)
-            part = inputs[:, frames]
+            part, here = inputs[:, frames], kept
+            if settings.keyframe_stride > 1:
+                here = None if known is None else known.kept()
             noise = _noise(settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:])
-            return self._run(way, this, told.at(frames), part, noise, known)
+            return self._run(way, this, told.at(frames), part, noise, here)
 
-        return keyframes_first(sample, count, settings.keyframe_stride, given)
+        known = None if kept is None else KnownLatents.of(kept)
+        out = keyframes_first(sample, count, settings.keyframe_stride, known)
+        return out if given is None else given.on(out)
 
     def _run(
         self,
@@ -198,21 +228,22 @@ class Editor:
         told: Conditions,
         inputs: Float[Array, "b t i j c"],
         noise: Float[Array, "b t i j c"],
-        given: KnownLatents | None = None,
+        kept: Known | None = None,
     ) -> Float[Array, "b t i j c"]:
-        """The sampler's run, from noise or from noised inputs."""
+        """The sampler's run, from noise or from noised inputs; what is kept is told to a model with an input for it."""
         sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
         first_step = min(round(steps * (1 - way.strength)), steps - 1)
         if first_step:
             timesteps = jnp.full(len(inputs), sampler.tables.timesteps[first_step])
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
-        if given is not None:
-            told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*given)})
+        if kept is not None and self.pipeline.config.unet.known:
+            told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
         state: SamplerState = sampler.sampler.init(noise)
-        kept = None if given is None else given.kept()
-        out = sampler.run(state, told, settings.guidance, kept, start=first_step).latents
-        return out if given is None else given.on(out)
+        for start, stop, part in guidance_runs(settings.guidance, steps, settings.guidance_interval):
+            if stop > first_step:
+                state = sampler.run(state, told, part, kept, start=max(start, first_step), stop=stop)
+        return state.latents
 
 
 def _frame_by_frame(told: Conditions, count: int) -> Conditions:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.partition import by_frame, fold, unfold
-from gen1_jax.models.structure import StructureKind
+from gen1_jax.models.structure import Depth, StructureKind
 from gen1_jax.models.unet import KNOWN, UNetConfig, known_signal
 from gen1_jax.training.examples import of_each_frame, split_keys
 from gen1_jax.training.known_masks import draw_known
@@ -128,6 +128,8 @@ class StructureSignals:
         if f"maps.{kind.name}" in inputs:
             return inputs[f"maps.{kind.name}"].astype(jnp.float32)
         pixels = inputs["pixels"]
+        if isinstance(kind, Depth) and networks[kind.part].config.temporal_frames:
+            return kind.estimate_clips(pixels, networks, pixels.shape[0] * pixels.shape[1])
         frames = fold(by_frame(pixels))
         # all at once: a loop over chunks would cut across devices that share the batch
         return unfold(kind.estimate(frames, networks, frames_per_chunk=len(frames)), len(pixels))

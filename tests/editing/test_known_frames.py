@@ -66,8 +66,8 @@ def test_keyframes_come_first_and_a_stride_of_one_is_the_plain_edit(pipeline, pl
     np.testing.assert_array_equal(edit(pipeline, keyframe_stride=1), plain)
     seen, sample = [], pipeline.sample
 
-    def watched(content, maps, settings, progress=None, *, frames, given=None):
-        latents = sample(content, maps, settings, progress, frames=frames, given=given)
+    def watched(content, maps, settings, *told, frames, given=None, **mask):
+        latents = sample(content, maps, settings, *told, frames=frames, given=given, **mask)
         mask = None if given is None else np.asarray(given.mask)[0, :, 0, 0, 0].tolist()
         seen.append((len(frames), settings.num_inference_steps, settings.guidance_scale, mask, np.asarray(latents)))
         return latents
@@ -81,6 +81,16 @@ def test_keyframes_come_first_and_a_stride_of_one_is_the_plain_edit(pipeline, pl
     np.testing.assert_allclose(then[3][:, [0, 3]], first[3], atol=1e-5)
     np.testing.assert_array_equal(latents[:, [0, 3]], first[3])
     assert [told for told in steps if told[0] == "sampling"][-1] == ("sampling", 6, 6)
+
+
+def test_a_mask_is_known_to_a_model_with_an_input_for_it(pipeline, plain):
+    mask = np.zeros((16, 16), bool)
+    mask[:, 8:] = True
+    out = edit(pipeline, mask=mask, known={0: PAINTED})
+    np.testing.assert_array_equal(out[1:, :, :8], FRAMES[1:, :, :8])
+    assert (out[1:, :, 10:] != plain[1:, :, 10:]).any()
+    stepwise = edit(pipeline, mask=mask, keyframe_stride=3)
+    np.testing.assert_array_equal(stepwise[:, :, :8], FRAMES[:, :, :8])
 
 
 def test_guidance_by_the_source_needs_it_and_matters(pipeline, plain):
