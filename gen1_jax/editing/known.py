@@ -109,7 +109,7 @@ class KnownLatents(NamedTuple):
     @classmethod
     def of(cls, kept: Known) -> "KnownLatents":
         """What a run leaves as it is, where nothing of it may change."""
-        return cls(kept.latents, (kept.change == 0).astype(jnp.float32))
+        return cls(kept.latents, (jnp.asarray(kept.change) == 0).astype(jnp.float32))
 
     def at(self, indices: Int[np.ndarray, " k"]) -> "KnownLatents":
         """Of some of the frames, by their numbers."""
