@@ -20,7 +20,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.structure import StructureKind, blur_frames
+from gen1_jax.models.structure import StructureKind, blur_frames, told_level
 from gen1_jax.pretrained.family import Gen1Config
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -108,8 +108,13 @@ class StructureReader:
                 f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
             )
         networks = {} if kind.part is None else {kind.part: self.network(kind.part)}
-        estimate = lambda chunk: kind.estimate(chunk, networks)
-        maps = np.concatenate(list(in_chunks(estimate, frames, reporter(progress, kind.name))))
+        estimate, report = lambda chunk: kind.estimate(chunk, networks), reporter(progress, kind.name)
+        if kind.runs_on_host:
+            maps = estimate(frames)
+            if report is not None:
+                report(len(frames), len(frames))
+        else:
+            maps = np.concatenate(list(in_chunks(estimate, frames, report)))
         return np.asarray(kind.normalise(jnp.asarray(maps)))
 
     def degrade(
@@ -135,7 +140,7 @@ class StructureReader:
         return {
             use.kind: Signal(
                 self.encoded(self.config.structure_kind(use.kind), maps[use.kind], progress),
-                jnp.array([settings.structure_blur]),
+                told_level(self.config.structure_kind(use.kind), jnp.array([settings.structure_blur])),
                 jnp.array([use.weight], jnp.float32),
                 None if (span := use.span(timesteps)) is None else jnp.asarray(span)[None],
             )
