@@ -12,7 +12,7 @@
 """
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,7 +120,7 @@ def encode_world(world: World, kinds: Iterable[str], frame_rate: float) -> Examp
     return {name: value for kind in kinds if kind in made for name, value in made[kind]().items()}
 
 
-def has_maps(record: Mapping[str, Any], kind: str) -> bool:
+def has_maps(record: Container[str], kind: str) -> bool:
     """Whether a record, or the schema of records, has the maps of a kind."""
     return kind in record or _IN_RECORDS.get(kind) in record
 

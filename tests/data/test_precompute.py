@@ -101,7 +101,7 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, tiny_model, edg
 
 def test_batches_of_clips_are_what_single_clips_are(clips, latents, model, tmp_path, monkeypatch):
     """As on an accelerator: five clips in batches of two, over the borders of shards."""
-    monkeypatch.setattr("gen1_jax.data.precompute._AT_ONCE", {"cpu": (2, 4)})
+    monkeypatch.setattr("gen1_jax.data.encoding._AT_ONCE", {"cpu": (2, 4)})
     precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), structure=KINDS, clips_per_shard=3), model)
     batched, single = open_source(str(tmp_path)), open_source(str(latents))
     assert [batched[i]["id"] for i in range(CLIPS)] == [single[i]["id"] for i in range(CLIPS)]
