@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from gen1_jax.editing.files import Source, read_source
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.source import Source, read_source
 from gen1_jax.editing.structures import Maps, Progress
 from gen1_jax.errors import counted
 from gen1_jax.media import Limits, Part, side_by_side

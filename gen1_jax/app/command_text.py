@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from gen1_jax.editing.files import EditRequest
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
 
 _OPTIONS = {

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.diffusion import SAMPLERS
-from gen1_jax.editing.files import EditRequest
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings, structures_as_text
 from gen1_jax.errors import UserError
 from gen1_jax.media import side_by_side

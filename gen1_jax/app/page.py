@@ -16,7 +16,7 @@ from gen1_jax.app.fields import QUICK, EditForm
 from gen1_jax.app.jobs import EditFiles, EditState
 from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
 from gen1_jax.app.session import EditSession
-from gen1_jax.editing.files import EditRequest
+from gen1_jax.editing.request import EditRequest
 
 
 class Page:

@@ -18,11 +18,12 @@ from gen1_jax.app.clips import ClipCache
 from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.editing.files import EditRequest, compare_frames, write_frames
 from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.record import make_record
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.writing import compare_frames, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, MediaError, Part, open_video, read_image
 

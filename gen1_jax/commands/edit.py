@@ -149,8 +149,8 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
 
 def _request(args, video: str, output: str | Path, structure: str | Path | None, recorded: Mapping[str, Any]):
     """What the command line says, and where it says nothing a record, of one video."""
-    from gen1_jax.editing.files import EditRequest
     from gen1_jax.editing.maps import kind_and_path
+    from gen1_jax.editing.request import EditRequest
     from gen1_jax.media import Limits
     from gen1_jax.parallel.mesh import parse_mesh
 
@@ -248,7 +248,7 @@ def add_demo(commands) -> None:
 
 
 def _demo(args) -> None:
-    from gen1_jax.editing.files import EditRequest
+    from gen1_jax.editing.request import EditRequest
 
     clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
     request = EditRequest(

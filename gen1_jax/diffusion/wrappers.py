@@ -31,8 +31,11 @@ def acting_on_x0(denoise: Denoiser, schedule: NoiseSchedule, prediction_type: st
     def wrapped(latents: Float[Array, " b *dims"], timesteps: Int32[Array, " b"]) -> Float[Array, " b *dims"]:
         alpha, sigma = (per_example(level, latents) for level in schedule.alpha_sigma(timesteps))
         from_latents, from_prediction = x0_coefficients(prediction_type, alpha, sigma)
-        x0 = from_latents * latents + from_prediction * denoise(latents, timesteps)
-        return (act(x0, timesteps) - from_latents * latents) / from_prediction
+        prediction = denoise(latents, timesteps)
+        x0 = from_latents * latents + from_prediction * prediction
+        acted = act(x0, timesteps)
+        # What is left alone stays as it was predicted, not but for the rounding of there and back.
+        return jnp.where(acted == x0, prediction, (acted - from_latents * latents) / from_prediction)
 
     return wrapped
 
@@ -45,3 +48,24 @@ def keeping(known: Float[Array, " b *dims"], mask: Float[Array, "..."]) -> ActOn
         mask: in [0, 1], of a shape that broadcasts to `known`.
     """
     return lambda x0, timesteps: x0 + jnp.asarray(mask, x0.dtype) * (known - x0)
+
+
+def changing(known: Float[Array, " b *dims"], change: Float[Array, "..."], num_train_timesteps: int) -> ActOnX0:
+    """x_0 is `known` where nothing may change, the model's where everything may.
+
+    Between 0 and 1 it is known until the noise has fallen so far: at timestep t what is free is where change > t / T.
+    Of a sampler's own noise, known regions follow their own path exactly, so that they can be let go at any step.
+
+    Source: https://arxiv.org/abs/2306.00950, section 4 (differential diffusion), on x_0 in place of the latents.
+
+    Args:
+        known: (B, ...) clean latents.
+        change: in [0, 1], of a shape that broadcasts to `known`: how strongly a place may be changed.
+        num_train_timesteps: T of the schedule.
+    """
+
+    def act(x0: Float[Array, " b *dims"], timesteps: Int32[Array, " b"]) -> Float[Array, " b *dims"]:
+        free = change > per_example(timesteps / num_train_timesteps, x0)
+        return jnp.where(free, x0, known)
+
+    return act

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.editing.files import EditRequest, edit_file, open_pipeline
+from gen1_jax.editing.files import edit_file, open_pipeline
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.structures import Progress
 from gen1_jax.errors import UserError
 from gen1_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES

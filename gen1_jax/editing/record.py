@@ -18,7 +18,7 @@ from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
 
 if TYPE_CHECKING:
-    from gen1_jax.editing.files import EditRequest
+    from gen1_jax.editing.request import EditRequest
 
 _VERSION = 1
 _LARGEST = 2**20  # bytes of a sidecar

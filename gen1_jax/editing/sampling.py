@@ -5,6 +5,7 @@ import copy
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from gen1_jax.diffusion import (
     run_steps,
 )
 from gen1_jax.diffusion.windows import windowed
+from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
@@ -32,6 +34,18 @@ StepsDone = Callable[[int, int], None]
 
 Watch = Callable[[int, int, Array], None]
 """Called with (steps done, steps in all, running latents): these are valid until the call returns."""
+
+
+class Known(NamedTuple):
+    """What a run is to leave as it is; a pytree.
+
+    Attributes:
+        latents: (B, T, h, w, C), clean.
+        change: (B, T, h, w, 1), how strongly each place may be changed all the same, see `diffusion.wrappers.changing`.
+    """
+
+    latents: Float[Array, "b t h w c"]
+    change: Float[Array, "b t h w 1"]
 
 
 def in_32_bits(seed: int) -> int:
@@ -60,7 +74,8 @@ class GuidedSampler:
     Attributes:
         tables: of the solver, one row a step that is run.
         strength: of the tables, see `Sampler.tables`.
-        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end) -> state.
+        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end, known) ->
+            state.
         start: the jitted (seed, shape, latents to begin with or None, padded tables or None) -> state.
     """
 
@@ -85,14 +100,15 @@ class GuidedSampler:
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
 
-    def compiles(self, shape: tuple[int, ...], guidance: Guidance) -> bool:
+    def compiles(self, shape: tuple[int, ...], guidance: Guidance, *, masked: bool = False) -> bool:
         """Whether the next call with these compiles first, as far as this process has not done so yet.
 
         Args:
             shape: of the latents.
             guidance: which branches have weight matters, not how much.
+            masked: whether something is known; what does not matter.
         """
-        return (shape, guidance.branches) not in self._compiled
+        return (shape, guidance.branches, masked) not in self._compiled
 
     def with_steps(self, num_inference_steps: int, strength: float = 1.0) -> "GuidedSampler":
         """The same with another number of steps and another strength; what is compiled is shared.
@@ -122,6 +138,7 @@ class GuidedSampler:
         progress: StepsDone | None = None,
         watch: Watch | None = None,
         latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"] | None = None,
+        known: Known | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -134,6 +151,7 @@ class GuidedSampler:
             watch: the same, with the running latents.
             latents: clean ones that the sampling begins with, noised to the first timestep of the tables, rather than
                 with noise alone; a strength below 1 needs them.
+            known: what stays as it is; None for nothing.
 
         Raises:
             ValueError: a strength below 1 without latents.
@@ -141,13 +159,13 @@ class GuidedSampler:
         if latents is None and self.strength < 1:
             raise UserError(f"a strength of {self.strength} needs latents to begin with")
         total = len(self.tables.timesteps)
-        self._compiled.add((shape, guidance.branches))
+        self._compiled.add((shape, guidance.branches, known is not None))
         beginning = () if latents is None else (latents, self.padded_tables)
         state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning)
         if progress is None and watch is None:
-            return self.run(state, conditions, guidance).latents
+            return self.run(state, conditions, guidance, known).latents
         for step in range(total):
-            state = self.run(state, conditions, guidance, start=step, stop=step + 1)
+            state = self.run(state, conditions, guidance, known, start=step, stop=step + 1)
             state.latents.block_until_ready()
             if progress is not None:
                 progress(step + 1, total)
@@ -160,13 +178,14 @@ class GuidedSampler:
         state: SamplerState,
         conditions: Conditions,
         guidance: Guidance,
+        known: Known | None = None,
         *,
         start: int = 0,
         stop: int | None = None,
     ) -> SamplerState:
         """The state after the steps start <= i < stop (all of them by default); the one given is donated."""
         stop = len(self.tables.timesteps) if stop is None else stop
-        return self.advance(self.unet.params, state, conditions, guidance, self.padded_tables, start, stop)
+        return self.advance(self.unet.params, state, conditions, guidance, self.padded_tables, start, stop, known)
 
     def _start(
         self, seed, shape: tuple[int, ...], latents: Array | None = None, tables: SamplerTables | None = None
@@ -185,11 +204,15 @@ class GuidedSampler:
         tables: SamplerTables,
         start,
         stop,
+        known: Known | None = None,
     ) -> SamplerState:
         def model(latents: Array, timesteps: Array, told: Conditions) -> Array:
             prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
             return prediction
 
         denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
+        if known is not None:
+            act = changing(known.latents, known.change, self.schedule.num_train_timesteps)
+            denoise = acting_on_x0(denoise, self.schedule, self.unet.config.prediction_type, act)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
             return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)

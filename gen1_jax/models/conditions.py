@@ -8,6 +8,7 @@ it by a protocol of its own (`diffusion.guidance.Conditions`).
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -70,6 +71,7 @@ class Conditions:
         still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
             Rows of a clip lie beside each other in the batch, pictures first: of (True, False) every other row is
             pictures.
+        alike: for each of those rows, the first that is told the same, as pictures or not.
     """
 
     content: dict[str, Tokens]
@@ -77,6 +79,7 @@ class Conditions:
     null: dict[str, Tokens] = dataclasses.field(default_factory=dict)
     structure: dict[str, Signal] = dataclasses.field(default_factory=dict)
     still: tuple[bool, ...] = dataclasses.field(default=(False,), metadata={"static": True})
+    alike: tuple[int, ...] = dataclasses.field(default=(0,), metadata={"static": True})
 
     def without_content(self) -> "Conditions":
         """The same with the null content, for guidance."""
@@ -113,4 +116,32 @@ class Conditions:
 
         told = [(part.content, part.strength, part.structure) for part in parts]
         content, strength, structure = jax.tree.map(beside, *told)
-        return dataclasses.replace(self, content=content, strength=strength, structure=structure, still=still)
+        alike = _alike([jax.tree.leaves(each) for each in told]) if len(still) == len(parts) else range(len(still))
+        together = dict(content=content, strength=strength, structure=structure, still=still, alike=tuple(alike))
+        return dataclasses.replace(self, **together)
+
+    def once(self, function: Callable[..., Any], *arrays: Any) -> Any:
+        """What a function of clips gives that has no use for `still`, evaluated once for the rows of a clip `alike`.
+
+        Args:
+            function: from trees of arrays whose first axis is the batch to another such.
+            arrays: what it takes; the same in rows that are alike.
+        """
+        first = sorted(set(self.alike))
+        if len(first) == len(self.alike):
+            return function(*arrays)
+        chosen = jax.tree.map(lambda x: _rows(x, len(self.alike), first), arrays)
+        where = [first.index(row) for row in self.alike]
+        return jax.tree.map(lambda y: _rows(y, len(first), where), function(*chosen))
+
+
+def _alike(leaves: Sequence[Sequence[Any]]) -> list[int]:
+    """For each list of arrays the first that has the very same ones."""
+    same = lambda a, b: all(x is y for x, y in zip(a, b, strict=True))
+    return [next(i for i, other in enumerate(leaves) if same(other, mine)) for mine in leaves]
+
+
+def _rows(x: Array, n: int, chosen: Sequence[int]) -> Array:
+    """Of a batch with n rows a clip, some rows of each clip."""
+    rows = x.reshape(-1, n, *x.shape[1:])
+    return jnp.stack([rows[:, i] for i in chosen], axis=1).reshape(-1, *x.shape[1:])

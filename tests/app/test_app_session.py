@@ -21,8 +21,8 @@ from gen1_jax.app.session import DEMO_CLIP, AppOptions, EditSession
 from gen1_jax.cli import _parse, main
 from gen1_jax.commands import app as commands_app
 from gen1_jax.commands.edit import settings_of
-from gen1_jax.editing.files import EditRequest
 from gen1_jax.editing.record import read_record
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, open_video, write_image

@@ -10,8 +10,10 @@ from PIL import Image
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.commands.values import frame_rate, moment, size
-from gen1_jax.editing.files import EditRequest, compare_frames, read_source, write_frames
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.request import EditRequest
+from gen1_jax.editing.source import read_source
+from gen1_jax.editing.writing import compare_frames, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, VideoWriter, load_video, open_video
 

@@ -75,6 +75,22 @@ def test_branches_in_one_batch_are_the_branches_one_by_one(unet):
         assert relative_error(together[i::3], alone) < 1e-5
 
 
+def test_what_rows_that_are_told_the_same_have_in_common_is_evaluated_once():
+    null = told().without_content()
+    batch = null.frames().together(null, told())
+    assert batch.alike == (0, 0, 2)
+    sizes = []
+
+    def doubled(x):
+        sizes.append(len(x))
+        return {"y": 2 * x}
+
+    rows = jnp.arange(6) + jnp.array([0, -1, 0] * 2)  # of two clips; the first two of each are alike
+    assert (batch.once(doubled, rows)["y"] == 2 * rows).all()
+    assert sizes == [4]
+    assert told().once(doubled, jnp.arange(2))["y"].tolist() == [0, 2]
+
+
 def test_images_come_first():
     with pytest.raises(ValueError, match="before"):
         told().together(told().frames())

@@ -109,8 +109,11 @@ def test_branches_with_controls_and_a_picture_are_one_batch(unet):
         null={"text": normal(8, 1, 5, 6), "image": normal(9, 1, 3, 6)},
         strength={"image": jnp.array([0.3, 0.9])},
     )
-    branches = [given.without_content().frames(), given.without_content(), given]
-    together = unet.denoise(LATENTS.repeat(3, axis=0), TIMESTEPS.repeat(3), branches[0].together(*branches[1:]))[0]
+    null = given.without_content()
+    branches = [null.frames(), null, given]
+    batch = branches[0].together(*branches[1:])
+    assert batch.alike == (0, 0, 2)  # so the controls are evaluated for two of the three
+    together = unet.denoise(LATENTS.repeat(3, axis=0), TIMESTEPS.repeat(3), batch)[0]
     for i, branch in enumerate(branches):
         assert relative_error(together[i::3], run(unet, branch)) < 1e-5
 

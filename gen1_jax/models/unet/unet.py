@@ -118,11 +118,15 @@ class SpaceTimeUNet(DownPath):
     def inject(
         self, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions, content: Content
     ) -> Injection:
-        """What the structures add: channels, and the sum of the controls that have a signal."""
+        """What the structures add: channels, and the sum of the controls that have a signal.
+
+        Controls have no layers between frames: of the null content, they give the image model what they give mu.
+        """
         injection = concatenated(self.config, conditions, latents, timesteps)
         for kind, control in self.controls.items():
             if kind in conditions.structure:
-                injection += control(latents, timesteps, conditions.structure[kind], content)
+                told = latents, timesteps, conditions.structure[kind], content
+                injection += conditions.once(control, *told)
         return injection
 
     def down(

@@ -1,0 +1,108 @@
+"""What is asked of an edit of a file: which files, which part, which model, which numbers."""
+
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.errors import UserError
+from gen1_jax.media import Limits, Part, needs_even_size
+from gen1_jax.parallel.mesh import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditRequest:
+    """One edit of a file.
+
+    Attributes:
+        video: a video, a folder of pictures or a picture.
+        output: by suffix a video, or a picture if the input is one frame.
+        prompt: the content in words, or None.
+        image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
+        negative_prompt: what the result should not look like.
+        structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
+        loras: LoRA files and their strengths, merged into the model.
+        low_memory: let every network go when it has done its part.
+        model: name of a model that ships, a model folder, or a training workdir.
+        settings: the numbers of the edit.
+        start: index of the first frame to edit (int), or seconds (Fraction).
+        duration: frames of the video (int) or seconds (Fraction) from there on, None to its end.
+        frames: how many frames at most, None for all.
+        stride: every how many-th.
+        fps: frames a second of the result, the video's own if None: some are left out, or the last one is shown
+            again. Of a folder of pictures, how fast they follow each other (8).
+        size: (width, height) of the result, pixels; the video's own if None. What does not fit into that shape is
+            cut off at both sides.
+        save_structure: where to write what the model saw, or None.
+        compare: write input, structure and edit side by side instead of the edit alone.
+        sidecar: write the settings to OUTPUT.json, too.
+        mesh: devices that share the sampling, or None for one.
+        limits: refuses larger files.
+    """
+
+    video: str | Path
+    output: str | Path
+    prompt: str | None = None
+    image: str | Path | Sequence[str | Path] | None = None
+    negative_prompt: str | None = None
+    structure_from: tuple[tuple[str | None, str | Path], ...] = ()
+    loras: tuple[tuple[str | Path, float], ...] = ()
+    low_memory: bool = False
+    model: str | Path = "nano"
+    settings: EditSettings = EditSettings()
+    start: int | Fraction = 0
+    duration: int | Fraction | None = None
+    frames: int | None = None
+    stride: int = 1
+    fps: Fraction | None = None
+    size: tuple[int, int] | None = None
+    save_structure: str | Path | None = None
+    compare: bool = False
+    sidecar: bool = False
+    mesh: MeshConfig | None = None
+    limits: Limits = Limits()
+
+    def __post_init__(self):
+        if self.prompt is None and not self.images:
+            raise UserError("give either --prompt or --image, or both to a model that reads both")
+        if self.prompt is not None and not self.prompt.strip():
+            raise UserError("--prompt is empty: say what the result should look like")
+        self._check_size()
+        _ = self.part
+
+    @property
+    def images(self) -> tuple[str | Path, ...]:
+        """The picture files of `image`."""
+        if self.image is None:
+            return ()
+        return (self.image,) if isinstance(self.image, str | Path) else tuple(self.image)
+
+    @property
+    def outputs(self) -> tuple[str | Path, ...]:
+        """The files that it writes, without its sidecar."""
+        return tuple(path for path in (self.output, self.save_structure) if path is not None)
+
+    @property
+    def part(self) -> Part:
+        """The part of the video."""
+        return Part(start=self.start, duration=self.duration, frames=self.frames, stride=self.stride, rate=self.fps)
+
+    def _check_size(self) -> None:
+        if self.size is None:
+            return
+        width, height = self.size
+        if width < 1 or height < 1:
+            raise UserError(f"--size {width}x{height}: both must be positive")
+        if width * height > self.limits.max_pixels:
+            raise UserError(f"--size {width}x{height}: more than {self.limits.max_pixels} pixels; raise --max-pixels")
+        for path in self.outputs:
+            if not self.compare and (width % 2 or height % 2) and needs_even_size(path):
+                even = f"{width + width % 2}x{height + height % 2}"
+                raise UserError(f"--size {width}x{height}: {path} needs even numbers, such as {even}")
+
+
+def sidecar_of(output: str | Path) -> Path:
+    """Where the settings of an output lie beside it: mars.mp4.json."""
+    output = Path(output)
+    return output.with_name(f"{output.name}.json")

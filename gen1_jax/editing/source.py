@@ -1,0 +1,65 @@
+"""The frames of a file at the model's size: only these are held, those of the source's size pass through one by one."""
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from gen1_jax.data.prepare_geometry import cover
+from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.structures import Frames, Progress
+from gen1_jax.errors import UserError
+from gen1_jax.media import Limits, Part, VideoInfo, open_video
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The part of a file that is edited.
+
+    Attributes:
+        info: of the whole file.
+        frames: at the model's size.
+        times: of the frames, seconds.
+        end: when the last of them ceases to be shown, seconds.
+        sound: the part of the sound that belongs to them (`VideoReader.sound`).
+    """
+
+    info: VideoInfo
+    frames: Frames
+    times: list[Fraction]
+    end: Fraction
+    sound: tuple[Fraction | None, Fraction | None]
+
+
+def read_source(
+    path: str | Path,
+    pipeline: Gen1Pipeline,
+    limits: Limits,
+    progress: Progress = lambda *_: None,
+    part: Part | None = None,
+    size: tuple[int, int] | None = None,
+) -> Source:
+    """Frames of a file at the model's size, in square pixels; `size` (width, height) gives them its shape.
+
+    Raises:
+        MediaError: the file cannot be read, or is beyond the limits.
+    """
+    with open_video(path, limits=limits, **dataclasses.asdict(part or Part())) as reader:
+        info = reader.info
+        width, height = size or info.square_size
+        working = pipeline.config.working_size(height, width)
+        whole = (0, 0, info.width, info.height)
+        box = None if size is None else cover(whole, (height, width), info.sample_aspect_ratio)
+        small, times = [], []
+        for frame in reader:
+            small.append(resize(frame.rgb, working, box))
+            times.append(frame.time)
+            progress("reading", len(times), max(reader.expected_frames or 0, len(times)))
+    if part is not None and part.rate is not None and (reader.end - times[0]) * part.rate > limits.max_frames:
+        raise UserError(
+            f"--fps {float(part.rate):g}: of {path} it makes more than {limits.max_frames} frames;"
+            " choose a --duration or raise --max-frames"
+        )
+    return Source(info, np.stack(small), times, reader.end, reader.sound)
