@@ -33,7 +33,7 @@ from gen1_jax.models.module import Bound, Params, abstract_parameters
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.selection import Selection
-from gen1_jax.models.structure import StructureKind
+from gen1_jax.models.structure import StructureKind, told_level
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -144,6 +144,8 @@ class DenoisingObjective:
         self.config, self.settings = config, settings
         self.structures = {kind: config.structure_kind(kind) for kind in chosen_kinds(structure, config.unet.kinds)}
         check_kinds(tuple(self.structures))
+        if inputs == "pixels" and (host := [name for name, kind in self.structures.items() if kind.runs_on_host]):
+            raise UserError(f"structure {host[0]} cannot be estimated in a step: run gen1 precompute, inputs 'latents'")
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
@@ -246,7 +248,7 @@ class DenoisingObjective:
             else:
                 images_to_latents = partial(_of_each_frame, networks["vae"], method="images_to_latents")
                 encoded = kind.encode(self._degraded(kind, networks, inputs), images_to_latents)
-            signals[name] = Signal.of(jax.lax.stop_gradient(encoded), inputs["structure_level"])
+            signals[name] = Signal.of(jax.lax.stop_gradient(encoded), told_level(kind, inputs["structure_level"]))
         return signals
 
     def _hints(self, unet: Bound, networks: Mapping[str, Bound], inputs: BatchArrays) -> dict[str, Signal]:
