@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, SDEDIT_BY_FRAME
-from gen1_jax.evaluation.scores import MEASURES
+from gen1_jax.evaluation.scores import KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
 
@@ -30,7 +30,13 @@ BETTER = {name: MEASURES[name].sign for name in ("psnr", "ssim", "perceptual")}
 
 def bars(results: Results) -> list[Bar]:
     """The verdict on results as results.json holds them; what was not measured is left out."""
-    return [*_over_temporal_guidance(results), *_over_structure(results), *_edit(results), *_components(results)]
+    return [
+        *_over_temporal_guidance(results),
+        *_over_structure(results),
+        *_over_kinds(results),
+        *_edit(results),
+        *_components(results),
+    ]
 
 
 def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
@@ -56,6 +62,16 @@ def _over_structure(results: Results) -> Iterator[Bar]:
     if 0 in swept:
         ratio = mean_score(results, swept[0], "structure_error") / mean_score(results, ANSWER, "structure_error")
         yield Bar("structure error at t_s 0, relative to the answer's", f"{ratio:.2f}", "at most 1.5", ratio <= 1.5)
+
+
+def _over_kinds(results: Results) -> Iterator[Bar]:
+    """Of every kind of structure that the edit follows, how much more it is off than that of the answer itself."""
+    for name in KIND_MEASURES:
+        if name in results["methods"][EDIT]["scores"]:
+            edit, answer = (mean_score(results, method, name) for method in (EDIT, ANSWER))
+            ratio = edit / answer if answer > 0 else np.inf
+            measured = f"{ratio:.2f} ({edit:.3g} of {answer:.3g})"
+            yield Bar(f"{name.replace('_', ' ')}, relative to the answer's", measured, "at most 1.5", ratio <= 1.5)
 
 
 def _edit(results: Results) -> Iterator[Bar]:

@@ -15,10 +15,11 @@ from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
+from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import normalise_depth, structure_images
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.structure import told_level
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Editor:
         self.content = self._contents()
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
+        self._found: dict[str, np.ndarray] = {}
 
     def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> EditClips:
         """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
@@ -92,6 +94,21 @@ class Editor:
         return self._of_frames(
             lambda x: self.pipeline.depth.estimate(pixels_to_images(x), frames_per_chunk=len(x)), clips
         )
+
+    def estimate(self, kind: str, clips: EditClips) -> Float32[np.ndarray, "n t h w k"]:
+        """Maps of a kind as an edit estimates them, not normalised."""
+        of_kind = self.pipeline.config.structure_kind(kind)
+        return estimate_kind(of_kind, self.pipeline.network, clips, self._of_frames)
+
+    def _maps(self, kind: str) -> Float32[np.ndarray, "n t h w k"]:
+        """Maps of the inputs: as an edit estimates them; exact where nothing estimates them."""
+        if kind == "depth":
+            return self.depth[..., None]
+        if kind not in self._found:
+            is_estimated = self.pipeline.config.structure_kind(kind).is_estimated
+            source = self.worlds.clips.source
+            self._found[kind] = self.estimate(kind, source) if is_estimated else exact_kind(self.worlds, kind)
+        return self._found[kind]
 
     def batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
         """Indices of the clips that are taken at once: batches of one size, for which one program is compiled.
@@ -125,38 +142,45 @@ class Editor:
     def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
         return self.pipeline.vae.latents_to_images(latents)
 
-    def _structure(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"] | None:
-        config = self.pipeline.config.unet
-        if not config.structures:
-            return None
+    def _structure(self, way: Way, indices: np.ndarray) -> dict[str, Signal]:
+        """What the U-Net is told of each kind that the edit follows."""
+        config, level = self.pipeline.config, jnp.full(len(indices), way.settings.structure_blur)
+        uses = [use for use in way.settings.structures if use.kind in config.unet.structures]
         if not way.sees_structure:
-            return jnp.zeros(self._latents[indices].shape)
-        level = jnp.full(len(indices), way.settings.structure_blur)
-        quantiles = self.pipeline.config.depth_quantiles
-        images = structure_images(normalise_depth(jnp.asarray(self.depth[indices]), quantiles), level)
-        return self.pipeline.vae.images_to_latents(images)
+            blank = jnp.zeros(self._latents[indices].shape)
+            return {use.kind: Signal.of(blank, jnp.zeros_like(level)) for use in uses}
+        signals = {}
+        for kind, use in ((config.structure_kind(use.kind), use) for use in uses):
+            maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
+            latents = kind.encode(maps, self.pipeline.vae.images_to_latents)
+            weight = jnp.full(len(indices), use.weight, jnp.float32)
+            signals[kind.name] = Signal.of(latents, told_level(kind, level), weight)
+        return signals
 
     def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:
         settings = way.settings.of(self.pipeline.config)
         sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
         first_step = min(round(steps * (1 - way.strength)), steps - 1)
-        inputs, structure = jnp.asarray(self._latents[indices]), self._structure(way, indices)
+        inputs = jnp.asarray(self._latents[indices])
+        structure = self._structure(dataclasses.replace(way, settings=settings), indices)
         latents = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
         if first_step:
             timesteps = jnp.full(len(indices), sampler.tables.timesteps[first_step])
             latents = self.pipeline.config.schedule.add_noise(inputs, latents, timesteps)
         content, clips = jnp.asarray(self.content[indices])[:, None], len(indices)
         if way.first_frame_only:
-            latents, structure = (None if x is None else x[:, :1] for x in (latents, structure))
+            latents = latents[:, :1]
+            structure = {k: dataclasses.replace(signal, maps=signal.maps[:, :1]) for k, signal in structure.items()}
         if way.frame_by_frame:
             frames = latents.shape[1]
-            latents, structure = (
-                None if x is None else rearrange(x, "b t ... -> (b t) 1 ...") for x in (latents, structure)
-            )
-            content = content.repeat(frames, axis=0)
-        level = jnp.full(len(latents), settings.structure_blur * way.sees_structure)
-        conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
+            one_by_one = lambda x: rearrange(x, "b t ... -> (b t) 1 ...")
+            latents, content = one_by_one(latents), content.repeat(frames, axis=0)
+            structure = {
+                k: Signal.of(one_by_one(x.maps), x.level.repeat(frames), x.weight.repeat(frames))
+                for k, x in structure.items()
+            }
+        conditions = Conditions(content={self.pipeline.config.unet.content_kind: content}, structure=structure)
         guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         state: SamplerState = sampler.sampler.init(latents)
         out = sampler.run(state, conditions, guidance, start=first_step).latents
