@@ -30,7 +30,7 @@ class Edges(PictureKind):
     name: str = "edges"
     looks: str = "white lines on black, where surfaces end or bend"
     degrades: Degraded = "nothing"
-    thresholds: tuple[int, int] = (60, 150)
+    thresholds: tuple[int, int] = (100, 200)
     rounds: int = 3
 
     @property
