@@ -26,7 +26,7 @@ from gen1_jax.data.latents import TWO, held_levels
 from gen1_jax.data.processes import map_ahead
 from gen1_jax.models.module import Bound, Params, cast_kernels
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import EncodeImages, StructureKind
+from gen1_jax.models.structure import Depth, EncodeImages, StructureKind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.folder import ModelSource
 
@@ -118,7 +118,11 @@ class ClipEncoder:
         for name, count in self._levels.items():
             kind, found = self._config.structure_kind(name), maps.get(name)
             if found is None:
-                found = by_clip(kind.estimate(pictures, networks, self._frames_at_once // 2))
+                at_once = self._frames_at_once // 2
+                if isinstance(kind, Depth):
+                    found = kind.estimate_clips(frames, networks, at_once)
+                else:
+                    found = by_clip(kind.estimate(pictures, networks, at_once))
             if not count:
                 kept[name] = found.astype(jnp.float32)
                 continue

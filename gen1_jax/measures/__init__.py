@@ -6,6 +6,7 @@
 | `ssim`               | the same                                        | -1 to 1      | higher |
 | `embedding_distance` | CLIP's embeddings of both, frame by frame       | 0 to 2       | lower  |
 | `structure_error`    | estimated and true inverse depth of a clip      | from 0       | lower  |
+| `depth_change_error` | the same and the true motion: what flickers      | from 0       | lower  |
 | `depth_errors`       | the same of a picture: AbsRel, share within 25% | from 0; 0..1 | lower; higher |
 | `edge_f1`            | edges and the true ones, within a pixel         | 0 to 1       | higher |
 | `angular_error`      | normals and the true ones                       | 0 to 180°    | lower  |
@@ -20,7 +21,13 @@
 `bootstrap` tells how sure a mean of any of them over clips is.
 """
 
-from gen1_jax.measures.depth import align_inverse_depth, depth_errors, standardise_inverse_depth, structure_error
+from gen1_jax.measures.depth import (
+    align_inverse_depth,
+    depth_change_error,
+    depth_errors,
+    standardise_inverse_depth,
+    structure_error,
+)
 from gen1_jax.measures.embeddings import (
     embedding_distance,
     frame_consistency,
@@ -44,6 +51,7 @@ __all__ = [
     "align_inverse_depth",
     "angular_error",
     "bootstrap",
+    "depth_change_error",
     "depth_errors",
     "edge_f1",
     "embedding_distance",

@@ -18,6 +18,7 @@ from gen1_jax.models.structure.pictures import PictureKind
 from gen1_jax.models.structure.pose import Bone, Pose, draw_bones
 from gen1_jax.models.structure.registry import STRUCTURE_KINDS, structure_kind
 from gen1_jax.models.structure.segmentation import Segmentation, colours_of, estimate_regions
+from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
     "MAX_STRUCTURE_LEVEL",
@@ -33,6 +34,7 @@ __all__ = [
     "Pose",
     "Segmentation",
     "StructureKind",
+    "aligned_frames",
     "blur",
     "blur_depth",
     "blur_frames",
@@ -40,6 +42,7 @@ __all__ = [
     "draw_bones",
     "estimate_regions",
     "normalise_depth",
+    "steady_depth",
     "structure_images",
     "structure_kind",
     "told_level",
