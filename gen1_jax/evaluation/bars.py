@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 
 from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.keyframes import evaluations
-from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, KEYFRAMES
+from gen1_jax.editing.settings import parse_structures
+from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
 from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, SDEDIT_BY_FRAME
-from gen1_jax.evaluation.scores import MEASURES
+from gen1_jax.evaluation.scores import KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
 
@@ -34,7 +35,15 @@ BETTER = {name: MEASURES[name].sign for name in ("psnr", "ssim", "perceptual")}
 
 def bars(results: Results) -> list[Bar]:
     """The verdict on results as results.json holds them; what was not measured is left out."""
-    of_edits = (_over_temporal_guidance, _over_structure, _edit, _first_frame_known, _keyframes_first)
+    of_edits = (
+        _over_temporal_guidance,
+        _over_structure,
+        _over_kinds,
+        _followed,
+        _edit,
+        _first_frame_known,
+        _keyframes_first,
+    )
     return [bar for verdict in (*of_edits, _components) for bar in verdict(results)]
 
 
@@ -61,6 +70,29 @@ def _over_structure(results: Results) -> Iterator[Bar]:
     if 0 in swept:
         ratio = mean_score(results, swept[0], "structure_error") / mean_score(results, ANSWER, "structure_error")
         yield Bar("structure error at t_s 0, relative to the answer's", f"{ratio:.2f}", "at most 1.5", ratio <= 1.5)
+
+
+def _over_kinds(results: Results) -> Iterator[Bar]:
+    """Of every kind of structure that the edit follows, how much more it is off than that of the answer itself."""
+    structure = results["config"]["settings"]["structure"]
+    followed = None if structure is None else {f"{use.kind}_error" for use in parse_structures(structure)}
+    for name in sorted(KIND_MEASURES if followed is None else followed & KIND_MEASURES.keys()):
+        if name in results["methods"][EDIT]["scores"]:
+            edit, answer = (mean_score(results, method, name) for method in (EDIT, ANSWER))
+            ratio = edit / answer if answer > 0 else np.inf
+            measured = f"{ratio:.2f} ({edit:.3g} of {answer:.3g})"
+            yield Bar(f"{name.replace('_', ' ')}, relative to the answer's", measured, "at most 1.5", ratio <= 1.5)
+
+
+def _followed(results: Results) -> Iterator[Bar]:
+    """Of each kind that the edit follows in the place of depth, or beside it."""
+    for method, entry in results["methods"].items():
+        name = f"{str(entry['value']).rpartition('+')[2]}_error"
+        if entry["group"] == FOLLOWED and name in entry["scores"]:
+            edit, answer = (mean_score(results, each, name) for each in (method, ANSWER))
+            ratio = edit / answer if answer > 0 else np.inf
+            figure = f"{name.replace('_', ' ')} by {entry['value']}, relative to the answer's"
+            yield Bar(figure, f"{ratio:.2f} ({edit:.3g} of {answer:.3g})", "at most 1.5", ratio <= 1.5)
 
 
 def _edit(results: Results) -> Iterator[Bar]:

@@ -20,10 +20,11 @@ from gen1_jax.editing.sampling import Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
+from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import StructureKind
+from gen1_jax.models.structure import told_level
 from gen1_jax.models.unet import KNOWN, known_signal
 
 
@@ -71,7 +72,7 @@ class Editor:
         self.content = self._contents()
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
-        self._maps: dict[str, np.ndarray] = {}
+        self._found: dict[str, np.ndarray] = {}
 
     def edit(
         self,
@@ -132,6 +133,21 @@ class Editor:
             lambda x: self.pipeline.depth.estimate(pixels_to_images(x), frames_per_chunk=len(x)), clips
         )
 
+    def estimate(self, kind: str, clips: EditClips) -> Float32[np.ndarray, "n t h w k"]:
+        """Maps of a kind as an edit estimates them, not normalised."""
+        of_kind = self.pipeline.config.structure_kind(kind)
+        return estimate_kind(of_kind, self.pipeline.network, clips, self._of_frames)
+
+    def _maps(self, kind: str) -> Float32[np.ndarray, "n t h w k"]:
+        """Maps of the inputs: as an edit estimates them; exact where nothing estimates them."""
+        if kind == "depth":
+            return self.depth[..., None]
+        if kind not in self._found:
+            is_estimated = self.pipeline.config.structure_kind(kind).is_estimated
+            source = self.worlds.clips.source
+            self._found[kind] = self.estimate(kind, source) if is_estimated else exact_kind(self.worlds, kind)
+        return self._found[kind]
+
     def batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
         """Indices of the clips that are taken at once: batches of one size, for which one program is compiled.
 
@@ -174,20 +190,11 @@ class Editor:
         for use in settings.structures:
             if use.kind in unet.structures:
                 kind = self.pipeline.config.structure_kind(use.kind)
-                maps = kind.degrade(kind.normalise(jnp.asarray(self.maps(kind)[indices])), level)
+                maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
                 encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
-                signals[use.kind] = Signal.of(encoded, level, jnp.full(len(indices), use.weight, jnp.float32))
+                weight = jnp.full(len(indices), use.weight, jnp.float32)
+                signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
         return signals
-
-    def maps(self, kind: StructureKind) -> Float[np.ndarray, "n t h w k"]:
-        """Maps of the inputs as they are estimated, before they are normalised."""
-        if kind.name == "depth":
-            return self.depth[..., None]
-        if kind.name not in self._maps:
-            networks = {} if kind.part is None else {kind.part: self.pipeline.network(kind.part)}
-            clips = [np.asarray(kind.estimate(clip, networks)) for clip in self.worlds.clips.source]
-            self._maps[kind.name] = np.stack(clips)
-        return self._maps[kind.name]
 
     def _sample(
         self, way: Way, indices: np.ndarray, first: Float[np.ndarray, "n 1 i j c"] | None = None

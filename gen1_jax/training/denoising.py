@@ -172,6 +172,8 @@ class DenoisingObjective:
         self.config, self.settings = config, settings
         self.structures = {kind: config.structure_kind(kind) for kind in chosen_kinds(structure, config.unet.kinds)}
         check_kinds(tuple(self.structures))
+        if inputs == "pixels" and (host := [name for name, kind in self.structures.items() if kind.runs_on_host]):
+            raise UserError(f"structure {host[0]} cannot be estimated in a step: run gen1 precompute, inputs 'latents'")
         self._signals = StructureSignals(config.unet, self.structures, settings)
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Key
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.partition import by_frame, fold, unfold
-from gen1_jax.models.structure import Depth, StructureKind
+from gen1_jax.models.structure import Depth, StructureKind, told_level
 from gen1_jax.models.unet import KNOWN, UNetConfig, known_signal
 from gen1_jax.training.examples import of_each_frame, split_keys
 from gen1_jax.training.known_masks import draw_known
@@ -79,7 +79,7 @@ class StructureSignals:
             else:
                 images_to_latents = partial(of_each_frame, networks["vae"], method="images_to_latents")
                 encoded = kind.encode(self._degraded(kind, networks, inputs), images_to_latents)
-            signals[name] = Signal.of(jax.lax.stop_gradient(encoded), inputs["structure_level"])
+            signals[name] = Signal.of(jax.lax.stop_gradient(encoded), told_level(kind, inputs["structure_level"]))
         return signals
 
     def _hints(self, unet: Bound, networks: Mapping[str, Bound], inputs: BatchArrays) -> dict[str, Signal]:
