@@ -5,19 +5,22 @@
 Only frames of the model's own size are held; those of the source's size pass through one at a time.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
 from pathlib import Path
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.editing.source import Source, read_source
+from gen1_jax.editing.source import FrameStream, Source, read_source
 from gen1_jax.editing.structures import Maps, Progress
+from gen1_jax.editing.work import work_of
 from gen1_jax.editing.writing import compare_frames, is_picture, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.files import write_text
@@ -62,25 +65,35 @@ def edit_file(
     settings = request.settings.of(pipeline.config)
     content = pipeline.encode_content(request.prompt, pictures, settings, request.negative_prompt)
 
-    source = read_source(request.video, pipeline, request.limits, progress, part=request.part, size=request.size)
+    longest = max(LONGEST, pipeline.config.num_frames)
+    source = read_source(
+        request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest
+    )
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):
             raise UserError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
-    ready = _ready_maps(request, settings, pipeline, source)
-    maps = pipeline.read_structure(source.frames, settings, ready, progress)
-    structures = pipeline.pictures_of(maps)
-    latents = pipeline.sample(content, maps, settings, progress, frames=source.frames)
-
-    if request.save_structure is not None:
-        views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
-        write_frames(request.save_structure, views, source, request, audio=False)
-    edited = pipeline.decode(latents, progress)
-    if request.compare:
-        edited = compare_frames(source, structures, edited)
     record = make_record(request, settings, pipeline.source)
-    width, height, count = write_frames(request.output, edited, source, request, audio=True, record=record)
+    with contextlib.ExitStack() as held:
+        if isinstance(source.frames, FrameStream):
+            work = held.enter_context(work_of(request, record, len(source.frames), pipeline.latent_size(source.frames)))
+            edit = LongEdit(pipeline, settings, content, source.frames, work, progress)
+            structures = edit.read_structure(lambda: _ready_maps(request, settings, pipeline, source))
+            edit.sample()
+            edited = edit.decoded()
+        else:
+            ready = _ready_maps(request, settings, pipeline, source)
+            maps = pipeline.read_structure(source.frames, settings, ready, progress)
+            structures = pipeline.pictures_of(maps)
+            latents = pipeline.sample(content, maps, settings, progress, frames=source.frames)
+            edited = pipeline.decode(latents, progress)
+        if request.save_structure is not None:
+            views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
+            write_frames(request.save_structure, views, source, request, audio=False)
+        if request.compare:
+            edited = compare_frames(source, structures, edited)
+        width, height, count = write_frames(request.output, edited, source, request, audio=True, record=record)
     if request.sidecar:
         write_text(sidecar_of(request.output), json.dumps(record, indent=2) + "\n")
     return {

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -273,7 +274,7 @@ class Gen1Pipeline:
     ) -> Conditions:
         """Content and null content; see `ContentEncoder.encode`."""
         told = self.content.encode(prompt, pictures, settings, negative_prompt)
-        self._let_go("clip", "prior", "text", "image_encoder", "image_tokens")
+        self.let_go("clip", "prior", "text", "image_encoder", "image_tokens")
         return told
 
     def read_structure(
@@ -286,7 +287,7 @@ class Gen1Pipeline:
     ) -> Maps:
         """Degraded maps of frames of the model's size, by kind; see `StructureReader.read`."""
         maps = self.structures.read(frames, settings, ready or {}, progress, estimated)
-        self._let_go("depth", "softedge")
+        self.let_go("depth", "softedge")
         return maps
 
     def encode_structure(
@@ -326,16 +327,19 @@ class Gen1Pipeline:
         conditions = dataclasses.replace(content, structure=signals)
         guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         sampler = self.sampler(settings)
-        scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
-        count, height, width, _ = frames.shape
-        shape = (1, count, height // scale, width // scale, channels)
+        shape = (1, len(frames), *self.latent_size(frames))
         interval = settings.guidance_interval
         compiling = sampler.compiles(shape, guidance, interval=interval)
         report = None if progress is None else sampling_reporter(progress, compiling)
         more = dict(latents=start, interval=interval, shared_noise=settings.shared_noise)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
-        self._let_go("unet")
+        self.let_go("unet")
         return latents
+
+    def latent_size(self, frames: Any) -> tuple[int, int, int]:
+        """(h, w, c) of the latents of frames of the model's size, by their shape."""
+        _, height, width, _ = frames.shape
+        return height // self.config.vae.downscale, width // self.config.vae.downscale, self.config.unet.latent_channels
 
     def sampler(self, settings: EditSettings) -> GuidedSampler:
         """The sampler of settings; what it compiles serves every number of steps and every strength.
@@ -369,9 +373,9 @@ class Gen1Pipeline:
         """The frames of latents, one by one."""
         for chunk in in_chunks(self.vae.latents_to_images, latents[0], reporter(progress, "decoding")):
             yield from to_uint8(chunk)
-        self._let_go("vae")
+        self.let_go("vae")
 
-    def _let_go(self, *names: str) -> None:
+    def let_go(self, *names: str) -> None:
         """Frees weights that an edit has done with, where memory is short; what is compiled stays."""
         if self.low_memory:
             for name in set(names) & self._networks.keys():

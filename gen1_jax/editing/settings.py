@@ -105,8 +105,8 @@ class EditSettings:
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
-        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of a
-            long clip together; see `diffusion.noise`.
+        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
+            a long clip together; see `diffusion.noise`.
     """
 
     structure: str | None = None

@@ -7,8 +7,9 @@ Frames go through networks in chunks of one shape, so neither memory nor compila
 """
 
 import dataclasses
+import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import jax
@@ -102,12 +103,7 @@ class StructureReader:
         Raises:
             UserError: the model lacks the network that estimates them, or nothing here estimates them.
         """
-        if kind.part is not None and kind.part not in self.config.parts:
-            raise UserError(
-                f"{self.name} has no {kind.part} network to estimate {kind.name} with: give its maps, "
-                f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
-            )
-        networks = {} if kind.part is None else {kind.part: self.network(kind.part)}
+        networks = self._networks(kind)
         report = reporter(progress, kind.name)
         if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
             estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
@@ -116,6 +112,38 @@ class StructureReader:
             estimate = lambda chunk: kind.estimate(chunk, networks)
             maps = np.concatenate(list(in_chunks(estimate, frames, report)))
         return np.asarray(kind.normalise(jnp.asarray(maps)))
+
+    def stream(
+        self, kind: StructureKind, frames: Iterable[UInt8[np.ndarray, "h w 3"]], level: int = 0
+    ) -> Iterator[Float[np.ndarray, "_ H W k"]]:
+        """What `estimate` makes of frames that come one by one, in pieces and not normalised.
+
+        Args:
+            kind: of structure.
+            frames: of the model's size.
+            level: t_s, for kinds that are estimated from blurred frames.
+
+        Raises:
+            UserError: as `estimate`.
+        """
+        networks = self._networks(kind)
+        source = (_blurred(frame[None], level)[0] for frame in frames) if kind.degrades == "frames" else iter(frames)
+        if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
+            estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
+            yield from (piece[..., None] for piece in steady_depth(source, estimate, window))
+            return
+        while piece := list(itertools.islice(source, CHUNK)):
+            filled = np.stack(piece + piece[-1:] * (CHUNK - len(piece)))
+            yield np.asarray(kind.estimate(filled, networks))[: len(piece)]
+
+    def _networks(self, kind: StructureKind) -> dict[str, Bound]:
+        """The network that estimates a kind, by its name; none if it needs none."""
+        if kind.part is not None and kind.part not in self.config.parts:
+            raise UserError(
+                f"{self.name} has no {kind.part} network to estimate {kind.name} with: give its maps, "
+                f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
+            )
+        return {} if kind.part is None else {kind.part: self.network(kind.part)}
 
     def degrade(
         self, kind: StructureKind, maps: Float[np.ndarray, "t H W k"], level: int
