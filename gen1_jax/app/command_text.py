@@ -35,6 +35,7 @@ def command_text(request: EditRequest, defaults: EditSettings) -> str:
     words += _option("--start", request.start or None) + _option("--frames", request.frames)
     words += _option("--stride", request.stride if request.stride > 1 else None)
     words += _option("--model", request.model if str(request.model) != "nano" else None)
+    words += [] if request.provenance else ["--no-provenance"]
     return shlex.join(words)
 
 

@@ -105,8 +105,11 @@ class EditSettings:
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
+        mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
         shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
             a long clip together; see `diffusion.noise`.
+        steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
+            frame; that of a network with layers between frames always is.
     """
 
     structure: str | None = None
@@ -121,7 +124,9 @@ class EditSettings:
     clip_skip: int = 1
     image_scale: float = 1.0
     shift_windows: bool = False
+    mask_feather: float | int = 2.0
     shared_noise: bool = False
+    steady_depth: bool = False
 
     def __post_init__(self):
         if self.structure is not None:
@@ -145,6 +150,8 @@ class EditSettings:
             raise UserError(f"strength must be above 0 and at most 1, got {self.strength:g}")
         if self.clip_skip < 1:
             raise UserError(f"clip_skip must be 1 or more, got {self.clip_skip}")
+        if not 0 <= self.mask_feather <= 1000:
+            raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
         if self.sampler is not None:
             get_sampler(self.sampler)
 

@@ -105,3 +105,30 @@ def read_source(
         )
     stream = FrameStream(path=path, part=part, limits=limits, size=working, box=box, count=len(times))
     return Source(info, np.stack(small) if small else stream, times, reader.end, reader.sound)
+
+
+def source_frames(
+    path: str | Path,
+    limits: Limits,
+    size: tuple[int, int],
+    part: Part | None = None,
+    crop: tuple[int, int] | None = None,
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a file again, one by one: at (height, width), or as they are where that is their size.
+
+    Args:
+        path: of the file.
+        limits: refuses larger files.
+        size: (height, width) wanted.
+        part: of the file.
+        crop: (width, height) of the shape that is cut out; None for all of it.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    with open_video(path, limits=limits, **dataclasses.asdict(part or Part())) as reader:
+        info = reader.info
+        whole = (0, 0, info.width, info.height)
+        box = None if crop is None else cover(whole, crop[::-1], info.sample_aspect_ratio)
+        for frame in reader:
+            yield resize(frame.rgb, size, box)

@@ -76,11 +76,12 @@ class StructureReader:
             progress: told of the estimates.
             estimated: keeps estimates that t_s does not change, for another call with the same frames.
         """
-        if unused := sorted(set(ready) - {use.kind for use in settings.structures}):
-            raise UserError(f"structure_from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
+        check_given(ready, settings)
         estimated = {} if estimated is None else estimated
         level, maps = settings.structure_blur, {}
         for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
+            if isinstance(kind, Depth):
+                kind = dataclasses.replace(kind, steady=settings.steady_depth)
             if kind.name in ready:
                 if level and kind.degrades != "maps":
                     warnings.warn(f"structure_blur {level} does nothing to ready maps of {kind.name}", stacklevel=4)
@@ -110,7 +111,8 @@ class StructureReader:
             maps = np.concatenate([*_counted(steady_depth(frames, estimate, window), len(frames), report)])[..., None]
         else:
             estimate = lambda chunk: kind.estimate(chunk, networks)
-            maps = np.concatenate(list(in_chunks(estimate, frames, report)))
+            pieces = in_chunks(estimate, frames, report)
+            maps = np.concatenate([*(kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces)])
         return np.asarray(kind.normalise(jnp.asarray(maps)))
 
     def stream(
@@ -132,9 +134,8 @@ class StructureReader:
             estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
             yield from (piece[..., None] for piece in steady_depth(source, estimate, window))
             return
-        while piece := list(itertools.islice(source, CHUNK)):
-            filled = np.stack(piece + piece[-1:] * (CHUNK - len(piece)))
-            yield np.asarray(kind.estimate(filled, networks))[: len(piece)]
+        pieces = _by_chunk(lambda chunk: kind.estimate(chunk, networks), source)
+        yield from kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces
 
     def _networks(self, kind: StructureKind) -> dict[str, Bound]:
         """The network that estimates a kind, by its name; none if it needs none."""
@@ -188,6 +189,16 @@ class StructureReader:
         return jnp.asarray(np.concatenate(list(latents))[None])
 
 
+def check_given(ready: Iterable[str], settings: EditSettings) -> None:
+    """Refuses maps of kinds that an edit does not follow.
+
+    Raises:
+        UserError: there are such.
+    """
+    if unused := sorted(set(ready) - {use.kind for use in settings.structures}):
+        raise UserError(f"structure_from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
+
+
 def picture_of_maps(kind: StructureKind, maps: Float[np.ndarray, "t H W k"]) -> UInt8[np.ndarray, "t H W 3"]:
     """Maps as pictures: what a person can look at, and `StructureKind.from_pictures` reads again."""
     if maps.shape[-1] == 1:
@@ -234,3 +245,9 @@ def _blurred(frames: Frames, level: int) -> Frames:
     """Frames without detail, for kinds that find lines."""
     blur = lambda chunk: blur_frames(chunk, level)
     return np.concatenate(list(in_chunks(blur, frames, None))) if level else frames
+
+
+def _by_chunk(function, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """`in_chunks` of frames that come one by one, nobody knows how many."""
+    while chunk := list(itertools.islice(frames, CHUNK)):
+        yield np.asarray(function(np.stack(chunk + chunk[-1:] * (CHUNK - len(chunk)))))[: len(chunk)]

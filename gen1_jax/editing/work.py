@@ -132,7 +132,7 @@ def work_folder(output: str | Path) -> Path:
 
 def _key(request: EditRequest, record: Mapping[str, Any]) -> str:
     """Of all that an edit depends on: what was asked for, the model, and the bytes of its inputs."""
-    inputs = [request.video, *(path for _, path in request.structure_from), *(path for path, _ in request.loras)]
+    inputs = [*request.inputs, *(path for path, _ in request.loras)]
     files = [file for path in map(Path, inputs) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     hashes = [[file.name, file_hash(file)] for file in files if file.is_file()]
     return hashlib.sha256(json.dumps([dict(record), hashes]).encode()).hexdigest() + "\n"
