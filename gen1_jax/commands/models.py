@@ -57,7 +57,7 @@ _PARTS = (
     ("ip-adapter", "FILE", "an IP-Adapter of Stable Diffusion 1.5, for pictures as content"),
     ("image-encoder", "DIR", "CLIPVisionModelWithProjection, which the IP-Adapter reads (ViT-H)"),
     ("softedge", "DIR|FILE", "ControlNetHED, which edges of --controlnet softedge are found with"),
-    ("depth", "DIR", "DPTForDepthEstimation, which depth is estimated with"),
+    ("depth", "FILE|DIR", "DPT, Depth Anything V2 or Video Depth Anything, which depth is estimated with"),
     ("clip", "DIR", "instead of --text: CLIPModel, whose embeddings are the content of a model to train"),
     ("clip-text", "DIR", "instead of --clip: CLIPTextModelWithProjection"),
     ("clip-image", "DIR", "instead of --clip: CLIPVisionModelWithProjection"),

@@ -38,11 +38,10 @@ def write_frames(
         Width and height of what was written, and its number of frames.
     """
     info, note = source.info, None if record is None else json.dumps(record)
-    # Only a video says what shape its pixels are; a picture is looked at in square ones.
-    keeps_aspect = request.size is None and not request.compare and keeps_pixel_aspect(path)
-    width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
+    keeps_aspect = _keeps_aspect(path, request)
     if not request.compare:
-        frames = (resize(frame, (height, width)) for frame in frames)
+        size = output_size(path, source, request)
+        frames = (resize(frame, size) for frame in frames)
     first = next(frames)
     provenance = provenance_of(request, record)
     height, width, _ = first.shape
@@ -73,6 +72,19 @@ def write_frames(
             stacklevel=2,
         )
     return *writer.size, writer.count
+
+
+def output_size(path: str | Path, source: Source, request: EditRequest) -> tuple[int, int]:
+    """(height, width) of what is written to a file of that name, where it is not written side by side."""
+    info = source.info
+    keeps_aspect = _keeps_aspect(path, request)
+    width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
+    return height, width
+
+
+def _keeps_aspect(path: str | Path, request: EditRequest) -> bool:
+    """Only a video says what shape its pixels are; a picture is looked at in square ones."""
+    return request.size is None and not request.compare and keeps_pixel_aspect(path)
 
 
 def _ticks(start: Fraction, end: Fraction, fps: Fraction | None) -> Iterator[Fraction]:

@@ -37,10 +37,12 @@ def edit(tiny_model, clip, tmp_path, monkeypatch):
 
 def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     settings = ["--prompt", "a naïve car", "--seed", "7", "--structure-blur", "2", "--start", "125ms", "--frames", "2"]
-    assert edit("one.mkv", *settings, *STEPS, "--sampler", "dpm++", "--size", "24x16", "--sidecar") == 0
+    settings += ["--guidance-interval", "0:0.5", "--sampler", "dpm++", "--size", "24x16", "--sidecar"]
+    assert edit("one.mkv", *settings, *STEPS) == 0
     record = read_record("one.mkv")
     assert record == read_record("one.mkv.json")
     assert (record["prompt"], record["seed"], record["start"], record["size"]) == ("a naïve car", 7, "1/8s", "24x16")
+    assert record["guidance_interval"] == (0.0, 0.5)
     assert record["guidance_scale"] == open_model(tiny_model).config.guidance_scale  # the model's own, in numbers
     assert record["model_hash"] == model_hash(open_model(tiny_model)) and "/" not in json.dumps(record["video"])
     for source in ("one.mkv", "one.mkv.json"):

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Int, UInt8
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
@@ -19,6 +21,7 @@ from gen1_jax.models.structure.blur import blur
 from gen1_jax.models.structure.kind import Degraded, EncodeImages, Frames, Resampling
 
 Quantiles = tuple[float, float]
+ClipFrames = UInt8[Array, "b t H W 3"] | UInt8[np.ndarray, "b t H W 3"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,24 @@ class Depth:
         """Inverse depth of any scale and shift."""
         chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
         return networks[self.part].estimate(pixels_to_images(frames), **chunks)[..., None]
+
+    def estimate_clips(
+        self, clips: ClipFrames, networks: Mapping[str, Bound], frames_per_chunk: int | None = None
+    ) -> Float[Array, "b t H W 1"]:
+        """The same of clips, whose frames the network sees together if it has layers between frames.
+
+        Raises:
+            UserError: a clip is longer than what it sees at once: for `steady_depth`.
+        """
+        network, (batch, count) = networks[self.part], clips.shape[:2]
+        if not (window := network.config.temporal_frames):
+            maps = self.estimate(rearrange(clips, "b t ... -> (b t) ..."), networks, frames_per_chunk)
+            return rearrange(maps, "(b t) ... -> b t ...", b=batch)
+        if count > window:
+            raise UserError(f"clips of {count} frames: this model's depth network sees {window} at once")
+        index = np.minimum(np.arange(window), count - 1)  # it was trained on as many, the last one repeated
+        chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
+        return network.estimate_clips(pixels_to_images(clips[:, index]), **chunks)[:, :count, ..., None]
 
     def from_pictures(self, pictures: Frames) -> Float[Array, "n H W 1"]:
         """The mean of their channels: 0 is the farthest, 255 the nearest."""
