@@ -29,7 +29,7 @@ from gen1_jax.media.provenance import (
 from gen1_jax.media.provenance.library import context
 from gen1_jax.media.provenance.opt_outs import C2PA, UNREADABLE, XMP
 
-RECORD = {"record": 1, "prompt": "a naïve car", "seed": 7, "guidance_scale": 2.0, "image": None}
+RECORD = {"record": 1, "prompt": "a naïve car", "seed": 7, "guidance_scale": 2.0, "image": None, "interval": [0.0, 1.0]}
 FRAMES = np.stack([picture(number, 64, 48) for number in range(3)])
 
 
