@@ -26,6 +26,7 @@ _DEFAULTS = {
     "shift_windows": False,
     "mask_feather": 2.0,
     "shared_noise": False,
+    "steady_depth": False,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -340,6 +341,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--shared-noise",
         action=argparse.BooleanOptionalAction,
         help="begin all windows of a long video with the same noise in other orders, which keeps one look (no)",
+    )
+    group.add_argument(
+        "--steady-depth",
+        action=argparse.BooleanOptionalAction,
+        help="bring the depth of each frame to the scale of the one before (no)",
     )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     group.add_argument(

@@ -181,6 +181,7 @@ class Gen1Pipeline:
         mask_feather: float | int = EditSettings.mask_feather,
         background: str | None = None,
         shared_noise: bool = False,
+        steady_depth: bool = False,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -213,6 +214,7 @@ class Gen1Pipeline:
             background: what all outside of the mask should look like; what has neither prompt nor image stays. Without
                 a mask the background is what is far.
             shared_noise: whether a long clip's windows begin with the same noise, in other orders.
+            steady_depth: whether depth that is estimated frame by frame is brought to one scale from frame to frame.
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -236,6 +238,7 @@ class Gen1Pipeline:
             shift_windows=shift_windows,
             mask_feather=mask_feather,
             shared_noise=shared_noise,
+            steady_depth=steady_depth,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:

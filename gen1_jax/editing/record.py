@@ -143,6 +143,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "image_scale": _a(int, float, _NONE),
     "shift_windows": _a(bool, _NONE),
     "shared_noise": _a(bool, _NONE),
+    "steady_depth": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),

@@ -106,8 +106,10 @@ class EditSettings:
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
         mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
-        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of a
-            long clip together; see `diffusion.noise`.
+        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
+            a long clip together; see `diffusion.noise`.
+        steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
+            frame; that of a network with layers between frames always is.
     """
 
     structure: str | None = None
@@ -124,6 +126,7 @@ class EditSettings:
     shift_windows: bool = False
     mask_feather: float | int = 2.0
     shared_noise: bool = False
+    steady_depth: bool = False
 
     def __post_init__(self):
         if self.structure is not None:

@@ -80,6 +80,8 @@ class StructureReader:
         estimated = {} if estimated is None else estimated
         level, maps = settings.structure_blur, {}
         for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
+            if isinstance(kind, Depth):
+                kind = dataclasses.replace(kind, steady=settings.steady_depth)
             if kind.name in ready:
                 if level and kind.degrades != "maps":
                     warnings.warn(f"structure_blur {level} does nothing to ready maps of {kind.name}", stacklevel=4)
@@ -114,7 +116,8 @@ class StructureReader:
             maps = np.concatenate([*_counted(steady_depth(frames, estimate, window), len(frames), report)])[..., None]
         else:
             estimate = lambda chunk: kind.estimate(chunk, networks)
-            maps = np.concatenate(list(in_chunks(estimate, frames, report)))
+            pieces = in_chunks(estimate, frames, report)
+            maps = np.concatenate([*(kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces)])
         return np.asarray(kind.normalise(jnp.asarray(maps)))
 
     def degrade(

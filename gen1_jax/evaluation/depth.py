@@ -1,6 +1,6 @@
 """`gen1 evaluate --benchmark depth`: how right and how steady inverse depth is, on worlds whose depth is known.
 
-clips of worlds ──► frame by frame, or with the layers between frames in windows ──► errors of pictures, clips, changes
+clips of worlds ──► frame by frame, the same aligned, layers between frames ──► errors of pictures, clips, changes
 """
 
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.measures import bootstrap, depth_change_error, depth_errors, structure_error
 from gen1_jax.models.pictures import pixels_to_images
+from gen1_jax.models.structure import aligned_frames
 
 _DEPTH_RANGE = 20.0
 MEASURES = {
@@ -24,7 +24,7 @@ MEASURES = {
     "change_error": "how its error changes along the true motion (lower)",
 }
 
-BY_FRAME, TOGETHER = "frame by frame", "layers between frames"
+BY_FRAME, ALIGNED, TOGETHER = "frame by frame", "frame by frame, aligned", "layers between frames"
 
 
 def measure_depth(
@@ -35,7 +35,8 @@ def measure_depth(
     Raises:
         UserError: the model has no depth network.
     """
-    ways = {BY_FRAME: lambda clip: _by_frame(pipeline, clip)}
+    alone = lambda clip: np.asarray(pipeline.depth.estimate(pixels_to_images(clip)))
+    ways = {BY_FRAME: alone, ALIGNED: lambda clip: np.concatenate([*aligned_frames([alone(clip)])])}
     if pipeline.config.depth.temporal_frames:
         ways[TOGETHER] = lambda clip: pipeline.structures.estimate(pipeline.config.structure_kind("depth"), clip)[
             ..., 0
@@ -53,14 +54,10 @@ def measure_depth(
 
 def table(scores: dict[str, dict[str, list[float]]]) -> list[str]:
     """A line for each way, with intervals of 95%."""
-    lines = [f"{'':24}" + "".join(f"{name:>26}" for name in MEASURES)]
+    lines = [f"{'':26}" + "".join(f"{name:>28}" for name in MEASURES)]
     for way, measured in scores.items():
-        lines.append(f"{way:24}" + "".join(f"{bootstrap(np.array(measured[name]))!s:>26}" for name in MEASURES))
+        lines.append(f"{way:26}" + "".join(f"{bootstrap(np.array(measured[name]))!s:>28}" for name in MEASURES))
     return [*lines, *(f"{name}: {what}" for name, what in MEASURES.items())]
-
-
-def _by_frame(pipeline: Gen1Pipeline, clip: UInt8[np.ndarray, "t h w 3"]) -> Float[np.ndarray, "t h w"]:
-    return np.asarray(pipeline.depth.estimate(pixels_to_images(clip)))
 
 
 @jax.jit
