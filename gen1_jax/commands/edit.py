@@ -1,4 +1,4 @@
-"""`gen1 edit` and `gen1 demo`."""
+"""`gen1 edit`."""
 
 import argparse
 import dataclasses
@@ -138,7 +138,7 @@ def _edit(args) -> int:
         compare_with(recorded, args, _chosen(args, recorded, "model"))
     if len(args.videos) == 1:
         written = {"output": args.output, "save_structure": args.save_structure, "save_mask": args.save_mask}
-        _run_edit(_request(args, args.videos[0], recorded, **written), as_json=args.json)
+        run_edit(_request(args, args.videos[0], recorded, **written), as_json=args.json)
         return 0
     return _edit_several(args, recorded)
 
@@ -225,40 +225,6 @@ def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
         from gen1_jax.errors import UserError
 
         raise UserError(f"{args.settings_from}: {error}") from None
-
-
-def add_demo(commands) -> None:
-    """Declare `gen1 demo`."""
-    parser = command(
-        commands,
-        "demo",
-        _demo,
-        "edit the clip that ships with the package: input, structure and edit side by side",
-        'gen1 demo --prompt "an ink comic of a golden car at night"',
-    )
-    parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
-    parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
-    add_settings(parser)
-    add_provenance(parser)
-    parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
-
-
-def _demo(args) -> None:
-    from gen1_jax.editing.request import EditRequest
-
-    clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
-    request = EditRequest(
-        video=clip,
-        output=args.output,
-        prompt=args.prompt,
-        negative_prompt=args.negative_prompt,
-        loras=tuple(args.lora or []),
-        model=args.model,
-        settings=settings_of(args),
-        compare=True,
-        **provenance_options(args),
-    )
-    _run_edit(request, as_json=args.json)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -375,7 +341,8 @@ def _image_scale(args: argparse.Namespace, recorded: Mapping[str, Any]) -> float
     return scales[0]
 
 
-def _run_edit(request, *, as_json: bool) -> None:
+def run_edit(request, *, as_json: bool) -> None:
+    """Edits a file, and says how far it is."""
     from gen1_jax.editing.files import edit_file
     from gen1_jax.editing.progress import progress_bars
 

@@ -27,6 +27,10 @@ _LARGEST = 2**20  # bytes of a sidecar
 _PACKAGES = ("gen1-jax", "jax")
 
 
+class NoRecord(UserError):
+    """There are no settings in a file."""
+
+
 def make_record(request: "EditRequest", settings: EditSettings, model: ModelSource) -> dict[str, Any]:
     """Plain values: what was asked for, the model, and versions. Files are told by their names and hashes alone.
 
@@ -98,7 +102,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     else:
         note = read_note(path) or signed_edit(path)
     if note is None:
-        raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
+        raise NoRecord(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
     try:
         values = json.loads(note)
     except ValueError as error:
