@@ -9,6 +9,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, needs_even_size
 from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.pretrained.subject import SUBJECT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class EditRequest:
         image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
-        loras: LoRA files and their strengths, merged into the model.
+        loras: LoRA files, adapters of `gen1 customize` among them, and their strengths, merged into the model. These
+            tell their subject, too: alone where there is neither prompt nor image, or beside the prompt.
         low_memory: let every network go when it has done its part.
         model: name of a model that ships, a model folder, or a training workdir.
         settings: the numbers of the edit.
@@ -64,7 +66,7 @@ class EditRequest:
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if self.prompt is None and not self.images:
+        if self.prompt is None and not self.images and not self._may_have_subject:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("--prompt is empty: say what the result should look like")
@@ -77,6 +79,11 @@ class EditRequest:
         if self.image is None:
             return ()
         return (self.image,) if isinstance(self.image, str | Path) else tuple(self.image)
+
+    @property
+    def _may_have_subject(self) -> bool:
+        """Whether the model, or an adapter, may tell what the result should look like."""
+        return bool(self.loras) or (Path(self.model) / SUBJECT).is_file()
 
     @property
     def outputs(self) -> tuple[str | Path, ...]:

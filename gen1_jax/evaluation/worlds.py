@@ -44,6 +44,7 @@ class Worlds:
         width: pixels.
         split: whose combinations of material, place and style no other split has.
         seed: of the set.
+        answer: a content that all answers have; None for others, drawn.
         progress: called with clips rendered and `count`.
 
     Attributes:
@@ -60,9 +61,12 @@ class Worlds:
         width: int,
         split: str = "test",
         seed: int = 0,
+        answer: synthetic.Content | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
         self._scenes = [scene(split, index, seed) for index in range(count)]
+        if answer is not None:
+            self._scenes = [(structure, source, answer) for structure, source, _ in self._scenes]
         self._size, self._frames, self._progress = (height, width), frames, progress
         answers = [(structure, answer) for structure, _, answer in self._scenes]
         self.prompts = tuple(synthetic.caption(b, a, seed=seed + i) for i, (a, b) in enumerate(answers))
