@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
-from gen1_jax.commands.values import file_and_number, frame_rate, moment, size
+from gen1_jax.commands.provenance import add_provenance, provenance_options
+from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -23,6 +24,9 @@ _DEFAULTS = {
     "strength": 1.0,
     "clip_skip": 1,
     "shift_windows": False,
+    "mask_feather": 2.0,
+    "shared_noise": False,
+    "steady_depth": False,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -69,6 +73,7 @@ def add_edit(commands) -> None:
         help="ready maps of a structure in place of an estimate: a video, a folder of pictures, or a picture for all"
         " frames; may be given several times",
     )
+    _add_mask(parser)
     parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
     part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
     part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
@@ -89,6 +94,7 @@ def add_edit(commands) -> None:
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    add_provenance(parser)
     parser.add_argument(
         "--settings-from",
         metavar="FILE",
@@ -102,6 +108,19 @@ def add_edit(commands) -> None:
     limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
 
 
+def _add_mask(parser: argparse.ArgumentParser) -> None:
+    """Declare what of the clip may change."""
+    group = parser.add_argument_group("a part of the picture", "outside of the mask the edit is the input, unchanged")
+    group.add_argument(
+        "--mask",
+        metavar="MASK",
+        help="what may change, white in FILE (a video, or a picture; FILE@N drawn on frame N and carried along);"
+        " near:D or far:D by depth, 0 the farthest to 1, or auto; click:X,Y[@FRAME] the thing there; text:WORDS",
+    )
+    group.add_argument("--background", metavar="TEXT", help="what is outside of the mask (far:auto), in words")
+    group.add_argument("--save-mask", metavar="FILE", help="write the mask: a video, a folder NAME/, a picture")
+
+
 def _edit(args) -> int:
     from gen1_jax.editing.record import read_record
 
@@ -109,7 +128,8 @@ def _edit(args) -> int:
     if recorded:
         _compare_with(recorded, args, _chosen(args, recorded, "model"))
     if len(args.videos) == 1:
-        _run_edit(_request(args, args.videos[0], args.output, args.save_structure, recorded), as_json=args.json)
+        written = {"output": args.output, "save_structure": args.save_structure, "save_mask": args.save_mask}
+        _run_edit(_request(args, args.videos[0], recorded, **written), as_json=args.json)
         return 0
     return _edit_several(args, recorded)
 
@@ -124,9 +144,12 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
         raise UserError(
             f"{args.output}: {counted(len(args.videos), 'video')} need a folder for their edits: name it {args.output}/"
         )
-    outputs = outputs_in(args.output, args.videos)
-    structures = [None] * len(outputs) if args.save_structure is None else outputs_in(args.save_structure, args.videos)
-    requests = [_request(args, *each, recorded) for each in zip(args.videos, outputs, structures, strict=True)]
+    requests = [{} for _ in args.videos]
+    for name in ("output", "save_structure", "save_mask"):
+        if (folder := getattr(args, name)) is not None:
+            for written, path in zip(requests, outputs_in(folder, args.videos), strict=True):
+                written[name] = path
+    requests = [_request(args, video, recorded, **each) for video, each in zip(args.videos, requests, strict=True)]
     edits: list[dict] = []
     failures: list[dict] = []
 
@@ -147,8 +170,8 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
     return SOME_FAILED if failures else 0
 
 
-def _request(args, video: str, output: str | Path, structure: str | Path | None, recorded: Mapping[str, Any]):
-    """What the command line says, and where it says nothing a record, of one video."""
+def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Path | None):
+    """What the command line says, and where it says nothing a record, of one video and what is written of it."""
     from gen1_jax.editing.maps import kind_and_path
     from gen1_jax.editing.request import EditRequest
     from gen1_jax.media import Limits
@@ -162,8 +185,10 @@ def _request(args, video: str, output: str | Path, structure: str | Path | None,
     with naming_options(*part):
         return EditRequest(
             video=video,
-            output=output,
+            **written,
             prompt=prompt,
+            mask=_chosen(args, recorded, "mask"),
+            background=_chosen(args, recorded, "background"),
             negative_prompt=_chosen(args, recorded, "negative_prompt"),
             image=[path for path, _ in images] or None,
             structure_from=tuple(map(kind_and_path, args.structure_from or [])),
@@ -171,9 +196,9 @@ def _request(args, video: str, output: str | Path, structure: str | Path | None,
             low_memory=args.low_memory,
             model=_chosen(args, recorded, "model"),
             settings=settings,
-            save_structure=structure,
             compare=args.compare or bool(recorded.get("compare")),
             sidecar=args.sidecar,
+            **provenance_options(args),
             mesh=None if args.mesh is None else parse_mesh(args.mesh),
             limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
             **part,
@@ -205,15 +230,14 @@ def _compare_with(recorded: Mapping[str, Any], args, model: str) -> None:
     from gen1_jax.pretrained.lora import with_loras
 
     images = [path for path, _ in args.image or []]
-    needed = {"structure_from": args.structure_from, "lora": args.lora}
+    needed = {"structure_from": args.structure_from, "lora": args.lora, "mask_file": args.mask}
     needed |= {"image": images} if args.prompt is None or recorded.get("prompt") is not None else {}
     for name, given in needed.items():
         files = _listed(recorded.get("loras" if name == "lora" else name))
         if files and not given:
-            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA"}[name]
-            raise UserError(
-                f"the edit was made from the {what} {', '.join(files)}: name it with --{name.replace('_', '-')}"
-            )
+            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA", "mask_file": "mask"}[name]
+            option = name.removesuffix("_file").replace("_", "-")
+            raise UserError(f"the edit was made from the {what} {', '.join(files)}: name it with --{option}")
     before = dict(zip(_listed(recorded["image_hash"]), _listed(recorded["image"]), strict=False))
     for path in images:
         if before and path.is_file() and file_hash(path) not in before:
@@ -244,6 +268,7 @@ def add_demo(commands) -> None:
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
     add_settings(parser)
+    add_provenance(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
 
@@ -260,6 +285,7 @@ def _demo(args) -> None:
         model=args.model,
         settings=settings_of(args),
         compare=True,
+        **provenance_options(args),
     )
     _run_edit(request, as_json=args.json)
 
@@ -276,6 +302,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument(
+        "--guidance-interval",
+        type=interval,
+        metavar="A:B",
+        help="guidance from A to B of the steps alone, 0 to 1; the others cost one evaluation (the model's own)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
@@ -307,7 +339,20 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="move the seams between windows of a long video at every step (no)",
     )
+    group.add_argument(
+        "--shared-noise",
+        action=argparse.BooleanOptionalAction,
+        help="begin all windows of a long video with the same noise in other orders, which keeps one look (no)",
+    )
+    group.add_argument(
+        "--steady-depth",
+        action=argparse.BooleanOptionalAction,
+        help="bring the depth of each frame to the scale of the one before (no)",
+    )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    group.add_argument(
+        "--mask-feather", type=float, metavar="N", help="pixels over which a masked edit fades in, inwards (2)"
+    )
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("start", "stride")})
 
 

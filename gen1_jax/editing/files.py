@@ -12,7 +12,10 @@ from pathlib import Path
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.maps import ready_maps
+from gen1_jax.editing.masks.of_files import mask_of, over_source, write_mask
+from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.provenance import check_provenance
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
@@ -51,16 +54,19 @@ def edit_file(
     began = time.perf_counter()
     outputs = request.outputs
     for output in outputs:
-        check_output(output, [request.video, *request.images, *(path for _, path in request.structure_from)])
+        check_output(output, request.inputs)
         check_writable(output, _OUTPUTS)
     if request.sidecar:
         check_writable(sidecar_of(request.output))
-    if len(outputs) == 2 and Path(outputs[0]).resolve() == Path(outputs[1]).resolve():
-        raise UserError(f"{outputs[0]}: --output and --save-structure are the same file")
+    if len({Path(path).resolve() for path in outputs}) < len(outputs):
+        raise UserError(f"{outputs[0]}: --output, --save-structure and --save-mask must be different files")
+    check_provenance(request)
     pictures = [read_image(image, request.limits) for image in request.images]
     pipeline = pipeline or open_pipeline(request)
     settings = request.settings.of(pipeline.config)
-    content = pipeline.encode_content(request.prompt, pictures, settings, request.negative_prompt)
+    content, background = contents_of(
+        pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background
+    )
 
     source = read_source(request.video, pipeline, request.limits, progress, part=request.part, size=request.size)
     if len(source.times) > 1:
@@ -69,14 +75,20 @@ def edit_file(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
     ready = _ready_maps(request, settings, pipeline, source)
-    maps = pipeline.read_structure(source.frames, settings, ready, progress)
+    estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
+    maps = pipeline.read_structure(source.frames, settings, ready, progress, estimated)
     structures = pipeline.pictures_of(maps)
-    latents = pipeline.sample(content, maps, settings, progress, frames=source.frames)
+    mask = mask_of(pipeline, request, source, maps, settings, progress, estimated)
+    regions = regions_of(content, background, mask)
+    latents = sample_regions(pipeline, regions, maps, settings, progress, frames=source.frames)
 
     if request.save_structure is not None:
         views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
         write_frames(request.save_structure, views, source, request, audio=False)
-    edited = pipeline.decode(latents, progress)
+    if request.save_mask is not None:
+        write_mask(request.save_mask, mask, source, dataclasses.replace(request, compare=False))
+    edits = [pipeline.decode(each, progress) for each in latents]
+    edited = over_source(request, source, regions, edits, settings.mask_feather, small=request.compare)
     if request.compare:
         edited = compare_frames(source, structures, edited)
     record = make_record(request, settings, pipeline.source)
@@ -95,6 +107,8 @@ def edit_file(
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "image": ", ".join(map(str, request.images)) or None,
+        "mask": None if request.mask is None else str(request.mask),
+        "background": request.background,
         **dataclasses.asdict(settings),
         "unknown_words": unknown_words(request.prompt or "", getattr(pipeline.source, "words", None)),
         "seconds": round(time.perf_counter() - began, 3),

@@ -6,8 +6,10 @@ file or frames ──as many as the clip has──► cropped and resampled as t
 import itertools
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +23,9 @@ from gen1_jax.models.structure import StructureKind, structure_kind
 
 _SQUEEZED = 1.1  # by how much the shapes of maps and clip may differ: tools round sizes
 _CHUNK = 8  # frames that become maps at once
+Fitted = TypeVar("Fitted")
+"""What becomes of a picture."""
+
 _COLOURED = 24  # levels between the channels, on average; compression makes a few of grey
 
 
@@ -75,7 +80,7 @@ def ready_maps(
     name = os.fspath(given) if is_path else f"structure_from {kind.name}"
     fit = _Fit(name, kind, size, shape, crop)
     if is_path:
-        pictures = _read(given, fit, count, part or Part(), frame_rate, limits or Limits())
+        pictures = read_pictures(given, fit, count, part or Part(), frame_rate, limits or Limits())
     else:
         pictures = [fit(picture, Fraction(1)) for picture in itertools.islice(to_frames(given), count + 1)]
         pictures = pictures * count if len(pictures) == 1 else pictures
@@ -113,7 +118,7 @@ class _Fit:
     def __call__(self, picture: UInt8[np.ndarray, "h w 3"], pixel_aspect: Fraction) -> UInt8[np.ndarray, "H W 3"]:
         """The picture fitted; `pixel_aspect` is width over height of a pixel of it."""
         height, width, _ = picture.shape
-        self._check_shape(height, width, width * float(pixel_aspect) / height)
+        check_shape(self.name, "maps", (height, width), pixel_aspect, self.shape, self.crop)
         box = None if self.crop is None else cover((0, 0, width, height), self.crop[::-1], pixel_aspect)
         if (height, width) != self.size or box is not None:
             picture = np.asarray(Image.fromarray(picture).resize(self.size[::-1], self._filter(height, width), box=box))
@@ -132,27 +137,54 @@ class _Fit:
         shrinks = self.size[0] <= height and self.size[1] <= width
         return Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
 
-    def _check_shape(self, height: int, width: int, aspect: float) -> None:
-        if self.shape is None:
-            return
-        allowed = [self.shape[1] / self.shape[0]] + ([] if self.crop is None else [self.crop[0] / self.crop[1]])
-        if not any(1 / _SQUEEZED <= aspect / other <= _SQUEEZED for other in allowed):
-            raise UserError(
-                f"{self.name}: maps of {width}x{height} would be squeezed for a clip of"
-                f" {self.shape[1]}x{self.shape[0]}; give maps of the clip's shape"
-            )
+
+def check_shape(
+    name: str,
+    what: str,
+    size: tuple[int, int],
+    pixel_aspect: Fraction,
+    shape: tuple[int, int] | None,
+    crop: tuple[int, int] | None,
+) -> None:
+    """Refuses pictures that would be squeezed.
+
+    Args:
+        name: of their file.
+        what: they are, for the message.
+        size: (height, width) of them.
+        pixel_aspect: width over height of a pixel.
+        shape: (height, width) of the clip; None if any will do.
+        crop: (width, height) that is cut out of it; None for all of it.
+
+    Raises:
+        UserError: their shape is not the clip's.
+    """
+    if shape is None:
+        return
+    aspect = size[1] * float(pixel_aspect) / size[0]
+    allowed = [shape[1] / shape[0]] + ([] if crop is None else [crop[0] / crop[1]])
+    if not any(1 / _SQUEEZED <= aspect / other <= _SQUEEZED for other in allowed):
+        raise UserError(
+            f"{name}: {what} of {size[1]}x{size[0]} would be squeezed for a clip of"
+            f" {shape[1]}x{shape[0]}; give {what} of the clip's shape"
+        )
 
 
-def _read(
-    path: str | os.PathLike, fit: _Fit, count: int, part: Part, frame_rate: Fraction | None, limits: Limits
-) -> list[np.ndarray]:
+def read_pictures(
+    path: str | os.PathLike,
+    fit: Callable[[UInt8[np.ndarray, "h w 3"], Fraction], Fitted],
+    count: int,
+    part: Part,
+    frame_rate: Fraction | None,
+    limits: Limits,
+) -> list[Fitted]:
     """The pictures of a file: all, where there are not more than frames of the clip, else those of the part.
 
     One picture comes as often as there are frames. Where all of the clip's file is edited, a longer one of maps gives
     one more than there are frames.
     """
 
-    def fitted(**which) -> list[np.ndarray]:
+    def fitted(**which) -> list[Fitted]:
         with open_video(path, limits=limits, frame_rate=frame_rate, **which) as reader:
             aspect = reader.info.sample_aspect_ratio
             return [fit(frame.rgb, aspect) for frame in reader]

@@ -23,7 +23,11 @@ from gen1_jax.diffusion import Guidance, get_sampler
 from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
 from gen1_jax.editing.maps import ready_maps
-from gen1_jax.editing.sampling import GuidedSampler, Watch
+from gen1_jax.editing.masks import GivenMask, MaskClip, MaskGeometry, latent_change, read_mask
+from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
+from gen1_jax.editing.progress import sampling_reporter
+from gen1_jax.editing.result import EditResult
+from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
 from gen1_jax.editing.structures import (
     Frames,
@@ -44,26 +48,6 @@ from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EditResult:
-    """An edited clip.
-
-    Attributes:
-        frames: the edit, of the size and number of the input.
-        structures: what the model saw of the input at its own size, by kind: degraded maps as pictures.
-    """
-
-    frames: Frames
-    structures: dict[str, UInt8[np.ndarray, "t i j 3"]]
-
-    @property
-    def structure(self) -> UInt8[np.ndarray, "t i j"] | UInt8[np.ndarray, "t i j 3"] | None:
-        """The first of them, without colours if it has none: of depth, near is bright. None if there is none."""
-        first = next(iter(self.structures.values()), None)
-        is_grey = first is not None and (first == first[..., :1]).all()
-        return first[..., 0] if is_grey else first
 
 
 class Gen1Pipeline:
@@ -185,6 +169,7 @@ class Gen1Pipeline:
         sampler: str | None = None,
         progress: Progress | None = None,
         *,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | None = None,
         structure: str | Mapping[str, float] | None = None,
         structure_from: Mapping[str, Clip] | None = None,
@@ -192,6 +177,11 @@ class Gen1Pipeline:
         clip_skip: int = 1,
         image_scale: float = 1.0,
         shift_windows: bool = False,
+        mask: GivenMask | None = None,
+        mask_feather: float | int = EditSettings.mask_feather,
+        background: str | None = None,
+        shared_noise: bool = False,
+        steady_depth: bool = False,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -208,6 +198,8 @@ class Gen1Pipeline:
             seed: of all randomness.
             sampler: "ddim", "dpm++", "lcm" or "tcd"; by default the model's own.
             progress: called with (stage, done, total).
+            guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it
+                w = w_t = 1, which costs one evaluation a step. By default the model's own, mostly (0, 1).
             negative_prompt: what the result should not look like.
             structure: which kinds of structure are followed and how much, {"depth": 0.9, "canny": 0.5},
                 "depth=0.9,canny=0.5" or "depth"; by default the first that the model knows.
@@ -216,6 +208,13 @@ class Gen1Pipeline:
             clip_skip: layer of the text encoder that is read, counted from the end.
             image_scale: how much a picture counts beside the prompt.
             shift_windows: whether the seams of a long clip's windows move from step to step.
+            mask: what may change, see `editing.masks`: the notation of `--mask`, a picture, or an array (H, W) or
+                (T, H, W) of bool, uint8 or 0 to 1. Outside of it the frames stay as they are.
+            mask_feather: pixels over which the edit fades in, from the mask's border inwards.
+            background: what all outside of the mask should look like; what has neither prompt nor image stays. Without
+                a mask the background is what is far.
+            shared_noise: whether a long clip's windows begin with the same noise, in other orders.
+            steady_depth: whether depth that is estimated frame by frame is brought to one scale from frame to frame.
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -229,6 +228,7 @@ class Gen1Pipeline:
             structure_blur=structure_blur,
             guidance_scale=guidance_scale,
             temporal_guidance_scale=temporal_guidance_scale,
+            guidance_interval=guidance_interval,
             num_inference_steps=num_inference_steps,
             seed=seed,
             sampler=sampler,
@@ -236,24 +236,32 @@ class Gen1Pipeline:
             clip_skip=clip_skip,
             image_scale=image_scale,
             shift_windows=shift_windows,
+            mask_feather=mask_feather,
+            shared_noise=shared_noise,
+            steady_depth=steady_depth,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:
             raise UserError("prompt is an empty list: say what the result should look like")
         pictures, clip = to_pictures(image), to_frames(frames)
-        contents = [self.encode_content(text, pictures, settings, negative_prompt) for text in prompts]
+        contents = [contents_of(self, text, pictures, settings, negative_prompt, background) for text in prompts]
         size = clip.shape[1:3]
         small = np.stack([resize(frame, self.config.working_size(*size)) for frame in clip])
         ready = {
             kind: ready_maps(maps, self.config.structure_kind(kind), len(small), small.shape[1:3], shape=size)
             for kind, maps in (structure_from or {}).items()
         }
-        maps = self.read_structure(small, settings, ready, progress)
+        estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
+        maps = self.read_structure(small, settings, ready, progress, estimated)
+        masked = read_mask(self, mask, background, small, maps, settings, MaskGeometry(shape=size), progress, estimated)
         results = []
-        for content in contents:
-            latents = self.sample(content, maps, settings, progress, frames=small)
-            edited = [resize(frame, size) for frame in self.decode(latents, progress)]
-            results.append(EditResult(frames=np.stack(edited), structures=self.pictures_of(maps)))
+        for content, behind in contents:
+            regions = regions_of(content, behind, masked)
+            latents = sample_regions(self, regions, maps, settings, progress, frames=small)
+            edits = [self.decode(each, progress) for each in latents]
+            edited = composited_regions(iter(clip), regions, edits, size, settings.mask_feather)
+            seen = None if masked is None else masked.at(size)
+            results.append(EditResult(frames=np.stack(list(edited)), structures=self.pictures_of(maps), mask=seen))
         return results[0] if prompt is None or isinstance(prompt, str) else results
 
     def encode_content(
@@ -265,7 +273,7 @@ class Gen1Pipeline:
     ) -> Conditions:
         """Content and null content; see `ContentEncoder.encode`."""
         told = self.content.encode(prompt, pictures, settings, negative_prompt)
-        self._let_go("clip", "prior", "text", "image_encoder", "image_tokens")
+        self.let_go("clip", "prior", "text", "image_encoder", "image_tokens")
         return told
 
     def read_structure(
@@ -278,7 +286,7 @@ class Gen1Pipeline:
     ) -> Maps:
         """Degraded maps of frames of the model's size, by kind; see `StructureReader.read`."""
         maps = self.structures.read(frames, settings, ready or {}, progress, estimated)
-        self._let_go("depth", "softedge")
+        self.let_go("depth", "softedge")
         return maps
 
     def encode_structure(
@@ -301,6 +309,8 @@ class Gen1Pipeline:
         watch: Watch | None = None,
         *,
         frames: Frames,
+        mask: MaskClip | None = None,
+        known: Float[Array, "1 t i j c"] | None = None,
     ) -> Float[Array, "1 t i j c"]:
         """Latents of the edit.
 
@@ -311,19 +321,29 @@ class Gen1Pipeline:
             progress: called with the stage, units done, units in all.
             watch: called after each step with the latents that are still under way.
             frames: of the input, of the model's size; with a strength below 1 the sampling begins with them.
+            mask: what may change; None is all of it.
+            known: latents of what may not; None for those of the input.
         """
         settings = settings.of(self.config)
         signals = self.encode_structure(maps, settings, progress)
-        start = None if settings.strength == 1 else self.encode_frames(frames)
+        masked = mask is not None and not mask.is_everywhere(1)
+        start = self.encode_frames(frames) if settings.strength < 1 or (masked and known is None) else None
         conditions = dataclasses.replace(content, structure=signals)
         guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         sampler = self.sampler(settings)
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
         count, height, width, _ = frames.shape
         shape = (1, count, height // scale, width // scale, channels)
-        report = None if progress is None else _sampling(progress, compiles=sampler.compiles(shape, guidance))
-        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start)
-        self._let_go("unet")
+        interval = settings.guidance_interval
+        compiling = sampler.compiles(shape, guidance, interval=interval, masked=masked)
+        report = None if progress is None else sampling_reporter(progress, compiling)
+        kept = (
+            Known(start if known is None else known, latent_change(mask.at((height, width)), scale)) if masked else None
+        )
+        start = start if settings.strength < 1 else None
+        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
+        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
+        self.let_go("unet")
         return latents
 
     def sampler(self, settings: EditSettings) -> GuidedSampler:
@@ -358,23 +378,10 @@ class Gen1Pipeline:
         """The frames of latents, one by one."""
         for chunk in in_chunks(self.vae.latents_to_images, latents[0], reporter(progress, "decoding")):
             yield from to_uint8(chunk)
-        self._let_go("vae")
+        self.let_go("vae")
 
-    def _let_go(self, *names: str) -> None:
+    def let_go(self, *names: str) -> None:
         """Frees weights that an edit has done with, where memory is short; what is compiled stays."""
         if self.low_memory:
             for name in set(names) & self._networks.keys():
                 self._networks[name].params = None
-
-
-def _sampling(progress: Progress, *, compiles: bool):
-    """Reports steps of the sampler; the first compiles, which is a stage of its own."""
-    if compiles:
-        progress("compiling", 0, 1)
-
-    def report(done: int, total: int) -> None:
-        if compiles and done == 1:
-            progress("compiling", 1, 1)
-        progress("sampling", done, total)
-
-    return report

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen1_jax.checkpoints.identity import model_hash
+from gen1_jax.editing.masks import file_of
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
+from gen1_jax.media.provenance import signed_edit
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
 
@@ -35,17 +37,22 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
     """
     files = lambda paths: [Path(path).name for path in paths]
     hashes = lambda paths: [file_hash(Path(path)) for path in paths]
-    maps = [path for _, path in request.structure_from]
+    maps, mask_file = [path for _, path in request.structure_from], file_of(request.mask)
+    mask = None if request.mask is None else str(request.mask)
     return {
         "record": _VERSION,
         "model": model.name,
         "model_hash": model_hash(model),
         "video": Path(request.video).name,
+        "video_hash": file_hash(Path(request.video)) if Path(request.video).is_file() else None,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "image": _one_or_all(files(request.images)),
         "image_hash": _one_or_all(hashes(request.images)),
         "structure_from": files(maps) or None,
+        "mask": mask if mask_file is None else mask.replace(str(mask_file), mask_file.name),
+        "mask_file": mask_file and mask_file.name,
+        "background": request.background,
         "loras": [f"{Path(path).name}:{strength:g}" for path, strength in request.loras] or None,
         **vars(settings),
         "start": _moment(request.start),
@@ -88,7 +95,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
             raise UserError(f"{path}: {local.stat().st_size} bytes, too large for the settings of an edit")
         note = local.read_text(encoding="utf-8", errors="replace")
     else:
-        note = read_note(path)
+        note = read_note(path) or signed_edit(path)
     if note is None:
         raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
     try:
@@ -97,14 +104,19 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: its settings are damaged ({in_one_line(error, 80)})") from None
     if not isinstance(values, dict) or values.get("record") != _VERSION:
         raise UserError(f"{path}: its settings are not those of gen1 edit, or of a newer version")
+    values.setdefault("guidance_interval", [0.0, 1.0])  # what all edits had before there was a choice
     for name, fits in _FIELDS.items():
         if not fits(values.get(name)):
             raise UserError(f"{path}: its settings are damaged ({name} is {str(values.get(name))[:40]!r})")
-    return values
+    return values | {"guidance_interval": tuple(map(float, values["guidance_interval"]))}
 
 
 def _a(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_a(int, float), value))
 
 
 _NONE = type(None)
@@ -117,14 +129,21 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "image_hash": _a(str, list, _NONE),
     "structure_from": _a(list, _NONE),
     "loras": _a(list, _NONE),
+    "mask": _a(str, _NONE),
+    "mask_file": _a(str, _NONE),
+    "mask_feather": _a(int, float, _NONE),
+    "background": _a(str, _NONE),
     "structure": _a(str, _NONE),
     "strength": _a(int, float, _NONE),
     "clip_skip": _a(int, _NONE),
     "image_scale": _a(int, float, _NONE),
     "shift_windows": _a(bool, _NONE),
+    "shared_noise": _a(bool, _NONE),
+    "steady_depth": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),
+    "guidance_interval": _is_interval,
     "num_inference_steps": _a(int),
     "seed": _a(int),
     "sampler": _a(str),

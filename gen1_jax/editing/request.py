@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from gen1_jax.editing.masks import file_of, parse_mask
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, needs_even_size
@@ -23,6 +24,8 @@ class EditRequest:
         image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
+        mask: what may change, in the notation of `masks.parse_mask`; None for all of it.
+        background: what all outside of the mask is to become, in words; without a mask, all that is far.
         loras: LoRA files, adapters of `gen1 customize` among them, and their strengths, merged into the model. These
             tell their subject, too: alone where there is neither prompt nor image, or beside the prompt.
         low_memory: let every network go when it has done its part.
@@ -37,8 +40,11 @@ class EditRequest:
         size: (width, height) of the result, pixels; the video's own if None. What does not fit into that shape is
             cut off at both sides.
         save_structure: where to write what the model saw, or None.
+        save_mask: where to write the mask, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
         sidecar: write the settings to OUTPUT.json, too.
+        provenance: sign what is written, with a manifest that tells of the edit, where the kind of file can hold one.
+        credentials: PEM files of the certificates and the key to sign with; None for an identity of this user.
         mesh: devices that share the sampling, or None for one.
         limits: refuses larger files.
     """
@@ -49,6 +55,8 @@ class EditRequest:
     image: str | Path | Sequence[str | Path] | None = None
     negative_prompt: str | None = None
     structure_from: tuple[tuple[str | None, str | Path], ...] = ()
+    mask: str | Path | None = None
+    background: str | None = None
     loras: tuple[tuple[str | Path, float], ...] = ()
     low_memory: bool = False
     model: str | Path = "nano"
@@ -60,16 +68,24 @@ class EditRequest:
     fps: Fraction | None = None
     size: tuple[int, int] | None = None
     save_structure: str | Path | None = None
+    save_mask: str | Path | None = None
     compare: bool = False
     sidecar: bool = False
+    provenance: bool = True
+    credentials: tuple[str | Path, str | Path] | None = None
     mesh: MeshConfig | None = None
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if self.prompt is None and not self.images and not self._may_have_subject:
+        if self.prompt is None and not self.images and self.background is None and not self._may_have_subject:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
-        if self.prompt is not None and not self.prompt.strip():
-            raise UserError("--prompt is empty: say what the result should look like")
+        for option, text in (("prompt", self.prompt), ("background", self.background)):
+            if text is not None and not text.strip():
+                raise UserError(f"--{option} is empty: say what the result should look like")
+        if self.mask is not None:
+            parse_mask(self.mask)
+        if self.save_mask is not None and not self.is_masked:
+            raise UserError(f"--save-mask {self.save_mask}: there is no mask; say what may change with --mask")
         self._check_size()
         _ = self.part
 
@@ -88,7 +104,19 @@ class EditRequest:
     @property
     def outputs(self) -> tuple[str | Path, ...]:
         """The files that it writes, without its sidecar."""
-        return tuple(path for path in (self.output, self.save_structure) if path is not None)
+        return tuple(path for path in (self.output, self.save_structure, self.save_mask) if path is not None)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether some of it stays as it is, or becomes something else."""
+        return self.mask is not None or self.background is not None
+
+    @property
+    def inputs(self) -> tuple[str | Path, ...]:
+        """The files that it reads, but for the model's."""
+        mask = file_of(self.mask)
+        maps = [path for _, path in self.structure_from]
+        return (self.video, *self.images, *maps, *([] if mask is None else [mask]))
 
     @property
     def part(self) -> Part:

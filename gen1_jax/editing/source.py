@@ -1,10 +1,12 @@
 """The frames of a file at the model's size: only these are held, those of the source's size pass through one by one."""
 
 import dataclasses
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.inputs import resize
@@ -63,3 +65,30 @@ def read_source(
             " choose a --duration or raise --max-frames"
         )
     return Source(info, np.stack(small), times, reader.end, reader.sound)
+
+
+def source_frames(
+    path: str | Path,
+    limits: Limits,
+    size: tuple[int, int],
+    part: Part | None = None,
+    crop: tuple[int, int] | None = None,
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a file again, one by one: at (height, width), or as they are where that is their size.
+
+    Args:
+        path: of the file.
+        limits: refuses larger files.
+        size: (height, width) wanted.
+        part: of the file.
+        crop: (width, height) of the shape that is cut out; None for all of it.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    with open_video(path, limits=limits, **dataclasses.asdict(part or Part())) as reader:
+        info = reader.info
+        whole = (0, 0, info.width, info.height)
+        box = None if crop is None else cover(whole, crop[::-1], info.sample_aspect_ratio)
+        for frame in reader:
+            yield resize(frame.rgb, size, box)

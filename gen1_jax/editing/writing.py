@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.provenance import provenance_of
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.source import Source
 from gen1_jax.editing.structures import Frames
@@ -31,21 +32,21 @@ def write_frames(
     audio: bool,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[int, int, int]:
-    """Frames to a file of the input's size and times (or of their own size, side by side), `record` in it.
+    """Frames to a file of the input's size and times (or of their own size, side by side), `record` in it; signed.
 
     Returns:
         Width and height of what was written, and its number of frames.
     """
     info, note = source.info, None if record is None else json.dumps(record)
-    # Only a video says what shape its pixels are; a picture is looked at in square ones.
-    keeps_aspect = request.size is None and not request.compare and keeps_pixel_aspect(path)
-    width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
+    keeps_aspect = _keeps_aspect(path, request)
     if not request.compare:
-        frames = (resize(frame, (height, width)) for frame in frames)
+        size = output_size(path, source, request)
+        frames = (resize(frame, size) for frame in frames)
     first = next(frames)
+    provenance = provenance_of(request, record)
     height, width, _ = first.shape
     if is_picture(path):
-        write_image(path, first, note=note)
+        write_image(path, first, note=note, provenance=provenance)
         return width, height, 1
     with VideoWriter(
         path,
@@ -58,6 +59,7 @@ def write_frames(
         metadata=info.metadata if audio else None,
         track_metadata=info.track_metadata if audio else None,
         note=note,
+        provenance=provenance,
     ) as writer:
         ends = [*source.times[1:], source.end]
         for frame, start, end in zip(itertools.chain([first], frames), source.times, ends, strict=True):
@@ -70,6 +72,19 @@ def write_frames(
             stacklevel=2,
         )
     return *writer.size, writer.count
+
+
+def output_size(path: str | Path, source: Source, request: EditRequest) -> tuple[int, int]:
+    """(height, width) of what is written to a file of that name, where it is not written side by side."""
+    info = source.info
+    keeps_aspect = _keeps_aspect(path, request)
+    width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
+    return height, width
+
+
+def _keeps_aspect(path: str | Path, request: EditRequest) -> bool:
+    """Only a video says what shape its pixels are; a picture is looked at in square ones."""
+    return request.size is None and not request.compare and keeps_pixel_aspect(path)
 
 
 def _ticks(start: Fraction, end: Fraction, fps: Fraction | None) -> Iterator[Fraction]:

@@ -20,7 +20,7 @@ from gen1_jax.checkpoints.trained import TrainedModel, open_trained
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.evaluation.worlds import EditClips, Scene, Worlds, scene
 from gen1_jax.measures import bootstrap, embedding_distance, psnr
 from gen1_jax.pretrained.subject import embedding_of
 from gen1_jax.training.customise import Captioned, CustomiseOptions, make_data, make_recipe
@@ -45,6 +45,11 @@ class SubjectViews:
     shape: str
     content: synthetic.Content
     pictures: tuple[Captioned, ...]
+
+    def scene(self, split: str, index: int, seed: int) -> Scene:
+        """A structure of a split whose answer has this content; see `Worlds`."""
+        structure, source, _ = scene(split, index, seed)
+        return structure, source, self.content
 
     @classmethod
     def draw(cls, count: int, size: tuple[int, int], seed: int) -> "SubjectViews":
@@ -93,7 +98,7 @@ def bench_customise(
     trained = time.perf_counter()
 
     models = {"before": Gen1Pipeline(source), "after": Gen1Pipeline(TrainedModel(workdir))}
-    asked = Worlds(clips, **size, answer=subject.content)
+    asked = Worlds(clips, **size, make=subject.scene)
     contents = {
         "subject": embedding_of(models["after"].source.subjects),
         "picture": np.asarray(models["before"].content._embed_picture(subject.pictures[0].picture))[0],

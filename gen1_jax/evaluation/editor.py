@@ -1,7 +1,7 @@
 """Many edits with one model, in batches: by the method of the paper, and by others with the same weights."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +10,11 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-from gen1_jax.diffusion import Guidance, SamplerState
+from gen1_jax.diffusion import Guidance, SamplerState, guidance_runs
+from gen1_jax.editing.masks import MaskClip, latent_change
+from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.sampling import Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
@@ -32,6 +35,7 @@ class Way:
         sees_structure: whether the U-Net is given the structure of the input.
         frame_by_frame: whether every frame is sampled by itself, by the image model.
         first_frame_only: whether only the first frame is edited.
+        masks: what of each clip may change; the rest stays the input. None is all of it.
     """
 
     settings: EditSettings
@@ -39,6 +43,7 @@ class Way:
     sees_structure: bool = True
     frame_by_frame: bool = False
     first_frame_only: bool = False
+    masks: Sequence[MaskClip] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
         if not 0 < self.strength <= 1:
@@ -77,10 +82,28 @@ class Editor:
         """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
         edits, count = [], len(self.worlds)
         for indices in self.batches():
-            edits.append(to_uint8(self._decode(self._sample(way, indices))))
+            edits.append(self._over_input(way, indices, to_uint8(self._decode(self._sample(way, indices)))))
             if progress is not None:
                 progress(int(indices[-1]) + 1, count)
         return np.concatenate(edits)[:count]
+
+    def _over_input(self, way: Way, indices: np.ndarray, edits: EditClips) -> EditClips:
+        """The edits, outside of their masks the input."""
+        if way.masks is None:
+            return edits
+        for edit, index in zip(edits, indices, strict=True):
+            sources = self.worlds.clips.source[index]
+            masks = way.masks[index].frames(sources.shape[1:3])
+            for frame, source, mask in zip(edit, sources, masks, strict=True):
+                frame[:] = composited(source, frame, feathered(mask, way.settings.mask_feather))
+        return edits
+
+    def _known(self, way: Way, indices: np.ndarray) -> Known | None:
+        if way.masks is None:
+            return None
+        cell, size = self.pipeline.config.vae.downscale, self.worlds.clips.source.shape[2:4]
+        change = [latent_change(way.masks[index].at(size), cell) for index in indices]
+        return Known(jnp.asarray(self._latents[indices]), jnp.asarray(np.concatenate(change)))
 
     def through_autoencoder(self, clips: EditClips) -> EditClips:
         """What is left of clips after the autoencoder."""
@@ -168,7 +191,11 @@ class Editor:
         conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
         guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         state: SamplerState = sampler.sampler.init(latents)
-        out = sampler.run(state, conditions, guidance, start=first_step).latents
+        known = self._known(way, indices)
+        for start, stop, part in guidance_runs(guidance, steps, settings.guidance_interval):
+            if stop > first_step:
+                state = sampler.run(state, conditions, part, known, start=max(start, first_step), stop=stop)
+        out = state.latents
         return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
 
 

@@ -19,6 +19,9 @@ FRAME_RATE = 12.0
 EditClips = UInt8[np.ndarray, "n t h w 3"]
 """RGB of N clips: edits, or what they are compared with."""
 
+Scene = tuple[synthetic.Structure, synthetic.Content, *tuple[synthetic.Content, ...]]
+"""A structure, the content of the clip that is edited, and those of the answers."""
+
 _ANSWERS = 1 << 20  # contents of answers come from seeds far behind those of sources
 _CLIPS_AT_ONCE = 16  # at most, on an accelerator
 
@@ -44,10 +47,11 @@ class Worlds:
         width: pixels.
         split: whose combinations of material, place and style no other split has.
         seed: of the set.
-        answer: a content that all answers have; None for others, drawn.
+        make: of a split, the number of an edit in it and the seed, what is edited and what becomes of it.
         progress: called with clips rendered and `count`.
 
     Attributes:
+        scenes: structure, content of the source, content of the answer.
         prompts: of the answers.
         descriptions: of the answers, by name.
     """
@@ -61,14 +65,12 @@ class Worlds:
         width: int,
         split: str = "test",
         seed: int = 0,
-        answer: synthetic.Content | None = None,
+        make: Callable[[str, int, int], Scene] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
-        self._scenes = [scene(split, index, seed) for index in range(count)]
-        if answer is not None:
-            self._scenes = [(structure, source, answer) for structure, source, _ in self._scenes]
+        self.scenes = [(make or scene)(split, index, seed) for index in range(count)]
         self._size, self._frames, self._progress = (height, width), frames, progress
-        answers = [(structure, answer) for structure, _, answer in self._scenes]
+        answers = [(structure, answer) for structure, _, answer in self.scenes]
         self.prompts = tuple(synthetic.caption(b, a, seed=seed + i) for i, (a, b) in enumerate(answers))
         self.descriptions = tuple(synthetic.describe(*pair) for pair in answers)
 
@@ -79,24 +81,21 @@ class Worlds:
     def clips(self) -> World:
         """All of them, stacked, on the host; rendered when first asked for."""
         clips = []
-        for clip in _render(self._scenes, self._frames, self._size):
+        for clip in _render(self.scenes, self._frames, self._size):
             clips.append(clip)
             if self._progress is not None:
                 self._progress(len(clips), len(self))
         return jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
 
 
-_Scene = tuple[synthetic.Structure, synthetic.Content, *tuple[synthetic.Content, ...]]
-
-
-def scene(split: str, index: int, seed: int, *, answers: int = 1) -> _Scene:
+def scene(split: str, index: int, seed: int, *, answers: int = 1) -> Scene:
     """A structure, the content of the clip that is edited, and those of the answers."""
     structure = synthetic.sample_structure(synthetic.clip_seed(split, index, seed))
     contents = (synthetic.clip_seed(split, index + number * _ANSWERS, seed) for number in range(1 + answers))
     return structure, *(synthetic.sample_content(s, structure, split) for s in contents)
 
 
-def _render(scenes: list[_Scene], frames: int, size: tuple[int, int]) -> Iterator[World]:
+def _render(scenes: list[Scene], frames: int, size: tuple[int, int]) -> Iterator[World]:
     render = partial(_render_one, frames=frames, size=size)
     if jax.default_backend() == "cpu":  # under vmap every branch of every part would be computed
         for scene in scenes:

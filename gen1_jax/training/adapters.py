@@ -9,9 +9,8 @@ from flax import nnx
 from gen1_jax.errors import UserError
 from gen1_jax.models.low_rank import LowRankConfig, changed, initial_factors, target_kernels
 from gen1_jax.models.module import Params, abstract_parameters
-from gen1_jax.models.selection import Selection
 from gen1_jax.models.unet import UNetConfig
-from gen1_jax.training.learned import Learned, Selected, WholeNetwork
+from gen1_jax.training.learned import Learned, selected
 
 
 class LowRank:
@@ -58,21 +57,12 @@ def learned_of(trained: tuple[str, ...], lora: LowRankConfig, module: nnx.Module
     Raises:
         UserError: names that are in none of its parameters, or both of them.
     """
-    network = abstract_parameters(module)
-    if lora.rank:
-        if trained:
-            raise UserError("unet.trained and unet.lora: give one of them, an adapter leaves all of the network frozen")
-        adapter = LowRank(lora, module.config)
-        try:
-            target_kernels(lora, module.config, network)
-        except UserError as error:
-            raise UserError(f"unet.{error}") from None
-        return adapter
-    if not trained:
-        return WholeNetwork()
-    selection = Selection(trained)
+    if not lora.rank:
+        return selected(trained, module, "unet.trained")
+    if trained:
+        raise UserError("unet.trained and unet.lora: give one of them, an adapter leaves all of the network frozen")
     try:
-        selection.check(network)
+        target_kernels(lora, module.config, abstract_parameters(module))
     except UserError as error:
-        raise UserError(f"unet.trained: {error}") from None
-    return Selected(selection)
+        raise UserError(f"unet.{error}") from None
+    return LowRank(lora, module.config)
