@@ -41,7 +41,7 @@ from gen1_jax.training.optimizer import OptimizerConfig
 FEWEST, USUAL = 3, (15, 30)
 """Pictures of a subject: fewer are refused; the paper's number."""
 
-ORDINARY = 200
+ORDINARY = 128
 """Ordinary pictures at most."""
 
 _VARIANTS = 8  # crops of each picture of the subject, every other one mirrored
