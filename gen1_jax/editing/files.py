@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks.of_files import mask_of, over_source, write_mask
@@ -71,7 +72,8 @@ def edit_file(
         pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background
     )
 
-    longest = None if request.is_masked else max(LONGEST, pipeline.config.num_frames)
+    in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
+    longest = None if in_one_piece else max(LONGEST, pipeline.config.num_frames)
     source = read_source(
         request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest
     )
@@ -89,13 +91,15 @@ def edit_file(
             edit.sample()
             mask, edited = None, edit.decoded()
         else:
+            small = source.frames.shape[1:3]
+            known = read_known(pipeline, keyframe_pictures(request, source), len(source.frames), small)
             ready = _ready_maps(request, settings, pipeline, source)
             estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
             maps = pipeline.read_structure(source.frames, settings, ready, progress, estimated)
             structures = pipeline.pictures_of(maps)
             mask = mask_of(pipeline, request, source, maps, settings, progress, estimated)
             regions = regions_of(content, background, mask)
-            latents = sample_regions(pipeline, regions, maps, settings, progress, frames=source.frames)
+            latents = sample_regions(pipeline, regions, maps, settings, progress, frames=source.frames, given=known)
             edits = [pipeline.decode(each, progress) for each in latents]
             edited = over_source(request, source, regions, edits, settings.mask_feather, small=request.compare)
         if request.save_structure is not None:

@@ -27,6 +27,10 @@ _LARGEST = 2**20  # bytes of a sidecar
 _PACKAGES = ("gen1-jax", "jax")
 
 
+class NoRecord(UserError):
+    """There are no settings in a file."""
+
+
 def make_record(request: "EditRequest", settings: EditSettings, model: ModelSource) -> dict[str, Any]:
     """Plain values: what was asked for, the model, and versions. Files are told by their names and hashes alone.
 
@@ -50,6 +54,7 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "image": _one_or_all(files(request.images)),
         "image_hash": _one_or_all(hashes(request.images)),
         "structure_from": files(maps) or None,
+        "keyframes": [f"{index}={Path(path).name}" for index, path in request.keyframes] or None,
         "mask": mask if mask_file is None else mask.replace(str(mask_file), mask_file.name),
         "mask_file": mask_file and mask_file.name,
         "background": request.background,
@@ -97,7 +102,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     else:
         note = read_note(path) or signed_edit(path)
     if note is None:
-        raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
+        raise NoRecord(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
     try:
         values = json.loads(note)
     except ValueError as error:
@@ -128,6 +133,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "image": _a(str, list, _NONE),
     "image_hash": _a(str, list, _NONE),
     "structure_from": _a(list, _NONE),
+    "keyframes": _a(list, _NONE),
     "loras": _a(list, _NONE),
     "mask": _a(str, _NONE),
     "mask_file": _a(str, _NONE),
@@ -138,6 +144,8 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "clip_skip": _a(int, _NONE),
     "image_scale": _a(int, float, _NONE),
     "shift_windows": _a(bool, _NONE),
+    "keyframe_stride": _a(int, _NONE),
+    "source_guidance_scale": _a(int, float, _NONE),
     "shared_noise": _a(bool, _NONE),
     "steady_depth": _a(bool, _NONE),
     "structure_blur": _a(int),

@@ -21,7 +21,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.structure import Depth, StructureKind, blur_frames, steady_depth
+from gen1_jax.models.structure import Depth, StructureKind, blur_frames, steady_depth, told_level
 from gen1_jax.pretrained.family import Gen1Config
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -109,6 +109,8 @@ class StructureReader:
         if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
             estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
             maps = np.concatenate([*_counted(steady_depth(frames, estimate, window), len(frames), report)])[..., None]
+        elif kind.runs_on_host:
+            maps = np.concatenate([*_counted(iter([kind.estimate(frames, networks)]), len(frames), report)])
         else:
             estimate = lambda chunk: kind.estimate(chunk, networks)
             pieces = in_chunks(estimate, frames, report)
@@ -169,7 +171,7 @@ class StructureReader:
         return {
             use.kind: Signal(
                 self.encoded(self.config.structure_kind(use.kind), maps[use.kind], progress),
-                jnp.array([settings.structure_blur]),
+                told_level(self.config.structure_kind(use.kind), jnp.array([settings.structure_blur])),
                 jnp.array([use.weight], jnp.float32),
                 None if (span := use.span(timesteps)) is None else jnp.asarray(span)[None],
             )
