@@ -1,6 +1,7 @@
 """`gen1 bench`."""
 
 from gen1_jax.commands.common import OneLineParser, command, report, reporting
+from gen1_jax.commands.customise import add_bench_customise
 from gen1_jax.commands.datasets import (
     add_bench_render_arguments,
     add_bench_windows_arguments,
@@ -57,6 +58,8 @@ def add_bench(commands) -> None:
     parser.add_argument("--microbatches", type=int, default=1, metavar="N", help="parts of each batch (1)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps (10)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each batch")
+
+    add_bench_customise(subjects)
 
     parser = command(
         subjects,
