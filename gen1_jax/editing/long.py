@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import UInt8
 
-from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.long_maps import MapFile
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
@@ -91,7 +90,7 @@ class LongEdit:
             self.work.size,
             settings.seed,
             dataclasses.replace(self.content, structure=bare),
-            Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale),
+            settings.guidance,
             interval=settings.guidance_interval,
             shared_noise=settings.shared_noise,
         )

@@ -136,6 +136,9 @@ class StructureReader:
             estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
             yield from (piece[..., None] for piece in steady_depth(source, estimate, window))
             return
+        if kind.across_frames:  # these are held, others not
+            yield np.asarray(kind.estimate(np.stack([*source]), networks))
+            return
         pieces = _by_chunk(lambda chunk: kind.estimate(chunk, networks), source)
         yield from kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces
 

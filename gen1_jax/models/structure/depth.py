@@ -38,6 +38,7 @@ class Depth:
     part: ClassVar[str | None] = "depth"
     is_estimated: ClassVar[bool] = True
     runs_on_host: ClassVar[bool] = False
+    across_frames: ClassVar[bool] = False
     channels: ClassVar[int] = 1
     degrades: ClassVar[Degraded] = "maps"
     resampling: ClassVar[Resampling] = "area"
