@@ -18,6 +18,7 @@ class Edges:
     part: ClassVar[str | None] = None
     is_estimated: ClassVar[bool] = True
     runs_on_host: ClassVar[bool] = False
+    across_frames: ClassVar[bool] = False
     channels: ClassVar[int] = 1
     degrades: ClassVar[str] = "maps"
     resampling: ClassVar[str] = "area"

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -340,10 +341,10 @@ class Gen1Pipeline:
             given: what is known of the result, see `editing.known`.
         """
         settings = settings.of(self.config)
-        scale, (count, height, width, _) = self.config.vae.downscale, frames.shape
+        scale, size = self.config.vae.downscale, frames.shape[1:3]
         masked = mask is not None and not mask.is_everywhere(1)
         start = self.encode_frames(frames) if settings.strength < 1 or (masked and known is None) else None
-        change = latent_change(mask.at((height, width)), scale) if masked else None
+        change = latent_change(mask.at(size), scale) if masked else None
         kept = None if change is None else Known(start if known is None else known, change)
         kept = kept if given is None else given.kept(kept)
         told = None if kept is None else KnownLatents.of(kept)
@@ -355,7 +356,7 @@ class Gen1Pipeline:
         conditions = dataclasses.replace(content, structure=signals)
         guidance = settings.guidance
         sampler = self.sampler(settings)
-        shape = (1, count, height // scale, width // scale, self.config.unet.latent_channels)
+        shape = (1, len(frames), *self.latent_size(frames))
         interval = settings.guidance_interval
         compiling = sampler.compiles(shape, guidance, interval=interval, masked=kept is not None)
         report = None if progress is None else sampling_reporter(progress, compiling)
@@ -364,6 +365,11 @@ class Gen1Pipeline:
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.let_go("unet")
         return latents if given is None else given.on(latents)
+
+    def latent_size(self, frames: Any) -> tuple[int, int, int]:
+        """(h, w, c) of the latents of frames of the model's size, by their shape."""
+        _, height, width, _ = frames.shape
+        return height // self.config.vae.downscale, width // self.config.vae.downscale, self.config.unet.latent_channels
 
     def sampler(self, settings: EditSettings) -> GuidedSampler:
         """The sampler of settings; what it compiles serves every number of steps and every strength.

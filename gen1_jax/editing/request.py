@@ -10,6 +10,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, needs_even_size
 from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.pretrained.subject import SUBJECT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class EditRequest:
         keyframes: frames of the result that are given, by their number among those that are edited, as picture files.
         mask: what may change, in the notation of `masks.parse_mask`; None for all of it.
         background: what all outside of the mask is to become, in words; without a mask, all that is far.
-        loras: LoRA files and their strengths, merged into the model.
+        loras: LoRA files, adapters of `gen1 customize` among them, and their strengths, merged into the model. These
+            tell their subject, too: alone where there is neither prompt nor image, or beside the prompt.
         low_memory: let every network go when it has done its part.
         model: name of a model that ships, a model folder, or a training workdir.
         settings: the numbers of the edit.
@@ -77,7 +79,7 @@ class EditRequest:
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if self.prompt is None and not self.images and self.background is None:
+        if self.prompt is None and not self.images and self.background is None and not self._may_have_subject:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if len(dict(self.keyframes)) < len(self.keyframes):
             raise UserError("--keyframe: two pictures for one frame")
@@ -97,6 +99,11 @@ class EditRequest:
         if self.image is None:
             return ()
         return (self.image,) if isinstance(self.image, str | Path) else tuple(self.image)
+
+    @property
+    def _may_have_subject(self) -> bool:
+        """Whether the model, or an adapter, may tell what the result should look like."""
+        return bool(self.loras) or (Path(self.model) / SUBJECT).is_file()
 
     @property
     def outputs(self) -> tuple[str | Path, ...]:

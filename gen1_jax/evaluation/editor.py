@@ -61,15 +61,24 @@ class Editor:
         pipeline: the model.
         worlds: what is edited, at a size that the model takes as it is.
         batch_size: clips at once at most; they are divided as evenly as can be, see `batches`.
+        content: (d,), of all edits, instead of what the prior makes of the prompts.
 
     Attributes:
-        content: (N, d), what the prior made of the prompts.
+        content: (N, d), what the edits are told.
         depth: (N, T, H, W), inverse depth as the model's network estimates it.
     """
 
-    def __init__(self, pipeline: Gen1Pipeline, worlds: Worlds, *, batch_size: int, seed: int = 0):
+    def __init__(
+        self,
+        pipeline: Gen1Pipeline,
+        worlds: Worlds,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        content: Float32[np.ndarray, " d"] | None = None,
+    ):
         self.pipeline, self.worlds, self.batch_size, self.seed = pipeline, worlds, batch_size, seed
-        self.content = self._contents()
+        self.content = self._contents() if content is None else np.tile(content, (len(worlds), 1))
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
         self._found: dict[str, np.ndarray] = {}

@@ -180,6 +180,8 @@ def _notes(config: Gen1Config) -> dict[str, str]:
     notes["depth"] = (
         f"square pictures in [-1, 1], sides multiples of {config.depth.size_multiple}; the result is inverse depth"
     )
+    if config.depth.temporal_frames:
+        notes["depth"] += "; its layers between frames are left out"
     if config.prior is not None and config.prior.text_hidden_size < config.prior.embedding_dim:
         notes["prior"] = (
             f"encoder_hidden_states: text states of {config.prior.text_hidden_size} features, "

@@ -28,15 +28,16 @@ from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE, Conditions
 from gen1_jax.models.denoiser import build_denoiser
-from gen1_jax.models.module import Bound, Params, abstract_parameters
+from gen1_jax.models.low_rank import LowRankConfig
+from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.selection import Selection
 from gen1_jax.models.unet import KNOWN
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
+from gen1_jax.training.adapters import learned_of
 from gen1_jax.training.examples import of_each_frame
-from gen1_jax.training.learned import Learned, Selected, WholeNetwork
 from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.prior_content import PriorContent
 from gen1_jax.training.signals import StructureSignals
@@ -63,6 +64,7 @@ class DenoisingConfig:
     Attributes:
         trained: the parameters that are trained: "motion", "controls", "image_adapter", or regular expressions that are
             searched in their names ("controls.depth"); empty for all. The others stay as they are in `model`.
+        lora: changes of low rank that are trained instead; the network stays as it is in `model`.
         content_dropout: probability that the content is the null content, for guidance.
         inputs: what the U-Net is given beside the latents from now on, in any subset: kinds of structure, and "known",
             which is latents of the clip itself in some of its frames or regions. Those that `model` has not are added
@@ -82,6 +84,7 @@ class DenoisingConfig:
     """
 
     trained: tuple[str, ...] = ()
+    lora: LowRankConfig = LowRankConfig()
     content_dropout: float = 0.1
     inputs: tuple[str, ...] = ()
     structure_dropout: float = 0.0
@@ -150,8 +153,8 @@ class DenoisingObjective:
         tokenizer: gives that of the captions; needed for content of text and for `prior_probability` alone.
 
     Raises:
-        UserError: `prior_probability` for a family without a prior, `trained` names no parameter, or a kind of
-            structure cannot be trained.
+        UserError: `prior_probability` for a family without a prior, `trained` or `lora` names no parameter that can
+            learn, or a kind of structure cannot be trained.
     """
 
     component = "unet"
@@ -178,7 +181,7 @@ class DenoisingObjective:
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
-        self.learned = _learned(settings.trained, self.module)
+        self.learned = learned_of(settings.trained, settings.lora, self.module)
         probability = settings.prior_probability
         self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
         reads_text = config.unet.content_kind == "text"
@@ -293,18 +296,6 @@ class DenoisingObjective:
             f"loss_t{low}-{high - 1}": jnp.where((timestep >= low) & (timestep < high), losses, jnp.nan)
             for low, high in itertools.pairwise(edges)
         }
-
-
-def _learned(trained: tuple[str, ...], module: nnx.Module) -> Learned:
-    """What of the network is trained."""
-    if not trained:
-        return WholeNetwork()
-    selection = Selection(trained)
-    try:
-        selection.check(abstract_parameters(module))
-    except UserError as error:
-        raise UserError(f"unet.trained: {error}") from None
-    return Selected(selection)
 
 
 def _mend(missing: str, inputs: InputKind) -> str:

@@ -28,6 +28,7 @@ class Canny(PictureKind):
     """
 
     runs_on_host: ClassVar[bool] = True
+    across_frames: ClassVar[bool] = False
     name: str = "canny"
     looks: str = "white edges on black"
     thresholds: tuple[int, int] = (100, 200)

@@ -38,6 +38,7 @@ class Depth:
     part: ClassVar[str | None] = "depth"
     is_estimated: ClassVar[bool] = True
     runs_on_host: ClassVar[bool] = False
+    across_frames: ClassVar[bool] = False
     channels: ClassVar[int] = 1
     degrades: ClassVar[Degraded] = "maps"
     resampling: ClassVar[Resampling] = "area"
@@ -134,6 +135,13 @@ def normalise_depth(
     else:
         low, high = jnp.quantile(depth.astype(jnp.float32), jnp.array(quantiles), axes, keepdims=True)
         depth = jnp.clip(depth, low, high)
+    return depth_between(depth, low, high)
+
+
+def depth_between(
+    depth: Float[Array, "*batch t h w"], low: Float[Array, "*any"] | float, high: Float[Array, "*any"] | float
+) -> Float[Array, "*batch t h w"]:
+    """Inverse depth in [low, high] to [-1, 1]; 0 if these are equal."""
     span = high - low
     return jnp.where(span > 0, (depth - low) / jnp.where(span > 0, span, 1) * 2 - 1, 0)
 

@@ -27,6 +27,7 @@ class Edges(PictureKind):
     """
 
     runs_on_host: ClassVar[bool] = True
+    across_frames: ClassVar[bool] = False
     name: str = "edges"
     looks: str = "white lines on black, where surfaces end or bend"
     degrades: Degraded = "nothing"

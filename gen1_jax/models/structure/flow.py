@@ -28,6 +28,7 @@ class Flow(PictureKind):
     """
 
     runs_on_host: ClassVar[bool] = True
+    across_frames: ClassVar[bool] = True
     name: str = "flow"
     looks: str = "sign(v) sqrt(|v| / reach): red to the right, green down, grey where nothing moves"
     channels: int = 2

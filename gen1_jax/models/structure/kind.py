@@ -34,8 +34,8 @@ class StructureKind(Protocol):
         name: in recipes, on the command line, as a key of `Conditions.structure` and `Batch.structure`.
         part: the network of the family that estimates it, "depth" for depth; None if it needs none.
         is_estimated: whether something here estimates it; else its maps have to be given.
-        runs_on_host: whether `estimate` is no function of JAX. Such a one is given all frames of a clip at once, for it
-            may look from frame to frame.
+        runs_on_host: whether `estimate` is no function of JAX. Such a one is given all frames of a clip at once.
+        across_frames: whether `estimate` needs all frames of a clip at once.
         channels: k, of its maps.
         degrades: what t_s takes detail from.
         resampling: of ready maps.
@@ -46,6 +46,7 @@ class StructureKind(Protocol):
     part: str | None
     is_estimated: bool
     runs_on_host: bool
+    across_frames: bool
     channels: int
     degrades: Degraded
     resampling: Resampling

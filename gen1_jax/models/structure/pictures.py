@@ -33,6 +33,7 @@ class PictureKind:
 
     part: ClassVar[str | None] = None
     runs_on_host: ClassVar[bool] = False
+    across_frames: ClassVar[bool] = False
     name: str
     looks: str
     channels: int = 1

@@ -32,6 +32,7 @@ class Segmentation(PictureKind):
     """
 
     runs_on_host: ClassVar[bool] = True
+    across_frames: ClassVar[bool] = True
     name: str = "segmentation"
     looks: str = "a colour for each thing of the clip, of chance"
     channels: int = 3
