@@ -24,7 +24,15 @@ from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import Method, chosen, methods
-from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Measure, Scorer, Scores
+from gen1_jax.evaluation.scores import (
+    COMPONENT_MEASURES,
+    KIND_MEASURES,
+    MEASURES,
+    PRIOR_MEASURES,
+    Measure,
+    Scorer,
+    Scores,
+)
 from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
 from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
@@ -75,7 +83,8 @@ def run_benchmark(
         What results.json holds.
 
     Raises:
-        ValueError: `out` holds results of another model or configuration, or the model has no prior.
+        ValueError: `out` holds results of another model or configuration, or the model takes no prompt, or has no CLIP
+            or no depth network to measure with.
     """
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
@@ -112,7 +121,7 @@ def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterab
         if missing := [measure for measure in MEASURES if measure not in entry["scores"]]:
             raise _unreadable(_file(folder, method), f"it has no {missing[0]}")
         table[method.name] = dict(group=method.group, value=method.value, what=method.what) | entry
-    components = _read_json(folder / f"{_COMPONENTS}.json", *COMPONENT_MEASURES)
+    components = _read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
     results = {
         **identity,
         "measures": {name: measure._asdict() for name, measure in _told(table).items()},

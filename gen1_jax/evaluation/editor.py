@@ -61,10 +61,11 @@ class Editor:
         pipeline: the model.
         worlds: what is edited, at a size that the model takes as it is.
         batch_size: clips at once at most; they are divided as evenly as can be, see `batches`.
-        content: (d,), of all edits, instead of what the prior makes of the prompts.
+        content: (d,), of all edits, instead of what the model makes of the prompts.
 
     Attributes:
-        content: (N, d), what the edits are told.
+        content: (N, n, d), what the edits are told: what the prior makes of the prompts, or the text encoder's states.
+        null: (1, n, d), what says nothing; None for zeros.
         depth: (N, T, H, W), inverse depth as the model's network estimates it.
     """
 
@@ -78,7 +79,7 @@ class Editor:
         content: Float32[np.ndarray, " d"] | None = None,
     ):
         self.pipeline, self.worlds, self.batch_size, self.seed = pipeline, worlds, batch_size, seed
-        self.content = self._contents() if content is None else np.tile(content, (len(worlds), 1))
+        self.content, self.null = self._contents() if content is None else (np.tile(content, (len(worlds), 1, 1)), None)
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
         self._found: dict[str, np.ndarray] = {}
@@ -174,14 +175,17 @@ class Editor:
             outputs.append(rearrange(np.asarray(frames), "(b t) ... -> b t ...", b=len(indices)))
         return np.concatenate(outputs)[: len(clips)]
 
-    def _contents(self) -> Float32[np.ndarray, "n d"]:
+    def _contents(self) -> tuple[Float32[np.ndarray, "n m d"], Float32[np.ndarray, "1 m d"] | None]:
         """Drawn by the prior, whose noise belongs to the batch: by `batch_size`, however they are divided later."""
+        if self.pipeline.config.unet.content_kind == "text":
+            states = np.asarray(self.pipeline.content.states([*self.worlds.prompts, ""]))
+            return states[:-1], states[-1:]
         contents = []
         for indices in _batches(len(self.worlds), min(self.batch_size, len(self.worlds))):
             key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
             prompts = [self.worlds.prompts[i] for i in indices]
             contents.append(np.asarray(self.pipeline.content.embed_prompts(prompts, key)))
-        return np.concatenate(contents)[: len(self.worlds)]
+        return np.concatenate(contents)[: len(self.worlds), None], None
 
     def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
         return self.pipeline.vae.images_to_latents(pixels_to_images(frames))
@@ -197,12 +201,14 @@ class Editor:
         level = jnp.full(len(indices), settings.structure_blur)
         signals = {}
         for use in settings.structures:
+            kind = self.pipeline.config.structure_kind(use.kind)
+            maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
             if use.kind in unet.structures:
-                kind = self.pipeline.config.structure_kind(use.kind)
-                maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
                 encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
-                weight = jnp.full(len(indices), use.weight, jnp.float32)
-                signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
+            else:
+                encoded = self.pipeline.unet.hint(kind.hint(maps), kind=use.kind)
+            weight = jnp.full(len(indices), use.weight, jnp.float32)
+            signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
         return signals
 
     def _sample(
@@ -210,8 +216,9 @@ class Editor:
     ) -> Float[Array, "b t i j c"]:
         settings = way.settings.of(self.pipeline.config)
         inputs, signals, clips = jnp.asarray(self._latents[indices]), self._structure(way, indices), len(indices)
-        content = jnp.asarray(self.content[indices])[:, None]
-        told = Conditions(content={self.pipeline.config.unet.content_kind: content}, structure=signals)
+        reads, content = self.pipeline.config.unet.content_kind, jnp.asarray(self.content[indices])
+        null = {} if self.null is None else {reads: jnp.asarray(self.null)}
+        told = Conditions(content={reads: content}, null=null, structure=signals)
         count = 1 if way.first_frame_only else inputs.shape[1]
         if count == 1:
             told, inputs = told.window(0, 1), inputs[:, :1]

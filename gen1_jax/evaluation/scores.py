@@ -85,16 +85,21 @@ MEASURES = {
 KIND_MEASURES = {error_name(kind): Measure("lower", it.values, it.definition) for kind, it in KIND_ERRORS.items()}
 """Scores of edits that follow other structures than depth, of each kind its own."""
 
+PRIOR_MEASURES = {
+    "prior_cosine": Measure(
+        "higher", "-1 to 1", "cosine of the prior's embedding with the mean of the answer's frames"
+    ),
+    "prior_retrieved": Measure("higher", "0 or 1", "whether that mean is the nearest of 64 to the prior's embedding"),
+}
+"""Scores of the prior, of models that have one."""
+
 COMPONENT_MEASURES = {
     "autoencoder_psnr": Measure("higher", "dB, at most 100", "of the answer's frames after the autoencoder"),
     "depth_abs_rel": Measure("lower", "from 0", "mean error of the estimated depth, as a share of the true one"),
     "depth_delta": Measure("higher", "0 to 1", "share of pixels whose estimated depth is within 25% of the true one"),
     "clip_image_to_text": Measure("higher", "0 or 1", "whether the caption of the first frame is the nearest of 64"),
     "clip_text_to_image": Measure("higher", "0 or 1", "whether the first frame of the caption is the nearest of 64"),
-    "prior_cosine": Measure(
-        "higher", "-1 to 1", "cosine of the prior's embedding with the mean of the answer's frames"
-    ),
-    "prior_retrieved": Measure("higher", "0 or 1", "whether that mean is the nearest of 64 to the prior's embedding"),
+    **PRIOR_MEASURES,
 }
 """Scores of the networks by themselves, on the answers, which no training has seen."""
 
@@ -140,16 +145,21 @@ class Scorer:
         return KIND_ERRORS[kind].error(self.editor.estimate(kind, clips), self._kinds[kind])
 
     def components(self) -> Scores:
-        """`COMPONENT_MEASURES` of each answer."""
+        """`COMPONENT_MEASURES` of each answer, as far as the model has the networks."""
         answer = self._worlds.answer
         rebuilt, estimate = self.editor.through_autoencoder(answer), self.editor.estimate_depth(answer)
         errors = self._batched(_depth_errors, estimate, self._worlds.inverse_depth)
-        first, mean, prior = self._answers[:, 0], unit_vectors(self._answers).mean(1), self.editor.content
-        return {
+        first = self._answers[:, 0]
+        components = {
             "autoencoder_psnr": self._batched(_autoencoder_psnr, rebuilt, answer)["psnr"],
             **errors,
             "clip_image_to_text": retrieval(first, self._prompts),
             "clip_text_to_image": retrieval(self._prompts, first),
+        }
+        if self.editor.pipeline.config.prior is None:
+            return components
+        mean, prior = unit_vectors(self._answers).mean(1), self.editor.content[:, 0]
+        return components | {
             "prior_cosine": (unit_vectors(prior) * unit_vectors(mean)).sum(-1),
             "prior_retrieved": retrieval(prior, mean),
         }
