@@ -136,6 +136,9 @@ class Page:
         gr.on([self.blocks.load, *changes], lambda *values: (yield from self._look(*values)), **look)
         changes = [setting.change for setting in settings]
         gr.on([self.blocks.load, *changes], self._command, settings, self.command, trigger_mode="always_last", **QUICK)
+        first = [form.fields["video"], form.fields["start"]]
+        changes = [self.blocks.load, *(field.change for field in first)]
+        gr.on(changes, form.masks.first_frame, first, form.masks.views, trigger_mode="always_last", **QUICK)
         image = form.fields.get("image")
         others = [setting.change for setting in settings if setting is not image]
         gr.on(others, lambda line: "" if is_error(line) else gr.skip(), self.status, self.status, **QUICK)
