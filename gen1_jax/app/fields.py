@@ -79,7 +79,7 @@ class EditForm:
         """
         said = self.said(values)
         structure, part = self._structure(said), _part_of(said)
-        mask = None if said["mask"] == WORDS else self.masks.mask(said)  # it would take the model to see these
+        mask = None if said["mask"] == WORDS else self.masks.said(said)  # it would take the model to see these
         level = int(said["structure_blur"])
         return self._session.structure(said["video"], level, structure=structure, mask=mask, **part)
 
@@ -263,6 +263,11 @@ class EditForm:
         """Steps and guidance scale of an edit that says no more than its sampler."""
         settings = EditSettings(sampler=sampler).of(self._config)
         return settings.num_inference_steps, settings.guidance_scale
+
+
+def change_of(field: Component):
+    """Its event of a new value; that of a brush's strokes is another than that of values from here."""
+    return field.input if isinstance(field, gr.ImageEditor) else field.change
 
 
 def _listed(images: str | Sequence[str] | None) -> list[str]:

@@ -3,6 +3,7 @@
 The first frame is shown no larger than `_SHOWN`; what is clicked and drawn on it is told in pixels of the source.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,6 +129,11 @@ class MaskFields:
                 raise UserError("say in words what may change")
             return f"text:{said['mask_words'].strip()}"
         return None
+
+    def said(self, said: Mapping[str, Any]) -> str | None:
+        """The same, or None where it is not said yet."""
+        with contextlib.suppress(UserError):
+            return self.mask(said)
 
     def _file_of(self, drawn: Mapping[str, Any] | None) -> Path:
         """A picture of what was painted, in the session's folder."""
