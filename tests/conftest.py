@@ -41,6 +41,12 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def settings_folder(tmp_path_factory):
+    """The identity that signs edits is made for the tests, and not in the settings of who runs them."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("settings"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory, worker_id):
     """Tests of one run share compiled programs, those of its other processes too; nothing is kept for the next."""
     import jax

@@ -32,9 +32,13 @@ def command_text(request: EditRequest, defaults: EditSettings) -> str:
     for name, option in _OPTIONS.items():
         value = getattr(request.settings, name)
         words += _option(option, value if value != getattr(defaults, name) else None)
+    interval = request.settings.guidance_interval
+    if interval is not None and interval != defaults.guidance_interval:
+        words += ["--guidance-interval", "{:g}:{:g}".format(*interval)]
     words += _option("--start", request.start or None) + _option("--frames", request.frames)
     words += _option("--stride", request.stride if request.stride > 1 else None)
     words += _option("--model", request.model if str(request.model) != "nano" else None)
+    words += [] if request.provenance else ["--no-provenance"]
     return shlex.join(words)
 
 

@@ -95,6 +95,7 @@ class EditForm:
             structure_blur=int(said["structure_blur"]),
             guidance_scale=float(said["guidance_scale"]),
             temporal_guidance_scale=float(said["temporal_guidance_scale"]),
+            guidance_interval=(float(said["guidance_start"]), float(said["guidance_end"])),
             num_inference_steps=int(said["steps"]),
             seed=int(said["seed"] or 0),
             sampler=said["sampler"],
@@ -217,6 +218,12 @@ class EditForm:
             label="Temporal guidance scale w_t",
             info="Above 1 smoother in time, below 1 more hand-drawn.",
         )
+        start, end = defaults.guidance_interval
+        with gr.Row():
+            part = dict(minimum=0, maximum=1, step=0.05, min_width=90)
+            info = "Of the steps, 0 to 1; outside there is no guidance, which is faster."
+            self.fields["guidance_start"] = gr.Number(start, label="Guidance from", info=info, **part)
+            self.fields["guidance_end"] = gr.Number(end, label="Guidance until", info="0.5 is half way.", **part)
         if self._config.unet.content_kind == "text":
             self.fields["strength"] = gr.Slider(
                 0.05,

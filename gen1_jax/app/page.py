@@ -106,6 +106,8 @@ class Page:
             self.panels = gr.HTML(padding=False)
             self.result = gr.Video(show_label=False, autoplay=True, loop=True, buttons=[], elem_id="result")
             self.download = gr.DownloadButton("Download the edit", elem_id="download")
+            if self._session.signed:
+                gr.HTML(escape(self._session.signed), padding=False, elem_classes="gen1-line", elem_id="signed")
             self.slider = gr.ImageSlider(
                 label="Before | after", interactive=False, max_height=420, buttons=[], elem_id="slider"
             )

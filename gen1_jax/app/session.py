@@ -22,6 +22,7 @@ from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.masks.of_files import mask_of, over_source
 from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.provenance import signature_line
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
@@ -42,11 +43,15 @@ class AppOptions:
         model: name of a model that ships, a model folder, or a training workdir.
         max_upload_mb: MB (2**20 bytes) of an uploaded file at most.
         max_frames: frames of an edit at most.
+        provenance: sign the edits.
+        credentials: PEM files of the certificates and the key to sign with; None for an identity of this user.
     """
 
     model: str = "nano"
     max_upload_mb: int = 64
     max_frames: int = 64
+    provenance: bool = True
+    credentials: tuple[str | Path, str | Path] | None = None
 
     def __post_init__(self):
         for name in ("max_upload_mb", "max_frames"):
@@ -63,15 +68,18 @@ class EditSession:
     Attributes:
         folder: temporary, for all that is written.
         warning: one line that every visitor should see, or None.
+        signed: what is said of the signature of an edit, or None.
         defaults: settings of an edit, the model's own among them.
 
     Raises:
         FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
+        UserError: the credentials cannot sign.
     """
 
     def __init__(self, options: AppOptions):
         self.options = options
         self.limits = Limits(max_bytes=options.max_upload_mb * 2**20, max_frames=options.max_frames)
+        self.signed = signature_line(options.provenance, options.credentials)
         source = open_trained(options.model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page shows it
@@ -158,6 +166,8 @@ class EditSession:
             start=start,
             frames=frames,
             stride=stride,
+            provenance=self.options.provenance,
+            credentials=self.options.credentials,
             limits=self.limits,
         )
 

@@ -8,6 +8,7 @@ import socket
 import threading
 
 from gen1_jax.commands.common import command, use_compilation_cache
+from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.errors import UserError
 
 
@@ -23,6 +24,7 @@ def add_app(commands) -> None:
     parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, metavar="N", help="(the first free one from 7860)")
+    add_provenance(parser)
     limits = parser.add_argument_group("limits on the input")
     limits.add_argument("--max-upload-mb", type=int, default=64, metavar="MB", help="size of an uploaded file (64)")
     limits.add_argument("--max-frames", type=int, default=64, metavar="N", help="frames of an edit (64)")
@@ -36,7 +38,12 @@ def _app(args: argparse.Namespace) -> None:
     _check_address(args.host, args.port)
     from gen1_jax.app.session import AppOptions, EditSession
 
-    options = AppOptions(model=args.model, max_upload_mb=args.max_upload_mb, max_frames=args.max_frames)
+    options = AppOptions(
+        model=args.model,
+        max_upload_mb=args.max_upload_mb,
+        max_frames=args.max_frames,
+        **provenance_options(args),
+    )
     use_compilation_cache()
     with EditSession(options) as session:
         from gen1_jax.app.page import Page

@@ -126,6 +126,11 @@ def add_prepare(commands) -> None:
     )
     parser.add_argument("--split", default="train", metavar="NAME", help="of the data set (train)")
     parser.add_argument("--shards", type=int, metavar="N", help="files of the split (one in 256 MiB)")
+    parser.add_argument(
+        "--include-opted-out",
+        action="store_true",
+        help="take videos, too, whose owners forbid training in C2PA, IPTC or XMP (they are left out, and counted)",
+    )
     clips = parser.add_argument_group("clips")
     clips.add_argument("--frames", type=int, metavar="N", help="of a clip (8)")
     clips.add_argument("--stride", type=int, metavar="N", help="every how many-th frame is taken (4)")
@@ -163,6 +168,7 @@ def _prepare(args) -> None:
     if args.buckets:
         options["buckets"] = tuple(parse_bucket(text.strip()) for text in args.buckets.split(","))
     limits = given("max_pixels", "max_frames", "max_bytes")
+    options["include_opted_out"] = args.include_opted_out
     options["limits"] = dataclasses.replace(PrepareOptions().limits, **limits)
     request = PrepareRequest(
         options=PrepareOptions(**options),

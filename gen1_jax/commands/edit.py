@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
-from gen1_jax.commands.values import file_and_number, frame_rate, moment, size
+from gen1_jax.commands.provenance import add_provenance, provenance_options
+from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -24,6 +25,8 @@ _DEFAULTS = {
     "clip_skip": 1,
     "shift_windows": False,
     "mask_feather": 2.0,
+    "shared_noise": False,
+    "steady_depth": False,
     "model": "nano",
     "start": 0,
     "stride": 1,
@@ -91,6 +94,7 @@ def add_edit(commands) -> None:
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
     out.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    add_provenance(parser)
     parser.add_argument(
         "--settings-from",
         metavar="FILE",
@@ -194,6 +198,7 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
             settings=settings,
             compare=args.compare or bool(recorded.get("compare")),
             sidecar=args.sidecar,
+            **provenance_options(args),
             mesh=None if args.mesh is None else parse_mesh(args.mesh),
             limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
             **part,
@@ -263,6 +268,7 @@ def add_demo(commands) -> None:
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
     add_settings(parser)
+    add_provenance(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
 
@@ -279,6 +285,7 @@ def _demo(args) -> None:
         model=args.model,
         settings=settings_of(args),
         compare=True,
+        **provenance_options(args),
     )
     _run_edit(request, as_json=args.json)
 
@@ -295,6 +302,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument(
+        "--guidance-interval",
+        type=interval,
+        metavar="A:B",
+        help="guidance from A to B of the steps alone, 0 to 1; the others cost one evaluation (the model's own)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
@@ -323,6 +336,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--shift-windows",
         action=argparse.BooleanOptionalAction,
         help="move the seams between windows of a long video at every step (no)",
+    )
+    group.add_argument(
+        "--shared-noise",
+        action=argparse.BooleanOptionalAction,
+        help="begin all windows of a long video with the same noise in other orders, which keeps one look (no)",
+    )
+    group.add_argument(
+        "--steady-depth",
+        action=argparse.BooleanOptionalAction,
+        help="bring the depth of each frame to the scale of the one before (no)",
     )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     group.add_argument(

@@ -21,7 +21,10 @@ def add_evaluate(commands) -> None:
         "score edits of held-out synthetic worlds against the render of the right answer",
         "gen1 evaluate --model nano --benchmark worlds --clips 256 --out benchmark",
     )
-    parser.add_argument("--benchmark", choices=("worlds",), default="worlds", help="(worlds)")
+    parser.add_argument(
+        "--benchmark", choices=("worlds", "depth"), default="worlds", help="edits, or the depth network alone (worlds)"
+    )
+    parser.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip of --benchmark depth (24)")
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument(
         "--figure", metavar="FILE", help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif"
@@ -41,6 +44,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     if args.list:
         return _list(args)
+    if args.benchmark == "depth":
+        return _depth(args)
     if not (args.out or args.figure):
         raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture, FILE.webp for a moving one")
     if args.figure:
@@ -63,6 +68,28 @@ def _list(args: argparse.Namespace) -> None:
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
     report({m.name: m.what for m in listed}, args.json, "\n".join(lines))
+
+
+def _depth(args: argparse.Namespace) -> None:
+    """How right and how steady the depth of clips is."""
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.editing.pipeline import Gen1Pipeline
+    from gen1_jax.evaluation.depth import measure_depth, table
+    from gen1_jax.evaluation.worlds import Worlds
+
+    for name, least in (("clips", 1), ("frames", 2)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    use_compilation_cache()
+    pipeline = Gen1Pipeline.from_pretrained(args.model)
+    if pipeline.config.depth is None:
+        raise UserError(f"{args.model} has no depth network to measure")
+    size = dict(height=pipeline.config.height, width=pipeline.config.width)
+    with ProgressLine("evaluate", "clips", enabled=not args.json) as progress:
+        show = lambda done, total: progress(done, total, "rendering", "")
+        worlds = Worlds(args.clips, frames=args.frames, **size, seed=args.seed, progress=show)
+        scores = measure_depth(pipeline, worlds, lambda done, total: progress(done, total, "depth", ""))
+    report(scores, args.json, "\n".join(table(scores)))
 
 
 def _figure(args: argparse.Namespace) -> list[list[str]]:

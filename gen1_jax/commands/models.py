@@ -1,10 +1,10 @@
 """`gen1 import` and `gen1 info`."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
+from gen1_jax.commands.provenance import info_of_file
 from gen1_jax.commands.values import file_and_number, kind_and_path
 from gen1_jax.errors import UserError
 
@@ -57,7 +57,7 @@ _PARTS = (
     ("ip-adapter", "FILE", "an IP-Adapter of Stable Diffusion 1.5, for pictures as content"),
     ("image-encoder", "DIR", "CLIPVisionModelWithProjection, which the IP-Adapter reads (ViT-H)"),
     ("softedge", "DIR|FILE", "ControlNetHED, which edges of --controlnet softedge are found with"),
-    ("depth", "DIR", "DPTForDepthEstimation, which depth is estimated with"),
+    ("depth", "FILE|DIR", "DPT, Depth Anything V2 or Video Depth Anything, which depth is estimated with"),
     ("clip", "DIR", "instead of --text: CLIPModel, whose embeddings are the content of a model to train"),
     ("clip-text", "DIR", "instead of --clip: CLIPTextModelWithProjection"),
     ("clip-image", "DIR", "instead of --clip: CLIPVisionModelWithProjection"),
@@ -95,10 +95,11 @@ def add_info(commands) -> None:
         "what",
         nargs="?",
         metavar="NAME|DIR|FILE",
-        help="nano, a model folder or a workdir (nano); or what gen1 edit wrote, for the settings in it",
+        help="nano, a model folder or a workdir (nano); or a video or picture: who signed it, and the settings in it",
     )
     parser.add_argument("--model", metavar="NAME|DIR", help="the same")
     parser.add_argument("--words", action="store_true", help="list the words that its captions had, and no more")
+    parser.add_argument("--trust", metavar="CERT.pem", help="of a file: certificates that vouch for who signed it")
     parser.add_argument("--json", action="store_true", help="print JSON")
     checks = parser.add_argument_group(
         "whether its weights are right",
@@ -119,17 +120,7 @@ def _is_edit(path: Path) -> bool:
     return path.is_file() or folder
 
 
-def _told(record: dict) -> Iterator[tuple[str, object]]:
-    """What a record says, without what it leaves open."""
-    for name, value in record.items():
-        if name == "versions":
-            yield from value.items()
-        elif value is not None and name != "record":
-            yield name, value
-
-
 def _info(args) -> None:
-    from gen1_jax.editing.record import read_record
     from gen1_jax.evaluation.info import describe, known_words, render
 
     model = args.what or args.model or "nano"
@@ -139,9 +130,10 @@ def _info(args) -> None:
     if args.clip or args.prompt:
         raise UserError("--clip and --prompt are for --check")
     if _is_edit(Path(model)):
-        record = read_record(model)
-        report(record, args.json, "\n".join(f"{name:24}{value}" for name, value in _told(record)))
+        info_of_file(model, args.trust, as_json=args.json)
         return
+    if args.trust:
+        raise UserError("--trust is for a file that somebody has signed")
     if args.words:
         words = known_words(model)
         report({"model": model, "words": words}, args.json, "\n".join(words))

@@ -45,6 +45,21 @@ def frame_rate(text: str) -> Fraction:
     return next((ntsc for ntsc in exact if "." in text and abs(rate - ntsc) < Fraction(4, 1000)), rate)
 
 
+def interval(text: str) -> tuple[float, float]:
+    """(start, end) of "START:END", parts of a run between 0 and 1.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        start, end = map(float, text.split(":"))
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no interval; write START:END, such as 0:0.5") from None
+    if not 0 <= start < end <= 1:
+        raise ArgumentTypeError(f"{text} does not ascend within 0 ... 1, as 0:0.5 does")
+    return start, end
+
+
 def kind_and_path(text: str) -> tuple[str, Path]:
     """A kind of structure and where its network is: "depth=control_v11f1p_sd15_depth".
 

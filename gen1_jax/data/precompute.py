@@ -37,7 +37,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.media.windows import open_windows
 from gen1_jax.models.module import Bound, Params, cast_kernels, flatten
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import EncodeImages, StructureKind, structure_kind
+from gen1_jax.models.structure import Depth, EncodeImages, StructureKind, structure_kind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.folder import ModelSource
 
@@ -280,7 +280,10 @@ class _Encoder:
         for kind in map(self._config.structure_kind, self._recipe.structure):
             found = maps.get(kind.name)
             if found is None:
-                found = by_clip(kind.estimate(pictures, networks, self._frames_at_once // 2))
+                if isinstance(kind, Depth):
+                    found = kind.estimate_clips(frames, networks, self._frames_at_once // 2)
+                else:
+                    found = by_clip(kind.estimate(pictures, networks, self._frames_at_once // 2))
             if kind.name in self._map_kinds:
                 kept[kind.name] = found.astype(jnp.float32)
             else:

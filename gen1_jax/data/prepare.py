@@ -34,6 +34,7 @@ from gen1_jax.data.shots import ShotOptions, find_shots, thumbnail
 from gen1_jax.errors import UserError
 from gen1_jax.media import Frame, Limits, MediaError, VideoInfo, VideoReader, open_video
 from gen1_jax.media.errors import AnyPath, shown
+from gen1_jax.media.provenance import training_opt_out
 
 NO_LIMIT = 2**40
 """Of frames: as many as there are."""
@@ -57,6 +58,7 @@ class PrepareOptions:
         static_level: a clip whose thumbnails change by less than this from frame to frame, of 255, is static.
         crf: quality of x264, 0 (lossless) to 51.
         shots: what ends a shot.
+        include_opted_out: take videos, too, whose owners forbid that models are trained on them (`training_opt_out`).
         limits: refuses larger files; there is none of frames unless one is given.
 
     Raises:
@@ -71,6 +73,7 @@ class PrepareOptions:
     static_level: float = 0.3
     crf: int = 17
     shots: ShotOptions = ShotOptions()
+    include_opted_out: bool = False
     limits: Limits = Limits(max_frames=NO_LIMIT)
 
     def __post_init__(self) -> None:
@@ -118,7 +121,7 @@ class PreparedVideo:
     Args:
         clips: in order.
         shots: how many were found.
-        rejected: how many shots or clips were left out, by reason.
+        rejected: how many shots or clips were left out, by reason; or the video, whose owner forbids training.
     """
 
     clips: tuple[PreparedClip, ...]
@@ -139,6 +142,8 @@ def prepare_video(path: AnyPath, options: PrepareOptions) -> PreparedVideo:
     Raises:
         MediaError: the file cannot be read to its end, or is beyond a limit.
     """
+    if not options.include_opted_out and (said := training_opt_out(path)):
+        return PreparedVideo(clips=(), shots=0, rejected={said: 1})
     rejected: Counter[str] = Counter()
     plans: list[_Plan] = []
     shots = 0

@@ -134,6 +134,8 @@ def _recipe(request: PrepareRequest, entries: Sequence[VideoEntry]) -> dict[str,
     videos = f"{len(entries)} files of names, sizes and captions {digest.hexdigest()[:16]}"
     recipe = {"videos": videos, "shards": request.shards, **dataclasses.asdict(request.options)}
     del recipe["limits"]["options"]  # which is about messages
+    if not request.options.include_opted_out:
+        del recipe["include_opted_out"]  # so that sets of before, when nobody was asked, go on
     return json.loads(json.dumps(recipe))  # as it will be read
 
 

@@ -10,7 +10,14 @@ learns, a `Sampler` turns schedule and prediction type into a table and steps al
 combines the predictions of one step, and `run_steps` is the loop.
 """
 
-from gen1_jax.diffusion.guidance import Conditions, Guidance, branch_weights, guided_denoiser, temporal_guidance
+from gen1_jax.diffusion.guidance import (
+    Conditions,
+    Guidance,
+    branch_weights,
+    guidance_runs,
+    guided_denoiser,
+    temporal_guidance,
+)
 from gen1_jax.diffusion.losses import WEIGHTINGS, denoising_loss, loss_weights
 from gen1_jax.diffusion.prediction import PREDICTION_TYPES, to_x0_and_epsilon, training_target
 from gen1_jax.diffusion.samplers import (
@@ -27,6 +34,7 @@ from gen1_jax.diffusion.samplers import (
     noised_start,
     run_steps,
     sample,
+    steps_within,
 )
 from gen1_jax.diffusion.schedule import NoiseSchedule
 
@@ -48,11 +56,13 @@ __all__ = [
     "branch_weights",
     "denoising_loss",
     "get_sampler",
+    "guidance_runs",
     "guided_denoiser",
     "loss_weights",
     "noised_start",
     "run_steps",
     "sample",
+    "steps_within",
     "temporal_guidance",
     "to_x0_and_epsilon",
     "training_target",

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion.broadcast import PerExample, per_example
-from gen1_jax.diffusion.samplers import Denoiser
+from gen1_jax.diffusion.samplers import Denoiser, steps_within
 
 Branch = Literal["image", "null", "content"]
 """mu_pi(0), mu(0) and mu(c) of equation 10."""
@@ -130,6 +130,29 @@ class Guidance:
             for branch, others in stand_in.items()
         ]
         return temporal_guidance(*three, self.guidance_scale, self.temporal_guidance_scale)
+
+
+def guidance_runs(
+    guidance: Guidance, steps: int, interval: tuple[float, float] = (0.0, 1.0)
+) -> list[tuple[int, int, Guidance]]:
+    """A run in parts: w and w_t within the interval, outside it w = w_t = 1, which is one evaluation a step.
+
+    Limited interval guidance (https://arxiv.org/abs/2404.07724): where there is still nothing but noise, guidance does
+    harm, and in the last steps nothing. Which branches are evaluated is part of a program, so that each part is a call
+    of a program that there is for such scales anyway, rather than a condition in a larger one.
+
+    Args:
+        guidance: within the interval.
+        steps: of the run, N.
+        interval: parts of the run, see `steps_within`.
+
+    Returns:
+        (first step, end, guidance), one after another; nothing empty.
+    """
+    within = steps_within(*interval, steps) or range(0)
+    plain = Guidance.of(1.0, 1.0)
+    parts = [(0, within.start, plain), (within.start, within.stop, guidance), (within.stop, steps, plain)]
+    return [part for part in parts if part[0] < part[1]]
 
 
 def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) -> Denoiser:

@@ -64,6 +64,11 @@ def shifted_windows(
     return starts, ramps / jnp.zeros(frames).at[where].add(ramps)[where]
 
 
+def window_shift(timestep: Int[Array, ""] | int, stride: int) -> Int[Array, ""]:
+    """By how much windows are shifted at a timestep, drawn by it: spaced evenly, timesteps would give equal ones."""
+    return jax.random.randint(jax.random.fold_in(jax.random.key(0), timestep), (), 0, stride)
+
+
 def windowed(model: Model, window: int, overlap: int, shift: bool = False) -> Model:
     """`model` for clips of any length: itself up to `window` frames, blended windows of that many beyond.
 
@@ -92,8 +97,7 @@ def windowed(model: Model, window: int, overlap: int, shift: bool = False) -> Mo
             return jax.lax.dynamic_update_slice_in_dim(total, blended, start, axis=1), None
 
         if shift:
-            key = jax.random.fold_in(jax.random.key(0), timesteps[0])  # spaced evenly, they would lead to equal shifts
-            items = shifted_windows(frames, window, overlap, jax.random.randint(key, (), 0, window - overlap))
+            items = shifted_windows(frames, window, overlap, window_shift(timesteps[0], window - overlap))
         else:
             items = (window_starts(frames, window, overlap), blend_weights(frames, window, overlap))
         total, _ = jax.lax.scan(add, jnp.zeros_like(latents), jax.tree.map(jnp.asarray, items))

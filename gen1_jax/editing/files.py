@@ -15,6 +15,7 @@ from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks.of_files import mask_of, over_source, write_mask
 from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.provenance import check_provenance
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
@@ -59,6 +60,7 @@ def edit_file(
         check_writable(sidecar_of(request.output))
     if len({Path(path).resolve() for path in outputs}) < len(outputs):
         raise UserError(f"{outputs[0]}: --output, --save-structure and --save-mask must be different files")
+    check_provenance(request)
     pictures = [read_image(image, request.limits) for image in request.images]
     pipeline = pipeline or open_pipeline(request)
     settings = request.settings.of(pipeline.config)

@@ -25,6 +25,7 @@ from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_picture
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks import GivenMask, MaskClip, MaskGeometry, latent_change, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
+from gen1_jax.editing.progress import sampling_reporter
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
@@ -168,6 +169,7 @@ class Gen1Pipeline:
         sampler: str | None = None,
         progress: Progress | None = None,
         *,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | None = None,
         structure: str | Mapping[str, float] | None = None,
         structure_from: Mapping[str, Clip] | None = None,
@@ -178,6 +180,8 @@ class Gen1Pipeline:
         mask: GivenMask | None = None,
         mask_feather: float | int = EditSettings.mask_feather,
         background: str | None = None,
+        shared_noise: bool = False,
+        steady_depth: bool = False,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -194,6 +198,8 @@ class Gen1Pipeline:
             seed: of all randomness.
             sampler: "ddim", "dpm++", "lcm" or "tcd"; by default the model's own.
             progress: called with (stage, done, total).
+            guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it
+                w = w_t = 1, which costs one evaluation a step. By default the model's own, mostly (0, 1).
             negative_prompt: what the result should not look like.
             structure: which kinds of structure are followed and how much, {"depth": 0.9, "canny": 0.5},
                 "depth=0.9,canny=0.5" or "depth"; by default the first that the model knows.
@@ -207,6 +213,8 @@ class Gen1Pipeline:
             mask_feather: pixels over which the edit fades in, from the mask's border inwards.
             background: what all outside of the mask should look like; what has neither prompt nor image stays. Without
                 a mask the background is what is far.
+            shared_noise: whether a long clip's windows begin with the same noise, in other orders.
+            steady_depth: whether depth that is estimated frame by frame is brought to one scale from frame to frame.
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -220,6 +228,7 @@ class Gen1Pipeline:
             structure_blur=structure_blur,
             guidance_scale=guidance_scale,
             temporal_guidance_scale=temporal_guidance_scale,
+            guidance_interval=guidance_interval,
             num_inference_steps=num_inference_steps,
             seed=seed,
             sampler=sampler,
@@ -228,6 +237,8 @@ class Gen1Pipeline:
             image_scale=image_scale,
             shift_windows=shift_windows,
             mask_feather=mask_feather,
+            shared_noise=shared_noise,
+            steady_depth=steady_depth,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -323,14 +334,15 @@ class Gen1Pipeline:
         scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
         count, height, width, _ = frames.shape
         shape = (1, count, height // scale, width // scale, channels)
-        report = None
-        if progress is not None:
-            report = _sampling(progress, compiles=sampler.compiles(shape, guidance, masked=masked))
+        interval = settings.guidance_interval
+        compiling = sampler.compiles(shape, guidance, interval=interval, masked=masked)
+        report = None if progress is None else sampling_reporter(progress, compiling)
         kept = (
             Known(start if known is None else known, latent_change(mask.at((height, width)), scale)) if masked else None
         )
         start = start if settings.strength < 1 else None
-        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, latents=start, known=kept)
+        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
+        latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.let_go("unet")
         return latents
 
@@ -373,16 +385,3 @@ class Gen1Pipeline:
         if self.low_memory:
             for name in set(names) & self._networks.keys():
                 self._networks[name].params = None
-
-
-def _sampling(progress: Progress, *, compiles: bool):
-    """Reports steps of the sampler; the first compiles, which is a stage of its own."""
-    if compiles:
-        progress("compiling", 0, 1)
-
-    def report(done: int, total: int) -> None:
-        if compiles and done == 1:
-            progress("compiling", 1, 1)
-        progress("sampling", done, total)
-
-    return report

@@ -1,9 +1,9 @@
-"""Progress of an edit on stderr: bars where a person looks, lines where nobody does."""
+"""Progress of an edit, and on stderr: bars where a person looks, lines where nobody does."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from gen1_jax.editing.structures import Progress
 
@@ -78,3 +78,18 @@ def progress_bars(enabled: bool = True) -> Iterator[Progress]:
 
     with bars:
         yield report
+
+
+def sampling_reporter(progress: Progress, compiling: Sequence[int]) -> Callable[[int, int], None]:
+    """Reports steps of the sampler; to compile, as some of them do first, is a stage of its own."""
+    if 0 in compiling:
+        progress("compiling", 0, 1)
+
+    def report(done: int, total: int) -> None:
+        if done - 1 in compiling:
+            progress("compiling", 1, 1)
+        progress("sampling", done, total)
+        if done in compiling:
+            progress("compiling", 0, 1)
+
+    return report

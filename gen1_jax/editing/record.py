@@ -15,6 +15,7 @@ from gen1_jax.editing.masks import file_of, without_folder
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
+from gen1_jax.media.provenance import signed_edit
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
 
@@ -42,6 +43,7 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "model": model.name,
         "model_hash": model_hash(model),
         "video": Path(request.video).name,
+        "video_hash": file_hash(Path(request.video)) if Path(request.video).is_file() else None,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "image": _one_or_all(files(request.images)),
@@ -92,7 +94,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
             raise UserError(f"{path}: {local.stat().st_size} bytes, too large for the settings of an edit")
         note = local.read_text(encoding="utf-8", errors="replace")
     else:
-        note = read_note(path)
+        note = read_note(path) or signed_edit(path)
     if note is None:
         raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
     try:
@@ -101,14 +103,19 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: its settings are damaged ({in_one_line(error, 80)})") from None
     if not isinstance(values, dict) or values.get("record") != _VERSION:
         raise UserError(f"{path}: its settings are not those of gen1 edit, or of a newer version")
+    values.setdefault("guidance_interval", [0.0, 1.0])  # what all edits had before there was a choice
     for name, fits in _FIELDS.items():
         if not fits(values.get(name)):
             raise UserError(f"{path}: its settings are damaged ({name} is {str(values.get(name))[:40]!r})")
-    return values
+    return values | {"guidance_interval": tuple(map(float, values["guidance_interval"]))}
 
 
 def _a(*kinds: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_a(int, float), value))
 
 
 _NONE = type(None)
@@ -130,9 +137,12 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "clip_skip": _a(int, _NONE),
     "image_scale": _a(int, float, _NONE),
     "shift_windows": _a(bool, _NONE),
+    "shared_noise": _a(bool, _NONE),
+    "steady_depth": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),
+    "guidance_interval": _is_interval,
     "num_inference_steps": _a(int),
     "seed": _a(int),
     "sampler": _a(str),

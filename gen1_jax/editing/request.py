@@ -41,6 +41,8 @@ class EditRequest:
         save_mask: where to write the mask, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
         sidecar: write the settings to OUTPUT.json, too.
+        provenance: sign what is written, with a manifest that tells of the edit, where the kind of file can hold one.
+        credentials: PEM files of the certificates and the key to sign with; None for an identity of this user.
         mesh: devices that share the sampling, or None for one.
         limits: refuses larger files.
     """
@@ -67,6 +69,8 @@ class EditRequest:
     save_mask: str | Path | None = None
     compare: bool = False
     sidecar: bool = False
+    provenance: bool = True
+    credentials: tuple[str | Path, str | Path] | None = None
     mesh: MeshConfig | None = None
     limits: Limits = Limits()
 

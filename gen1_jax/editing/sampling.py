@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
@@ -18,10 +19,14 @@ from gen1_jax.diffusion import (
     Sampler,
     SamplerState,
     SamplerTables,
+    guidance_runs,
     guided_denoiser,
     noised_start,
     run_steps,
 )
+from gen1_jax.diffusion.guidance import Model
+from gen1_jax.diffusion.noise import shared_noise_order
+from gen1_jax.diffusion.sweep import Band, Round, take_round
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.errors import UserError
@@ -76,7 +81,10 @@ class GuidedSampler:
         strength: of the tables, see `Sampler.tables`.
         advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end, known) ->
             state.
-        start: the jitted (seed, shape, latents to begin with or None, padded tables or None) -> state.
+        start: the jitted (seed, shape, latents to begin with or None, padded tables or None, order of frames' noise or
+            None) -> state.
+        round: the jitted (parameters, band, conditions without maps, guidance, padded tables, windows, key, first step,
+            end) -> band, see `diffusion.sweep`.
     """
 
     def __init__(
@@ -99,16 +107,28 @@ class GuidedSampler:
         self._compiled: set[tuple] = set()
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
+        self.round = jax.jit(self._round, donate_argnums=1)
 
-    def compiles(self, shape: tuple[int, ...], guidance: Guidance, *, masked: bool = False) -> bool:
-        """Whether the next call with these compiles first, as far as this process has not done so yet.
+    def compiles(
+        self,
+        shape: tuple[int, ...],
+        guidance: Guidance,
+        *,
+        masked: bool = False,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> list[int]:
+        """The steps of the next call with these that compile first, as far as this process has not done so yet.
 
         Args:
             shape: of the latents.
             guidance: which branches have weight matters, not how much.
             masked: whether something is known; what does not matter.
+            interval: see `__call__`.
         """
-        return (shape, guidance.branches, masked) not in self._compiled
+        firsts: dict[tuple, int] = {}
+        for start, _, part in guidance_runs(guidance, len(self.tables.timesteps), interval):
+            firsts.setdefault((shape, part.branches, masked), start)
+        return [step for program, step in firsts.items() if program not in self._compiled]
 
     def with_steps(self, num_inference_steps: int, strength: float = 1.0) -> "GuidedSampler":
         """The same with another number of steps and another strength; what is compiled is shared.
@@ -139,6 +159,8 @@ class GuidedSampler:
         watch: Watch | None = None,
         latents: Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"] | None = None,
         known: Known | None = None,
+        interval: tuple[float, float] = (0.0, 1.0),
+        shared_noise: bool = False,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -152,6 +174,8 @@ class GuidedSampler:
             latents: clean ones that the sampling begins with, noised to the first timestep of the tables, rather than
                 with noise alone; a strength below 1 needs them.
             known: what stays as it is; None for nothing.
+            interval: parts of the run between which there is guidance, see `guidance_runs`.
+            shared_noise: whether noise of the first window is that of all others, too, see `noise_order`.
 
         Raises:
             ValueError: a strength below 1 without latents.
@@ -159,19 +183,27 @@ class GuidedSampler:
         if latents is None and self.strength < 1:
             raise UserError(f"a strength of {self.strength} needs latents to begin with")
         total = len(self.tables.timesteps)
-        self._compiled.add((shape, guidance.branches, known is not None))
-        beginning = () if latents is None else (latents, self.padded_tables)
-        state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning)
-        if progress is None and watch is None:
-            return self.run(state, conditions, guidance, known).latents
-        for step in range(total):
-            state = self.run(state, conditions, guidance, known, start=step, stop=step + 1)
+        runs = guidance_runs(guidance, total, interval)
+        self._compiled.update((shape, part.branches, known is not None) for _, _, part in runs)
+        beginning = (None, None) if latents is None else (latents, self.padded_tables)
+        order = self.noise_order(shape[1], seed) if shared_noise and shape[1] > self.window else None
+        state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning, order)
+        if progress is not None or watch is not None:
+            runs = [(step, step + 1, part) for start, stop, part in runs for step in range(start, stop)]
+        for start, stop, part in runs:
+            state = self.run(state, conditions, part, known, start=start, stop=stop)
+            if progress is None and watch is None:
+                continue
             state.latents.block_until_ready()
             if progress is not None:
-                progress(step + 1, total)
+                progress(stop, total)
             if watch is not None:
-                watch(step + 1, total, state.latents)
+                watch(stop, total, state.latents)
         return state.latents
+
+    def noise_order(self, frames: int, seed: int) -> np.ndarray:
+        """Of which frame of the first window each frame has its noise, see `diffusion.noise.shared_noise_order`."""
+        return shared_noise_order(frames, self.window, self.window - self.overlap, in_32_bits(seed))
 
     def run(
         self,
@@ -188,10 +220,16 @@ class GuidedSampler:
         return self.advance(self.unet.params, state, conditions, guidance, self.padded_tables, start, stop, known)
 
     def _start(
-        self, seed, shape: tuple[int, ...], latents: Array | None = None, tables: SamplerTables | None = None
+        self,
+        seed,
+        shape: tuple[int, ...],
+        latents: Array | None = None,
+        tables: SamplerTables | None = None,
+        order: Array | None = None,
     ) -> SamplerState:
         noise_key, step_key = jax.random.split(jax.random.key(seed))
         noise = jax.random.normal(noise_key, shape)
+        noise = noise if order is None else noise[:, order]
         begin = noise if latents is None else noised_start(self.schedule, tables, latents, noise)
         return self.sampler.init(begin, step_key)
 
@@ -206,13 +244,41 @@ class GuidedSampler:
         stop,
         known: Known | None = None,
     ) -> SamplerState:
-        def model(latents: Array, timesteps: Array, told: Conditions) -> Array:
-            prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
-            return prediction
-
+        model = self._model(params)
         denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
         if known is not None:
             act = changing(known.latents, known.change, self.schedule.num_train_timesteps)
             denoise = acting_on_x0(denoise, self.schedule, self.unet.config.prediction_type, act)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
             return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)
+
+    def _round(
+        self,
+        params: Params,
+        band: Band,
+        conditions: Conditions,
+        guidance: Guidance,
+        tables: SamplerTables,
+        windows: Round,
+        key,
+        first,
+        stop,
+    ) -> Band:
+        model = self._model(params)
+        signals = {kind: dataclasses.replace(x, maps=band.told[kind]) for kind, x in conditions.structure.items()}
+        told = dataclasses.replace(conditions, structure=signals)
+
+        def denoise(latents: Array, timesteps: Array, start: Array) -> Array:
+            return guided_denoiser(model, told.window(start, self.window), guidance)(latents, timesteps)
+
+        with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
+            return take_round(
+                denoise, self.sampler, tables, band, windows, key, window=self.window, first=first, stop=stop
+            )
+
+    def _model(self, params: Params) -> Model:
+        def model(latents: Array, timesteps: Array, told: Conditions) -> Array:
+            prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
+            return prediction
+
+        return model

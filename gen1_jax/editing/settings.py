@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gen1_jax.diffusion import get_sampler
+from gen1_jax.diffusion import get_sampler, steps_within
 from gen1_jax.errors import UserError
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.pretrained.family import Gen1Config
@@ -53,8 +53,8 @@ class StructureUse:
         """
         if (self.start, self.end) == (0, 1):
             return None
-        steps, count = np.arange(len(timesteps)), len(timesteps)
-        active = np.asarray(timesteps)[(steps / count >= self.start) & ((steps + 1) / count <= self.end)]
+        within = steps_within(self.start, self.end, len(timesteps))
+        active = np.asarray(timesteps)[within.start : within.stop]
         return np.array([active[0], active[-1]] if len(active) else [-1, 2**30], np.int32)
 
 
@@ -95,6 +95,8 @@ class EditSettings:
         structure_blur: t_s, 0 to 7: how much detail of the structure is given up.
         guidance_scale: w, how strongly the content is followed.
         temporal_guidance_scale: w_t; above 1 smoother in time, below 1 more hand-drawn.
+        guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it w = w_t
+            = 1, which is one evaluation a step. See `diffusion.guidance_runs`.
         num_inference_steps: steps of the sampler.
         seed: of all randomness.
         sampler: "ddim", "dpm++", "lcm" or "tcd".
@@ -104,12 +106,17 @@ class EditSettings:
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
         mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
+        shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
+            a long clip together; see `diffusion.noise`.
+        steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
+            frame; that of a network with layers between frames always is.
     """
 
     structure: str | None = None
     structure_blur: int = 0
     guidance_scale: float | None = None
     temporal_guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     num_inference_steps: int | None = None
     seed: int = 0
     sampler: str | None = None
@@ -118,6 +125,8 @@ class EditSettings:
     image_scale: float = 1.0
     shift_windows: bool = False
     mask_feather: float | int = 2.0
+    shared_noise: bool = False
+    steady_depth: bool = False
 
     def __post_init__(self):
         if self.structure is not None:
@@ -128,6 +137,11 @@ class EditSettings:
             value = getattr(self, name)
             if value is not None and (not np.isfinite(value) or abs(value) > 1000):
                 raise UserError(f"{name} must be a number from -1000 to 1000, got {value}")
+        if self.guidance_interval is not None:
+            start, end = map(float, self.guidance_interval)
+            if not 0 <= start < end <= 1:
+                raise UserError(f"guidance_interval must ascend within 0 ... 1, got {start:g}:{end:g}")
+            object.__setattr__(self, "guidance_interval", (start, end))
         if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
             raise UserError(f"num_inference_steps must be 1 to 1000, got {self.num_inference_steps}")
         if self.seed < 0:
@@ -150,6 +164,7 @@ class EditSettings:
         sampler = self.sampler or config.sampler
         steps, guidance = FEW_STEPS.get(sampler, (config.num_inference_steps, config.guidance_scale))
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
+        own["guidance_interval"] = config.guidance_interval
         own["structure"] = ",".join(config.unet.structures or config.unet.kinds[:1]) or None
         filled = dataclasses.replace(
             self, **{name: value for name, value in own.items() if getattr(self, name) is None}

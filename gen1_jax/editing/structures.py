@@ -20,7 +20,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.structure import StructureKind, blur_frames
+from gen1_jax.models.structure import Depth, StructureKind, blur_frames, steady_depth
 from gen1_jax.pretrained.family import Gen1Config
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -80,6 +80,8 @@ class StructureReader:
         estimated = {} if estimated is None else estimated
         level, maps = settings.structure_blur, {}
         for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
+            if isinstance(kind, Depth):
+                kind = dataclasses.replace(kind, steady=settings.steady_depth)
             if kind.name in ready:
                 if level and kind.degrades != "maps":
                     warnings.warn(f"structure_blur {level} does nothing to ready maps of {kind.name}", stacklevel=4)
@@ -108,8 +110,14 @@ class StructureReader:
                 f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
             )
         networks = {} if kind.part is None else {kind.part: self.network(kind.part)}
-        estimate = lambda chunk: kind.estimate(chunk, networks)
-        maps = np.concatenate(list(in_chunks(estimate, frames, reporter(progress, kind.name))))
+        report = reporter(progress, kind.name)
+        if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
+            estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
+            maps = np.concatenate([*_counted(steady_depth(frames, estimate, window), len(frames), report)])[..., None]
+        else:
+            estimate = lambda chunk: kind.estimate(chunk, networks)
+            pieces = in_chunks(estimate, frames, report)
+            maps = np.concatenate([*(kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces)])
         return np.asarray(kind.normalise(jnp.asarray(maps)))
 
     def degrade(
@@ -183,6 +191,18 @@ def in_chunks(function, array, report: Callable[[int, int], None] | None) -> Ite
         yield np.asarray(function(padded))[: len(chunk)]
         if report is not None:
             report(min(start + size, total), total)
+
+
+def _counted(
+    pieces: Iterator[np.ndarray], total: int, report: Callable[[int, int], None] | None
+) -> Iterator[np.ndarray]:
+    """The pieces, and how many of all frames they have come to."""
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        if report is not None:
+            report(done, total)
 
 
 def _blurred(frames: Frames, level: int) -> Frames:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.provenance import provenance_of
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.source import Source
 from gen1_jax.editing.structures import Frames
@@ -31,7 +32,7 @@ def write_frames(
     audio: bool,
     record: Mapping[str, Any] | None = None,
 ) -> tuple[int, int, int]:
-    """Frames to a file of the input's size and times (or of their own size, side by side), `record` in it.
+    """Frames to a file of the input's size and times (or of their own size, side by side), `record` in it; signed.
 
     Returns:
         Width and height of what was written, and its number of frames.
@@ -42,9 +43,10 @@ def write_frames(
         size = output_size(path, source, request)
         frames = (resize(frame, size) for frame in frames)
     first = next(frames)
+    provenance = provenance_of(request, record)
     height, width, _ = first.shape
     if is_picture(path):
-        write_image(path, first, note=note)
+        write_image(path, first, note=note, provenance=provenance)
         return width, height, 1
     with VideoWriter(
         path,
@@ -57,6 +59,7 @@ def write_frames(
         metadata=info.metadata if audio else None,
         track_metadata=info.track_metadata if audio else None,
         note=note,
+        provenance=provenance,
     ) as writer:
         ends = [*source.times[1:], source.end]
         for frame, start, end in zip(itertools.chain([first], frames), source.times, ends, strict=True):

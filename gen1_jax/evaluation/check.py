@@ -53,6 +53,8 @@ class Question:
         against: which row its errors are compared with.
         limits: which the ratio should be within.
         shuffled: whether its frames are in another order.
+        noisiest: whether the noisiest timestep alone counts. What a prompt or a picture says is decided there: where
+            a clip shows through its noise, it says all that they could.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Question:
     against: str
     limits: tuple[float, float]
     shuffled: bool = False
+    noisiest: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class Finding:
         name: of the question.
         errors: mean squared errors of the noise, by timestep.
         against: what they are compared with.
-        ratio: of the errors to those, geometric mean over the timesteps.
+        ratio: of the errors to those, geometric mean over the timesteps that count.
         expected: of the ratio, in words.
         fits: whether it is so.
     """
@@ -188,9 +191,9 @@ def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tu
     moves = len(frames) > 1 and unet.temporal != "none"
     main, seen = (_VIDEO, lambda x: x) if moves else (_STILL, Conditions.frames)
 
-    def ask(name: str, limits: tuple[float, float], against: str = main, content=told.content, **signals: Signal):
-        said = dataclasses.replace(told, content=content, structure=right | signals)
-        return Question(name=name, told=seen(said), against=against, limits=limits)
+    def ask(name: str, limits: tuple[float, float], against: str = main, content=None, **signals: Signal):
+        said = dataclasses.replace(told, content=content or told.content, structure=right | signals)
+        return Question(name=name, told=seen(said), against=against, limits=limits, noisiest=content is not None)
 
     asked = [Question(name=_STILL, told=told.frames(), against=_TRIVIAL, limits=_GUESS)]
     if moves:
@@ -258,7 +261,8 @@ def _errors(
 
 def _finding(question: Question, errors: Mapping[str, Mapping[int, float]]) -> Finding:
     ours, others = errors[question.name], errors[question.against]
-    ratio = math.exp(np.mean([math.log(ours[t] / others[t]) for t in ours]))
+    counts = [max(ours)] if question.noisiest else list(ours)
+    ratio = math.exp(np.mean([math.log(ours[t] / others[t]) for t in counts]))
     low, high = question.limits
     return Finding(
         name=question.name,

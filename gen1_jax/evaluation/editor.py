@@ -10,7 +10,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-from gen1_jax.diffusion import Guidance, SamplerState
+from gen1_jax.diffusion import Guidance, SamplerState, guidance_runs
 from gen1_jax.editing.masks import MaskClip, latent_change
 from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -182,7 +182,11 @@ class Editor:
         conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
         guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
         state: SamplerState = sampler.sampler.init(latents)
-        out = sampler.run(state, conditions, guidance, self._known(way, indices), start=first_step).latents
+        known = self._known(way, indices)
+        for start, stop, part in guidance_runs(guidance, steps, settings.guidance_interval):
+            if stop > first_step:
+                state = sampler.run(state, conditions, part, known, start=max(start, first_step), stop=stop)
+        out = state.latents
         return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
 
 

@@ -17,6 +17,7 @@ SWEEPS: dict[str, tuple] = {
     "temporal_guidance_scale": (0.0, 0.5, 1.0, 1.5, 2.0),
     "structure_blur": tuple(range(8)),
     "guidance_scale": (1.0, 2.0, 4.0, 7.5, 12.0),
+    "guidance_interval": ((0.0, 1.0), (0.0, 0.75), (0.0, 0.5), (0.0, 0.25), (0.1, 0.6)),
     "num_inference_steps": (5, 10, 20, 50),
     "sampler": ("ddim", "dpm++"),
 }
@@ -35,6 +36,7 @@ _VARIED = {
     "temporal_guidance_scale": "the temporal guidance scale, w_t",
     "structure_blur": "how much detail of the structure is given up, t_s",
     "guidance_scale": "how strictly the content is followed, w",
+    "guidance_interval": "the part of the steps in which there is guidance",
     "num_inference_steps": "the steps of the sampler",
     "sampler": "the sampler",
 }
@@ -120,7 +122,8 @@ def _sweeps(settings: EditSettings) -> list[Method]:
         for value in values:
             if value != getattr(settings, field):  # that one is the edit itself
                 way = Way(settings=dataclasses.replace(settings, **{field: value}))
-                swept.append(Method(field, value, f"the edit with another value of {_VARIED[field]}", _editing(way)))
+                shown = "{:g}:{:g}".format(*value) if isinstance(value, tuple) else value
+                swept.append(Method(field, shown, f"the edit with another value of {_VARIED[field]}", _editing(way)))
     return swept
 
 

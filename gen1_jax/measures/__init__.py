@@ -6,6 +6,7 @@
 | `ssim`               | the same                                        | -1 to 1      | higher |
 | `embedding_distance` | CLIP's embeddings of both, frame by frame       | 0 to 2       | lower  |
 | `structure_error`    | estimated and true inverse depth of a clip      | from 0       | lower  |
+| `depth_change_error` | the same and the true motion: what flickers      | from 0       | lower  |
 | `depth_errors`       | the same of a picture: AbsRel, share within 25% | from 0; 0..1 | lower; higher |
 | `warp_error`         | pixels and the true motion                      | 0 to 1       | lower  |
 | `frame_consistency`  | CLIP's embeddings of consecutive frames         | -1 to 1      | higher |
@@ -15,7 +16,13 @@
 `bootstrap` tells how sure a mean of any of them over clips is.
 """
 
-from gen1_jax.measures.depth import align_inverse_depth, depth_errors, standardise_inverse_depth, structure_error
+from gen1_jax.measures.depth import (
+    align_inverse_depth,
+    depth_change_error,
+    depth_errors,
+    standardise_inverse_depth,
+    structure_error,
+)
 from gen1_jax.measures.embeddings import (
     embedding_distance,
     frame_consistency,
@@ -31,6 +38,7 @@ __all__ = [
     "Interval",
     "align_inverse_depth",
     "bootstrap",
+    "depth_change_error",
     "depth_errors",
     "embedding_distance",
     "frame_consistency",

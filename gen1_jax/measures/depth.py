@@ -4,7 +4,9 @@
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from gen1_jax.measures.motion import warp
 
 _TINY = 1e-8
 _MIN_CORRELATION = 0.1
@@ -22,9 +24,42 @@ def structure_error(estimate: Float[Array, "b t h w"], truth: Float[Array, "b t 
         estimate: inverse depth up to scale and shift, of the edit, say.
         truth: inverse depth.
     """
+    return jnp.abs(_residual(estimate, truth)).mean((1, 2, 3))
+
+
+def _residual(estimate: Float[Array, "b t h w"], truth: Float[Array, "b t h w"]) -> Float[Array, "b t h w"]:
+    """Errors, in mean absolute deviations of the truth, with the scale and shift of each clip that make them least."""
     tall = lambda x: x.reshape(x.shape[0], -1, x.shape[-1]).astype(jnp.float32)
     target = standardise_inverse_depth(tall(truth))
-    return jnp.abs(align_inverse_depth(tall(estimate), target) - target).mean((1, 2))
+    return (align_inverse_depth(tall(estimate), target) - target).reshape(truth.shape)
+
+
+def depth_change_error(
+    estimate: Float[Array, "b t h w"],
+    truth: Float[Array, "b t h w"],
+    flow: Float[Array, "b t h w 2"],
+    ids: Int[Array, "b t h w"],
+) -> Float[Array, " b"]:
+    """How much the error of a surface's inverse depth changes from one frame to the next, along the true motion.
+
+    Lower is better, from 0; in mean absolute deviations of the truth, one scale and one shift a clip, as
+    `structure_error`, of which this is the part that flickers. Pixels count as in `warp_error`.
+
+    The idea of TAE (https://arxiv.org/abs/2501.12375, section 4.1), with exact motion of everything in place of camera
+    poses, and errors in place of depth, so that what really moves to or from the camera has none.
+
+    Args:
+        estimate: inverse depth up to scale and shift, of at least two frames.
+        truth: inverse depth.
+        flow: pixels right and down, from each frame to the next; that of the last frame is not used.
+        ids: which surface is seen.
+    """
+    residual = _residual(estimate, truth)[..., None]
+    there, inside = warp(residual[:, 1:], flow[:, :-1])
+    surface, _ = warp(ids[:, 1:, ..., None].astype(jnp.float32), flow[:, :-1], order=0)
+    seen = inside & (surface[..., 0] == ids[:, :-1])
+    change = jnp.abs(there - residual[:, :-1])[..., 0] * seen
+    return change.sum((1, 2, 3)) / jnp.maximum(seen.sum((1, 2, 3)), 1)
 
 
 def depth_errors(

@@ -1,6 +1,7 @@
 """Whole clips as arrays, for scripts and notebooks: `load_video` and `save_video`."""
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +11,9 @@ from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits
 from gen1_jax.media.reader import open_video
 from gen1_jax.media.recipes import keeps_pixel_aspect
 from gen1_jax.media.writer import VideoWriter
+
+if TYPE_CHECKING:
+    from gen1_jax.media.provenance import Provenance
 
 
 def load_video(
@@ -45,6 +49,7 @@ def save_video(
     frame_rate: float | int | Fraction | None = None,
     *,
     like: AnyPath | None = None,
+    provenance: "Provenance | None" = None,
 ) -> None:
     """Writes a video, by suffix, or a folder NAME/ of pictures: whole or not at all.
 
@@ -54,6 +59,7 @@ def save_video(
         frame_rate: frames a second; None for that of `like`, or else 8.
         like: a video whose sound and title are taken, its frame rate without another one, and the times of its frames
             and all of its sound where there are as many of them.
+        provenance: what its manifest says, for files that can hold one.
 
     Raises:
         ValueError: a suffix that is none of `VIDEO_SUFFIXES`, or a frame rate that is not positive.
@@ -75,6 +81,6 @@ def save_video(
         if frame_rate is None and len(shown) == len(frames):
             times, ends = shown, [*shown[1:], end]
             options["sound"] = sound
-    with VideoWriter(path, width=width, height=height, frame_rate=rate, **options) as writer:
+    with VideoWriter(path, width=width, height=height, frame_rate=rate, provenance=provenance, **options) as writer:
         for frame, time, end in zip(frames, times, ends, strict=True):
             writer.write(frame, time, None if time is None else end - time)

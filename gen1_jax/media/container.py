@@ -23,7 +23,7 @@ Content = Path | bytes
 """A file that is there, or what is in one."""
 
 
-def open_container(path: AnyPath, local: Content, *, probe: bool = True) -> InputContainer:
+def open_container(path: AnyPath, local: Content, *, probe: bool = True, xmp: bool = False) -> InputContainer:
     """Opens `local` for reading; `path` is the name for messages.
 
     Args:
@@ -31,6 +31,7 @@ def open_container(path: AnyPath, local: Content, *, probe: bool = True) -> Inpu
         local: the same, checked.
         probe: whether FFmpeg decodes a frame to learn what a header leaves open; files of our own need none, and
             it takes as long as two frames of a clip of eight.
+        xmp: whether its packet of XMP becomes the entry "xmp" of its metadata, in mp4 and mov.
 
     Raises:
         MediaError: not a media file, cut off, or of a kind that refers to other files.
@@ -38,6 +39,8 @@ def open_container(path: AnyPath, local: Content, *, probe: bool = True) -> Inpu
     options = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
     if not probe:
         options["codec_whitelist"] = "none"
+    if xmp:
+        options["export_xmp"] = "1"
     with blaming(path, "not a video or picture that can be read, or truncated; export it again"):
         try:
             file = io.BytesIO(local) if isinstance(local, bytes) else str(local.absolute())

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,6 +15,9 @@ from gen1_jax.media.colour import to_srgb
 from gen1_jax.media.errors import DEFAULT_LIMITS, HEIF, NO_HEIF, AnyPath, Limits, MediaError, blaming, check_size, shown
 from gen1_jax.media.files import PendingOutput, check_suffix, existing_path, regular_file
 from gen1_jax.media.notes import fitting, picture_options
+
+if TYPE_CHECKING:
+    from gen1_jax.media.provenance import Provenance
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """What `write_image` writes."""
@@ -124,7 +128,11 @@ def _eight_bits(path: AnyPath, grey: np.ndarray) -> np.ndarray:
 
 
 def write_image(
-    path: AnyPath, rgb: UInt8[np.ndarray, "h w 3"], overwrite: bool = True, note: str | None = None
+    path: AnyPath,
+    rgb: UInt8[np.ndarray, "h w 3"],
+    overwrite: bool = True,
+    note: str | None = None,
+    provenance: "Provenance | None" = None,
 ) -> None:
     """Writes a PNG, JPEG (quality 95) or WebP (lossless) by suffix, beside the target and then renamed.
 
@@ -133,6 +141,7 @@ def write_image(
         rgb: sRGB.
         overwrite: whether an existing file may be replaced.
         note: a text that `read_note` finds in the file again, see `notes`.
+        provenance: what its manifest says.
 
     Raises:
         ValueError: another suffix.
@@ -141,6 +150,8 @@ def write_image(
     suffix = check_suffix(path, IMAGE_SUFFIXES)
     with PendingOutput(path, overwrite) as output, blaming(path, "cannot be written"):
         save(output.path, rgb, suffix, fitting(path, suffix, note))
+        if provenance is not None:
+            provenance.sign(output.path, path)
 
 
 def save(path: Path, rgb: np.ndarray, suffix: str, note: str | None = None) -> None:

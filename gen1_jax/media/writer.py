@@ -1,12 +1,14 @@
 """Writing video: RGB frames and their times into a file or folder that appears whole or not at all.
 
 write(rgb, time) ──► MovieEncoder (.mp4 .mov .mkv .webm .gif) ─┐
-                 └─► PNG files (NAME/) ────────────────────────┴─► .HEX.part ──close──► NAME
+                 └─► PNG files (NAME/) ────────────────────────┴─► .HEX.part ──sign, close──► NAME
 """
 
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,6 +20,9 @@ from gen1_jax.media.files import PendingOutput, check_suffix
 from gen1_jax.media.images import save
 from gen1_jax.media.notes import fitting, noted, without_note
 from gen1_jax.media.recipes import RECIPES, VIDEO_SUFFIXES, note_key
+
+if TYPE_CHECKING:
+    from gen1_jax.media.provenance import Provenance
 
 
 class VideoWriter:
@@ -43,6 +48,7 @@ class VideoWriter:
         metadata: title, comment and such of the file, where its container has room for them.
         track_metadata: language and title of the pictures.
         note: a text that `read_note` finds in the file again, see `notes`.
+        provenance: what its manifest says, for files that can hold one; of a folder each picture has it.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -63,6 +69,7 @@ class VideoWriter:
         metadata: Mapping[str, str] | None = None,
         track_metadata: Mapping[str, str] | None = None,
         note: str | None = None,
+        provenance: "Provenance | None" = None,
         overwrite: bool = True,
     ) -> None:
         suffix = check_suffix(path, VIDEO_SUFFIXES)
@@ -73,7 +80,7 @@ class VideoWriter:
         rate = Fraction(frame_rate)
         self._step = 1 / (rate.limit_denominator(1001) if isinstance(frame_rate, float) else rate)
         note = fitting(path, suffix, note)
-        self._path, self._shape, self._note = path, (height, width, 3), note
+        self._path, self._shape, self._note, self._provenance = path, (height, width, 3), note, provenance
         metadata = without_note(metadata or {})
         self._time: Fraction | None = None  # of the latest frame
         self._duration = self._step
@@ -142,7 +149,9 @@ class VideoWriter:
         try:
             with blaming(self._path, "cannot be written"):
                 if self._encoder is None:
-                    save(self._output.path / f"{self._count:05d}.png", rgb, ".png", self._note)
+                    picture = self._output.path / f"{self._count:05d}.png"
+                    save(picture, rgb, ".png", self._note)
+                    self._sign(picture)
                 elif not self._encoder.add(rgb, time):
                     self._left_out += 1
         except BaseException:
@@ -165,6 +174,7 @@ class VideoWriter:
             if self._encoder is not None:
                 with blaming(self._path, "cannot be written"):
                     self._encoder.finish(self._time + self._duration)
+                self._sign(self._output.path)
             self._output.commit()
         finally:
             self._abandon()  # nothing to do after success
@@ -179,6 +189,10 @@ class VideoWriter:
             self.close()
         else:
             self._abandon()
+
+    def _sign(self, path: Path) -> None:
+        if self._provenance is not None:
+            self._provenance.sign(path, self._path)
 
     def _abandon(self) -> None:
         self._open = False

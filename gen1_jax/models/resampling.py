@@ -27,6 +27,23 @@ def bilinear_matrix(source: int, target: int, *, align_corners: bool = False) ->
     return matrix
 
 
+def bicubic_matrix(source: int, target: int, *, offset: float = 0.0) -> Float[np.ndarray, "target source"]:
+    """The same by cubic convolution (a = -0.75), as torch's "bicubic": borders of pixels coincide, not antialiased.
+
+    Args:
+        source: values along the axis.
+        target: values that come of them.
+        offset: added to `target` where the scale is computed: the vision transformers of DINO were trained with 0.1.
+    """
+    position = (np.arange(target) + 0.5) * source / (target + offset) - 0.5
+    low, matrix = np.floor(position).astype(int), np.zeros((target, source))
+    for tap in range(-1, 3):
+        x = np.abs(position - low - tap)
+        near, far = 1.25 * x**3 - 2.25 * x**2 + 1, -0.75 * x**3 + 3.75 * x**2 - 6 * x + 3
+        np.add.at(matrix, (np.arange(target), np.clip(low + tap, 0, source - 1)), np.where(x <= 1, near, far))
+    return matrix
+
+
 def binomial_matrix(size: int) -> Float[np.ndarray, "n n"]:
     """Convolution of an axis with the binomial of five, the border pixel repeated beyond the border; float64."""
     matrix, index = np.zeros((size, size)), np.arange(size)

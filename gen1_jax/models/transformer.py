@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from gen1_jax.models.attention import Attention
-from gen1_jax.models.layers import LayerNorm, Linear
+from gen1_jax.models.layers import ONES, LayerNorm, Linear, parameter
 
 ACTIVATIONS = {
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -26,6 +26,8 @@ class TransformerLayer(nnx.Module):
         epsilon: of both layer norms.
         qkv_bias: biases on the query, key and value projections.
         activation: of the MLP, one of `ACTIVATIONS`.
+        layer_scale: whether what each half adds is scaled by a learnt factor a feature (DINOv2;
+            https://arxiv.org/abs/2103.17239).
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class TransformerLayer(nnx.Module):
         epsilon: float = 1e-5,
         qkv_bias: bool = True,
         activation: str = "gelu",
+        layer_scale: bool = False,
     ):
         self.activation = activation
         self.norm1 = LayerNorm(features, epsilon=epsilon)
@@ -44,6 +47,8 @@ class TransformerLayer(nnx.Module):
         self.norm2 = LayerNorm(features, epsilon=epsilon)
         self.fc1 = Linear(features, hidden_features)
         self.fc2 = Linear(hidden_features, features)
+        self.layer_scale1 = parameter((features,), ONES) if layer_scale else None
+        self.layer_scale2 = parameter((features,), ONES) if layer_scale else None
 
     def __call__(
         self,
@@ -52,5 +57,9 @@ class TransformerLayer(nnx.Module):
         mask: Bool[Array, "#b #heads #s s"] | None = None,
         is_causal: bool = False,
     ) -> Float[Array, "b s c"]:
-        x = x + self.attention(self.norm1(x), mask=mask, is_causal=is_causal)
-        return x + self.fc2(ACTIVATIONS[self.activation](self.fc1(self.norm2(x))))
+        x = x + _scaled(self.attention(self.norm1(x), mask=mask, is_causal=is_causal), self.layer_scale1)
+        return x + _scaled(self.fc2(ACTIVATIONS[self.activation](self.fc1(self.norm2(x)))), self.layer_scale2)
+
+
+def _scaled(x: Float[Array, "b s c"], scale: nnx.Param | None) -> Float[Array, "b s c"]:
+    return x if scale is None else x * scale[...].astype(x.dtype)

@@ -74,6 +74,7 @@ class Gen1Config:
         num_frames: frames of a training clip, the window of longer edits.
         window_overlap: frames that neighbouring windows of a longer edit share.
         guidance_scale: w of an edit that does not say otherwise.
+        guidance_interval: the part of its steps in which there is guidance, see `diffusion.guidance_runs`.
         num_inference_steps: steps of the sampler of an edit that does not say otherwise.
         sampler: of such an edit, see `diffusion.get_sampler`.
         depth_quantiles: of inverse depth over the frames of an example, which become -1 and 1 (`normalise_depth`); a
@@ -100,6 +101,7 @@ class Gen1Config:
     prior_guidance_scale: float = 4.0
     prior_num_inference_steps: int = 25
     learned_content: Literal["unknown", "image", "text"] = "unknown"
+    guidance_interval: tuple[float, float] = dataclasses.field(default=(0.0, 1.0), metadata=LATER)
 
     def __init__(self, *, parts: Mapping[str, Any] | None = None, **values: Any):
         given = dict(_DEFAULTS if parts is None else parts)
@@ -186,6 +188,10 @@ class Gen1Config:
             most = self.schedule.num_train_timesteps
             raise UserError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
         get_sampler(self.sampler)  # refuses a name that there is not
+        if not 0 <= self.guidance_interval[0] < self.guidance_interval[1] <= 1:
+            raise UserError(
+                f"guidance_interval is {list(self.guidance_interval)}, which does not ascend within 0 ... 1"
+            )
         if not 2 <= self.prior_num_inference_steps <= 1000:
             raise UserError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
@@ -274,6 +280,7 @@ _MAY_BE_ZERO = (
     "backbone_out_indices",
     "window_overlap",
     "depth_quantiles",
+    "guidance_interval",
 )
 
 

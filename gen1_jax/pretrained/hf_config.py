@@ -35,9 +35,9 @@ def typed_fields(defaults: Any, config: Mapping, source: str) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(defaults):
         default, value = getattr(defaults, field.name), config.get(field.name)
-        value = default if value is None else value
-        values[field.name] = value = tuple(value) if isinstance(value, list) else value
-        if not _is_like(default, value):
+        value = tuple(value) if isinstance(value, list) else value
+        values[field.name] = default if value is None else value
+        if value is not None and not _is_like(default, value):
             raise ConfigError(f"{source}: {field.name} is {value!r}, only one like {default!r} is supported")
     return values
 

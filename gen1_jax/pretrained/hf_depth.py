@@ -1,14 +1,24 @@
-"""transformers' DPTForDepthEstimation (Intel/dpt-large): its configuration and the names of its tensors."""
+"""transformers' DPTForDepthEstimation (Intel/dpt-large): its configuration and the names of its tensors.
+
+`depth_checkpoint` opens whatever `gen1 import --depth` takes: that, or one of `depth_anything`.
+"""
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.depth import DPTConfig
+from gen1_jax.models.unet.config import LATER
+from gen1_jax.pretrained import depth_anything
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields, with_library_defaults
+from gen1_jax.pretrained.hf_folders import Checkpoint, opened
 from gen1_jax.pretrained.layout import Layout
+from gen1_jax.pretrained.recognition import check_is
+from gen1_jax.pretrained.tensors import checkpoint_files, stored_tensors
 
 _SOURCE = "DPT config"
 DEPTH = Layout(
@@ -34,6 +44,7 @@ DEPTH = Layout(
         (r"^head\.conv3\.", "head.head.4."),
     ),
     transposed=(r"^reassemble\.\d+\.upsample\.kernel$",),
+    new=(r"^temporal\.",),
     # Tensors that depth never reads: transformers makes them for every layer or task.
     ignored=(
         r"^dpt\.layernorm\.",
@@ -43,13 +54,36 @@ DEPTH = Layout(
 )
 
 
+def depth_checkpoint(path: Path) -> tuple[Checkpoint, DPTConfig, Layout]:
+    """A depth network's folder or file, with its configuration and the names of its tensors.
+
+    Raises:
+        FolderError, ConfigError: it is not there, damaged, a pickle, or another network.
+    """
+    bare = path.is_file() or (path.is_dir() and not any(path.rglob("config.json")))
+    if bare:  # the authors' files of Depth Anything, which have no configuration
+        depth_anything.refuse_metric(path)
+        tensors = stored_tensors(checkpoint_files(path))
+        check_is("depth", path, tensors)
+        if depth_anything.is_original(tensors):
+            tensors = depth_anything.depth_original(tensors)
+            checkpoint = Checkpoint(str(path), depth_anything.depth_anything_shape(tensors), tensors)
+            return checkpoint, checkpoint.read(depth_config), depth_anything.DEPTH_ANYTHING
+    checkpoint = opened(path, "depth", "depth")
+    config = checkpoint.read(depth_config)
+    return checkpoint, config, DEPTH if config.kind == "dpt" else depth_anything.DEPTH_ANYTHING
+
+
 def depth_config(config: Mapping) -> DPTConfig:
-    """The `DPTConfig` of a DPTForDepthEstimation's config.json.
+    """The `DPTConfig` of a config.json of DPTForDepthEstimation or DepthAnythingForDepthEstimation.
 
     Raises:
         ConfigError: a variant that we do not implement, by key.
     """
-    config = {key: value for key, value in config.items() if value is not None}
+    if config.get("model_type") == depth_anything.MODEL_TYPE:
+        return depth_anything.depth_anything_config(config)
+    later = {f.name for f in dataclasses.fields(DPTConfig) if f.metadata == LATER}  # which are ours alone
+    config = {key: value for key, value in config.items() if value is not None and key not in later}
     require(
         config,
         _SOURCE,
@@ -79,8 +113,15 @@ def _side(size: Any) -> Any:
 
 
 def their_depth_config(config: DPTConfig) -> dict[str, Any]:
-    """The config.json of a DPTForDepthEstimation, the inverse of `depth_config`."""
-    values = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
+    """The config.json of a DPTForDepthEstimation, the inverse of `depth_config`; layers between frames are left out.
+
+    Raises:
+        UserError: it is Depth Anything.
+    """
+    if config.kind != "dpt":
+        raise UserError("the depth network is Depth Anything, which is not written: take the folder it is from")
+    fields = [f.name for f in dataclasses.fields(config) if f.metadata != LATER]
+    values = {name: list(v) if isinstance(v := getattr(config, name), tuple) else v for name in fields}
     return {
         "architectures": ["DPTForDepthEstimation"],
         "model_type": "dpt",

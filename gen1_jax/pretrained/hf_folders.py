@@ -35,7 +35,8 @@ class HuggingFaceFolders:
     Attributes:
         unet: UNet2DConditionModel of Stable Diffusion 1.x or sd-image-variations.
         vae: AutoencoderKL; also one in a file of its own, in place of a checkpoint's.
-        depth: DPTForDepthEstimation.
+        depth: DPTForDepthEstimation or DepthAnythingForDepthEstimation; also Depth Anything V2 or Video Depth Anything
+            in one file.
         clip: CLIPModel.
         clip_text: CLIPTextModelWithProjection.
         clip_image: CLIPVisionModelWithProjection.
@@ -88,7 +89,7 @@ class HuggingFaceFolders:
             if given := [name for name in _TEXT_ONLY if getattr(self, name)]:
                 raise UserError(f"{given[0].rstrip('s')} goes with content of text: give text, not clip")
         if self.depth is None and (self.content_kind == "image" or "depth" in self.controlnets):
-            raise UserError("give a depth network, too (DPTForDepthEstimation), which structure is estimated with")
+            raise UserError("give a depth network, too (DPT, Depth Anything), which structure is estimated with")
         if (self.ip_adapter is None) != (self.image_encoder is None):
             raise UserError("ip_adapter and image_encoder go together: the one reads what the other gives")
 
@@ -113,7 +114,9 @@ def found(folders: HuggingFaceFolders) -> HuggingFaceFolders:
 
 def _is_folder(name: str, path: Path) -> bool:
     """Whether this is to be a folder: some networks may be one file instead."""
-    return name not in ("vae", "motion") or not path.is_file()
+    if name == "depth" and path.is_dir() and not any(path.rglob("config.json")):
+        return False
+    return name not in ("vae", "motion", "depth") or not path.is_file()
 
 
 @dataclasses.dataclass(frozen=True)

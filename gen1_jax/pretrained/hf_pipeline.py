@@ -22,6 +22,9 @@ CLASSES = {
 }
 """The class of diffusers or transformers that each part of an import is."""
 
+_OR_ELSE = {"depth": ("DepthAnythingForDepthEstimation",)}
+"""Other classes that a part may be instead."""
+
 _DEPTH = 3  # a hub's cache: models--owner--name/snapshots/<revision>/unet
 _SHOWN = 6
 _CONFIG, _INDEX = "config.json", "model_index.json"
@@ -47,10 +50,10 @@ def network_folder(folder: Path, part: str) -> Path:
         raise FolderError(f"{folder} is not a folder" + (f"; {folder.parent} has {near}, which is one" if near else ""))
     if (folder / _CONFIG).is_file():
         found = _class_of(folder)
-        if found not in ("", wanted) and (fit := _found(folder.parent, wanted, depth=1)):
+        if found not in ("", wanted, *_OR_ELSE.get(part, ())) and (fit := _found(folder.parent, wanted, depth=1)):
             raise ConfigError(f"{folder}/{_CONFIG} is of {found}, not of {wanted}: name {folder.parent / fit[0]}")
         return folder
-    fit = _found(folder, wanted)
+    fit = [name for fits in (wanted, *_OR_ELSE.get(part, ())) for name in _found(folder, fits)]
     if named := [name for name in fit if Path(name).name == part]:
         fit = named if len(named) == 1 else fit
     if len(fit) == 1:

@@ -19,7 +19,7 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
 from gen1_jax.pretrained.hf_clip import CLIP, CLIP_TOWERS, clip_config, clip_towers_config, merge_towers
 from gen1_jax.pretrained.hf_config import ConfigError
-from gen1_jax.pretrained.hf_depth import DEPTH, depth_config
+from gen1_jax.pretrained.hf_depth import depth_checkpoint
 from gen1_jax.pretrained.hf_folders import (
     HuggingFaceFolders,
     found,
@@ -40,7 +40,7 @@ from gen1_jax.pretrained.tensors import stored_tensors, tensor_files
 __all__ = ["HuggingFaceFolders", "import_huggingface"]
 
 _SHARD = 2 * 2**30  # bytes of a file, which is in memory twice while it is written
-_LAYOUTS = {"unet": UNET, "vae": VAE, "clip": CLIP, "depth": DEPTH, "prior": PRIOR}
+_LAYOUTS = {"unet": UNET, "vae": VAE, "clip": CLIP, "prior": PRIOR}
 
 
 def import_huggingface(
@@ -120,6 +120,10 @@ def _image_model(folders: HuggingFaceFolders) -> Draft:
 
 
 def _network(component: str, folders: HuggingFaceFolders, config: Gen1Config) -> Network:
+    if component == "depth":
+        checkpoint, _, layout = depth_checkpoint(folders.depth)
+        source = Source(layout=layout, tensors=checkpoint.tensors, name=checkpoint.name)
+        return Network(module=config.build(component, np.float32), sources=(source,))
     towers = component == "clip" and folders.clip is None
     paths = [folders.clip_text, folders.clip_image] if towers else [getattr(folders, component)]
     tensors = [stored_tensors(tensor_files(folder)) for folder in paths]
@@ -142,7 +146,7 @@ def _config(folders: HuggingFaceFolders) -> Gen1Config:
         unet=read_config(folders.unet, partial(unet_config, prediction_type=prediction_type)),
         vae=read_config(folders.vae, vae_config),
         clip=clip,
-        depth=read_config(folders.depth, depth_config),
+        depth=depth_checkpoint(folders.depth)[1],
         prior=None if folders.prior is None else read_config(folders.prior, prior_config),
     )
     learned = trained_content(folders.unet, read_config(folders.unet))

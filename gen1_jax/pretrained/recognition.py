@@ -155,7 +155,10 @@ _VARIANTS = (
 KINDS: dict[str, tuple[str, Callable[[Signs], bool]]] = {
     "ip-adapter": ("an IP-Adapter", lambda signs: signs.has(r"^(image_proj|ip_adapter)\.")),
     "lora": ("a LoRA", lambda signs: signs.has(_LORA)),
-    "motion": ("motion modules", lambda signs: signs.has(_MOTION) and not signs.has(r"\.resnets\.")),
+    "motion": (
+        "motion modules",
+        lambda signs: signs.has(_MOTION) and not signs.has(r"\.resnets\.") and not signs.has(r"^pretrained\."),
+    ),
     "controlnet": ("a ControlNet", lambda signs: signs.has(r"(zero_convs|controlnet_down_blocks)\.")),
     "checkpoint": (
         "a whole model in one file",
@@ -169,7 +172,7 @@ KINDS: dict[str, tuple[str, Callable[[Signs], bool]]] = {
     ),
     "clip": ("a CLIP with both towers", lambda signs: signs.has(r"vision_model\.") and signs.has(r"text_model\.")),
     "text": ("a text encoder", lambda signs: signs.has(r"(^|\.)(text_model|encoder\.layers\.\d+\.self_attn)\.")),
-    "depth": ("a depth network", lambda signs: signs.has(r"^(dpt|neck|head)\.")),
+    "depth": ("a depth network", lambda signs: signs.has(r"^(dpt|neck|(depth_)?head)\.")),
     "softedge": ("an edge detector (HED)", lambda signs: signs.has(r"^block1\.convs?")),
 }
 """What each option of `gen1 import` takes, by the option's name: what to call it, and its sign. The first that fits

@@ -30,7 +30,7 @@ from gen1_jax.pretrained.hf_control import (
     control_shape,
     with_control,
 )
-from gen1_jax.pretrained.hf_depth import DEPTH, depth_config
+from gen1_jax.pretrained.hf_depth import depth_checkpoint
 from gen1_jax.pretrained.hf_folders import (
     Checkpoint,
     HuggingFaceFolders,
@@ -123,7 +123,8 @@ def text_model(given: HuggingFaceFolders) -> Draft:
     if given.softedge is not None:
         model.add_softedge(given.softedge)
     if given.depth is not None:
-        model.add("depth", opened(given.depth, "depth", "depth"), depth_config, DEPTH)
+        checkpoint, config, layout = depth_checkpoint(given.depth)
+        model.add("depth", checkpoint, lambda _: config, layout)
     config = model.family(schedule, sampler)
     vocabulary = tokenizer_folder(given, given.text)
     return Draft(

@@ -222,7 +222,7 @@ class TrainConfig:
             raise UserError(f"stage {self.stages[stage].name}: {error}") from None
 
     def family(self, base: Gen1Config) -> Gen1Config:
-        """The model that is trained: that of `model`, with the prediction and the noise schedule asked for.
+        """The model that is trained: that of `model`, with what is asked for of prediction, noise and depth network.
 
         Raises:
             UserError: they do not go together.
@@ -232,8 +232,9 @@ class TrainConfig:
             if self.prediction_type is None
             else dataclasses.replace(base.unet, prediction_type=self.prediction_type)
         )
+        changes = {} if base.depth is None else {"depth": self.depth.network(base.depth)}
         try:
-            return dataclasses.replace(base, unet=unet, schedule=self.schedule or base.schedule)
+            return dataclasses.replace(base, unet=unet, schedule=self.schedule or base.schedule, **changes)
         except ValueError as error:
             raise UserError(f"prediction_type and schedule: {error}") from None
 

@@ -33,7 +33,7 @@ from gen1_jax.models.module import Bound, Params, abstract_parameters
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.selection import Selection
-from gen1_jax.models.structure import StructureKind
+from gen1_jax.models.structure import Depth, StructureKind
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -284,6 +284,8 @@ class DenoisingObjective:
         if f"maps.{kind.name}" in inputs:
             return inputs[f"maps.{kind.name}"].astype(jnp.float32)
         pixels = inputs["pixels"]
+        if isinstance(kind, Depth) and self.config.depth.temporal_frames:
+            return kind.estimate_clips(pixels, networks, pixels.shape[0] * pixels.shape[1])
         frames = fold(by_frame(pixels))
         # all at once: a loop over chunks would cut across devices that share the batch
         return unfold(kind.estimate(frames, networks, frames_per_chunk=len(frames)), len(pixels))

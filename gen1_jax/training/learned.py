@@ -4,9 +4,13 @@ base (frozen) ─┐
 learned ───────┴─► weights ─► the network computes with them; gradients go to `learned` alone
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from gen1_jax.models.module import Params
+from flax import nnx
+
+from gen1_jax.errors import UserError
+from gen1_jax.models.module import Params, abstract_parameters, initial_values
 from gen1_jax.models.selection import Selection, together
 
 
@@ -85,3 +89,30 @@ class Selected:
     def weights(self, base: Params, learned: Params) -> Params:
         """All of them."""
         return together(base, learned)
+
+
+def selected(trained: Sequence[str], module: nnx.Module, field: str) -> Learned:
+    """What of a network is trained, by names of its parameters (`models.selection`); all of it if there are none.
+
+    Args:
+        trained: the names.
+        module: the network.
+        field: of the recipe, that errors name.
+
+    Raises:
+        UserError: a name that chooses nothing.
+    """
+    if not trained:
+        return WholeNetwork()
+    try:
+        selection = Selection(trained)
+        selection.check(abstract_parameters(module))
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from None
+    return Selected(selection)
+
+
+def beginning(module: nnx.Module, seed: int, stored: Params | None) -> Params:
+    """Weights to begin with: those that are stored, and drawn ones for layers that they lack; all drawn for None."""
+    drawn = initial_values(module, seed)
+    return drawn if stored is None else together(drawn, stored)

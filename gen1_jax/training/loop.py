@@ -26,7 +26,7 @@ from gen1_jax.data.precompute import check_latents
 from gen1_jax.data.storage import folder
 from gen1_jax.errors import Failure, UserError, counted
 from gen1_jax.files import write_text
-from gen1_jax.models.module import Params, cast_kernels, initial_values
+from gen1_jax.models.module import Params, cast_kernels
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.pretrained.family import Gen1Config
@@ -34,6 +34,7 @@ from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.checks import check_batches, check_sources, check_weights
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
+from gen1_jax.training.learned import beginning
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import Calibrated
 from gen1_jax.training.objectives import make_objective
@@ -184,9 +185,9 @@ class _Run:
         """The weights of the model, or new ones, straight into their shards."""
         step = self.train_step(0)
         objective, shardings = step.objective, step.state_shardings
-        fresh = self.config.from_scratch or self.source.warning is not None
         component, seed = self.config.component, self.config.seed
-        params = initial_values(objective.module, seed) if fresh else self.source.stored(component)
+        fresh = self.config.from_scratch or self.source.warning is not None
+        params = beginning(objective.module, seed, None if fresh else self.source.stored(component))
         if isinstance(objective, Calibrated):
             batches = self._mixture(0, whole=True).iterate()
             params = objective.calibrate(params, self.frozen_weights(step), batches)

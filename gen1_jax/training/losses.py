@@ -96,12 +96,56 @@ def scale_shift_invariant_loss(
     """
     target = standardise_inverse_depth(target.astype(jnp.float32))
     residual = align_inverse_depth(prediction.astype(jnp.float32), target) - target
+    return _trimmed(residual, trim) + gradient_weight * gradient_loss(residual, scales)
+
+
+def clip_depth_loss(
+    prediction: Float[Array, "b t h w"],
+    target: Float[Array, "b t h w"],
+    *,
+    trim: float,
+    gradient_weight: float,
+    scales: int,
+    temporal_weight: float,
+    still: float,
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """`scale_shift_invariant_loss` with one scale and shift a clip, and how depth changes from frame to frame.
+
+    https://arxiv.org/abs/2501.12375: the change between neighbouring frames is compared with the true one, pixel by
+    pixel, where the true one is small: there the same surface is seen again. Unlike there, the scale and the shift of
+    the first part are the clip's, too: the depth of an edit is normalised once over its clip.
+
+    Args:
+        prediction: inverse depth.
+        target: inverse depth; where it is constant over a clip, the loss is 0.
+        trim, gradient_weight, scales: see `scale_shift_invariant_loss`.
+        temporal_weight: of the changes.
+        still: which changes are small, as a share of the range of the target in the frame.
+
+    Returns:
+        The loss, and the mean error of the changes, in mean absolute deviations of the target.
+    """
+    tall = lambda x: x.reshape(len(x), -1, x.shape[-1]).astype(jnp.float32)
+    true = standardise_inverse_depth(tall(target))
+    aligned = align_inverse_depth(tall(prediction), true)
+    residual, true = (x.reshape(target.shape) for x in (aligned - true, true))
+    frames = residual.reshape(-1, *residual.shape[2:])
+    gradients = gradient_loss(frames, scales).reshape(residual.shape[:2]).mean(1)
+    low, high = (f(true[:, :-1], axis=(2, 3), keepdims=True) for f in (jnp.min, jnp.max))
+    small = jnp.abs(jnp.diff(true, axis=1)) < still * (high - low)
+    changes = jnp.sum(jnp.abs(jnp.diff(residual, axis=1)) * small, (1, 2, 3)) / jnp.maximum(small.sum((1, 2, 3)), 1)
+    return _trimmed(residual, trim) + gradient_weight * gradients + temporal_weight * changes, changes
+
+
+def _trimmed(residual: Float[Array, " b *dims"], trim: float) -> Float[Array, " b"]:
+    """Half the mean absolute error, without the share of the largest ones."""
     error = jnp.abs(residual).reshape(len(residual), -1)
     pixels = error.shape[1]
     kept = max(1, round((1 - trim) * pixels))
-    largest = jnp.sort(jax.lax.stop_gradient(error), axis=1)[:, kept - 1 : kept]
-    trimmed = jnp.sum(jnp.where(error <= largest, error, 0), axis=1) / (2 * pixels)
-    return trimmed + gradient_weight * gradient_loss(residual, scales)
+    if kept < pixels:
+        largest = jnp.sort(jax.lax.stop_gradient(error), axis=1)[:, kept - 1 : kept]
+        error = jnp.where(error <= largest, error, 0)
+    return jnp.sum(error, axis=1) / (2 * pixels)
 
 
 def _mean(x: Float[Array, " b *dims"]) -> Float[Array, " b"]:

@@ -12,7 +12,7 @@ from gen1_jax.training.autoencoder import AutoencoderObjective
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.contrastive import ContrastiveObjective
 from gen1_jax.training.denoising import DenoisingObjective
-from gen1_jax.training.monodepth import DepthObjective
+from gen1_jax.training.monodepth import ClipDepthObjective, DepthObjective
 from gen1_jax.training.objective import Objective
 from gen1_jax.training.prior import PriorObjective
 
@@ -79,6 +79,7 @@ OBJECTIVES: dict[str, ObjectiveKind] = {
     "autoencoder": ObjectiveKind("vae", _of_pictures(AutoencoderObjective)),
     "contrastive": ObjectiveKind("clip", _of_captions(ContrastiveObjective)),
     "monodepth": ObjectiveKind("depth", _of_pictures(DepthObjective)),
+    "clip_depth": ObjectiveKind("depth", _of_pictures(ClipDepthObjective)),
     "prior": ObjectiveKind("prior", _of_captions(PriorObjective)),
 }
 """By the name that recipes give (`TrainConfig.objective`); the first of a component is its own. Its settings are the

@@ -26,6 +26,7 @@ from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, open_video, write_image
+from gen1_jax.media.provenance import verify
 
 SETTINGS = EditSettings(structure_blur=2, guidance_scale=5.5, num_inference_steps=3, seed=4)
 
@@ -76,6 +77,8 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
     np.testing.assert_array_equal(frames_of("my clip_edit.mp4"), frames_of(states[-1].files.edit))
     assert read_record("my clip_edit.mp4") == read_record(states[-1].files.edit)  # of which it can be made again
     assert frames_of(states[-1].files.edit).shape == (4, 32, 48, 3)
+    assert "identifies nobody" in session.signed
+    assert verify(states[-1].files.edit).state == verify(states[-1].files.comparison).state == "Valid"
     assert frames_of(states[-1].files.comparison).shape == (4, 12, 3 * 20 + 2 * 4, 3)
 
 

@@ -189,6 +189,25 @@ def test_sets_of_before_there_was_no_limit_of_frames_go_on(tmp_path):
         prepare_dataset(dataclasses.replace(request(tmp_path, out), options=fewer), prepare=instant)
 
 
+def test_videos_whose_owners_forbid_training_are_left_out_and_counted(tmp_path, capsys):
+    (tmp_path / "videos").mkdir()
+    for name in ("a", "b"):
+        video(tmp_path / "videos" / f"{name}.mp4", pan(9))
+    packet = b'<plus:DataMining rdf:resource="http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"/>'
+    box = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC") + packet  # of XMP
+    with (tmp_path / "videos" / "b.mp4").open("ab") as file:
+        file.write((8 + len(box)).to_bytes(4, "big") + b"uuid" + box)
+    options = ("--frames", 4, "--stride", 2, "--buckets", "56x32", "--workers", 1, "--videos", tmp_path / "videos")
+    assert command(*options, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "1 clip of 2 videos" in said and "left out: 1 training forbidden by IPTC or XMP" in said
+    assert "include_opted_out" not in read_recipe(tmp_path / "out", "train")  # and sets of before go on
+    assert command(*options, "--out", tmp_path / "all", "--include-opted-out") == 0
+    assert "2 clips of 2 videos" in (said := capsys.readouterr().out) and "left out" not in said
+    assert command(*options, "--out", tmp_path / "out", "--include-opted-out") == 2
+    assert "other include_opted_out" in capsys.readouterr().err
+
+
 def test_shards_divide_the_clips_in_order(tmp_path):
     for name in "abcde":
         (tmp_path / f"{name}.mp4").write_text(name)

@@ -16,6 +16,7 @@ from gen1_jax.editing.source import read_source
 from gen1_jax.editing.writing import compare_frames, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, VideoWriter, load_video, open_video
+from gen1_jax.media.provenance import verify
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,16 @@ def test_the_model_and_a_comparison_see_square_pixels(unchanged, pipeline, tmp_p
     info, _, _ = unchanged(path, tmp_path / "out.mp4", compare=True)
     assert info.sample_aspect_ratio == 1
     assert info.width / info.height > 1.2 * 3 * 64 / 48
+
+
+def test_what_is_written_is_signed_unless_nobody_wants_it(unchanged, tmp_path):
+    path = anamorphic(tmp_path / "in.mp4", 1, frames=2)
+    unchanged(path, tmp_path / "signed.mp4")
+    unchanged(path, tmp_path / "plain.mp4", provenance=False)
+    assert verify(tmp_path / "signed.mp4").state == "Valid" and verify(tmp_path / "plain.mp4") is None
+    unchanged(path, tmp_path / "again.mp4", provenance=False)
+    plain, again = (tmp_path / name for name in ("plain.mp4", "again.mp4"))
+    assert plain.read_bytes() == again.read_bytes()  # as no two that are signed are
 
 
 def test_the_speed_of_a_folder_of_pictures(unchanged, tmp_path):

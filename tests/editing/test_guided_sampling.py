@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from oracle import relative_error
 
-from gen1_jax.diffusion import DDIM, Guidance, NoiseSchedule, get_sampler, guided_denoiser
+from gen1_jax.diffusion import DDIM, Guidance, NoiseSchedule, get_sampler, guidance_runs, guided_denoiser
 from gen1_jax.diffusion.windows import blend_weights, window_starts, windowed
 from gen1_jax.editing.sampling import GuidedSampler, in_32_bits
 from gen1_jax.models.conditions import Conditions, Signal
@@ -97,6 +98,37 @@ def test_few_steps_without_guidance_evaluate_the_content_branch_alone():
     """At w = w_t = 1, as distilled models are mostly run: a third of the cost of equation 10."""
     assert Guidance.of(1.0, 1.0).branches == ("content",)
     assert evaluations(LinearModel(record=True), 1.0, 1.0, "lcm") == [(1, SHAPE[1], (False,))]
+
+
+def test_outside_its_interval_guidance_costs_nothing():
+    """Two of five steps are guided: the others evaluate the content branch alone, by a program of their own."""
+    model = LinearModel(record=True)
+    sampler, told = sampler_of(model), conditions()
+    guided, plain = (True, False, False), (False,)
+    assert sampler.compiles(SHAPE, Guidance.of(5, 1.5), interval=(0.2, 0.6)) == [0, 1]
+    in_one = sampler(SHAPE, 0, told, Guidance.of(5, 1.5), interval=(0.2, 0.6))
+    jax.effects_barrier()
+    assert [rows for _, _, rows in model.evaluated] == [plain, guided, guided, plain, plain]
+    assert sampler.compiles(SHAPE, Guidance.of(5, 1.5), interval=(0.2, 0.6)) == []
+    by_steps = sampler(SHAPE, 0, told, Guidance.of(5, 1.5), lambda step, total: None, interval=(0.2, 0.6))
+    np.testing.assert_array_equal(in_one, by_steps)
+    state = sampler.start(jnp.uint32(0), SHAPE)
+    for step, scales in enumerate([(1, 1), (5, 1.5), (5, 1.5), (1, 1), (1, 1)]):
+        state = sampler.run(state, told, Guidance.of(*scales), start=step, stop=step + 1)
+    np.testing.assert_array_equal(in_one, state.latents)
+    assert sampler.advance._cache_size() == 2
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"),
+    [((0.0, 1.0), range(5)), ((0.1, 0.6), range(1, 3)), ((0.0, 0.1), []), ((0.4, 1.0), range(2, 5))],
+)
+def test_guidance_runs_take_every_step_once(interval, steps):
+    guidance = Guidance.of(7.5, 1.5)
+    runs = guidance_runs(guidance, 5, interval)
+    assert [i for start, stop, _ in runs for i in range(start, stop)] == list(range(5))
+    assert [i for start, stop, g in runs if g is guidance for i in range(start, stop)] == list(steps)
+    assert len(runs) == 1 or all(a[2].branches != b[2].branches for a, b in itertools.pairwise(runs))
 
 
 def test_changing_traced_values_compiles_nothing():

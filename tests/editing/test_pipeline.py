@@ -255,6 +255,7 @@ def test_settings_defaults_are_the_contract():
         structure_blur=0,
         guidance_scale=7.5,
         temporal_guidance_scale=1.0,
+        guidance_interval=(0.0, 1.0),
         num_inference_steps=50,
         seed=0,
         sampler="ddim",

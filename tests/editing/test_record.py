@@ -1,6 +1,8 @@
 """The settings of an edit: in its file, read back, repeated; and queues of edits."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,10 +37,12 @@ def edit(tiny_model, clip, tmp_path, monkeypatch):
 
 def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     settings = ["--prompt", "a naïve car", "--seed", "7", "--structure-blur", "2", "--start", "125ms", "--frames", "2"]
-    assert edit("one.mkv", *settings, *STEPS, "--sampler", "dpm++", "--size", "24x16", "--sidecar") == 0
+    settings += ["--guidance-interval", "0:0.5", "--sampler", "dpm++", "--size", "24x16", "--sidecar"]
+    assert edit("one.mkv", *settings, *STEPS) == 0
     record = read_record("one.mkv")
     assert record == read_record("one.mkv.json")
     assert (record["prompt"], record["seed"], record["start"], record["size"]) == ("a naïve car", 7, "1/8s", "24x16")
+    assert record["guidance_interval"] == (0.0, 0.5)
     assert record["guidance_scale"] == open_model(tiny_model).config.guidance_scale  # the model's own, in numbers
     assert record["model_hash"] == model_hash(open_model(tiny_model)) and "/" not in json.dumps(record["video"])
     for source in ("one.mkv", "one.mkv.json"):
@@ -52,6 +56,40 @@ def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     assert "{car} 100%" in capsys.readouterr().out
     assert edit("other.mkv", "--settings-from", "one.mkv", "--seed", "8") == 0  # what is given comes first
     assert read_record("other.mkv") == record | {"seed": 8}
+
+
+def test_an_edit_is_signed(edit, tmp_path, capsys):
+    write_image("picture.png", np.full((20, 20, 3), 200, np.uint8))
+    assert edit("one.gif", "--image", "picture.png", "--frames", "1", *STEPS) == 0
+    capsys.readouterr()
+    assert main(["info", "one.gif"]) == 0  # which has no other place for settings than its manifest
+    said = capsys.readouterr().out
+    assert "Valid: not changed since it was signed; nobody vouches for who" in said and "identifies nobody" in said
+    assert "clip.mkv (parentOf, without a manifest)" in said and "picture.png (inputTo, " in said
+    assert "c2pa.edited (compositeWithTrainedAlgorithmicMedia)" in said and "num_inference_steps     2" in said
+    assert read_record("one.gif")["seed"] == 0
+
+    identity = Path(os.environ["XDG_CONFIG_HOME"]) / "gen1_jax" / "identity"
+    assert main(["info", "one.gif", "--trust", str(identity / "certificates.pem"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["provenance"]["state"] == "Trusted" and told["provenance"]["edit"] == read_record("one.gif")
+    data = bytearray(Path("one.gif").read_bytes())
+    data[-3] ^= 1
+    Path("one.gif").write_bytes(data)
+    assert main(["info", "one.gif"]) == 0
+    assert "Invalid: changed since it was signed" in capsys.readouterr().out
+
+
+def test_credentials_that_cannot_sign_are_refused_before_the_work(edit, tmp_path, capsys):
+    credentials = ["--credentials", "chain.pem", "key.pem"]
+    for output, more, said in (
+        ("one.mp4", credentials, "chain.pem: cannot be read (No such file or directory)"),
+        ("one.mkv", credentials, "one.mkv: --credentials: such a file holds no C2PA manifest"),
+        ("one.mp4", [*credentials, "--no-provenance"], "give one of them"),
+    ):
+        assert edit(output, "--prompt", "a car", *more) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_what_made_an_edit_is_missed(edit, tmp_path, capsys):

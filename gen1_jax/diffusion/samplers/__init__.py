@@ -22,7 +22,7 @@ from gen1_jax.diffusion.samplers.loop import (
     run_steps,
     sample,
 )
-from gen1_jax.diffusion.samplers.spacing import TIMESTEP_SPACINGS, spaced_timesteps
+from gen1_jax.diffusion.samplers.spacing import TIMESTEP_SPACINGS, spaced_timesteps, steps_within
 from gen1_jax.errors import UserError
 
 SAMPLERS = {"ddim": DDIM, "dpm++": DPMSolverMultistep, "lcm": LCM, "tcd": TCD}
@@ -55,4 +55,5 @@ __all__ = [
     "run_steps",
     "sample",
     "spaced_timesteps",
+    "steps_within",
 ]

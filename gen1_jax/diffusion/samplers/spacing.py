@@ -14,6 +14,14 @@ from gen1_jax.errors import UserError
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace")
 
 
+def steps_within(start: float, end: float, steps: int) -> range:
+    """The steps i of N within a part of a run, 0 <= start < end <= 1: start <= i / N and (i + 1) / N <= end."""
+    return range(
+        next(i for i in range(steps + 1) if i / steps >= start),
+        next(i for i in range(steps, -1, -1) if i / steps <= end),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpacedSampler(LinearSampler):
     """Samplers whose steps are spaced over the whole schedule, so that a part of a run is its last steps.

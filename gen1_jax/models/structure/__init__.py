@@ -13,6 +13,7 @@ from gen1_jax.models.structure.depth import Depth, blur_depth, normalise_depth, 
 from gen1_jax.models.structure.kind import EncodeImages, StructureKind
 from gen1_jax.models.structure.pictures import PictureKind
 from gen1_jax.models.structure.registry import STRUCTURE_KINDS, structure_kind
+from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
     "MAX_STRUCTURE_LEVEL",
@@ -22,10 +23,12 @@ __all__ = [
     "EncodeImages",
     "PictureKind",
     "StructureKind",
+    "aligned_frames",
     "blur",
     "blur_depth",
     "blur_frames",
     "normalise_depth",
+    "steady_depth",
     "structure_images",
     "structure_kind",
 ]

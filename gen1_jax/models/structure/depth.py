@@ -6,19 +6,23 @@ that the model is shown in one example: the window that training draws, the whol
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Int, UInt8
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.blur import blur
-from gen1_jax.models.structure.kind import Degraded, EncodeImages, Frames, Resampling
+from gen1_jax.models.structure.kind import Degraded, EncodeImages, FrameMaps, Frames, Resampling
+from gen1_jax.models.structure.steady import aligned_frames
 
 Quantiles = tuple[float, float]
+ClipFrames = UInt8[Array, "b t H W 3"] | UInt8[np.ndarray, "b t H W 3"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,7 @@ class Depth:
 
     Attributes:
         quantiles: see `normalise_depth`; a model is used with those that it was trained with.
+        steady: whether frames that are estimated alone are brought to each other's scale and shift, see `steady`.
     """
 
     name: ClassVar[str] = "depth"
@@ -36,6 +41,7 @@ class Depth:
     degrades: ClassVar[Degraded] = "maps"
     resampling: ClassVar[Resampling] = "area"
     quantiles: Quantiles = (0.0, 1.0)
+    steady: bool = False
 
     def __post_init__(self):
         _check(self.quantiles)
@@ -56,6 +62,31 @@ class Depth:
         """Inverse depth of any scale and shift."""
         chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
         return networks[self.part].estimate(pixels_to_images(frames), **chunks)[..., None]
+
+    def estimate_clips(
+        self, clips: ClipFrames, networks: Mapping[str, Bound], frames_per_chunk: int | None = None
+    ) -> Float[Array, "b t H W 1"]:
+        """The same of clips, whose frames the network sees together if it has layers between frames.
+
+        Raises:
+            UserError: a clip is longer than what it sees at once: for `steady_depth`.
+        """
+        network, (batch, count) = networks[self.part], clips.shape[:2]
+        if not (window := network.config.temporal_frames):
+            maps = self.estimate(rearrange(clips, "b t ... -> (b t) ..."), networks, frames_per_chunk)
+            return rearrange(maps, "(b t) ... -> b t ...", b=batch)
+        if count > window:
+            raise UserError(f"clips of {count} frames: this model's depth network sees {window} at once")
+        index = np.minimum(np.arange(window), count - 1)  # it was trained on as many, the last one repeated
+        chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
+        return network.estimate_clips(pixels_to_images(clips[:, index]), **chunks)[:, :count, ..., None]
+
+    def steadied(self, pieces: Iterable[FrameMaps], networks: Mapping[str, Bound]) -> Iterator[FrameMaps]:
+        """What `estimate` gave of a clip in pieces: the same, or aligned (`aligned_frames`) if it is to be `steady`."""
+        if not self.steady or networks[self.part].config.temporal_frames:
+            yield from pieces
+        else:
+            yield from (piece[..., None] for piece in aligned_frames(np.asarray(piece)[..., 0] for piece in pieces))
 
     def from_pictures(self, pictures: Frames) -> Float[Array, "n H W 1"]:
         """The mean of their channels: 0 is the farthest, 255 the nearest."""

@@ -59,12 +59,17 @@ class MotionModule(nnx.Module):
 
     Its positions are sinusoids, added to the normalised input of both attentions. As it was trained, its group
     normalisation is over each frame by itself.
+
+    Args:
+        channels: of the activations.
+        heads: of both attentions.
+        groups: of the group normalisation.
     """
 
-    def __init__(self, config: UNetConfig, channels: int):
-        self.norm = GroupNorm(config.norm_num_groups, channels, epsilon=1e-6)
+    def __init__(self, channels: int, heads: int, groups: int):
+        self.norm = GroupNorm(groups, channels, epsilon=1e-6)
         self.proj_in = Linear(channels, channels)
-        self.block = TransformerBlock(channels, config.num_attention_heads)
+        self.block = TransformerBlock(channels, heads)
         self.proj_out = Linear(channels, channels, init=ZEROS)
 
     def __call__(self, x: Video) -> Video:
@@ -98,7 +103,7 @@ def temporal_layer(config: UNetConfig, channels: int, place: Place) -> nnx.Modul
     if config.temporal == "gen1" and place != "layer":
         return TemporalConv(channels) if place == "resnet" else TemporalTransformer(config, channels)
     if config.temporal == "animatediff" and (place == "layer" or (place == "mid" and config.motion_mid_block)):
-        return MotionModule(config, channels)
+        return MotionModule(channels, config.num_attention_heads, config.norm_num_groups)
     return None
 
 
