@@ -22,7 +22,10 @@ def add_evaluate(commands) -> None:
         "gen1 evaluate --model nano --benchmark worlds --clips 256 --out benchmark",
     )
     parser.add_argument(
-        "--benchmark", choices=("worlds", "depth"), default="worlds", help="edits, or the depth network alone (worlds)"
+        "--benchmark",
+        choices=("worlds", "local", "depth"),
+        default="worlds",
+        help="edits, edits of one object with masks, or the depth network alone (worlds)",
     )
     parser.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip of --benchmark depth (24)")
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
@@ -62,9 +65,12 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _list(args: argparse.Namespace) -> None:
     """The methods that --only chooses from; of those that vary a setting, all but the model's own value of it."""
     from gen1_jax.checkpoints.trained import open_trained
-    from gen1_jax.evaluation.methods import chosen, methods
+    from gen1_jax.evaluation.benchmark import SUITES
+    from gen1_jax.evaluation.methods import chosen
 
-    listed = chosen(methods(settings_of(args).of(open_trained(args.model).config)), args.only)
+    suite = SUITES.get(args.benchmark, SUITES["worlds"])
+    known = suite.methods(settings_of(args).of(open_trained(args.model).config))
+    listed = chosen(known, args.only)
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
     report({m.name: m.what for m in listed}, args.json, "\n".join(lines))
@@ -120,7 +126,12 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     from gen1_jax.evaluation.report import write_report
 
     config = BenchmarkConfig(
-        clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings_of(args), only=tuple(args.only)
+        benchmark=args.benchmark,
+        clips=args.clips,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        settings=settings_of(args),
+        only=tuple(args.only),
     )
     out = Path(args.out)
     with ProgressLine("evaluate", "methods", enabled=not args.json) as progress:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, SDEDIT_BY_FRAME
+from gen1_jax.evaluation.methods import ANSWER, AUTOENCODED, CLICKED, EDIT, FIRST_FRAME, MASKED, SDEDIT_BY_FRAME
 from gen1_jax.evaluation.scores import MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
@@ -30,7 +30,8 @@ BETTER = {name: MEASURES[name].sign for name in ("psnr", "ssim", "perceptual")}
 
 def bars(results: Results) -> list[Bar]:
     """The verdict on results as results.json holds them; what was not measured is left out."""
-    return [*_over_temporal_guidance(results), *_over_structure(results), *_edit(results), *_components(results)]
+    parts = (_over_temporal_guidance, _over_structure, _edit, _masked, _components)
+    return [bar for part in parts for bar in part(results)]
 
 
 def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
@@ -69,6 +70,21 @@ def _edit(results: Results) -> Iterator[Bar]:
                 share = nearer(results, rival, measure)
                 figure = f"nearer to the answer than {rival}, {what}"
                 yield Bar(figure, _percent(share), f"at least {bar:.0%}", share.mean >= bar)
+
+
+def _masked(results: Results) -> Iterator[Bar]:
+    """Masked edits of one object, by its own outline and by a click."""
+    for name in (MASKED, CLICKED):
+        if name not in results["methods"]:
+            continue
+        outside = _interval(results["methods"][name]["scores"]["outside_psnr"])
+        yield Bar(f"{name}: outside", f"{outside[0]:.2f} dB", "exact (100)", outside[0] == 100)
+        gain = bootstrap(_clips(results, name, "inside_psnr") - _clips(results, EDIT, "inside_psnr"))
+        yield Bar(f"{name}: inside, over the unmasked edit", f"{gain} dB", "at least 0.5 dB", gain.mean >= 0.5)
+        if AUTOENCODED in results["methods"]:
+            seam, own = (mean_score(results, method, "seam_error") for method in (name, AUTOENCODED))
+            figure = f"{name}: seam error, relative to that of the autoencoded answer"
+            yield Bar(figure, f"{seam:.3f} / {own:.3f} = {seam / own:.2f}", "at most 1.1", seam <= 1.1 * own)
 
 
 def best(results: Results, group: str, measure: str) -> str | None:

@@ -12,13 +12,16 @@ from PIL import Image
 from gen1_jax.errors import counted
 from gen1_jax.evaluation.bars import Results, best, by_motion, mean_score, nearer, sweep
 from gen1_jax.evaluation.benchmark import shown_clips
+from gen1_jax.evaluation.local import LOCAL_MEASURES
 from gen1_jax.evaluation.methods import (
     ANSWER,
     AUTOENCODED,
+    CLICKED,
     DEPTH_BY_FRAME,
     EDIT,
     FIRST_FRAME,
     INPUT,
+    MASKED,
     SDEDIT_BY_CLIP,
     SDEDIT_BY_FRAME,
     SWEEPS,
@@ -34,6 +37,7 @@ _SWEPT = {
     "guidance_scale": ("prompt_consistency", "retrieved", "perceptual", "psnr"),
     "num_inference_steps": ("perceptual", "psnr", "structure_error", "frame_consistency"),
 }
+_ALL = MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES
 _NEARNESS = ("perceptual", "psnr")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; }
@@ -62,7 +66,8 @@ def write_report(results: Results, out: Path) -> Path:
         _table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
         "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
         _table(
-            ("method", *map(_headed, MEASURES), "seconds"), [_method_row(*item) for item in results["methods"].items()]
+            ("method", *map(_headed, _measures(results)), "seconds"),
+            [_method_row(*item, _measures(results)) for item in results["methods"].items()],
         ),
         "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
         _table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
@@ -105,13 +110,18 @@ def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
     return *(html.escape(bar[name]) for name in ("figure", "measured", "bar")), verdict
 
 
-def _method_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    return html.escape(name), *(_score(entry["scores"][measure]) for measure in MEASURES), f"{entry['seconds']:.1f}"
+def _measures(results: Results) -> list[str]:
+    """Names of the measures of edits, in their order."""
+    return [name for name in results["measures"] if name not in COMPONENT_MEASURES]
+
+
+def _method_row(name: str, entry: dict[str, Any], measures: list[str]) -> tuple[str, ...]:
+    return html.escape(name), *(_score(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
 
 
 def _headed(measure: str) -> str:
     """The name of a measure with an arrow that points to where it is better."""
-    sign = (MEASURES | COMPONENT_MEASURES)[measure].sign
+    sign = _ALL[measure].sign
     return f"{measure.replace('_', ' ')} {'↑' if sign > 0 else '↓'}"
 
 
@@ -120,7 +130,7 @@ def _definitions(results: Results) -> Iterable[str]:
     yield "<h2>What is measured</h2>"
     rows = [
         (_headed(name), measure.better, measure.values, html.escape(measure.definition))
-        for name, measure in (MEASURES | COMPONENT_MEASURES).items()
+        for name, measure in ((name, _ALL[name]) for name in results["measures"])
     ]
     yield _table(("measure", "better", "values", "definition"), rows)
     yield "<h2>What is compared</h2>"
@@ -197,4 +207,4 @@ def _videos(results: Results, out: Path) -> Iterable[str]:
     Image.fromarray(np.concatenate(stills)).save(out / "clips.png")
 
 
-_RIVALS = (DEPTH_BY_FRAME, SDEDIT_BY_FRAME, SDEDIT_BY_CLIP, FIRST_FRAME)
+_RIVALS = (MASKED, CLICKED, DEPTH_BY_FRAME, SDEDIT_BY_FRAME, SDEDIT_BY_CLIP, FIRST_FRAME)

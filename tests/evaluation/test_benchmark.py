@@ -236,7 +236,7 @@ def test_the_report_says_of_each_measure_what_it_is_and_which_way_is_better(edit
     scorer = Scorer(editor)
     clips = editor.worlds.clips.answer
     assert scorer.score(clips).keys() == MEASURES.keys() and scorer.components().keys() == COMPONENT_MEASURES.keys()
-    results = {"methods": {"edit": {"what": "the <paper's> method"}}}
+    results = {"methods": {"edit": {"what": "the <paper's> method"}}, "measures": MEASURES | COMPONENT_MEASURES}
     text = "".join(report._definitions(results))
     for name, measure in (MEASURES | COMPONENT_MEASURES).items():
         arrow = {"higher": "↑", "lower": "↓"}[measure.better]
