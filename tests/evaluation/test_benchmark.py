@@ -277,7 +277,10 @@ def test_the_report_says_of_each_measure_what_it_is_and_which_way_is_better(edit
     assert scores.keys() == measures.keys() and scorer.components().keys() == COMPONENT_MEASURES.keys()
     assert all(len(scores[name]) == 3 and np.isfinite(scores[name]).all() for name in KIND_MEASURES)
     assert scorer._kinds["edges"].shape == (3, 4, 16, 16, 1) and scores["segmentation_error"].max() < 0.7
-    results = {"methods": {"edit": {"what": "the <paper's> method", "scores": scores}}}
+    results = {
+        "methods": {"edit": {"what": "the <paper's> method", "scores": scores}},
+        "measures": measures | COMPONENT_MEASURES,
+    }
     text = "".join(report._definitions(results))
     for name, measure in (measures | COMPONENT_MEASURES).items():
         arrow = {"higher": "↑", "lower": "↓"}[measure.better]
