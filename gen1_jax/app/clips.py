@@ -6,8 +6,9 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
+from gen1_jax.editing.masks import MaskGeometry, read_mask
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.source import Source, read_source
@@ -16,6 +17,7 @@ from gen1_jax.errors import counted
 from gen1_jax.media import Limits, Part, side_by_side
 
 _KEPT = 8  # clips in memory
+_DARK = 0.3  # how bright is what a mask leaves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,8 +86,23 @@ class ClipCache:
                     clip.estimated[kind.name] = estimate(kind, clip.source.frames, progress)
             return clip
 
-    def structure(self, clip: LoadedClip, settings: EditSettings) -> UInt8[np.ndarray, "h w 3"]:
-        """The middle frame, and beside it its structures at t_s: those that settings follow."""
+    def mask(self, clip: LoadedClip, mask: str, settings: EditSettings, limits: Limits) -> Float32[np.ndarray, "t i j"]:
+        """A mask of the clip, of the model's size; not one of words.
+
+        Raises:
+            UserError: see `read_mask`.
+        """
+        width, height = clip.source.info.square_size
+        geometry = MaskGeometry(shape=(height, width), part=clip.part, limits=limits)
+        frames, filled = clip.source.frames, settings.of(self._pipeline.config)
+        with self._one_at_a_time:
+            read = read_mask(self._pipeline, mask, None, frames, {}, filled, geometry, None, clip.estimated)
+        return read.at(frames.shape[1:3])
+
+    def structure(
+        self, clip: LoadedClip, settings: EditSettings, mask: Float32[np.ndarray, "t i j"] | None = None
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The middle frame, dark outside of a mask, and beside it its structures at t_s: those that settings follow."""
         middle = slice(len(clip.source.frames) // 2, len(clip.source.frames) // 2 + 1)
         one = dataclasses.replace(
             clip,
@@ -94,4 +111,7 @@ class ClipCache:
         )
         filled = settings.of(self._pipeline.config)
         maps = self._pipeline.read_structure(one.source.frames, filled, None, None, one.estimated)
-        return side_by_side([frames[0] for frames in (one.source.frames, *self._pipeline.pictures_of(maps).values())])
+        frame = one.source.frames[0]
+        if mask is not None:
+            frame = np.rint(frame * (_DARK + (1 - _DARK) * mask[middle][0, ..., None])).astype(np.uint8)
+        return side_by_side([frame, *(frames[0] for frames in self._pipeline.pictures_of(maps).values())])

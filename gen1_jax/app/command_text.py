@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from gen1_jax.editing.masks import without_folder
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
 
@@ -16,6 +17,7 @@ _OPTIONS = {
     "structure": "--structure",
     "strength": "--strength",
     "clip_skip": "--clip-skip",
+    "mask_feather": "--mask-feather",
 }
 
 
@@ -26,6 +28,7 @@ def command_text(request: EditRequest, defaults: EditSettings) -> str:
     for image in request.images:
         scale = request.settings.image_scale
         words += _option("--image", image if scale == 1 else f"{image}:{scale:g}")
+    words += _option("--mask", without_folder(request.mask)) + _option("--background", request.background)
     for name, option in _OPTIONS.items():
         value = getattr(request.settings, name)
         words += _option(option, value if value != getattr(defaults, name) else None)

@@ -11,6 +11,7 @@ import numpy as np
 from gradio.components import Component
 from jaxtyping import UInt8
 
+from gen1_jax.app.mask_fields import WORDS, MaskFields
 from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.diffusion import SAMPLERS
 from gen1_jax.editing.request import EditRequest
@@ -38,6 +39,7 @@ class EditForm:
 
     Attributes:
         fields: by name, in the order in which `request` and `look` take their values.
+        masks: the fields that say what may change.
         picture_view: what shows the pictures of `fields["image"]`; None for a model that takes none.
     """
 
@@ -50,6 +52,8 @@ class EditForm:
             self._text()
         else:
             self._prompt_or_picture()
+        self.masks = MaskFields(session, QUICK)
+        self.fields |= self.masks.fields
         self._structures()
         self._scales()
         self._part()
@@ -64,6 +68,7 @@ class EditForm:
     def looked_at(self) -> list[Component]:
         """Those that change what is seen of the clip before it is edited."""
         names = ["video", "structure_blur", "start", "frames", "stride", *map(_FIELD_OF_KIND, self._weighed)]
+        names += ["mask", "mask_depth", "mask_point", "mask_drawn"]
         return [self.fields[name] for name in names]
 
     def look(self, *values: Any) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
@@ -74,7 +79,9 @@ class EditForm:
         """
         said = self.said(values)
         structure, part = self._structure(said), _part_of(said)
-        return self._session.structure(said["video"], int(said["structure_blur"]), structure=structure, **part)
+        mask = None if said["mask"] == WORDS else self.masks.said(said)  # it would take the model to see these
+        level = int(said["structure_blur"])
+        return self._session.structure(said["video"], level, structure=structure, mask=mask, **part)
 
     def request(self, *values: Any) -> EditRequest:
         """What the values of the fields ask for.
@@ -94,8 +101,10 @@ class EditForm:
             sampler=said["sampler"],
             strength=float(said.get("strength", 1.0)),
             image_scale=float(said.get("image_scale", 1.0)),
+            mask_feather=float(said["mask_feather"]),
         )
-        return self._session.request(said["video"], **_content_of(said), **_part_of(said), settings=settings)
+        content = _content_of(said) | {"mask": self.masks.mask(said), "background": said["background"] or None}
+        return self._session.request(said["video"], **content, **_part_of(said), settings=settings)
 
     def picture(self, images: str | Sequence[str] | None) -> UInt8[np.ndarray, "h w 3"] | None:
         """The pictures that give the content, in one row.
@@ -263,6 +272,11 @@ class EditForm:
         return settings.num_inference_steps, settings.guidance_scale
 
 
+def change_of(field: Component):
+    """Its event of a new value; that of a brush's strokes is another than that of values from here."""
+    return field.input if isinstance(field, gr.ImageEditor) else field.change
+
+
 def _listed(images: str | Sequence[str] | None) -> list[str]:
     return [images] if isinstance(images, str) else list(images or [])
 
@@ -272,7 +286,7 @@ def _content_of(said: Mapping[str, Any]) -> dict[str, Any]:
     prompt, images, kind = said["prompt"], _listed(said.get("image")), said.get("kind")
     if kind == _A_PICTURE and not images:
         raise UserError("choose a picture first")
-    if kind == _A_PICTURE or (kind is None and images and not prompt.strip()):
+    if kind == _A_PICTURE or (((kind is None and images) or said["background"]) and not prompt.strip()):
         prompt = None
     if kind == _A_PROMPT:
         images = []

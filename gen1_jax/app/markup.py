@@ -6,6 +6,7 @@ from gen1_jax.app.jobs import EditState
 
 _STAGES = {
     "depth": "estimating depth",
+    "mask": "finding what the words name",
     "content": "reading the content",
     "structure": "encoding the structure",
     "compiling": "compiling, for sizes and settings that are new",

@@ -12,7 +12,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from gen1_jax.app.endpoint import offer_endpoint
-from gen1_jax.app.fields import QUICK, EditForm
+from gen1_jax.app.fields import QUICK, EditForm, change_of
 from gen1_jax.app.jobs import EditFiles, EditState
 from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
 from gen1_jax.app.session import EditSession
@@ -133,13 +133,16 @@ class Page:
             api_visibility="private",
             trigger_mode="always_last",
         )
-        changes = [field.change for field in form.looked_at]
+        changes = [change_of(field) for field in form.looked_at]
         # Gradio looks whether a function is a generator and what it takes, which a type checker's wrapper would hide.
         gr.on([self.blocks.load, *changes], lambda *values: (yield from self._look(*values)), **look)
-        changes = [setting.change for setting in settings]
+        changes = [change_of(setting) for setting in settings]
         gr.on([self.blocks.load, *changes], self._command, settings, self.command, trigger_mode="always_last", **QUICK)
+        first = [form.fields["video"], form.fields["start"]]
+        changes = [self.blocks.load, *(field.change for field in first)]
+        gr.on(changes, form.masks.first_frame, first, form.masks.views, trigger_mode="always_last", **QUICK)
         image = form.fields.get("image")
-        others = [setting.change for setting in settings if setting is not image]
+        others = [change_of(setting) for setting in settings if setting is not image]
         gr.on(others, lambda line: "" if is_error(line) else gr.skip(), self.status, self.status, **QUICK)
         if image is not None:
             image.change(self._look_at_picture, image, [form.picture_view, self.status], **QUICK)

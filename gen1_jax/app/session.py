@@ -19,6 +19,8 @@ from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.masks.of_files import mask_of, over_source
+from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.provenance import signature_line
 from gen1_jax.editing.record import make_record
@@ -105,10 +107,13 @@ class EditSession:
         frames: int,
         *,
         structure: str | None = None,
+        mask: str | None = None,
         start: int = 0,
         stride: int = 1,
     ) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
         """The middle frame beside its structures at t_s, and a description of the clip. Nothing is sampled.
+
+        What lies outside of a mask is dark in the frame.
 
         Raises:
             ValueError: no clip, or one that cannot be read (`MediaError`); the file is called by its own name.
@@ -116,7 +121,8 @@ class EditSession:
         settings = EditSettings(structure=structure, structure_blur=structure_blur)
         with _named(video):
             clip = self._clips(_chosen(video), Part(start=start, frames=frames, stride=stride), settings)
-        return self._clips.structure(clip, settings), clip.description
+            seen = None if mask is None else self._clips.mask(clip, mask, settings, self.limits)
+        return self._clips.structure(clip, settings, seen), clip.description
 
     def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
         """The picture that gives the content.
@@ -136,6 +142,8 @@ class EditSession:
         frames: int,
         settings: EditSettings,
         negative_prompt: str | None = None,
+        mask: str | None = None,
+        background: str | None = None,
         start: int = 0,
         stride: int = 1,
     ) -> EditRequest:
@@ -151,6 +159,8 @@ class EditSession:
             prompt=prompt,
             negative_prompt=negative_prompt,
             image=image,
+            mask=mask,
+            background=background,
             model=self.options.model,
             settings=settings,
             start=start,
@@ -201,6 +211,15 @@ class EditSession:
         with _named(request.video), _named(files.edit):
             return self._frame(request.video, at), self._frame(files.edit, number)
 
+    def frame(self, video: str | None, number: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A frame of a clip, with square pixels.
+
+        Raises:
+            ValueError: there is none.
+        """
+        with _named(video):
+            return self._frame(_chosen(video), number)
+
     def _frame(self, video: str | Path, number: int) -> UInt8[np.ndarray, "h w 3"]:
         with open_video(video, limits=self.limits, start=number, frames=1) as reader:
             return resize(next(iter(reader)).rgb, reader.info.square_size[::-1])
@@ -220,23 +239,29 @@ class EditSession:
                 job.update(picture=next(pipeline.decode(latents[:, middle : middle + 1])))
 
         with contextlib.ExitStack() as named:
-            for path in (request.video, *request.images):
+            for path in request.inputs:
                 named.enter_context(_named(path))
             pictures = [read_image(image, request.limits) for image in request.images]
             clip = self._clips(request.video, request.part, settings, job.report)
             job.report("content", 0, 1)
-            content = pipeline.encode_content(request.prompt, pictures, settings, request.negative_prompt)
-            frames = clip.source.frames
+            told = (request.prompt, pictures, settings, request.negative_prompt, request.background)
+            content, background = contents_of(pipeline, *told)
+            frames, source = clip.source.frames, clip.source
             maps = pipeline.read_structure(frames, settings, None, job.report, clip.estimated)
-            latents = pipeline.sample(content, maps, settings, job.report, show, frames=frames)
-            edited = list(pipeline.decode(latents, job.report))
-            compared = compare_frames(clip.source, pipeline.pictures_of(maps), iter(edited))
+            mask = mask_of(pipeline, request, source, maps, settings, job.report, clip.estimated)
+            regions = regions_of(content, background, mask)
+            latents = sample_regions(pipeline, regions, maps, settings, job.report, show, frames=frames)
+            edits = [list(pipeline.decode(each, job.report)) for each in latents]
+            over = lambda small: over_source(
+                request, source, regions, list(map(iter, edits)), settings.mask_feather, small=small
+            )
+            compared = compare_frames(source, pipeline.pictures_of(maps), over(True))
             folder = self._new_folder()
             files = EditFiles(
                 edit=folder / request.output, comparison=folder / "comparison.mp4", frames=len(clip.source.times)
             )
             record = make_record(request, settings, pipeline.source)
-            write_frames(files.edit, iter(edited), clip.source, request, audio=True, record=record)
+            write_frames(files.edit, over(False), source, request, audio=True, record=record)
             write_frames(
                 files.comparison, compared, clip.source, dataclasses.replace(request, compare=True), audio=True
             )

@@ -25,9 +25,9 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        choices=("worlds", "depth", "long"),
+        choices=("worlds", "local", "depth", "long"),
         default="worlds",
-        help="edits, the depth network alone, or whether long edits drift (worlds)",
+        help="edits, edits of one object with masks, the depth network alone, or whether long edits drift (worlds)",
     )
     parser.add_argument("--frames", type=int, metavar="N", help="of each clip of --benchmark depth (24) or long (128)")
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
@@ -67,10 +67,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _list(args: argparse.Namespace) -> None:
     """The methods that --only chooses from; of those that vary a setting, all but the model's own value of it."""
     from gen1_jax.checkpoints.trained import open_trained
-    from gen1_jax.evaluation.methods import chosen, methods
+    from gen1_jax.evaluation.benchmark import SUITES
+    from gen1_jax.evaluation.methods import chosen
 
-    model = open_trained(args.model).config
-    listed = chosen(methods(settings_of(args).of(model), model), args.only)
+    suite, model = SUITES.get(args.benchmark, SUITES["worlds"]), open_trained(args.model).config
+    listed = chosen(suite.methods(settings_of(args).of(model), model), args.only)
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
     report({m.name: m.what for m in listed}, args.json, "\n".join(lines))
@@ -132,7 +133,12 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     from gen1_jax.evaluation.report import write_report
 
     config = BenchmarkConfig(
-        clips=args.clips, seed=args.seed, batch_size=args.batch_size, settings=settings_of(args), only=tuple(args.only)
+        benchmark=args.benchmark,
+        clips=args.clips,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        settings=settings_of(args),
+        only=tuple(args.only),
     )
     out = Path(args.out)
     with ProgressLine("evaluate", "methods", enabled=not args.json) as progress:

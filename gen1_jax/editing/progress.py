@@ -11,6 +11,7 @@ _LABELS = {
     "reading": "read frames",
     "depth": "estimate depth",
     "structure": "encode structure",
+    "mask": "find the mask",
     "compiling": "compile",
     "sampling": "sample",
     "decoding": "decode and write",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen1_jax.checkpoints.identity import model_hash
-from gen1_jax.editing.masks import file_of
+from gen1_jax.editing.masks import file_of, without_folder
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError, in_one_line
 from gen1_jax.media import read_note
@@ -43,7 +43,6 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
     files = lambda paths: [Path(path).name for path in paths]
     hashes = lambda paths: [file_hash(Path(path)) for path in paths]
     maps, mask_file = [path for _, path in request.structure_from], file_of(request.mask)
-    mask = None if request.mask is None else str(request.mask)
     return {
         "record": _VERSION,
         "model": model.name,
@@ -56,7 +55,7 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "image_hash": _one_or_all(hashes(request.images)),
         "structure_from": files(maps) or None,
         "keyframes": [f"{index}={Path(path).name}" for index, path in request.keyframes] or None,
-        "mask": mask if mask_file is None else mask.replace(str(mask_file), mask_file.name),
+        "mask": without_folder(request.mask),
         "mask_file": mask_file and mask_file.name,
         "background": request.background,
         "loras": [f"{Path(path).name}:{strength:g}" for path, strength in request.loras] or None,

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.keyframes import evaluations
 from gen1_jax.editing.settings import parse_structures
-from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
-from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, SDEDIT_BY_FRAME
+from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES, WITH_SOURCE
+from gen1_jax.evaluation.methods import ANSWER, AUTOENCODED, CLICKED, EDIT, FIRST_FRAME, MASKED, SDEDIT_BY_FRAME
 from gen1_jax.evaluation.scores import KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
@@ -35,16 +35,9 @@ BETTER = {name: MEASURES[name].sign for name in ("psnr", "ssim", "perceptual")}
 
 def bars(results: Results) -> list[Bar]:
     """The verdict on results as results.json holds them; what was not measured is left out."""
-    of_edits = (
-        _over_temporal_guidance,
-        _over_structure,
-        _over_kinds,
-        _followed,
-        _edit,
-        _first_frame_known,
-        _keyframes_first,
-    )
-    return [bar for verdict in (*of_edits, _components) for bar in verdict(results)]
+    of_structure = (_over_temporal_guidance, _over_structure, _over_kinds, _followed)
+    parts = (*of_structure, _edit, _first_frame_known, _keyframes_first, _masked, _with_source, _components)
+    return [bar for part in parts for bar in part(results)]
 
 
 def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
@@ -132,6 +125,33 @@ def _keyframes_first(results: Results) -> Iterator[Bar]:
         if farther.low <= 0:
             saved = max(saved, cost(stride=1) / cost(stride=stride))
     yield Bar("evaluations saved by keyframes at equal CLIP distance", f"{saved:.2f}", "at least 2.5", saved >= 2.5)
+
+
+def _masked(results: Results) -> Iterator[Bar]:
+    """Masked edits of one object, by its own outline and by a click."""
+    for name in (MASKED, CLICKED):
+        if name not in results["methods"]:
+            continue
+        outside = _interval(results["methods"][name]["scores"]["outside_psnr"])
+        yield Bar(f"{name}: outside", f"{outside[0]:.2f} dB", "exact (100)", outside[0] == 100)
+        gain = bootstrap(_clips(results, name, "inside_psnr") - _clips(results, EDIT, "inside_psnr"))
+        yield Bar(f"{name}: inside, over the unmasked edit", f"{gain} dB", "at least 0.5 dB", gain.mean >= 0.5)
+        if AUTOENCODED in results["methods"]:
+            seam, own = (mean_score(results, method, "seam_error") for method in (name, AUTOENCODED))
+            figure = f"{name}: seam error, relative to that of the autoencoded answer"
+            yield Bar(figure, f"{seam:.3f} / {own:.3f} = {seam / own:.2f}", "at most 1.1", seam <= 1.1 * own)
+
+
+def _with_source(results: Results) -> Iterator[Bar]:
+    """Edits of one object with the source in sight and no mask: at the scale that leaves most of the rest alone."""
+    names = [name for name, entry in results["methods"].items() if entry["group"] == WITH_SOURCE]
+    names = [name for name in names if "outside_psnr" in results["methods"][name]["scores"]]
+    if names:
+        name = max(names, key=lambda name: mean_score(results, name, "outside_psnr"))
+        outside = _interval(results["methods"][name]["scores"]["outside_psnr"])
+        yield Bar(f"{name}: outside, without a mask", f"{outside[0]:.2f} dB", "at least 27 dB", outside[0] >= 27)
+        changed = _interval(results["methods"][name]["scores"]["changed"])
+        yield Bar(f"{name}: the named change is seen", _percent(changed), "at least 80%", changed[0] >= 0.8)
 
 
 def best(results: Results, group: str, measure: str) -> str | None:

@@ -9,9 +9,9 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,8 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.local import LOCAL_MEASURES, LocalScorer, local_methods
+from gen1_jax.evaluation.local_worlds import local_scene
 from gen1_jax.evaluation.methods import Method, chosen, methods
 from gen1_jax.evaluation.scores import (
     COMPONENT_MEASURES,
@@ -33,9 +35,10 @@ from gen1_jax.evaluation.scores import (
     Scorer,
     Scores,
 )
-from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
+from gen1_jax.evaluation.worlds import FRAME_RATE, Scene, Worlds, scene
 from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
 
@@ -44,6 +47,28 @@ SHOWN = 8
 
 RESULTS = "results.json"
 _METHODS, _IDENTITY, _COMPONENTS = "methods", "benchmark.json", "components"
+
+
+class Suite(NamedTuple):
+    """What a benchmark is of.
+
+    Attributes:
+        methods: that are compared, of an edit's settings and a model's configuration.
+        scene: makes an edit, see `Worlds`.
+        scorer: scores them by the measures.
+        measures: by name.
+    """
+
+    methods: Callable[[EditSettings, Gen1Config], list[Method]]
+    scene: Callable[[str, int, int], Scene]
+    scorer: type[Scorer]
+    measures: Mapping[str, Measure]
+
+
+SUITES = {
+    "worlds": Suite(methods, scene, Scorer, MEASURES),
+    "local": Suite(local_methods, local_scene, LocalScorer, MEASURES | LOCAL_MEASURES),
+}
 
 BenchmarkProgress = Callable[[str, int, int], None]
 """Called with what is done, and how far: done, total."""
@@ -54,6 +79,7 @@ class BenchmarkConfig:
     """What is measured.
 
     Attributes:
+        benchmark: "worlds", or "local" for edits of one object (`evaluation.local`).
         clips: held-out edits.
         seed: of the worlds and of the prior's noise; that of the edits is in `settings`.
         batch_size: clips edited at once at most. Beyond rounding, only what the prior draws depends on it.
@@ -61,6 +87,7 @@ class BenchmarkConfig:
         only: patterns of method names, see `methods.chosen`.
     """
 
+    benchmark: str = "worlds"
     clips: int = 256
     seed: int = 0
     batch_size: int = 16
@@ -88,17 +115,18 @@ def run_benchmark(
     """
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
-    known = methods(config.settings, source.config)
+    suite = SUITES[config.benchmark]
+    known = suite.methods(config.settings, source.config)
     wanted = chosen(known, config.only)
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)
     identity = _claim(out / _IDENTITY, _identity(source, config))
 
     size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
-    maps = traced(_kinds(source, config))
-    progressing = lambda *done: report("rendering", *done)
-    worlds = Worlds(config.clips, **size, seed=config.seed, maps=maps, progress=progressing)
-    scorer = _Lazily(lambda: _scorer(source, worlds, config))
+    maps, size["make"] = traced(_kinds(source, config)), suite.scene
+    rendering = lambda *done: report("rendering", *done)
+    worlds = Worlds(config.clips, **size, seed=config.seed, maps=maps, progress=rendering)
+    scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
         _write_json(components, _plain(scorer().components()))
@@ -107,10 +135,16 @@ def run_benchmark(
         if not _file(folder, method).exists():
             _measure(scorer(), method, folder)
     report("done", len(wanted), len(wanted))
-    return summarise(out, worlds, identity, known)
+    return summarise(out, worlds, identity, known, suite.measures)
 
 
-def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterable[Method]) -> dict[str, Any]:
+def summarise(
+    out: Path,
+    worlds: Worlds,
+    identity: dict[str, Any],
+    known: Iterable[Method],
+    measures: Mapping[str, Measure] = MEASURES,
+) -> dict[str, Any]:
     """Puts the files of all methods that were measured together, and results.json in its place."""
     folder = out / _METHODS
     table = {}
@@ -118,13 +152,13 @@ def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterab
         if not _file(folder, method).exists():
             continue
         entry = _read_json(_file(folder, method), "seconds", "scores")
-        if missing := [measure for measure in MEASURES if measure not in entry["scores"]]:
+        if missing := [measure for measure in measures if measure not in entry["scores"]]:
             raise _unreadable(_file(folder, method), f"it has no {missing[0]}")
         table[method.name] = dict(group=method.group, value=method.value, what=method.what) | entry
     components = _read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
     results = {
         **identity,
-        "measures": {name: measure._asdict() for name, measure in _told(table).items()},
+        "measures": {name: measure._asdict() for name, measure in _told(table, measures).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
         "components": {name: _with_mean(values) for name, values in components.items()},
         "methods": {
@@ -137,11 +171,11 @@ def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterab
     return results
 
 
-def _told(table: dict[str, Any]) -> dict[str, Measure]:
+def _told(table: dict[str, Any], measures: Mapping[str, Measure]) -> dict[str, Measure]:
     """What is measured: of kinds of structure, those that were."""
     scored = {name for entry in table.values() for name in entry["scores"]}
     kinds = {name: measure for name, measure in KIND_MEASURES.items() if name in scored}
-    return MEASURES | kinds | COMPONENT_MEASURES
+    return {**measures, **kinds, **COMPONENT_MEASURES}
 
 
 def shown_clips(out: Path, method: str) -> np.ndarray | None:
@@ -153,10 +187,10 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
         return arrays["clips"]
 
 
-def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig) -> Scorer:
+def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer]) -> Scorer:
     pipeline = Gen1Pipeline(source)
     editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
-    return Scorer(editor, _kinds(source, config))
+    return scorer(editor, _kinds(source, config))
 
 
 def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:

@@ -47,11 +47,16 @@ def input_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fields
         yield FOLLOWED, kind, f"the edit by {kind} alone", _editing(way, structure=kind)
         both = f"{first},{kind}"
         yield FOLLOWED, f"{first}+{kind}", f"the edit by {first} and {kind}", _editing(way, structure=both)
-    if SOURCE in unet.structures:
+    yield from source_methods(settings, config)
+
+
+def source_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fields]:
+    """Edits by a model that sees the source, over w_src; nothing for others."""
+    if SOURCE in config.unet.structures:
+        first, what = config.unet.structures[0], "the edit with the clip itself in sight, at a guidance of it, w_src"
         for scale in _SOURCE_SCALES:
-            what = "the edit with the clip itself in sight, and the scale of its guidance, w_src"
             seen = dict(structure=f"{first},{SOURCE}", source_guidance_scale=scale)
-            yield WITH_SOURCE, scale, what, _editing(way, **seen)
+            yield WITH_SOURCE, scale, what, _editing(Way(settings=settings), **seen)
 
 
 def _given(settings: EditSettings) -> Iterator[Fields]:

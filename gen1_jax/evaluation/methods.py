@@ -30,6 +30,7 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 EDIT, INPUT, ANSWER = "edit", "input", "answer"
 AUTOENCODED = "autoencoded answer"
+MASKED, CLICKED = "masked edit", "masked edit by a click"
 DEPTH_BY_FRAME = "depth frame by frame"
 FIRST_FRAME, FIRST_FRAME_ESTIMATED = "first frame true flow", "first frame estimated flow"
 SDEDIT_BY_FRAME, SDEDIT_BY_CLIP = "SDEdit frame by frame", "SDEdit whole clip"
@@ -87,7 +88,13 @@ def chosen(known: Sequence[Method], patterns: Iterable[str]) -> list[Method]:
 
 
 def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
-    """All that are compared, the edit with `settings` first; those that only some models have if there is one."""
+    """All that are compared of worlds, the edit with `settings` first; what only some models can, by one's `config`."""
+    further = [] if config is None else input_methods(settings, config)
+    return [*first_methods(settings), *_baselines(settings), *_sweeps(settings), *(Method(*each) for each in further)]
+
+
+def first_methods(settings: EditSettings) -> list[Method]:
+    """What every benchmark begins with: the edit, and what lies on both sides of it."""
     return [
         Method(EDIT, None, "the paper's method", lambda editor: editor.edit(Way(settings=settings))),
         Method(INPUT, None, "the clip that is edited, as it is", lambda editor: editor.worlds.clips.source),
@@ -98,9 +105,6 @@ def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Me
             "the answer through the autoencoder: no edit can be better than that",
             lambda editor: editor.through_autoencoder(editor.worlds.clips.answer),
         ),
-        *_baselines(settings),
-        *_sweeps(settings),
-        *(Method(*fields) for fields in ([] if config is None else input_methods(settings, config))),
     ]
 
 

@@ -4,6 +4,8 @@
 |----------------------|-------------------------------------------------|--------------|--------|
 | `psnr`               | pixels and the exact answer's                   | up to 100 dB | higher |
 | `ssim`               | the same                                        | -1 to 1      | higher |
+| `masked_psnr`        | the same, of some of the pixels                 | up to 100 dB | higher |
+| `seam_error`         | pixels around a mask's border, and the answer's | from 0       | lower  |
 | `embedding_distance` | CLIP's embeddings of both, frame by frame       | 0 to 2       | lower  |
 | `structure_error`    | estimated and true inverse depth of a clip      | from 0       | lower  |
 | `depth_change_error` | the same and the true motion: what flickers      | from 0       | lower  |
@@ -36,6 +38,7 @@ from gen1_jax.measures.embeddings import (
     unit_vectors,
 )
 from gen1_jax.measures.intervals import Interval, bootstrap
+from gen1_jax.measures.local import masked_psnr, seam_error
 from gen1_jax.measures.motion import warp, warp_error
 from gen1_jax.measures.pixels import psnr, ssim
 from gen1_jax.measures.structures import (
@@ -58,10 +61,12 @@ __all__ = [
     "endpoint_error",
     "frame_consistency",
     "keypoint_distance",
+    "masked_psnr",
     "prompt_consistency",
     "psnr",
     "region_consistency",
     "retrieval",
+    "seam_error",
     "ssim",
     "standardise_inverse_depth",
     "structure_error",

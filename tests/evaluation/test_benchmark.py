@@ -19,6 +19,7 @@ from gen1_jax.evaluation.bars import _over_kinds, bars, best, by_motion, nearer,
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
+from gen1_jax.evaluation.local import local_methods
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Scorer
@@ -89,6 +90,9 @@ def test_models_of_several_inputs_have_methods_of_their_own(editor):
     assert list(groups) == [FIRST_KNOWN, ANSWER_KNOWN, ANSWER_CARRIED, KEYFRAMES, FOLLOWED]
     assert {m.value for m in more if m.group == FOLLOWED} == {"tile", "depth+tile"}
     assert len(methods(settings, TINY)) == len(methods(settings))
+    sees_source = dataclasses.replace(TINY, unet=with_inputs(TINY.unet, ("depth", "source")))
+    assert [m.name for m in local_methods(settings, sees_source)][-1] == "source guidance scale=2.0"
+    assert len(local_methods(settings, TINY)) == len(local_methods(settings, sees_source)) - 3
 
 
 def test_edits_of_first_frames_and_without_structure(editor):
@@ -277,7 +281,10 @@ def test_the_report_says_of_each_measure_what_it_is_and_which_way_is_better(edit
     assert scores.keys() == measures.keys() and scorer.components().keys() == COMPONENT_MEASURES.keys()
     assert all(len(scores[name]) == 3 and np.isfinite(scores[name]).all() for name in KIND_MEASURES)
     assert scorer._kinds["edges"].shape == (3, 4, 16, 16, 1) and scores["segmentation_error"].max() < 0.7
-    results = {"methods": {"edit": {"what": "the <paper's> method", "scores": scores}}}
+    results = {
+        "methods": {"edit": {"what": "the <paper's> method", "scores": scores}},
+        "measures": measures | COMPONENT_MEASURES,
+    }
     text = "".join(report._definitions(results))
     for name, measure in (measures | COMPONENT_MEASURES).items():
         arrow = {"higher": "↑", "lower": "↓"}[measure.better]

@@ -93,6 +93,12 @@ def file_of(mask: str | os.PathLike | None) -> Path | None:
     return source.path if isinstance(source, OfFile) else None
 
 
+def without_folder(mask: str | os.PathLike | None) -> str | None:
+    """The notation of a mask, its file by its name alone."""
+    path = file_of(mask)
+    return None if mask is None else os.fspath(mask) if path is None else os.fspath(mask).replace(str(path), path.name)
+
+
 def _depth(text: str, said: str) -> float | None:
     if said == AUTO:
         return None

@@ -146,9 +146,9 @@ class UNetConfig:
         inputs = dict.fromkeys(self.structures, self.structure_channels + self.structure_level_channels)
         return inputs | ({KNOWN: self.latent_channels + 1} if self.known else {})
 
-    def rows(self, given: Collection[str]) -> np.ndarray | None:
+    def rows(self, given: Collection[str] | None) -> np.ndarray | None:
         """Channels of conv_in that z_t and some of `inputs` have; None for all of them."""
-        if all(name in given for name in self.inputs):
+        if given is None or all(name in given for name in self.inputs):
             return None
         has = [True] * self.latent_channels
         for name, count in self.inputs.items():

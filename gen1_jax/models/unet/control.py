@@ -19,14 +19,14 @@ class Injection:
 
     Attributes:
         first: (B, T, h, w, k), channels of conv_in after those of the latents; Gen-1's way.
-        given: the inputs that `first` has; of those that lack, whose channels would be zeros, conv_in sums nothing.
+        given: the inputs that `first` has, None for all; of the others, which would be zeros, conv_in sums nothing.
         skips: (B, T, h_i, w_i, c_i), added to the skip connections, the first of conv_in, then in the order of the way
             down; a ControlNet's way (https://arxiv.org/abs/2302.05543).
         middle: added to what the middle gives.
     """
 
     first: Float[Array, "b t h w k"] | None = None
-    given: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    given: tuple[str, ...] | None = dataclasses.field(default=None, metadata={"static": True})
     skips: tuple[Array, ...] = ()
     middle: Float[Array, "b t i j c"] | None = None
 

@@ -1,0 +1,109 @@
+"""`gen1 evaluate --benchmark local`: one object is to become something else, and all that is not it to stay.
+
+Its prompts are captions of the right answer; the unmasked edit, told the same, is what masks have to be better than.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen1_jax.editing.masks import MaskClip
+from gen1_jax.editing.masks.growing import grown
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.inputs import source_methods
+from gen1_jax.evaluation.local_worlds import changed_object
+from gen1_jax.evaluation.methods import CLICKED, MASKED, Method, first_methods
+from gen1_jax.evaluation.scores import Measure, Scorer, Scores
+from gen1_jax.evaluation.worlds import EditClips
+from gen1_jax.measures import masked_psnr, seam_error
+from gen1_jax.models.structure import normalise_depth
+from gen1_jax.pretrained.family import Gen1Config
+
+MARGIN = 2
+"""Pixels from an object within which another material of it changes what is seen: by antialiasing."""
+
+LOCAL_MEASURES = {
+    "inside_psnr": Measure("higher", "dB, at most 100", "PSNR to the answer, of the object that changes alone"),
+    "outside_psnr": Measure(
+        "higher", "dB, at most 100", f"PSNR to the input, of all further than {MARGIN} pixels from it; 100 is exact"
+    ),
+    "changed": Measure(
+        "higher", "0 or 1", "whether the object is nearer to what it is to become than to what it was, by PSNR"
+    ),
+    "seam_error": Measure(
+        "lower",
+        "from 0",
+        "how far the mean difference of neighbouring pixels in 3 pixels around the object's outline is from the "
+        "answer's, as a share of it",
+    ),
+}
+"""Scores of a local edit beside `MEASURES`."""
+
+
+def local_methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
+    """What is compared; of a model that sees the source, edits that are to leave alone what is not named."""
+    in_sight = [] if config is None else source_methods(settings, config)
+    masked = lambda masks: lambda editor: editor.edit(Way(settings=settings, masks=masks(editor)))
+    return [
+        *first_methods(settings),
+        Method(MASKED, None, "the edit under a mask of the object, exact, and 2 pixels wider", masked(exact_masks)),
+        Method(CLICKED, None, "the same by a click on the object, where it is seen best", masked(clicked_masks)),
+        *(Method(*fields) for fields in in_sight),
+    ]
+
+
+def exact_masks(editor: Editor) -> list[MaskClip]:
+    """Of each clip the object that changes, with the pixels around it that change, too."""
+    return [MaskClip.of(255 * frame for frame in clip.astype(np.uint8)) for clip in _wider(_objects(editor))]
+
+
+def clicked_masks(editor: Editor) -> list[MaskClip]:
+    """Of each clip what a click finds: in the middle of the object, in the frame where most of it is seen."""
+    import cv2
+
+    quantiles = editor.pipeline.config.depth_quantiles
+    depth = (np.asarray(normalise_depth(jnp.asarray(editor.depth), quantiles)) + 1) / 2
+    masks = []
+    for frames, inverse_depth, clip in zip(editor.worlds.clips.source, depth, _objects(editor), strict=True):
+        at = int(clip.sum((1, 2)).argmax())
+        middle = cv2.distanceTransform(clip[at].astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).argmax()
+        row, column = map(int, np.unravel_index(middle, clip[at].shape))
+        found = grown(frames, inverse_depth, (row, column), at)
+        masks.append(MaskClip.of(np.where(mask, 255, 0).astype(np.uint8) for mask in found))
+    return masks
+
+
+class LocalScorer(Scorer):
+    """`MEASURES` and `LOCAL_MEASURES` of edits; NaN where the object is not seen."""
+
+    def score(self, clips: EditClips) -> Scores:
+        """See `Scorer.score`."""
+        objects = _objects(self.editor)
+        arrays = (clips, self.editor.worlds.clips.answer, self.editor.worlds.clips.source, objects, _wider(objects))
+        return super().score(clips) | self._batched(_local, *arrays)
+
+
+def _objects(editor: Editor) -> np.ndarray:
+    return changed_object(editor.worlds)
+
+
+def _wider(objects: np.ndarray) -> np.ndarray:
+    """The objects and what lies within `MARGIN` pixels of them."""
+    import cv2
+
+    around = np.ones((2 * MARGIN + 1,) * 2, np.uint8)
+    frames = objects.reshape(-1, *objects.shape[2:]).astype(np.uint8)
+    return np.stack([cv2.dilate(frame, around) for frame in frames]).reshape(objects.shape).astype(bool)
+
+
+@jax.jit
+def _local(clips, answers, sources, objects, wider) -> dict[str, jax.Array]:
+    clips, answers, sources = (x.astype(jnp.float32) / 255 for x in (clips, answers, sources))
+    inside, before = masked_psnr(clips, answers, objects), masked_psnr(clips, sources, objects)
+    return {
+        "inside_psnr": inside,
+        "changed": jnp.where(jnp.isnan(inside), jnp.nan, inside > before),
+        "outside_psnr": masked_psnr(clips, sources, ~wider),
+        "seam_error": seam_error(clips, answers, objects),
+    }
