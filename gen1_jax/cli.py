@@ -13,7 +13,7 @@ import traceback
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import app, bench, data, edit, evaluate, export, models, plan, train
+from gen1_jax.commands import app, bench, customise, data, demo, edit, evaluate, export, models, plan, train
 from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
 
@@ -22,12 +22,13 @@ _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
 
 _COMMANDS = (
     edit.add_edit,
-    edit.add_demo,
+    demo.add_demo,
     data.add_render,
     data.add_prepare,
     data.add_precompute,
     data.add_data,
     train.add_train,
+    customise.add_customise,
     plan.add_plan,
     models.add_import,
     export.add_export,

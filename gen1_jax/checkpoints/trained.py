@@ -8,15 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from gen1_jax.checkpoints.workdir import is_workdir, workdir_of
+from gen1_jax.data.config import from_plain
 from gen1_jax.data.storage import folder, is_remote
 from gen1_jax.errors import UserError
+from gen1_jax.models.low_rank import LowRankConfig, initial_factors, target_kernels
 from gen1_jax.models.module import Params, abstract_parameters
 from gen1_jax.models.selection import Selection, together
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder, ModelSource, is_named, open_model
+from gen1_jax.pretrained.growing import grown
+from gen1_jax.pretrained.lora import merge, merged_when_read
+from gen1_jax.pretrained.lora_write import Deltas, deltas_of
+from gen1_jax.pretrained.subject import SUBJECT, Subject, Subjects
 from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import READS_WORDS
@@ -26,7 +33,8 @@ class TrainedModel:
     """The model that a workdir has come to; see `ModelSource`.
 
     The frozen networks are those of what the run began from, which may itself be a workdir that has gone on since: a
-    warning says so. So are the parameters that a recipe left frozen in the network that it trained (`unet.trained`).
+    warning says so. So are the parameters that a recipe left frozen in the network that it trained (`unet.trained`),
+    all of them where it trained an adapter beside it (`unet.lora`).
 
     Args:
         workdir: of `gen1 train`.
@@ -71,7 +79,7 @@ class TrainedModel:
     @property
     def warning(self) -> str | None:
         """What the frozen networks warn of."""
-        if getattr(self.base, "drawn", None) == (self.component,) and not self._selection:
+        if getattr(self.base, "drawn", None) == (self.component,) and not (self._selection or self._lora.rank):
             return None  # nothing is left of what was drawn
         return self.base.warning and f"{self.name} has a trained {self.component}; as to the rest, {self.base.warning}"
 
@@ -80,17 +88,48 @@ class TrainedModel:
         """That its captions had, see `pretrained.words`; None if nobody knows."""
         return None if self.component in READS_WORDS else getattr(self.base, "words", None)
 
+    @property
+    def subjects(self) -> Subjects:
+        """What `gen1 customize` showed it, see `pretrained.subject`, or what it began with."""
+        file = self.path / SUBJECT
+        own = [(Subject.from_text(file.read_text(), str(file)), 1.0)] if file.exists() else []
+        return own or getattr(self.base, "subjects", [])
+
     def parameters(self, component: str) -> Params:
         """The weights of one network, on the host."""
         if component != self.component:
             return self.base.parameters(component)
-        return together(self.base.parameters(component) if self._selection else {}, self._learned())
+        if self._lora.rank:
+            return merge(self._untrained.stored(component), [(self.adapter(), 1.0)])
+        return together(self._untrained.parameters(component) if self._selection else {}, self._learned())
 
     def stored(self, component: str) -> Params:
         """The same; those that were trained are on the host."""
         if component != self.component:
             return self.base.stored(component)
-        return together(self.base.stored(component) if self._selection else {}, self._learned())
+        if self._lora.rank:
+            return merged_when_read(self._untrained.stored(component), [(self.adapter(), 1.0)])
+        return together(self._untrained.stored(component) if self._selection else {}, self._learned())
+
+    @property
+    def _untrained(self) -> ModelSource:
+        """What the run began from, with the inputs that it added."""
+        return grown(self.base, self.config.unet)
+
+    def adapter(self) -> Deltas:
+        """The changes of low rank that were trained (`unet.lora`), by the path of the kernel.
+
+        Raises:
+            FolderError: the recipe trained none.
+        """
+        if not self._lora.rank:
+            raise FolderError(f"{self.path} has no adapter: its recipe trains the {self.component} itself")
+        return deltas_of(self._learned(), self.config, self._lora.scale)
+
+    @property
+    def _lora(self) -> LowRankConfig:
+        """The adapter of the recipe; of rank 0 for none."""
+        return from_plain(LowRankConfig, self.record["config"].get(self.component, {}).get("lora", {}))
 
     @property
     def _selection(self) -> Selection | None:
@@ -101,7 +140,10 @@ class TrainedModel:
     def _learned(self) -> Params:
         """What was trained."""
         abstract = abstract_parameters(self.config.build(self.component, np.float32))
-        if self._selection is not None:
+        if self._lora.rank:
+            kernels = target_kernels(self._lora, self.config.unet, abstract)
+            abstract = jax.eval_shape(lambda: initial_factors(self._lora, kernels, 0))
+        elif self._selection is not None:
             abstract = self._selection.chosen(abstract)
         with self._checkpoints() as checkpoints, _telling_what_helps(self._older):
             return checkpoints.weights(self.step, abstract, ema=self._ema)

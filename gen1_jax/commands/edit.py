@@ -1,37 +1,24 @@
-"""`gen1 edit` and `gen1 demo`."""
+"""`gen1 edit`."""
 
 import argparse
 import dataclasses
 import os
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
 from gen1_jax.commands.provenance import add_provenance, provenance_options
-from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
+from gen1_jax.commands.recorded import compare_with
+from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
 """Exit code of a queue in which some edits failed."""
 
-_DEFAULTS = {
-    "structure_blur": 0,
-    "temporal_guidance_scale": 1.0,
-    "seed": 0,
-    "strength": 1.0,
-    "clip_skip": 1,
-    "shift_windows": False,
-    "mask_feather": 2.0,
-    "shared_noise": False,
-    "steady_depth": False,
-    "model": "nano",
-    "start": 0,
-    "stride": 1,
-}
-
+_DEFAULTS = {"model": "nano", "seed": 0, "start": 0, "stride": 1}
+"""Of what has no other place for its default; that of the other numbers of an edit is in `EditSettings`."""
 
 _OF_OTHER_NAMES = {"num_inference_steps": "steps", "image_scale": "image"}
 """Options of settings that are called otherwise."""
@@ -73,8 +60,16 @@ def add_edit(commands) -> None:
         help="ready maps of a structure in place of an estimate: a video, a folder of pictures, or a picture for all"
         " frames; may be given several times",
     )
+    parser.add_argument(
+        "--keyframe",
+        action="append",
+        type=keyframe,
+        metavar="N=FILE",
+        help="frame N of the edit, from 0, as you painted or edited it: it stays, and the others go on from it; may be"
+        " given several times, to a model with an input for known frames",
+    )
     _add_mask(parser)
-    parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
+    parser.set_defaults(model=None, seed=None)  # what was not given may be recorded
     part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
     part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
     part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to edit (to its end)")
@@ -126,10 +121,10 @@ def _edit(args) -> int:
 
     recorded = {} if args.settings_from is None else read_record(args.settings_from)
     if recorded:
-        _compare_with(recorded, args, _chosen(args, recorded, "model"))
+        compare_with(recorded, args, _chosen(args, recorded, "model"))
     if len(args.videos) == 1:
         written = {"output": args.output, "save_structure": args.save_structure, "save_mask": args.save_mask}
-        _run_edit(_request(args, args.videos[0], recorded, **written), as_json=args.json)
+        run_edit(_request(args, args.videos[0], recorded, **written), as_json=args.json)
         return 0
     return _edit_several(args, recorded)
 
@@ -192,6 +187,7 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
             negative_prompt=_chosen(args, recorded, "negative_prompt"),
             image=[path for path, _ in images] or None,
             structure_from=tuple(map(kind_and_path, args.structure_from or [])),
+            keyframes=tuple(args.keyframe or []),
             loras=tuple(args.lora or []),
             low_memory=args.low_memory,
             model=_chosen(args, recorded, "model"),
@@ -217,79 +213,6 @@ def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"{args.settings_from}: {error}") from None
 
 
-def _compare_with(recorded: Mapping[str, Any], args, model: str) -> None:
-    """Says what of an edit cannot be the same again.
-
-    Raises:
-        UserError: files that it was made from are needed.
-    """
-    from gen1_jax.checkpoints.identity import model_hash
-    from gen1_jax.checkpoints.trained import open_trained
-    from gen1_jax.editing.record import file_hash
-    from gen1_jax.errors import UserError
-    from gen1_jax.pretrained.lora import with_loras
-
-    images = [path for path, _ in args.image or []]
-    needed = {"structure_from": args.structure_from, "lora": args.lora, "mask_file": args.mask}
-    needed |= {"image": images} if args.prompt is None or recorded.get("prompt") is not None else {}
-    for name, given in needed.items():
-        files = _listed(recorded.get("loras" if name == "lora" else name))
-        if files and not given:
-            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA", "mask_file": "mask"}[name]
-            option = name.removesuffix("_file").replace("_", "-")
-            raise UserError(f"the edit was made from the {what} {', '.join(files)}: name it with --{option}")
-    before = dict(zip(_listed(recorded["image_hash"]), _listed(recorded["image"]), strict=False))
-    for path in images:
-        if before and path.is_file() and file_hash(path) not in before:
-            warnings.warn(
-                f"{path} is not the picture {', '.join(before.values())} that the edit was made from", stacklevel=2
-            )
-    if model_hash(with_loras(open_trained(model), args.lora or [])) != recorded["model_hash"]:
-        warnings.warn(
-            f"{model} is not the model {recorded['model']} ({recorded['model_hash']}) that made the edit, so another "
-            "edit comes of it; name the model with --model",
-            stacklevel=2,
-        )
-
-
-def _listed(value: str | list | None) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(map(str, value))
-
-
-def add_demo(commands) -> None:
-    """Declare `gen1 demo`."""
-    parser = command(
-        commands,
-        "demo",
-        _demo,
-        "edit the clip that ships with the package: input, structure and edit side by side",
-        'gen1 demo --prompt "an ink comic of a golden car at night"',
-    )
-    parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
-    parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
-    add_settings(parser)
-    add_provenance(parser)
-    parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
-
-
-def _demo(args) -> None:
-    from gen1_jax.editing.request import EditRequest
-
-    clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
-    request = EditRequest(
-        video=clip,
-        output=args.output,
-        prompt=args.prompt,
-        negative_prompt=args.negative_prompt,
-        loras=tuple(args.lora or []),
-        model=args.model,
-        settings=settings_of(args),
-        compare=True,
-        **provenance_options(args),
-    )
-    _run_edit(request, as_json=args.json)
-
-
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Declare the model, and the numbers of an edit."""
     group = parser.add_argument_group("the edit")
@@ -302,6 +225,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument(
+        "--source-guidance-scale",
+        type=float,
+        metavar="WSRC",
+        help="how closely the video itself is followed, by a model that sees it (as other structures)",
+    )
+    group.add_argument(
+        "--keyframe-stride",
+        type=int,
+        metavar="K",
+        help="sample every K-th frame first, then cheaply those between, by a model with an input for known frames (1)",
     )
     group.add_argument(
         "--guidance-interval",
@@ -324,10 +259,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--lora",
+        "--adapter",
         action="append",
         type=file_and_number,
         metavar="FILE[:S]",
-        help="a LoRA and its strength (1); may be given several times",
+        help="a LoRA, or an adapter of gen1 customize, and its strength (1); may be given several times. An adapter"
+        " shows its subject, too: alone without --prompt and --image, beside --prompt by its strength",
     )
     group.add_argument(
         "--clip-skip", type=int, metavar="N", help="layer of the text encoder, from the end, 2 as Civitai counts (1)"
@@ -351,7 +288,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mask-feather", type=float, metavar="N", help="pixels over which a masked edit fades in, inwards (2)"
     )
-    parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("start", "stride")})
+    parser.set_defaults(model=_DEFAULTS["model"], seed=_DEFAULTS["seed"])
 
 
 def _chosen(args: argparse.Namespace, recorded: Mapping[str, Any], name: str) -> Any:
@@ -371,7 +308,7 @@ def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = N
     names = [name for name in names if name not in _OF_OTHER_NAMES]
     steps = args.steps if args.steps is not None else recorded.get("num_inference_steps")
     with naming_options(*names, **_OF_OTHER_NAMES):
-        chosen = {name: _chosen(args, recorded, name) for name in names}
+        chosen = {name: value for name in names if (value := _chosen(args, recorded, name)) is not None}
         return EditSettings(num_inference_steps=steps, image_scale=_image_scale(args, recorded), **chosen)
 
 
@@ -392,7 +329,8 @@ def _image_scale(args: argparse.Namespace, recorded: Mapping[str, Any]) -> float
     return scales[0]
 
 
-def _run_edit(request, *, as_json: bool) -> None:
+def run_edit(request, *, as_json: bool) -> None:
+    """Edits a file, and says how far it is."""
     from gen1_jax.editing.files import edit_file
     from gen1_jax.editing.progress import progress_bars
 

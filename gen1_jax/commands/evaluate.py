@@ -9,6 +9,8 @@ from gen1_jax.commands.common import command, report, use_compilation_cache
 from gen1_jax.commands.edit import add_settings, settings_of
 from gen1_jax.errors import UserError
 
+_OF_FRAMES = {"depth": 24, "long": 128}
+"""Benchmarks of clips as long as one likes, and how long they are."""
 _MOVING_WINDOWS = 2  # a moving figure is so many times as long as what the model sees at once
 
 
@@ -23,11 +25,11 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        choices=("worlds", "local", "depth"),
+        choices=("worlds", "local", "depth", "long"),
         default="worlds",
-        help="edits, edits of one object with masks, or the depth network alone (worlds)",
+        help="edits, edits of one object with masks, the depth network alone, or whether long edits drift (worlds)",
     )
-    parser.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip of --benchmark depth (24)")
+    parser.add_argument("--frames", type=int, metavar="N", help="of each clip of --benchmark depth (24) or long (128)")
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument(
         "--figure", metavar="FILE", help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif"
@@ -47,8 +49,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     if args.list:
         return _list(args)
-    if args.benchmark == "depth":
-        return _depth(args)
+    if args.benchmark in _OF_FRAMES:
+        return _of_frames(args)
     if not (args.out or args.figure):
         raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture, FILE.webp for a moving one")
     if args.figure:
@@ -68,34 +70,39 @@ def _list(args: argparse.Namespace) -> None:
     from gen1_jax.evaluation.benchmark import SUITES
     from gen1_jax.evaluation.methods import chosen
 
-    suite = SUITES.get(args.benchmark, SUITES["worlds"])
-    known = suite.methods(settings_of(args).of(open_trained(args.model).config))
-    listed = chosen(known, args.only)
+    suite, model = SUITES.get(args.benchmark, SUITES["worlds"]), open_trained(args.model).config
+    listed = chosen(suite.methods(settings_of(args).of(model), model), args.only)
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
     report({m.name: m.what for m in listed}, args.json, "\n".join(lines))
 
 
-def _depth(args: argparse.Namespace) -> None:
-    """How right and how steady the depth of clips is."""
+def _of_frames(args: argparse.Namespace) -> None:
+    """How right and how steady the depth of clips is, or whether long edits drift."""
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.editing.pipeline import Gen1Pipeline
-    from gen1_jax.evaluation.depth import measure_depth, table
+    from gen1_jax.evaluation import depth, long
     from gen1_jax.evaluation.worlds import Worlds
 
+    args.frames = _OF_FRAMES[args.benchmark] if args.frames is None else args.frames
     for name, least in (("clips", 1), ("frames", 2)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     use_compilation_cache()
     pipeline = Gen1Pipeline.from_pretrained(args.model)
-    if pipeline.config.depth is None:
+    if args.benchmark == "depth" and pipeline.config.depth is None:
         raise UserError(f"{args.model} has no depth network to measure")
     size = dict(height=pipeline.config.height, width=pipeline.config.width)
     with ProgressLine("evaluate", "clips", enabled=not args.json) as progress:
         show = lambda done, total: progress(done, total, "rendering", "")
         worlds = Worlds(args.clips, frames=args.frames, **size, seed=args.seed, progress=show)
-        scores = measure_depth(pipeline, worlds, lambda done, total: progress(done, total, "depth", ""))
-    report(scores, args.json, "\n".join(table(scores)))
+        told = lambda done, total: progress(done, total, args.benchmark, "")
+        if args.benchmark == "depth":
+            scores = depth.measure_depth(pipeline, worlds, told)
+        else:
+            scores = long.measure_long(pipeline, worlds, settings_of(args), told)
+    lines = {"depth": depth, "long": long}[args.benchmark].table(scores)
+    report(scores, args.json, "\n".join(lines))
 
 
 def _figure(args: argparse.Namespace) -> list[list[str]]:

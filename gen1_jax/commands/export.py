@@ -3,7 +3,7 @@
 import argparse
 
 from gen1_jax.commands.common import command, report, use_compilation_cache
-from gen1_jax.commands.values import size
+from gen1_jax.commands.values import file_and_number, size
 from gen1_jax.errors import UserError
 
 _FORMATS = {
@@ -11,6 +11,7 @@ _FORMATS = {
     "diffusers": "folders for plain diffusers and transformers classes",
     "torch": "U-Net and guided sampler in PyTorch, one readable file",
     "stablehlo": "programs for jax without this package (see load_stablehlo.py there)",
+    "lora": "the adapter alone that a workdir has trained, for gen1 edit --adapter, diffusers or kohya",
 }
 _PROGRAMS = ("frames", "size", "steps", "platforms")
 
@@ -33,12 +34,23 @@ def add_export(commands) -> None:
         metavar="NETWORK=DIR",
         help="networks from elsewhere, as vae=runs/vae",
     )
+    parser.add_argument(
+        "--lora",
+        "--adapter",
+        dest="loras",
+        action="append",
+        type=file_and_number,
+        default=[],
+        metavar="FILE[:S]",
+        help="a LoRA or an adapter of gen1 customize, merged into the weights; may be given several times",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to make")
     formats = "; ".join(f"{name}: {what}" for name, what in _FORMATS.items())
     parser.add_argument("--format", choices=tuple(_FORMATS), default="safetensors", help=f"{formats} (safetensors)")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of every tensor (float32)"
     )
+    parser.add_argument("--spelling", choices=("peft", "kohya"), default="peft", help="of --format lora (peft)")
     parser.add_argument("--raw", action="store_true", help="of a workdir the weights themselves, not their EMA")
     parser.add_argument("--max-file-size", type=int, metavar="MIB", help="start another file beyond this (none)")
     parser.add_argument("--frames", type=int, metavar="N", help="stablehlo: of a clip (the model's window)")
@@ -55,6 +67,7 @@ def _export(args) -> None:
     from gen1_jax.exporting.export import export, origin_of
     from gen1_jax.exporting.stablehlo_format import StableHLOOptions
     from gen1_jax.pretrained.folder import AssembledModel
+    from gen1_jax.pretrained.lora import with_loras
 
     programs = {name: getattr(args, name) for name in _PROGRAMS if getattr(args, name) is not None}
     if "size" in programs:
@@ -71,13 +84,14 @@ def _export(args) -> None:
         parts = {name: open_trained(model, ema=not args.raw) for name, model in args.parts}
         source = AssembledModel(source, parts)
     manifest = export(
-        source,
+        with_loras(source, args.loras),
         args.output,
         format=args.format,
         dtype=args.dtype,
         shard_bytes=None if args.max_file_size is None else args.max_file_size * 2**20,
         origin=origin_of(source, ema=not args.raw),
         programs=StableHLOOptions(**programs) if args.format == "stablehlo" else None,
+        spelling=args.spelling,
     )
     worst = max(manifest["parity"].values())
     text = f"{args.output}: {source.name}, {_FORMATS[args.format]}; differs from the JAX model by {worst:.1g} at most"

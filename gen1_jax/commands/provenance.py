@@ -45,20 +45,21 @@ def info_of_file(path: str, trust: str | None, *, as_json: bool) -> None:
     Raises:
         UserError: it has neither manifest nor settings, or `trust` is no certificate.
     """
-    from gen1_jax.editing.record import read_record
+    from gen1_jax.editing.record import NoRecord, read_record
     from gen1_jax.errors import UserError
     from gen1_jax.media.provenance import read_certificates, verify
 
     anchors = None if trust is None else read_certificates(trust)
     found = None if path.lower().endswith(".json") else verify(path, anchors)
+    record, damaged = {}, []
     try:
         record = read_record(path)
-    except UserError:
+    except UserError as error:
         if found is None:
             raise
-        record = {}
+        damaged = [] if isinstance(error, NoRecord) else [("settings", str(error))]
     provenance = None if found is None else {**dataclasses.asdict(found), "edit": found.edit}
-    lines = [*_provenance(path, found), *_settings(record)]
+    lines = [*_provenance(path, found), *_settings(record), *damaged]
     report({**record, "provenance": provenance}, as_json, "\n".join(f"{name:24}{value}" for name, value in lines))
 
 

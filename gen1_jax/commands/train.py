@@ -69,7 +69,7 @@ def _train(args: argparse.Namespace) -> int:
     config = read_recipe(args.config, args.overrides)
     if args.stage is not None and not 1 <= args.stage <= len(config.stages):
         raise UserError(f"--stage is {args.stage}, but {args.config} has stages 1 to {len(config.stages)}")
-    preview = _preview(config)
+    preview = preview_of(config)
     speaks = jax.process_index() == 0  # for all
     with ProgressLine("training", "steps", enabled=speaks and not args.json) as progress:
         outcome = train(
@@ -117,14 +117,20 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _preview(config: "TrainConfig") -> "EditPreview | None":
+def preview_of(config: "TrainConfig") -> "EditPreview | None":
     """What the recipe asks for, its clip read already."""
     if config.component != "unet" or not config.preview.every:
         return None
     from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.evaluation.preview import EditPreview
+    from gen1_jax.models.denoiser import build_denoiser
+    from gen1_jax.pretrained.growing import grown
+    from gen1_jax.training.adapters import learned_of
 
-    return EditPreview(config.preview, open_trained(config.model), config.dtype)
+    base = open_trained(config.model)
+    source = grown(base, config.family(base.config).unet)
+    learned = learned_of(config.unet.trained, config.unet.lora, build_denoiser(source.config.unet))
+    return EditPreview(config.preview, source, config.dtype, learned)
 
 
 def _join(args: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
 """What an edit should look like, as the content that a model reads.
 
 model whose content is an image    picture ─► CLIP's image tower ─┐
-                                   prompt ─► text tower ─► prior ─┴─► an embedding
+                                   prompt ─► text tower ─► prior ─┼─► an embedding
+                                   adapter ─► its subject ────────┘
 model whose content is text        prompt, negative prompt ─► chunks ─► text encoder ─► states, null states
                                    pictures ─► image encoder ─► image tokens, null tokens
 """
@@ -24,6 +25,7 @@ from gen1_jax.models.image_tokens import null_tokens, picture_tokens
 from gen1_jax.models.module import Bound
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.prompts import encode_prompts, weighted
+from gen1_jax.pretrained.subject import caption_of, embedding_of
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import unknown_words
 
@@ -56,6 +58,10 @@ class ContentEncoder:
             settings: seed, layer of the text encoder, weight of the pictures.
             negative_prompt: what it should not look like.
 
+        An adapter of `gen1 customize` tells its subject where there is no picture: alone if there is no prompt, beside
+        it otherwise, see `pretrained.subject.embedding_of`. Of a model whose content is text it is the prompt, if
+        there is no other.
+
         Raises:
             UserError: neither or too much is given, or something that the model does not take.
         """
@@ -65,25 +71,43 @@ class ContentEncoder:
     def _image(
         self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None
     ) -> Conditions:
-        if (prompt is None) == (not pictures):
-            raise UserError("give either a prompt or an image" + ("" if prompt is None else ", not both"))
+        subjects = [] if pictures else getattr(self.source, "subjects", [])
+        subject = self._check(embedding_of(subjects))
+        if prompt is None and not pictures and subject is None:
+            raise UserError("give either a prompt or an image")
+        if prompt is not None and pictures:
+            raise UserError("give either a prompt or an image, not both")
         if len(pictures) > 1:
             raise UserError(f"{self.source.name} takes one image, not {len(pictures)}")
         key = jax.random.key(in_32_bits(settings.seed))
         null = {} if not negative_prompt else {"image": self.embed_prompts([negative_prompt], key)[:, None]}
         if pictures:
             return Conditions(content={"image": self._embed_picture(pictures[0])[:, None]}, null=null)
+        if prompt is not None:
+            self._warn_of_unknown(prompt)
+            prompted = self.embed_prompts([prompt], key)
+            subject = prompted[0] if subject is None else embedding_of(subjects, np.asarray(prompted[0]))
+        return Conditions(content={"image": jnp.asarray(subject)[None, None]}, null=null)
+
+    def _check(self, subject: Float[np.ndarray, " d"] | None) -> Float[np.ndarray, " d"] | None:
+        """A subject's embedding, if it is one of the model's."""
+        if subject is not None and len(subject) != (width := self.source.config.unet.cross_attention_dim):
+            raise UserError(f"{self.source.name} reads embeddings of {width} numbers, its subject's has {len(subject)}")
+        return subject
+
+    def _warn_of_unknown(self, prompt: str) -> None:
         if unknown := unknown_words(prompt, getattr(self.source, "words", None)):
             warnings.warn(
                 f"{self.source.name} has never seen {_quoted(unknown)}, so the edit may show anything; gen1 info "
                 f"--model {self.source.name} --words lists what it knows",
-                stacklevel=5,
+                stacklevel=6,
             )
-        return Conditions(content={"image": self.embed_prompts([prompt], key)[:, None]}, null=null)
 
     def _text(
         self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None
     ) -> Conditions:
+        if prompt is None and not pictures:
+            prompt = caption_of(getattr(self.source, "subjects", ()))
         if prompt is None and not pictures:
             raise UserError("give a prompt, an image, or both")
         states = self.states([prompt or "", negative_prompt or ""], settings.clip_skip)

@@ -24,8 +24,8 @@ def provenance_of(request: EditRequest, record: Mapping[str, Any] | None) -> Pro
     """
     if not request.provenance:
         return None
-    inputs = (*request.images, *(path for _, path in request.structure_from))
-    return Provenance(credentials=_credentials(request.credentials), source=request.video, inputs=inputs, record=record)
+    source, *inputs = request.inputs
+    return Provenance(credentials=_credentials(request.credentials), source=source, inputs=tuple(inputs), record=record)
 
 
 def check_provenance(request: EditRequest) -> None:

@@ -5,7 +5,8 @@ Files may come from anybody: every value is checked as one from the command line
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _VERSION = 1
 _LARGEST = 2**20  # bytes of a sidecar
 _PACKAGES = ("gen1-jax", "jax")
+
+
+class NoRecord(UserError):
+    """There are no settings in a file."""
 
 
 def make_record(request: "EditRequest", settings: EditSettings, model: ModelSource) -> dict[str, Any]:
@@ -49,6 +54,7 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "image": _one_or_all(files(request.images)),
         "image_hash": _one_or_all(hashes(request.images)),
         "structure_from": files(maps) or None,
+        "keyframes": [f"{index}={Path(path).name}" for index, path in request.keyframes] or None,
         "mask": without_folder(request.mask),
         "mask_file": mask_file and mask_file.name,
         "background": request.background,
@@ -96,7 +102,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     else:
         note = read_note(path) or signed_edit(path)
     if note is None:
-        raise UserError(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
+        raise NoRecord(f"{path}: has no settings in it; gen1 edit writes them to mp4, mov, mkv, webm, png and webp")
     try:
         values = json.loads(note)
     except ValueError as error:
@@ -119,7 +125,15 @@ def _is_interval(value: Any) -> bool:
 
 
 _NONE = type(None)
-_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+
+
+def _fits(annotation: Any) -> Callable[[Any], bool]:
+    """What a field of `EditSettings` may be; records of before it was there have none."""
+    kinds = {kind for kind in (typing.get_args(annotation) or (annotation,)) if isinstance(kind, type)} | {_NONE}
+    return _a(*kinds, *({int} if float in kinds else ()))
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
     "model": _a(str),
     "model_hash": _a(str),
     "prompt": _a(str, _NONE),
@@ -127,18 +141,11 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "image": _a(str, list, _NONE),
     "image_hash": _a(str, list, _NONE),
     "structure_from": _a(list, _NONE),
+    "keyframes": _a(list, _NONE),
     "loras": _a(list, _NONE),
     "mask": _a(str, _NONE),
     "mask_file": _a(str, _NONE),
-    "mask_feather": _a(int, float, _NONE),
     "background": _a(str, _NONE),
-    "structure": _a(str, _NONE),
-    "strength": _a(int, float, _NONE),
-    "clip_skip": _a(int, _NONE),
-    "image_scale": _a(int, float, _NONE),
-    "shift_windows": _a(bool, _NONE),
-    "shared_noise": _a(bool, _NONE),
-    "steady_depth": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),
@@ -153,4 +160,9 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "fps": _a(str, _NONE),
     "size": _a(str, _NONE),
     "compare": _a(bool),
+}
+_FIELDS |= {
+    name: _fits(annotation)
+    for name, annotation in typing.get_type_hints(EditSettings).items()
+    if name not in _FIELDS  # those of the first records had to be there
 }

@@ -10,6 +10,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, needs_even_size
 from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.pretrained.subject import SUBJECT
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,9 +24,11 @@ class EditRequest:
         image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
+        keyframes: frames of the result that are given, by their number among those that are edited, as picture files.
         mask: what may change, in the notation of `masks.parse_mask`; None for all of it.
         background: what all outside of the mask is to become, in words; without a mask, all that is far.
-        loras: LoRA files and their strengths, merged into the model.
+        loras: LoRA files, adapters of `gen1 customize` among them, and their strengths, merged into the model. These
+            tell their subject, too: alone where there is neither prompt nor image, or beside the prompt.
         low_memory: let every network go when it has done its part.
         model: name of a model that ships, a model folder, or a training workdir.
         settings: the numbers of the edit.
@@ -53,6 +56,7 @@ class EditRequest:
     image: str | Path | Sequence[str | Path] | None = None
     negative_prompt: str | None = None
     structure_from: tuple[tuple[str | None, str | Path], ...] = ()
+    keyframes: tuple[tuple[int, str | Path], ...] = ()
     mask: str | Path | None = None
     background: str | None = None
     loras: tuple[tuple[str | Path, float], ...] = ()
@@ -75,8 +79,10 @@ class EditRequest:
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if self.prompt is None and not self.images and self.background is None:
+        if self.prompt is None and not self.images and self.background is None and not self._may_have_subject:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
+        if len(dict(self.keyframes)) < len(self.keyframes):
+            raise UserError("--keyframe: two pictures for one frame")
         for option, text in (("prompt", self.prompt), ("background", self.background)):
             if text is not None and not text.strip():
                 raise UserError(f"--{option} is empty: say what the result should look like")
@@ -95,6 +101,11 @@ class EditRequest:
         return (self.image,) if isinstance(self.image, str | Path) else tuple(self.image)
 
     @property
+    def _may_have_subject(self) -> bool:
+        """Whether the model, or an adapter, may tell what the result should look like."""
+        return bool(self.loras) or (Path(self.model) / SUBJECT).is_file()
+
+    @property
     def outputs(self) -> tuple[str | Path, ...]:
         """The files that it writes, without its sidecar."""
         return tuple(path for path in (self.output, self.save_structure, self.save_mask) if path is not None)
@@ -108,8 +119,8 @@ class EditRequest:
     def inputs(self) -> tuple[str | Path, ...]:
         """The files that it reads, but for the model's."""
         mask = file_of(self.mask)
-        maps = [path for _, path in self.structure_from]
-        return (self.video, *self.images, *maps, *([] if mask is None else [mask]))
+        given = [path for _, path in (*self.structure_from, *self.keyframes)]
+        return (self.video, *self.images, *given, *([] if mask is None else [mask]))
 
     @property
     def part(self) -> Part:

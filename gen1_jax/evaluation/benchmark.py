@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from gen1_jax.data.precompute import fingerprint
+from gen1_jax.data.world import traced
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
@@ -25,10 +26,11 @@ from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.local import LOCAL_MEASURES, LocalScorer, local_methods
 from gen1_jax.evaluation.local_worlds import local_scene
 from gen1_jax.evaluation.methods import Method, chosen, methods
-from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES, Measure, Scorer, Scores
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Measure, Scorer, Scores
 from gen1_jax.evaluation.worlds import FRAME_RATE, Scene, Worlds, scene
 from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
 
@@ -43,13 +45,13 @@ class Suite(NamedTuple):
     """What a benchmark is of.
 
     Attributes:
-        methods: that are compared, of an edit's settings.
+        methods: that are compared, of an edit's settings and a model's configuration.
         scene: makes an edit, see `Worlds`.
         scorer: scores them by the measures.
         measures: by name.
     """
 
-    methods: Callable[[EditSettings], list[Method]]
+    methods: Callable[[EditSettings, Gen1Config], list[Method]]
     scene: Callable[[str, int, int], Scene]
     scorer: type[Scorer]
     measures: Mapping[str, Measure]
@@ -105,15 +107,16 @@ def run_benchmark(
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
     suite = SUITES[config.benchmark]
-    known = suite.methods(config.settings)
+    known = suite.methods(config.settings, source.config)
     wanted = chosen(known, config.only)
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)
     identity = _claim(out / _IDENTITY, _identity(source, config))
 
     size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
+    maps = traced(_kinds(source, config))
     rendering = lambda *done: report("rendering", *done)
-    worlds = Worlds(config.clips, **size, seed=config.seed, make=suite.scene, progress=rendering)
+    worlds = Worlds(config.clips, **size, seed=config.seed, maps=maps, make=suite.scene, progress=rendering)
     scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
@@ -146,7 +149,7 @@ def summarise(
     components = _read_json(folder / f"{_COMPONENTS}.json", *COMPONENT_MEASURES)
     results = {
         **identity,
-        "measures": {name: measure._asdict() for name, measure in (measures | COMPONENT_MEASURES).items()},
+        "measures": {name: measure._asdict() for name, measure in _told(table).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
         "components": {name: _with_mean(values) for name, values in components.items()},
         "methods": {
@@ -157,6 +160,13 @@ def summarise(
     results["bars"] = [bar._asdict() for bar in bars(results)]
     _write_json(out / RESULTS, results)
     return results
+
+
+def _told(table: dict[str, Any]) -> dict[str, Measure]:
+    """What is measured: of kinds of structure and of parts of the picture, what was."""
+    scored = {name for entry in table.values() for name in entry["scores"]}
+    kinds = {name: measure for name, measure in (KIND_MEASURES | LOCAL_MEASURES).items() if name in scored}
+    return MEASURES | kinds | COMPONENT_MEASURES
 
 
 def shown_clips(out: Path, method: str) -> np.ndarray | None:
@@ -170,7 +180,14 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
 
 def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer]) -> Scorer:
     pipeline = Gen1Pipeline(source)
-    return scorer(Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed))
+    editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
+    return scorer(editor, _kinds(source, config))
+
+
+def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
+    """The structures whose error is measured: those that the edit follows; of a model that takes any subset, all."""
+    unet = source.config.unet
+    return unet.structures if unet.structure_optional else tuple(use.kind for use in config.settings.structures)
 
 
 def _measure(scorer: Scorer, method: Method, folder: Path) -> None:

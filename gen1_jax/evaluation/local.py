@@ -17,6 +17,7 @@ from gen1_jax.evaluation.scores import Measure, Scorer, Scores
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.measures import masked_psnr, seam_error
 from gen1_jax.models.structure import normalise_depth
+from gen1_jax.pretrained.family import Gen1Config
 
 MARGIN = 2
 """Pixels from an object within which another material of it changes what is seen: by antialiasing."""
@@ -36,8 +37,8 @@ LOCAL_MEASURES = {
 """Scores of a local edit beside `MEASURES`."""
 
 
-def local_methods(settings: EditSettings) -> list[Method]:
-    """What is compared."""
+def local_methods(settings: EditSettings, _: Gen1Config | None = None) -> list[Method]:
+    """What is compared, of any model."""
     masked = lambda masks: lambda editor: editor.edit(Way(settings=settings, masks=masks(editor)))
     return [
         *first_methods(settings),

@@ -17,11 +17,12 @@ from gen1_jax.errors import UserError
 from gen1_jax.measures import frame_consistency, prompt_consistency
 from gen1_jax.media import open_video, read_image, side_by_side
 from gen1_jax.models.module import Params, cast_kernels
-from gen1_jax.models.selection import together
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.training.config import PreviewConfig
+from gen1_jax.training.learned import Learned, WholeNetwork
 from gen1_jax.training.preview import Shown
 
+_WHOLE = WholeNetwork()
 _DEMO = Path(__file__).parents[1] / "assets" / "demo.mp4"
 
 
@@ -35,13 +36,15 @@ class EditPreview:
         config: what to edit, and how.
         source: gives the frozen networks.
         dtype: of the computation.
+        learned: what is trained of the U-Net.
 
     Raises:
         UserError: the video or the picture cannot be read (`MediaError`), or prompts for a model without a prior.
     """
 
-    def __init__(self, config: PreviewConfig, source: ModelSource, dtype: str):
+    def __init__(self, config: PreviewConfig, source: ModelSource, dtype: str, learned: Learned = _WHOLE):
         self.config, self._source, self._dtype = config, source, jnp.dtype(dtype)
+        self._learned = learned
         if config.image is None and not source.config.takes_prompts:
             raise UserError(
                 f"preview: {source.name} has no prior, so it takes no prompt: name a picture, preview.image"
@@ -57,11 +60,12 @@ class EditPreview:
         """The clip, its structure and each edit side by side; measures are means over the edits."""
         mesh = jax.tree.leaves(ema)[0].sharding.mesh
         gather = jax.jit(cast_kernels, static_argnums=1, out_shardings=NamedSharding(mesh, PartitionSpec()))
-        weights = jax.tree.map(lambda x: x.addressable_data(0), gather(ema, self._dtype))
+        dtype = jnp.dtype(jnp.float32) if self._learned.in_float32 else self._dtype
+        weights = jax.tree.map(lambda x: x.addressable_data(0), gather(ema, dtype))
         if jax.process_index():
             return None
         try:
-            pipeline = _Pipeline(_WithUNet(self._source, weights), self._dtype, sees=structures)
+            pipeline = _Pipeline(_WithUNet(self._source, weights, self._learned), self._dtype, sees=structures)
             return self._show(pipeline)
         finally:
             del pipeline, weights
@@ -109,24 +113,31 @@ class _Pipeline(Gen1Pipeline):
     def encode_structure(self, maps, settings, progress=None):
         signals = super().encode_structure(maps, settings, progress)
         seen = {name: signal for name, signal in signals.items() if name in self._sees}
-        zeros = {name: signals[name] for name in self.config.unet.structures if name not in seen}
+        zeros = {name: signals[name] for name in self.config.unet.required if name not in seen}
         return seen | {name: dataclasses.replace(x, maps=jnp.zeros_like(x.maps)) for name, x in zeros.items()}
 
 
 class _WithUNet:
-    """A model whose U-Net is being trained; what a recipe leaves frozen of it is the model's own."""
+    """A model whose U-Net is being trained; what a recipe leaves frozen of it is the model's own.
+
+    Args:
+        source: the model.
+        learned: what has been learned.
+        kind: what that is.
+    """
 
     warning = None
 
-    def __init__(self, source: ModelSource, learned: Params):
+    def __init__(self, source: ModelSource, learned: Params, kind: Learned):
         self.config = dataclasses.replace(source.config, learned_content="unknown")  # it is being trained
-        self.name, self._source, self._learned = source.name, source, learned
+        self.name, self._source, self._learned, self._kind = source.name, source, learned, kind
 
     def parameters(self, component: str) -> Params:
         if component != "unet":
             return self._source.parameters(component)
-        whole = together(self._source.stored(component), self._learned)
-        return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), whole)
+        base = self._kind.frozen(self._source.stored(component)) if self._kind.uses_base else {}
+        on_host = lambda x: x if isinstance(x, jax.Array) else np.asarray(x)
+        return jax.tree.map(on_host, self._kind.weights(jax.tree.map(on_host, base), self._learned))
 
     stored = parameters
 

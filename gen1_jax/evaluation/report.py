@@ -27,7 +27,7 @@ from gen1_jax.evaluation.methods import (
     SWEEPS,
 )
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
-from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Measure
 from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
 
@@ -37,7 +37,6 @@ _SWEPT = {
     "guidance_scale": ("prompt_consistency", "retrieved", "perceptual", "psnr"),
     "num_inference_steps": ("perceptual", "psnr", "structure_error", "frame_consistency"),
 }
-_ALL = MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES
 _NEARNESS = ("perceptual", "psnr")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; }
@@ -110,18 +109,19 @@ def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
     return *(html.escape(bar[name]) for name in ("figure", "measured", "bar")), verdict
 
 
-def _measures(results: Results) -> list[str]:
-    """Names of the measures of edits, in their order."""
-    return [name for name in results["measures"] if name not in COMPONENT_MEASURES]
+def _measures(results: Results) -> dict[str, Measure]:
+    """Those of edits that there are: of kinds of structure, those that the edit follows."""
+    scored = results["methods"][EDIT].get("scores", {})
+    return MEASURES | {name: measure for name, measure in (KIND_MEASURES | LOCAL_MEASURES).items() if name in scored}
 
 
-def _method_row(name: str, entry: dict[str, Any], measures: list[str]) -> tuple[str, ...]:
+def _method_row(name: str, entry: dict[str, Any], measures: Iterable[str]) -> tuple[str, ...]:
     return html.escape(name), *(_score(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
 
 
 def _headed(measure: str) -> str:
     """The name of a measure with an arrow that points to where it is better."""
-    sign = _ALL[measure].sign
+    sign = (MEASURES | KIND_MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES)[measure].sign
     return f"{measure.replace('_', ' ')} {'↑' if sign > 0 else '↓'}"
 
 
@@ -130,7 +130,7 @@ def _definitions(results: Results) -> Iterable[str]:
     yield "<h2>What is measured</h2>"
     rows = [
         (_headed(name), measure.better, measure.values, html.escape(measure.definition))
-        for name, measure in ((name, _ALL[name]) for name in results["measures"])
+        for name, measure in (_measures(results) | COMPONENT_MEASURES).items()
     ]
     yield _table(("measure", "better", "values", "definition"), rows)
     yield "<h2>What is compared</h2>"

@@ -35,6 +35,7 @@ class _Order(NamedTuple):
     dtype: np.dtype
     shard_bytes: int | None
     programs: StableHLOOptions
+    spelling: str
 
 
 def _safetensors(order: _Order) -> Written:
@@ -61,6 +62,12 @@ def _stablehlo(order: _Order) -> Written:
     return write_stablehlo(order.source, order.folder, order.dtype, order.programs)
 
 
+def _lora(order: _Order) -> Written:
+    from gen1_jax.exporting.lora_format import write_adapter
+
+    return write_adapter(order.source, order.folder, order.spelling)
+
+
 class _Format(NamedTuple):
     """A writer, and the packages beyond this one's own that it needs."""
 
@@ -73,6 +80,7 @@ _FORMATS = {
     "diffusers": _Format(_diffusers, ("torch", "diffusers", "transformers")),
     "torch": _Format(_torch, ("torch",)),
     "stablehlo": _Format(_stablehlo, ("flatbuffers",)),
+    "lora": _Format(_lora),
 }
 
 
@@ -85,6 +93,7 @@ def export(
     shard_bytes: int | None = None,
     origin: Mapping[str, Any] | None = None,
     programs: StableHLOOptions | None = None,
+    spelling: str = "peft",
 ) -> dict[str, Any]:
     """Writes a model in a format and compares it with the JAX model; what differs is not left behind.
 
@@ -93,11 +102,12 @@ def export(
     Args:
         source: the model.
         folder: must not exist yet.
-        format: "safetensors", "diffusers", "torch" or "stablehlo".
+        format: "safetensors", "diffusers", "torch", "stablehlo", or "lora", the adapter of a workdir alone.
         dtype: float32, bfloat16 or float16, of every tensor.
         shard_bytes: start another file of a network beyond this size; of "safetensors" and "diffusers".
         origin: what the manifest says of where the weights come from, see `origin_of`.
         programs: sizes and platforms of "stablehlo".
+        spelling: of "lora", "peft" or "kohya".
 
     Returns:
         The manifest: format, configuration, origin, versions, hashes of all files, parity by what was compared.
@@ -116,7 +126,7 @@ def export(
     _require(format)
     dtype = jnp.dtype(dtype)
     with new_folder(Path(folder)) as partial:
-        order = _Order(source, partial, dtype, shard_bytes, programs or StableHLOOptions())
+        order = _Order(source, partial, dtype, shard_bytes, programs or StableHLOOptions(), spelling)
         parity, details = _FORMATS[format].write(order)
         _check(parity, format)
         manifest = {

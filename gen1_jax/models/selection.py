@@ -13,6 +13,7 @@ GROUPS = {
     "motion": r"(^|\.)(motions|temporal|temporal_conv[12])\.",
     "controls": r"^controls\.",
     "image_adapter": r"\.to_[kv]_image\.",
+    "spatial": r"^(?!controls\.)(?!(.*\.)?(motions|temporal|temporal_conv[12])\.)(?!.*\.to_[kv]_image\.)",
 }
 """Parts of a U-Net by names of their own, each a regular expression that is searched in dotted paths."""
 

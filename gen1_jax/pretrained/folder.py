@@ -23,6 +23,7 @@ from gen1_jax.pretrained.family import NANO, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
 from gen1_jax.pretrained.sizes import SIZES
+from gen1_jax.pretrained.subject import SUBJECT, Subject, Subjects
 from gen1_jax.pretrained.tensors import (
     FolderError,
     StoredTensor,
@@ -97,6 +98,12 @@ class ModelFolder:
     def stored(self, component: str) -> Params:
         """The same as `StoredTensor`s."""
         return unflatten(self._tensors(component))
+
+    @property
+    def subjects(self) -> Subjects:
+        """That of a model which `gen1 customize --full` made; see `pretrained.subject`."""
+        file = self.path / SUBJECT
+        return [(Subject.from_text(read_text(file), str(file)), 1.0)] if file.is_file() else []
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""

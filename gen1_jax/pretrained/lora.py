@@ -17,6 +17,7 @@ from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora_file import Delta, read_lora
 from gen1_jax.pretrained.lora_names import Targets
+from gen1_jax.pretrained.subject import Subjects
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import READS_WORDS
 
@@ -28,7 +29,7 @@ def merge(params: Params, loras: Sequence[tuple[Mapping[str, Delta], float | int
         params: of the network.
         loras: changes by path (`LoRA.deltas[component]`), and their strengths.
     """
-    return jax.tree.map(np.asarray, _merged(params, loras))
+    return jax.tree.map(np.asarray, merged_when_read(params, loras))
 
 
 def norm_ratio(params: Params, deltas: Mapping[str, Delta], strength: float | int = 1) -> float:
@@ -81,11 +82,17 @@ class WithLoRA:
 
     def stored(self, component: str) -> Params:
         """The same, each read and merged only where it is sliced."""
-        return _merged(self.base.stored(component), self._changes(component))
+        return merged_when_read(self.base.stored(component), self._changes(component))
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""
         return self.base.tokenizer()
+
+    @property
+    def subjects(self) -> Subjects:
+        """Those of the files, and that of the model; see `pretrained.subject`."""
+        told = [(lora.subject, strength) for lora, strength in self._read if lora.subject is not None]
+        return [*getattr(self.base, "subjects", ()), *told]
 
     def norm_ratios(self) -> list[dict[str, float]]:
         """Of each file, the `norm_ratio` of the networks that it changes. Reads their weights."""
@@ -134,7 +141,8 @@ class _Merged:
         return total.astype(dtype or weight.dtype)
 
 
-def _merged(params: Params, loras: Sequence[tuple[Mapping[str, Delta], float | int]]) -> Params:
+def merged_when_read(params: Params, loras: Sequence[tuple[Mapping[str, Delta], float | int]]) -> Params:
+    """`merge`, each kernel read and summed only where it is sliced or made an array."""
     flat = flatten(params)
     for path, weight in flat.items():
         if changes := tuple((deltas[path], strength) for deltas, strength in loras if path in deltas and strength):

@@ -15,7 +15,8 @@ import numpy as np
 from safetensors import safe_open
 
 from gen1_jax.errors import UserError, counted
-from gen1_jax.pretrained.lora_names import COMPONENTS, Target
+from gen1_jax.pretrained.lora_names import COMPONENTS, PEFT_PREFIXES, Target
+from gen1_jax.pretrained.subject import IN_HEADER, Subject
 from gen1_jax.pretrained.tensors import checkpoint_files, is_floating, read_json, stored_tensors
 
 _FACTOR = re.compile(
@@ -97,12 +98,14 @@ class LoRA:
         deltas: by network and by path of the kernel.
         unmatched: names of modules in the file that the model does not have.
         files: where it was read from.
+        subject: that it shows, if it says so.
     """
 
     name: str
     deltas: Mapping[str, Mapping[str, Delta]]
     unmatched: tuple[str, ...]
     files: tuple[Path, ...] = ()
+    subject: Subject | None = None
 
     @property
     def report(self) -> str | None:
@@ -195,7 +198,9 @@ def lora_of(
         raise LoRAError(
             f"{source} changes no layer of this model; it names {_some(unmatched) or 'nothing'}{_made_for(metadata)}"
         )
-    return LoRA(Path(source).stem, deltas, tuple(unmatched))
+    told = metadata.get(IN_HEADER)
+    subject = None if told is None else Subject.from_text(told, source)
+    return LoRA(Path(source).stem, deltas, tuple(unmatched), subject=subject)
 
 
 def _refuse_others(tensors: Mapping[str, Any], source: str, metadata: Mapping[str, str]) -> None:
@@ -210,7 +215,7 @@ def _alphas(
     metadata: Mapping[str, str], adapter: Mapping[str, Any] | None, source: str
 ) -> Callable[[Target, int], float]:
     """The alpha of a module that has none beside its factors: PEFT's of a configuration, else its rank."""
-    prefixes = {"unet": ("unet.", ""), "text": ("text_encoder.", "")}
+    prefixes = {component: (prefix, "") for component, prefix in PEFT_PREFIXES.items()}
     try:
         known = adapter or json.loads(metadata.get(_INSIDE) or "{}")
         patterns = {key: dict(value or {}) for key, value in known.items() if key.endswith("alpha_pattern")}

@@ -6,11 +6,14 @@ Nothing is parsed out of names whose dots became underscores: they are looked up
     ...attn1.processor.to_out_lora                                             diffusers before 2024, AnimateDiff
     lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_out_0   kohya-ss/sd-scripts
     lora_unet_input_blocks_2_1_transformer_blocks_0_attn1_to_out_0             the same with a single file's names
+
+Kernels that no checkpoint of others has, those of Gen-1's layers between frames, are called by our own paths.
 """
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +27,31 @@ from gen1_jax.pretrained.spellings import MOTION_NAMES
 
 COMPONENTS = {"unet": "lora_unet_", "text": "lora_te_"}
 """Networks that a LoRA may change, and what kohya's names of their modules begin with."""
+
+PEFT_PREFIXES = {"unet": "unet.", "text": "text_encoder."}
+"""What diffusers' names of their modules begin with."""
+
+
+class FactorNames(NamedTuple):
+    """What the two factors of a module are called in a file, and its alpha where it is written."""
+
+    down: str
+    up: str
+    alpha: str | None = None
+
+
+def _peft(component: str, module: str) -> FactorNames:
+    name = PEFT_PREFIXES[component] + module
+    return FactorNames(f"{name}.lora_A.weight", f"{name}.lora_B.weight")
+
+
+def _kohya(component: str, module: str) -> FactorNames:
+    name = COMPONENTS[component] + module.replace(".", "_")
+    return FactorNames(f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha")
+
+
+SPELLINGS: dict[str, Callable[[str, str], FactorNames]] = {"peft": _peft, "kohya": _kohya}
+"""How files that we write are spelt: names of the factors of a module of a network."""
 
 _DOTTED = (
     *MOTION_NAMES,
@@ -67,6 +95,11 @@ class Target:
         """
         return self.layout.to_ours(self.path, weight, self.shape)
 
+    def theirs(self, kernel: np.ndarray) -> np.ndarray:
+        """A kernel, or a factor of a change of one, of as many axes as ours, as PyTorch stores it."""
+        (weight,) = self.layout.to_theirs({self.path: kernel}).values()
+        return weight
+
 
 class Targets(Mapping[str, Target]):
     """The kernels of a model by every spelling of their modules' names.
@@ -104,6 +137,9 @@ class Targets(Mapping[str, Target]):
         return len(self._by_spelling)
 
 
+_OWN = Layout()  # our own names
+
+
 def _kernels(component: str, parameters: Params) -> Iterator[Target]:
     flat = flatten(parameters)
     has_motion = any(".motions." in path for path in flat)  # Gen-1's temporal layers are nobody's but ours
@@ -111,8 +147,8 @@ def _kernels(component: str, parameters: Params) -> Iterator[Target]:
         layout = TEXT_ENCODER if component == "text" else UNET
         if has_motion and re.search(MOTION_PATHS, path):
             layout = MOTION
-        if path.endswith(".kernel") and not layout.is_new(path):
-            yield Target(component, path, tuple(parameter.shape), layout)
+        if path.endswith(".kernel"):
+            yield Target(component, path, tuple(parameter.shape), _OWN if layout.is_new(path) else layout)
 
 
 _RESNET = {

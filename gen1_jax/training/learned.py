@@ -21,9 +21,11 @@ class Learned(Protocol):
     Attributes:
         uses_base: whether `weights` reads the frozen network. The step then finds it among its frozen weights, by the
             name of the component that is trained.
+        in_float32: whether `weights` is given what is learned as it is at rest, whatever the dtype of the computation.
     """
 
     uses_base: bool
+    in_float32: bool
 
     def initial(self, base: Params, seed: int) -> Params:
         """The parameters to begin with, float32.
@@ -43,7 +45,7 @@ class Learned(Protocol):
 
         Args:
             base: what `frozen` gives, in the dtype of the computation.
-            learned: the parameters that are trained, kernels in the dtype of the computation.
+            learned: the parameters that are trained, kernels in the dtype of the computation unless `in_float32`.
         """
         ...
 
@@ -52,6 +54,7 @@ class WholeNetwork:
     """Every weight of the network is trained. See `Learned`."""
 
     uses_base = False
+    in_float32 = False
 
     def initial(self, base: Params, seed: int) -> Params:
         """The weights of the network."""
@@ -74,6 +77,7 @@ class Selected:
     """
 
     uses_base = True
+    in_float32 = False
 
     def __init__(self, selection: Selection):
         self.selection = selection

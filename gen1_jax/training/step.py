@@ -254,7 +254,8 @@ class TrainStep:
 
     def _compute_with(self, params: Params) -> Params:
         """The learned parameters in the computation: cast where they lie, then gathered, once a step."""
-        cast = jax.lax.with_sharding_constraint(cast_kernels(params, self._dtype), self.state_shardings.params)
+        cast = params if self.objective.learned.in_float32 else cast_kernels(params, self._dtype)
+        cast = jax.lax.with_sharding_constraint(cast, self.state_shardings.params)
         return jax.lax.with_sharding_constraint(cast, self._gathered)
 
     def _gather_frozen(self, frozen: Mapping[str, Params]) -> dict[str, Params]:

@@ -8,6 +8,7 @@ import pytest
 from app_clips import write_clip
 
 from gen1_jax.media import open_video
+from gen1_jax.media.provenance import verify
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
@@ -89,6 +90,7 @@ def test_upload_look_edit_play_download(visitor, tmp_path):
     download.value.save_as(tmp_path / "out.mp4")
     with open_video(tmp_path / "out.mp4") as reader:
         assert (reader.info.width, reader.info.height, len(list(reader))) == (48, 32, 4)
+    assert "identifies nobody" in visitor.inner_text("#signed") and verify(tmp_path / "out.mp4").state == "Valid"
 
 
 def test_two_visitors_queue_and_who_cancels_or_leaves_makes_room(visitor, browser, address, session):
@@ -153,7 +155,7 @@ def test_masks_by_click_and_by_brush(visitor):
     )
     before = visitor.get_attribute("#structure img", "src")
     visitor.click("#mask-click img")  # in its middle
-    command("--mask click:128,128")
+    command("--mask click:12")  # of 256, but for how the browser rounds
     visitor.wait_for_function("src => document.querySelector('#structure img').src != src", arg=before)
     visitor.click("#mask-kind label:has-text('a brush')")
     command("# paint over what may change")

@@ -1,10 +1,11 @@
 """Manifests: signed in every kind of file that can hold one, verified by the C2PA library, opt-outs of owners."""
 
 import datetime
+import http.server
 import json
-import socket
 import stat
 import struct
+import threading
 import warnings
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ from gen1_jax.media.provenance import (
 from gen1_jax.media.provenance.library import context
 from gen1_jax.media.provenance.opt_outs import C2PA, UNREADABLE, XMP
 
-RECORD = {"record": 1, "prompt": "a naïve car", "seed": 7, "guidance_scale": 2.0, "image": None}
+RECORD = {"record": 1, "prompt": "a naïve car", "seed": 7, "guidance_scale": 2.0, "image": None, "interval": [0.0, 1.0]}
 FRAMES = np.stack([picture(number, 64, 48) for number in range(3)])
 
 
@@ -186,17 +187,28 @@ def certificate_of(key):
 
 def test_nothing_is_fetched(tmp_path, source):
     """A manifest that lies elsewhere is not looked for there, whether a file is verified, edited, or prepared."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0)
-        address = f"http://127.0.0.1:{server.getsockname()[1]}/manifest.c2pa"
-        path = signed_by_others(write(tmp_path / "a.png"), tmp_path / "remote.png", elsewhere=address)
-        assert address.encode() in path.read_bytes()
-        found = verify(path)
-        assert found.state == "Unverified" and "nothing is fetched" in found.reasons[0]
-        assert training_opt_out(path) == UNREADABLE
-        assert verify(write(tmp_path / "b.png", provenance(path))).state == "Valid"
-        with pytest.raises(BlockingIOError):
-            server.accept()
+    asked = []
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/manifest.c2pa"
+            path = signed_by_others(write(tmp_path / "a.png"), tmp_path / "remote.png", elsewhere=address)
+            assert address.encode() in path.read_bytes()
+            found = verify(path)
+            assert found.state == "Unverified" and "nothing is fetched" in found.reasons[0]
+            assert training_opt_out(path) == UNREADABLE
+            assert verify(write(tmp_path / "b.png", provenance(path))).state == "Valid"
+        finally:
+            server.shutdown()
+            thread.join()
+    assert not asked
 
 
 def signed_by_others(source, path, *assertions, elsewhere=None):

@@ -266,8 +266,9 @@ def test_single_file_names_are_those_that_diffusers_converts():
     assert {name.rpartition(".")[0]: value for name, value in new.items()} == {name: name for name in names}
 
 
-def modules_of_the_full_size(**changes):
-    config = UNetConfig(structure_channels=0, content_kind="text", prediction_type="epsilon", **changes)
+def modules_of_the_full_size(temporal="none", **changes):
+    changes |= dict(structure_channels=0, content_kind="text", prediction_type="epsilon")
+    config = UNetConfig(temporal=temporal, **changes)
     parameters = abstract_parameters(SpaceTimeUNet(config))
     return {target.module: target for target in Targets({"unet": parameters}).values()}
 

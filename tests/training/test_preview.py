@@ -19,6 +19,7 @@ from gen1_jax.cli import main
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.preview import EditPreview, _Pipeline, _WithUNet
 from gen1_jax.media import open_video
+from gen1_jax.models.selection import Selection
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.planning.plan import make_plan
@@ -26,6 +27,7 @@ from gen1_jax.planning.report import render
 from gen1_jax.planning.topology import parse_topology
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.training.config import PreviewConfig, TrainConfig
+from gen1_jax.training.learned import Selected, WholeNetwork
 from gen1_jax.training.loop import train
 from gen1_jax.training.metrics import read_log
 from gen1_jax.training.preview import Shown
@@ -100,7 +102,7 @@ def test_a_stage_without_structure_is_previewed_without(tiny_model):
     source = ModelFolder(tiny_model)
     maps = {"depth": np.linspace(-1, 1, 2 * 16 * 16, dtype=np.float32).reshape(2, 16, 16, 1)}
     settings = EditSettings().of(source.config)
-    unet = _WithUNet(source, source.parameters("unet"))
+    unet = _WithUNet(source, source.parameters("unet"), WholeNetwork())
     pipelines = [_Pipeline(unet, jnp.dtype("float32"), sees=sees) for sees in (("depth",), ())]
     seen, blind = (np.asarray(pipeline.encode_structure(maps, settings)["depth"].maps) for pipeline in pipelines)
     assert seen.shape == blind.shape and seen.any() and not blind.any()
@@ -110,7 +112,7 @@ def test_parameters_that_stay_are_the_models_own(tiny_model):
     """Of a network of which a part is trained, that part is all that a preview is given."""
     source = ModelFolder(tiny_model)
     start, learned = source.parameters("unet"), {"conv_out": {"bias": jnp.full(4, 7.0)}}
-    unet = _WithUNet(source, learned).parameters("unet")
+    unet = _WithUNet(source, learned, Selected(Selection(("^conv_out.bias",)))).parameters("unet")
     assert jax.tree.structure(unet) == jax.tree.structure(start)
     assert (unet["conv_out"]["bias"] == 7).all()
     np.testing.assert_array_equal(unet["conv_out"]["kernel"], start["conv_out"]["kernel"])

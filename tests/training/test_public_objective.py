@@ -110,7 +110,7 @@ def test_raw_pictures_give_the_maps_in_the_step(frozen):
     raw, recorded = (objective(inputs=inputs) for inputs in ("pixels", "depth"))
     assert raw.frozen == ("vae", "depth", "text") and recorded.frozen == ("vae", "text")
     depth = Bound(TINY_PUBLIC.build("depth", np.float32), frozen["depth"])
-    maps = raw._maps(raw.structures["depth"], {"depth": depth}, {"pixels": pixels})
+    maps = raw._signals._maps(raw.structures["depth"], {"depth": depth}, {"pixels": pixels})
     frames = pixels.reshape(-1, *size, 3) / 127.5 - 1
     np.testing.assert_allclose(maps.reshape(-1, *size), depth.estimate(frames), rtol=1e-4, atol=1e-4)
     given = recorded.inputs(batch_of(pixels=np.asarray(pixels), moments=None, maps={"depth": np.asarray(maps)}))
@@ -141,7 +141,7 @@ def test_the_chosen_parameters_are_trained_and_no_others(params, frozen):
 def test_names_of_parameters_are_checked():
     with pytest.raises(UserError, match=r"unet.trained: 'motoin' is in no name of a parameter"):
         objective(trained=("motoin",))
-    with pytest.raises(UserError, match=r"unet.trained: '\(' is neither one of motion, controls, image_adapter nor"):
+    with pytest.raises(UserError, match=r"unet.trained: '\(' is neither one of motion, .*, spatial nor"):
         DenoisingConfig(trained=("(",))
     chosen = Selection(("attn2", "controls"))
     assert chosen("mid_block.attentions.0.spatial.block.attn2.to_q.kernel") and chosen("controls.depth.conv_in.bias")

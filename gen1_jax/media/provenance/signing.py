@@ -21,7 +21,7 @@ from gen1_jax.media.provenance.library import FORMATS, context
 from gen1_jax.versions import versions
 
 EDIT = "org.gen1-jax.edit"
-"""The label of our own assertion: the settings of the edit, as plain values."""
+"""The label of our own assertion: the settings of the edit, JSON in its entry "settings"."""
 
 _EDITED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's name for what generative AI has edited."""
@@ -85,7 +85,9 @@ class Provenance:
         actions = [{"action": "c2pa.opened", "parameters": {"ingredientIds": [_SOURCE]}}, edited]
         assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": actions}}]
         if self.record is not None:
-            assertions.append({"label": EDIT, "data": json.loads(json.dumps(self.record))})
+            # As text, for the library tells lists of numbers as if they were bytes.
+            settings = json.dumps(self.record, ensure_ascii=False)
+            assertions.append({"label": EDIT, "data": {"settings": settings}})
         return {"claim_generator_info": [program], "ingredients": plain, "assertions": assertions}
 
     @functools.cached_property

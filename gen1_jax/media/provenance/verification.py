@@ -72,7 +72,6 @@ def _told(store: Mapping[str, Any]) -> Verification:
         if assertion["label"].startswith("c2pa.actions")
         for action in assertion["data"]["actions"]
     ]
-    edits = [assertion["data"] for assertion in assertions if assertion["label"] == EDIT]
     return Verification(
         state=str(store.get("validation_state", INVALID)),
         reasons=tuple(dict.fromkeys(_reasons(store))),
@@ -82,8 +81,16 @@ def _told(store: Mapping[str, Any]) -> Verification:
         generators=tuple(_named(program) for program in manifest.get("claim_generator_info", [])),
         actions=tuple(map(_action, actions)),
         ingredients=tuple(map(_ingredient, manifest.get("ingredients", []))),
-        edit=next((edit for edit in edits if isinstance(edit, dict)), None),
+        edit=next((_settings(assertion["data"]) for assertion in assertions if assertion["label"] == EDIT), None),
     )
+
+
+def _settings(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    try:
+        settings = json.loads(data["settings"])
+    except (ValueError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
 
 
 def _reasons(store: Mapping[str, Any]) -> Iterator[str]:
