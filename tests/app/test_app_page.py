@@ -144,3 +144,27 @@ def test_wrong_files_are_one_clear_line(visitor, broken, tmp_path):
     status(visitor, "broken.mp4: not a picture")
     visitor.click("#kind >> text=a prompt")
     visitor.wait_for_function("document.querySelector('#status').innerText.trim() == ''")
+
+
+def test_masks_by_click_and_by_brush(visitor):
+    visitor.click("#mask button")
+    visitor.click("#mask-kind label:has-text('a click')")
+    visitor.wait_for_selector("#mask-click img")
+    command = lambda text: visitor.wait_for_function(
+        "text => document.querySelector('#command').innerText.includes(text)", arg=text
+    )
+    before = visitor.get_attribute("#structure img", "src")
+    visitor.click("#mask-click img")  # in its middle
+    command("--mask click:12")  # of 256, but for how the browser rounds
+    visitor.wait_for_function("src => document.querySelector('#structure img').src != src", arg=before)
+    visitor.click("#mask-kind label:has-text('a brush')")
+    command("# paint over what may change")
+    visitor.wait_for_selector("#mask-brush canvas")
+    visitor.wait_for_timeout(1000)  # until it is drawn
+    box = visitor.query_selector("#mask-brush canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visitor.mouse.move(x, y)
+    visitor.mouse.down()
+    visitor.mouse.move(x + 30, y + 10, steps=5)
+    visitor.mouse.up()
+    command("@0 --frames")

@@ -273,3 +273,35 @@ def test_a_port_that_is_taken_meanwhile_is_one_line():
     for port, said in ((7860, "--port 7860 is taken"), (None, "all ports that are tried are taken")):
         with pytest.raises(UserError, match=f"^{said}: choose a free one with --port N$"):
             commands_app._serve(Page(), argparse.Namespace(host="127.0.0.1", port=port))
+
+
+def test_a_masked_edit_keeps_the_rest_and_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(
+        "drawn.png", np.where(np.arange(48)[None, :, None] < 24, 255, 0).repeat(32, 0).repeat(3, 2).astype(np.uint8)
+    )
+    options = dict(prompt=None, image=None, frames=4, settings=SETTINGS, background="gold")
+    request = session.request(str(clip), mask=f"{tmp_path}/drawn.png@0", **options)
+    assert "--mask drawn.png@0 --background gold" in session.command(request)
+    dark, _ = session.structure(str(clip), 2, 4, mask=request.mask)
+    plain, _ = session.structure(str(clip), 2, 4)
+    width = (plain.shape[1] - 4) // 2
+    left, right = slice(0, width // 2 - 2), slice(width // 2 + 2, width)
+    assert (dark[:, left] == plain[:, left]).mean() > 0.9 and dark[:, right].mean() < 0.5 * plain[:, right].mean()
+    state = final(session.submit(request, "painter"))
+    assert state.stage == "done", state.message
+    edit, source = (frames_of(path).astype(int) for path in (state.files.edit, clip))
+    apart = np.abs(edit - source[:4]).mean((0, 1, 3))
+    assert apart[:20].mean() < apart[28:].mean() / 2  # an mp4 is not lossless
+    with pytest.raises(UserError, match=r"no such file"):
+        session.request(str(clip), mask="gone.png", **options)
+
+
+def test_what_was_painted():
+    pytest.importorskip("gradio")
+    from gen1_jax.app.mask_fields import painted
+
+    layer = np.zeros((4, 6, 4), np.uint8)
+    assert painted(None) is None and painted({"layers": [layer]}) is None and painted({"layers": []}) is None
+    layer[1, 2] = 255
+    np.testing.assert_array_equal(painted({"layers": [layer]}) == 255, layer[..., 3] == 255)

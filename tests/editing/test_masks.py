@@ -230,7 +230,7 @@ def test_sizes_and_records_of_masks(command, video):
     [
         (["--prompt", "x", "--mask", "nothing.png"], "nothing.png: no such file"),
         (["--prompt", "x", "--save-mask", "m.mkv"], "--save-mask m.mkv: there is no mask"),
-        (["--prompt", "x", "--mask", "near:auto", "--save-mask", "o.mkv"], "different files"),
+        (["--prompt", "x", "--mask", "near:auto", "--save-mask", "o.mkv"], "are the same file"),
         (["--prompt", "x", "--mask", "near:auto", "--mask-feather", "-1"], "--mask-feather must be"),
         (["--background", " "], "--background is empty"),
     ],

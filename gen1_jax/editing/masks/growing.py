@@ -96,7 +96,9 @@ def _joined(mask: Bool[np.ndarray, "h w"], point: tuple[int, int]) -> Bool[np.nd
     part = (labels == labels[row, column]).astype(np.uint8)
     outlines, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-    return cv2.morphologyEx(filled, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(bool)
+    opened = cv2.morphologyEx(filled, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, labels = cv2.connectedComponents(opened, connectivity=4)  # hairs may have held parts together
+    return (labels == labels[row, column]) & (opened > 0) if opened[row, column] else filled.astype(bool)
 
 
 def _corrected(
