@@ -2,10 +2,10 @@
 
 gen1 train --config configs/pictures.py --workdir runs/pictures
 
-The model is one that was trained on videos, all of it (configs/own.py, configs/nano.py): space and time are then coupled
-so closely that better frames keep their motion. Only updates are masked: layers between frames are no part of what is
-trained, so that neither weight decay nor moments of the stage before reach them. With configs/pictures.py:lora changes of
-low rank are learned instead, which is weaker and writes a file of their own (gen1 export --format lora).
+The model is one that was trained on videos, all of it (configs/own.py, configs/nano.py): space and time are then
+coupled so closely that better frames keep their motion. Layers between frames are no part of what is trained, so that
+neither weight decay nor moments of the stage before reach them. With configs/pictures.py:lora changes of low rank are
+learned instead, which gen1 export --format lora writes as a file of their own.
 """
 
 from ml_collections import ConfigDict

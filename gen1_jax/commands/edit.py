@@ -17,22 +17,8 @@ from gen1_jax.errors import counted
 SOME_FAILED = 3
 """Exit code of a queue in which some edits failed."""
 
-_DEFAULTS = {
-    "structure_blur": 0,
-    "temporal_guidance_scale": 1.0,
-    "seed": 0,
-    "strength": 1.0,
-    "clip_skip": 1,
-    "shift_windows": False,
-    "keyframe_stride": 1,
-    "mask_feather": 2.0,
-    "shared_noise": False,
-    "steady_depth": False,
-    "model": "nano",
-    "start": 0,
-    "stride": 1,
-}
-
+_DEFAULTS = {"model": "nano", "seed": 0, "start": 0, "stride": 1}
+"""Of what has no other place for its default; that of the other numbers of an edit is in `EditSettings`."""
 
 _OF_OTHER_NAMES = {"num_inference_steps": "steps", "image_scale": "image"}
 """Options of settings that are called otherwise."""
@@ -83,7 +69,7 @@ def add_edit(commands) -> None:
         " given several times, to a model with an input for known frames",
     )
     _add_mask(parser)
-    parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
+    parser.set_defaults(model=None, seed=None)  # what was not given may be recorded
     part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
     part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
     part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to edit (to its end)")
@@ -302,7 +288,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mask-feather", type=float, metavar="N", help="pixels over which a masked edit fades in, inwards (2)"
     )
-    parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("start", "stride")})
+    parser.set_defaults(model=_DEFAULTS["model"], seed=_DEFAULTS["seed"])
 
 
 def _chosen(args: argparse.Namespace, recorded: Mapping[str, Any], name: str) -> Any:
@@ -322,7 +308,7 @@ def settings_of(args: argparse.Namespace, recorded: Mapping[str, Any] | None = N
     names = [name for name in names if name not in _OF_OTHER_NAMES]
     steps = args.steps if args.steps is not None else recorded.get("num_inference_steps")
     with naming_options(*names, **_OF_OTHER_NAMES):
-        chosen = {name: _chosen(args, recorded, name) for name in names}
+        chosen = {name: value for name in names if (value := _chosen(args, recorded, name)) is not None}
         return EditSettings(num_inference_steps=steps, image_scale=_image_scale(args, recorded), **chosen)
 
 

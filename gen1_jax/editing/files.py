@@ -63,7 +63,7 @@ def edit_file(
     if request.sidecar:
         check_writable(sidecar_of(request.output))
     if len({Path(path).resolve() for path in outputs}) < len(outputs):
-        raise UserError(f"{outputs[0]}: --output, --save-structure and --save-mask must be different files")
+        raise UserError(f"{outputs[0]}: of --output, --save-structure and --save-mask two are the same file")
     check_provenance(request)
     pictures = [read_image(image, request.limits) for image in request.images]
     pipeline = pipeline or open_pipeline(request)

@@ -5,7 +5,8 @@ Files may come from anybody: every value is checked as one from the command line
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,15 @@ def _is_interval(value: Any) -> bool:
 
 
 _NONE = type(None)
-_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+
+
+def _fits(annotation: Any) -> Callable[[Any], bool]:
+    """What a field of `EditSettings` may be; records of before it was there have none."""
+    kinds = {kind for kind in (typing.get_args(annotation) or (annotation,)) if isinstance(kind, type)} | {_NONE}
+    return _a(*kinds, *({int} if float in kinds else ()))
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
     "model": _a(str),
     "model_hash": _a(str),
     "prompt": _a(str, _NONE),
@@ -137,17 +146,7 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "loras": _a(list, _NONE),
     "mask": _a(str, _NONE),
     "mask_file": _a(str, _NONE),
-    "mask_feather": _a(int, float, _NONE),
     "background": _a(str, _NONE),
-    "structure": _a(str, _NONE),
-    "strength": _a(int, float, _NONE),
-    "clip_skip": _a(int, _NONE),
-    "image_scale": _a(int, float, _NONE),
-    "shift_windows": _a(bool, _NONE),
-    "keyframe_stride": _a(int, _NONE),
-    "source_guidance_scale": _a(int, float, _NONE),
-    "shared_noise": _a(bool, _NONE),
-    "steady_depth": _a(bool, _NONE),
     "structure_blur": _a(int),
     "guidance_scale": _a(int, float),
     "temporal_guidance_scale": _a(int, float),
@@ -162,4 +161,9 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "fps": _a(str, _NONE),
     "size": _a(str, _NONE),
     "compare": _a(bool),
+}
+_FIELDS |= {
+    name: _fits(annotation)
+    for name, annotation in typing.get_type_hints(EditSettings).items()
+    if name not in _FIELDS  # those of the first records had to be there
 }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -175,7 +176,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
             ema_decay=0.98,
         ),
         unet=DenoisingConfig(lora=lora) if options.rank else DenoisingConfig(trained=("spatial",)),
-        dtype=np.dtype(default_dtype()).name,
+        dtype="bfloat16" if default_dtype() == jnp.bfloat16 else "float32",
         seed=options.seed,
         log_every=10,
         checkpoint=CheckpointConfig(every=50, keep=1),

@@ -308,10 +308,13 @@ def test_an_edit_is_told_of_each_kind_that_it_names(editor, monkeypatch):
 
 def test_the_error_of_a_kind_is_held_against_the_answers():
     scores = lambda value: {"scores": {"flow_error": {"clips": [value, value]}}}
-    results = {"methods": {"edit": scores(0.6), "answer": scores(0.5)}}
+    told = {"config": {"settings": {"structure": "flow"}}}
+    results = told | {"methods": {"edit": scores(0.6), "answer": scores(0.5)}}
     (bar,) = _over_kinds(results)
     assert bar.figure == "flow error, relative to the answer's" and bar.measured == "1.20 (0.6 of 0.5)" and bar.reached
-    assert not list(_over_kinds({"methods": {"edit": {"scores": {}}, "answer": {"scores": {}}}}))
+    assert not list(_over_kinds(told | {"methods": {"edit": {"scores": {}}, "answer": {"scores": {}}}}))
+    results["config"]["settings"]["structure"] = "depth"  # which the edit follows, and no flow
+    assert not list(_over_kinds(results))
 
 
 def test_list_names_the_methods_without_measuring(capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,13 @@ from tiny import TINY, TINY_PUBLIC, save_tiny_model
 from gen1_jax.checkpoints.trained import TrainedModel
 from gen1_jax.cli import main
 from gen1_jax.data.sources import open_source
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
+from gen1_jax.evaluation import customised as benchmark
 from gen1_jax.evaluation.bench_train import random_latents
+from gen1_jax.evaluation.preview import _WithUNet
+from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.low_rank import TARGETS, LowRankConfig, changed, target_kernels
 from gen1_jax.models.module import abstract_parameters, flatten, initialise
 from gen1_jax.models.selection import Selection
@@ -27,9 +33,12 @@ from gen1_jax.pretrained.lora_file import lora_of
 from gen1_jax.pretrained.lora_names import SPELLINGS, Targets
 from gen1_jax.pretrained.lora_write import deltas_of, write_lora
 from gen1_jax.pretrained.subject import Subject, caption_of, embedding_of, mean_embedding
+from gen1_jax.synthetic import make_content
 from gen1_jax.training.adapters import LowRank
+from gen1_jax.training.customise import Captioned
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.gradients import learning
+from gen1_jax.training.learned import WholeNetwork
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
 from gen1_jax.training.step import TrainStep
 
@@ -67,6 +76,13 @@ def test_nothing_changes_at_the_start_and_only_the_targets_do(params, factors):
     half = changed({"a": {"kernel": jnp.full((2, 2), 0.1, jnp.bfloat16)}}, {"a": {"kernel": tiny_factors()}}, 1.0)
     assert half["a"]["kernel"].dtype == jnp.bfloat16
     assert (half["a"]["kernel"] == (jnp.bfloat16(0.1).astype(jnp.float32) + 1e-3).astype(jnp.bfloat16)).all()
+
+
+def test_previews_are_of_the_network_with_the_adapter(folder, factors):
+    source, adapter = ModelFolder(folder / "model"), LowRank(ALL, TINY.unet)
+    shown = flatten(_WithUNet(source, factors, adapter).parameters("unet"))
+    expected = flatten(adapter.weights(source.parameters("unet"), factors))
+    assert all((np.asarray(shown[path]) == np.asarray(expected[path])).all() for path in expected)
 
 
 def tiny_factors():
@@ -184,7 +200,7 @@ def customised(folder):
     """The folder after the command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["customize", "subject", "-o", "x.safetensors", *ARGUMENTS, "--preview-every=2", "--rank=2"]) == 0
+        assert main(["customize", "subject", "-o", "x.safetensors", *ARGUMENTS, "--preview-every=0", "--rank=2"]) == 0
     return folder
 
 
@@ -192,7 +208,6 @@ def test_the_command_makes_an_adapter(customised, monkeypatch, capsys):
     monkeypatch.chdir(customised)
     run = customised / "x_run"
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert any("preview" in entry for entry in log) and list((run / "previews").glob("*.mp4"))
     (entry,) = [entry for entry in log if "step_seconds" in entry or "loss" in entry]
     assert np.isfinite(entry["image/loss"] if "image/loss" in entry else entry["loss"])
     trained, source = TrainedModel(run), WithLoRA(ModelFolder("model"), [("x.safetensors", 1)])
@@ -209,14 +224,55 @@ def test_the_command_makes_an_adapter(customised, monkeypatch, capsys):
         atol=1e-4,
     )
 
-    edit = ["edit", "subject/0.png", "--model=model", "--steps=1", "--json"]
-    assert main([*edit, "-o", "alone.png", "--adapter", "x.safetensors"]) == 0
-    assert main([*edit, "-o", "both.png", "--adapter", "x.safetensors:0.5", "--prompt", "a golden car"]) == 0
-    assert main([*edit, "-o", "workdir.png", "--model=x_run"]) == 0
-    assert (customised / "alone.png").read_bytes() != (customised / "both.png").read_bytes()
-    pixels = [np.asarray(Image.open(customised / f"{name}.png"), int) for name in ("alone", "workdir")]
-    assert np.abs(pixels[0] - pixels[1]).max() <= 1
+    edit = ["edit", "subject/0.png", "--model=model", "--steps=1", "--json", "-o", "alone.png"]
     capsys.readouterr()
+    assert main([*edit, "--adapter", "x.safetensors"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] is None and (customised / "alone.png").exists()
+    assert main([*edit[:-1], "none.png"]) == 2
+    assert "give either --prompt or --image" in capsys.readouterr().err
+
+
+def test_what_an_edit_is_told(customised):
+    """The subject alone, beside a prompt, or a picture's own content."""
+    source = WithLoRA(ModelFolder(customised / "model"), [(customised / "x.safetensors", 1)])
+    pipelines = [Gen1Pipeline(model, jnp.float32) for model in (source, source.base)]
+    ((subject, _),) = source.subjects
+    picture = [np.zeros((16, 16, 3), np.uint8)]
+    told = lambda pipeline, *asked: np.asarray(pipeline.encode_content(*asked, EditSettings()).content["image"])[0, 0]
+    np.testing.assert_array_equal(told(pipelines[0], None, []), subject.embedding)
+    prompted = told(pipelines[1], "a car", [])
+    np.testing.assert_allclose(told(pipelines[0], "a car", []), embedding_of(source.subjects, prompted), rtol=1e-5)
+    np.testing.assert_array_equal(*(told(pipeline, None, picture) for pipeline in pipelines))
+    with pytest.raises(UserError, match=r"give either a prompt or an image$"):
+        told(pipelines[1], None, [])
+    narrow = dataclasses.replace(source._read[0][0], subject=Subject(np.ones(3, np.float32)))
+    source._read = [(narrow, 1.0)]
+    with pytest.raises(UserError, match="reads embeddings of 16 numbers, its subject's has 3"):
+        told(pipelines[0], None, [])
+
+
+def test_what_the_benchmark_compares(customised, monkeypatch):
+    """The model with itself: the same distances, nothing lost; and another one."""
+    rng = np.random.default_rng(0)
+    noise = lambda: rng.integers(0, 256, (2, 2, 16, 16, 3), np.uint8)
+
+    class Noise(Worlds):
+        def __init__(self, count, make=None, **size):
+            self.clips = SimpleNamespace(source=noise(), answer=noise())
+            self.prompts = ("a car", "a dog")
+
+    monkeypatch.setattr(benchmark, "Worlds", Noise)
+    model = ModelFolder(customised / "model")
+    views = benchmark.SubjectViews(
+        shape="car", content=make_content(("gold",), "desert", "noon", "clay"), pictures=(Captioned(noise()[0, 0], ""),)
+    )
+    pipeline = Gen1Pipeline(model, jnp.float32)
+    bench = benchmark.CustomiseBench(pipeline, views, np.ones(16, np.float32), clips=2, batch_size=2)
+    same = bench.compare(model)
+    assert same["subject"]["ratio"] == same["picture"]["ratio"] == 1 and same["ordinary"]["lost"] == 0
+    other = bench.compare(_WithUNet(model, initialise(TINY.build("unet", np.float32), 5), WholeNetwork()))
+    assert other["subject"]["ratio"] != 1 and other["ordinary"]["lost"] != 0
+    assert bench.compare(model) == same
 
 
 def test_an_adapter_is_exported_and_merged(customised, monkeypatch, capsys, tmp_path):

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny import TINY_PUBLIC, save_tiny_model
+from training_runs import make_latents
 
 from gen1_jax.checkpoints.trained import TrainedModel, open_trained
 from gen1_jax.cli import main
 from gen1_jax.media import open_video
 from gen1_jax.models.module import flatten
 from gen1_jax.pretrained.family import TINY
+from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.training.metrics import read_log
+from gen1_jax.training.recipe import read_recipe
 from gen1_jax.training.step import TrainStep
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -131,6 +134,29 @@ def test_a_public_model_goes_on(data, tmp_path):
     changed = {path for path in start if not np.array_equal(start[path], trained[path])}
     assert changed and all(".motions." in path or path.startswith("controls.depth.") for path in changed)
     assert any(".motions." in path for path in changed) and any("zero" in path for path in changed)
+
+
+def test_nano2_goes_on_from_a_model_of_one_structure_with_many_inputs(tiny_model, tmp_path):
+    """Its workdir is a model, which the second part of the recipe goes on from; what is exported says what it takes."""
+    recipe = read_recipe(CONFIGS / "nano2.py")
+    kinds = recipe.data.structure
+    latents = make_latents(tmp_path / "latents", tiny_model, clips=4, frames=3, kinds=kinds)
+    fields = (
+        *("dtype=float32", "log_every=1", "preview.every=0", "data.image_probability=0.0", "stages[0].steps=1"),
+        *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
+        *("data.video.frames=2", "optimizer.warmup_steps=1"),
+    )
+    for name, model in (("nano2", tiny_model), ("nano2:long", tmp_path / "nano2")):
+        path, _, part = name.partition(":")
+        config = f"{CONFIGS / path}.py" + (f":{part}" if part else "")
+        workdir = tmp_path / name.replace(":", "_")
+        arguments = [f"--config.{field}" for field in (*fields, f"model={model}")]
+        assert main(["train", "--config", config, "--workdir", str(workdir), "--json", *arguments]) == 0
+        assert np.isfinite(read_log(workdir)[-1]["loss"])
+    unet = open_trained(workdir).config.unet
+    assert tuple(unet.inputs) == (*kinds, "known") and unet.structure_optional
+    assert main(["export", "--model", str(workdir), "-o", str(tmp_path / "model")]) == 0
+    assert ModelFolder(tmp_path / "model").config.unet == unet
 
 
 def test_the_loss_of_the_autoencoder_falls(data, tmp_path):

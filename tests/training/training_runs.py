@@ -54,7 +54,9 @@ def save_wide_model(folder: Path) -> Path:
     return save_tiny_model(folder, dataclasses.replace(TINY, prior=prior))
 
 
-def make_latents(directory: Path, model: Path, clips: int = 16, frames: int = 3) -> Path:
+def make_latents(
+    directory: Path, model: Path, clips: int = 16, frames: int = 3, kinds: tuple[str, ...] = ("depth",)
+) -> Path:
     """A data set like one of `gen1 precompute` with this model, of random numbers."""
     rng = np.random.default_rng(0)
     normal = lambda *shape: rng.normal(size=shape).astype(ml_dtypes.bfloat16)
@@ -62,11 +64,12 @@ def make_latents(directory: Path, model: Path, clips: int = 16, frames: int = 3)
 
     def examples(shard: int):
         for i in range(clips):
-            latents = dict(moments=normal(frames, 8, 8, 8), structure={"depth": normal(8, frames, 8, 8, 4)})
+            latents = dict(moments=normal(frames, 8, 8, 8), structure={k: normal(8, frames, 8, 8, 4) for k in kinds})
             yield dict(id=f"c{i}", caption=f"clip {i}", content=normal(frames, 16), **latents, **sizes)
 
     info = {"model": encoder_fingerprints(ModelFolder(model))}
-    structure = {"depth": structure_contract(structure_kind("depth"))}
+    of_records = {k: structure_contract(structure_kind(k), "record") for k in kinds}
+    structure = of_records | {"depth": structure_contract(structure_kind("depth"))}
     write_latents(directory, split="train", num_shards=1, examples=examples, structure=structure, info=info)
     return directory
 
