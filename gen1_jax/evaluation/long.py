@@ -5,6 +5,7 @@ worlds of many frames ──► edits ──► slopes of PSNR and of colours ov
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -38,7 +39,7 @@ def measure_long(
         clips = worlds.clips
         edit = _edit(pipeline, clips.source[index], prompt, settings)
         answer, ids, flow = np.float32(clips.answer[index]) / 255, clips.ids[index], clips.flow[index]
-        frames = np.asarray(psnr(edit[:, None], answer[:, None]), np.float64)
+        frames = np.asarray(psnr(jnp.asarray(edit)[:, None], jnp.asarray(answer)[:, None]), np.float64)
         scores["psnr"].append(float(frames.mean()))
         scores["psnr_slope"].append(slope(frames))
         for name, values in zip(
