@@ -23,12 +23,14 @@ def test_each_kind_is_told_with_its_level():
     structure = {kind: batch.structure["depth"] + np.float32(i) for i, kind in enumerate(KINDS)}
     batch = dataclasses.replace(batch, structure=structure, structure_level=np.array([0, 3, 7], np.int32))
     inputs = jax.tree.map(jnp.asarray, objective.inputs(batch))
-    signals = objective._structure({}, inputs, jnp.zeros(batch.structure["depth"].shape))
+    signals = objective._signals._encoded({}, inputs, jnp.zeros(batch.structure["depth"].shape))
     for kind, signal in signals.items():
         without = kind in ("edges", "segmentation", "pose")  # from which t_s takes nothing
         np.testing.assert_array_equal(signal.level, [0, 0, 0] if without else [0, 3, 7])
         np.testing.assert_array_equal(signal.maps, batch.structure[kind].astype(np.float32))
-    weights = {k: s.weight for k, s in objective._weighted(signals, jax.random.split(jax.random.key(0), 3)).items()}
+    weights = {
+        k: s.weight for k, s in objective._signals._weighted(signals, jax.random.split(jax.random.key(0), 3)).items()
+    }
     assert len({tuple(np.asarray(weight)) for weight in weights.values()}) > 2  # each is dropped by itself
     params = abstract_parameters(objective.module)
     loss, _ = jax.eval_shape(objective.loss, params, {}, inputs, jax.random.split(jax.random.key(0), 3))
