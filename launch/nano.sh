@@ -7,6 +7,7 @@
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
 # With FROM:         start | worlds | networks (or vae, prior, latents) | encoders | unet | nano
 # Beside them:       public, after worlds: the U-Net of nano-public (configs/nano_public.py), and its model folder
+#                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
 # gen1 train, say "--config.log_every=10". FROM: a model to go on from, as "nano" or a folder seen from DIR: its decoder,
@@ -26,8 +27,9 @@ mkdir -p "${1:?usage: launch/nano.sh DIR [TARGET...]}"
 cd "$1"
 shift
 
-train() { # train RECIPE WORKDIR MODEL: a network beside those of the model, which are frozen
-    gen1 train --config "$configs/$1.py${from:+:again}" --workdir "runs/$2" --config.model="$3" ${more[@]+"${more[@]}"}
+train() { # train RECIPE WORKDIR MODEL [PART]: a network beside those of the model, which are frozen
+    local part=${4:-${from:+again}}
+    gen1 train --config "$configs/$1.py${part:+:$part}" --workdir "runs/$2" --config.model="$3" ${more[@]+"${more[@]}"}
 }
 
 render() { # render ARGUMENT...: a share of the worlds
@@ -46,6 +48,13 @@ worlds() {
 latents() { # latents [MODEL OUT]: what training needs of the worlds, by the networks of a model
     local command=(gen1 precompute --data worlds --model "${1:-$encode}" --size 128x128 --out "${2:-worlds_latents}")
     if test "$gpus" = 0; then "${command[@]}"; else divided 3 "${command[@]}"; fi
+}
+
+inputs() { # worlds with all that nano 2 is given, rendered on the way
+    local kinds=edges,normals,flow,segmentation,pose,source
+    local command=(gen1 precompute --data "worlds:$clips@${SEED:-0}" --frames 16 --model nano --size 128x128
+        --structure "depth,$kinds" --record "$kinds" --levels two --out worlds_inputs)
+    if test "$gpus" = 0; then "${command[@]}"; else divided 1 "${command[@]}" --batch-size 16; fi
 }
 
 divided() { # divided N COMMAND...: a share of the work for each GPU, for N processes each
@@ -99,6 +108,12 @@ for target; do
         ;;
     unet) train nano unet ./encoders ;;
     nano) model_folder unet nano ;;
+    nano2)
+        inputs
+        from='' train nano2 nano2 nano
+        from='' train nano2 nano2_long runs/nano2 long
+        model_folder nano2_long nano2
+        ;;
     public)
         latents nano-public worlds_public
         from='' train nano_public public nano-public

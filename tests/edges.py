@@ -14,9 +14,10 @@ _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 class Edges:
     """Sobel magnitude of luminance, -1 where there is none and 1 at the strongest edge of the clip."""
 
-    name: ClassVar[str] = "edges"
+    name: ClassVar[str] = "sobel"
     part: ClassVar[str | None] = None
     is_estimated: ClassVar[bool] = True
+    runs_on_host: ClassVar[bool] = False
     channels: ClassVar[int] = 1
     degrades: ClassVar[str] = "maps"
     resampling: ClassVar[str] = "area"
@@ -38,6 +39,9 @@ class Edges:
     def normalise(self, maps):
         strongest = maps.max((-4, -3, -2, -1), keepdims=True)
         return 2 * maps / jnp.where(strongest > 0, strongest, 1) - 1
+
+    def transformed(self, maps, scale=(1.0, 1.0), mirrored=False):
+        return maps
 
     def degrade(self, maps, level):
         return blur(maps, level)

@@ -119,7 +119,7 @@ class EditForm:
     def _structure(self, said: Mapping[str, Any]) -> str | None:
         """The structures as text; a control of weight 0 is left out, unless nothing else is there."""
         weights = {kind: float(said[_FIELD_OF_KIND(kind)]) for kind in self._weighed}
-        kept = {kind: weight for kind, weight in weights.items() if weight or kind in self._config.unet.structures}
+        kept = {kind: weight for kind, weight in weights.items() if weight or kind in self._config.unet.required}
         return structures_as_text(kept or dict(list(weights.items())[:1]) or None)
 
     def _label(self, what: str) -> str:

@@ -17,6 +17,7 @@ from gen1_jax.models.module import Params, abstract_parameters
 from gen1_jax.models.selection import Selection, together
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder, ModelSource, is_named, open_model
+from gen1_jax.pretrained.growing import grown
 from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import READS_WORDS
@@ -84,13 +85,18 @@ class TrainedModel:
         """The weights of one network, on the host."""
         if component != self.component:
             return self.base.parameters(component)
-        return together(self.base.parameters(component) if self._selection else {}, self._learned())
+        return together(self._untrained.parameters(component) if self._selection else {}, self._learned())
 
     def stored(self, component: str) -> Params:
         """The same; those that were trained are on the host."""
         if component != self.component:
             return self.base.stored(component)
-        return together(self.base.stored(component) if self._selection else {}, self._learned())
+        return together(self._untrained.stored(component) if self._selection else {}, self._learned())
+
+    @property
+    def _untrained(self) -> ModelSource:
+        """What the run began from, with the inputs that it added."""
+        return grown(self.base, self.config.unet)
 
     @property
     def _selection(self) -> Selection | None:

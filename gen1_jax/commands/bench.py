@@ -32,6 +32,18 @@ def add_bench(commands) -> None:
 
     parser = command(
         subjects,
+        "edit",
+        _bench_edit,
+        "time edits of clips of several lengths on random weights, and their memory",
+        "gen1 bench edit --frames 100 1000 10000",
+    )
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000], metavar="N", help="ascending (100 1000)")
+    parser.add_argument("--size", default="tiny", help="tiny, nano, full or public (tiny)")
+    parser.add_argument("--steps", type=int, default=2, metavar="N", help="of the sampler (2)")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each length")
+
+    parser = command(
+        subjects,
         "train",
         _bench_train,
         "time the U-Net's training step on random weights and latents",
@@ -79,6 +91,16 @@ def _bench_sample(args) -> None:
         repeats=args.repeats,
     )
     report(result, args.json, None if args.json else render_sample(result))
+
+
+def _bench_edit(args) -> None:
+    import json
+
+    from gen1_jax.evaluation.bench_edit import bench_edit
+
+    for row in bench_edit(args.frames, size=args.size, steps=args.steps):
+        line = "{frames} frames: {seconds} s, at most {peak_mib} MiB so far"
+        print(json.dumps(row) if args.json else line.format(**row), flush=True)
 
 
 def _bench_train(args) -> None:

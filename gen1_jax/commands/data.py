@@ -40,7 +40,12 @@ def add_precompute(commands) -> None:
         "encode clips once for training: latents, structure at every t_s, CLIP embeddings",
         "gen1 precompute --data worlds --model nano --out worlds_latents",
     )
-    parser.add_argument("--data", required=True, metavar="DIR", help="a data set of gen1 render or gen1 prepare")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR|worlds:N[@SEED]",
+        help="a data set of gen1 render or gen1 prepare; or N synthetic clips, rendered on the way",
+    )
     parser.add_argument("--split", default="train", metavar="NAME", help="(train)")
     parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the new data set; run again to go on with it")
@@ -49,6 +54,14 @@ def add_precompute(commands) -> None:
     parser.add_argument(
         "--depth", default="model", help="the model's, or that of the record, if it is synthetic (model)"
     )
+    parser.add_argument(
+        "--record", default="", metavar="KIND,...", help="kinds whose exact maps synthetic clips carry (none)"
+    )
+    parser.add_argument(
+        "--levels", default="all", metavar="all|two", help="t_s that are held; two of each clip, a quarter of it (all)"
+    )
+    parser.add_argument("--frames", type=int, default=8, metavar="N", help="of clips that are rendered on the way (8)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of these at once on a device (1 on a CPU)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="of this machine (1)")
     parser.add_argument("--process-index", type=int, default=0, metavar="I", help="number of this machine (0)")
     parser.add_argument("--process-count", type=int, default=1, metavar="N", help="machines that share the work (1)")
@@ -74,6 +87,9 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
         width=width,
         structure=kinds_of(args.structure),
         depth=args.depth,
+        record=kinds_of(args.record),
+        levels=args.levels,
+        frames=args.frames,
     )
     model = open_trained(args.model)
     if model.warning:
@@ -87,7 +103,7 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
             show(done, total)
 
         summary = run_job(
-            partial(precompute_dataset, args.out, recipe, model),
+            partial(precompute_dataset, args.out, recipe, model, batch_size=args.batch_size),
             processes=args.processes,
             process_index=args.process_index,
             process_count=args.process_count,

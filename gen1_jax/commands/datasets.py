@@ -22,7 +22,10 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     _add_clip(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="K", help="sets of different seeds share no clip (0)")
     parser.add_argument("--split", default="train", metavar="NAME", help="train, validation or test (train)")
-    parser.add_argument("--flow", action="store_true", help="store optical flow too")
+    parser.add_argument("--flow", action="store_true", help="store optical flow too, as --maps flow does")
+    parser.add_argument(
+        "--maps", default="", metavar="KIND,...", help="exact maps to store: edges, normals, flow, pose, source"
+    )
     sheet = parser.add_argument_group("instead of a data set, or beside it")
     sheet.add_argument("--sheet", metavar="FILE.png", help="a picture: a structure a row, a content a column")
     sheet.add_argument("--rows", type=int, default=6, metavar="N", help="(6)")
@@ -62,7 +65,7 @@ def _render_dataset(args: argparse.Namespace) -> Result:
     from gen1_jax.data.processes import ProgressLine, run_job
     from gen1_jax.data.render import render_dataset
 
-    recipe = _recipe(args, clips=args.clips, seed=args.seed, split=args.split, flow=args.flow)
+    recipe = _recipe(args, clips=args.clips, seed=args.seed, split=args.split, flow=args.flow, maps=kinds_of(args.maps))
     with ProgressLine("render", "frames", recipe.frames, enabled=not args.json) as progress:
         summary = run_job(
             partial(render_dataset, args.out, recipe, batch_size=args.batch_size),

@@ -4,14 +4,14 @@ import argparse
 import dataclasses
 import os
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
 from gen1_jax.commands.provenance import add_provenance, provenance_options
-from gen1_jax.commands.values import file_and_number, frame_rate, interval, moment, size
+from gen1_jax.commands.recorded import compare_with
+from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
 from gen1_jax.errors import counted
 
 SOME_FAILED = 3
@@ -24,6 +24,7 @@ _DEFAULTS = {
     "strength": 1.0,
     "clip_skip": 1,
     "shift_windows": False,
+    "keyframe_stride": 1,
     "mask_feather": 2.0,
     "shared_noise": False,
     "steady_depth": False,
@@ -72,6 +73,14 @@ def add_edit(commands) -> None:
         metavar="[KIND=]FILE|DIR",
         help="ready maps of a structure in place of an estimate: a video, a folder of pictures, or a picture for all"
         " frames; may be given several times",
+    )
+    parser.add_argument(
+        "--keyframe",
+        action="append",
+        type=keyframe,
+        metavar="N=FILE",
+        help="frame N of the edit, from 0, as you painted or edited it: it stays, and the others go on from it; may be"
+        " given several times, to a model with an input for known frames",
     )
     _add_mask(parser)
     parser.set_defaults(**dict.fromkeys(_DEFAULTS))  # what was not given may be recorded
@@ -126,7 +135,7 @@ def _edit(args) -> int:
 
     recorded = {} if args.settings_from is None else read_record(args.settings_from)
     if recorded:
-        _compare_with(recorded, args, _chosen(args, recorded, "model"))
+        compare_with(recorded, args, _chosen(args, recorded, "model"))
     if len(args.videos) == 1:
         written = {"output": args.output, "save_structure": args.save_structure, "save_mask": args.save_mask}
         run_edit(_request(args, args.videos[0], recorded, **written), as_json=args.json)
@@ -192,6 +201,7 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
             negative_prompt=_chosen(args, recorded, "negative_prompt"),
             image=[path for path, _ in images] or None,
             structure_from=tuple(map(kind_and_path, args.structure_from or [])),
+            keyframes=tuple(args.keyframe or []),
             loras=tuple(args.lora or []),
             low_memory=args.low_memory,
             model=_chosen(args, recorded, "model"),
@@ -217,45 +227,6 @@ def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"{args.settings_from}: {error}") from None
 
 
-def _compare_with(recorded: Mapping[str, Any], args, model: str) -> None:
-    """Says what of an edit cannot be the same again.
-
-    Raises:
-        UserError: files that it was made from are needed.
-    """
-    from gen1_jax.checkpoints.identity import model_hash
-    from gen1_jax.checkpoints.trained import open_trained
-    from gen1_jax.editing.record import file_hash
-    from gen1_jax.errors import UserError
-    from gen1_jax.pretrained.lora import with_loras
-
-    images = [path for path, _ in args.image or []]
-    needed = {"structure_from": args.structure_from, "lora": args.lora, "mask_file": args.mask}
-    needed |= {"image": images} if args.prompt is None or recorded.get("prompt") is not None else {}
-    for name, given in needed.items():
-        files = _listed(recorded.get("loras" if name == "lora" else name))
-        if files and not given:
-            what = {"image": "picture", "structure_from": "maps", "lora": "LoRA", "mask_file": "mask"}[name]
-            option = name.removesuffix("_file").replace("_", "-")
-            raise UserError(f"the edit was made from the {what} {', '.join(files)}: name it with --{option}")
-    before = dict(zip(_listed(recorded["image_hash"]), _listed(recorded["image"]), strict=False))
-    for path in images:
-        if before and path.is_file() and file_hash(path) not in before:
-            warnings.warn(
-                f"{path} is not the picture {', '.join(before.values())} that the edit was made from", stacklevel=2
-            )
-    if model_hash(with_loras(open_trained(model), args.lora or [])) != recorded["model_hash"]:
-        warnings.warn(
-            f"{model} is not the model {recorded['model']} ({recorded['model_hash']}) that made the edit, so another "
-            "edit comes of it; name the model with --model",
-            stacklevel=2,
-        )
-
-
-def _listed(value: str | list | None) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(map(str, value))
-
-
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Declare the model, and the numbers of an edit."""
     group = parser.add_argument_group("the edit")
@@ -268,6 +239,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WT",
         help="above 1 smoother in time, below 1 more hand-drawn (1)",
+    )
+    group.add_argument(
+        "--source-guidance-scale",
+        type=float,
+        metavar="WSRC",
+        help="how closely the video itself is followed, by a model that sees it (as other structures)",
+    )
+    group.add_argument(
+        "--keyframe-stride",
+        type=int,
+        metavar="K",
+        help="sample every K-th frame first, then cheaply those between, by a model with an input for known frames (1)",
     )
     group.add_argument(
         "--guidance-interval",

@@ -64,7 +64,8 @@ def _list(args: argparse.Namespace) -> None:
     from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.evaluation.methods import chosen, methods
 
-    listed = chosen(methods(settings_of(args).of(open_trained(args.model).config)), args.only)
+    model = open_trained(args.model).config
+    listed = chosen(methods(settings_of(args).of(model), model), args.only)
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
     report({m.name: m.what for m in listed}, args.json, "\n".join(lines))

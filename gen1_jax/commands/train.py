@@ -123,8 +123,10 @@ def _preview(config: "TrainConfig") -> "EditPreview | None":
         return None
     from gen1_jax.checkpoints.trained import open_trained
     from gen1_jax.evaluation.preview import EditPreview
+    from gen1_jax.pretrained.growing import grown
 
-    return EditPreview(config.preview, open_trained(config.model), config.dtype)
+    source = open_trained(config.model)
+    return EditPreview(config.preview, grown(source, config.family(source.config).unet), config.dtype)
 
 
 def _join(args: argparse.Namespace) -> None:

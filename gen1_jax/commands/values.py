@@ -72,6 +72,18 @@ def kind_and_path(text: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
+def keyframe(text: str) -> tuple[int, Path]:
+    """The number of a frame and a picture: "0=painted.png"; -1 is the last.
+
+    Raises:
+        ArgumentTypeError: it is not like that.
+    """
+    index, _, path = text.partition("=")
+    if not (re.fullmatch(r"-?\d{1,9}", index) and path):
+        raise ArgumentTypeError(f"{text!r} is not like 0=painted.png, the number of a frame and its picture")
+    return int(index), Path(path)
+
+
 def size(text: str) -> tuple[int, int]:
     """(width, height) of "WIDTHxHEIGHT".
 

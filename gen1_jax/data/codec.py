@@ -2,9 +2,8 @@
 
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
@@ -125,18 +124,3 @@ def inverse_depth(
     """Inverse depth in 1/metre from what `encode_depth` returned."""
     low, high = limits
     return (low + decode_depth(data, shape) * ((high - low) / _TOP)).astype(np.float32)
-
-
-def recorded_maps(record: Mapping[str, Any], kind: str) -> Float32[np.ndarray, "t h w k"]:
-    """The maps of a kind of structure that a record carries: as an array, or depth as `encode_depth` leaves it.
-
-    Raises:
-        ValueError: it has none, or they are damaged.
-    """
-    if kind not in record:
-        raise UserError(f"it has no {kind}; only records with maps, such as those of gen1 render, have")
-    maps = record[kind]
-    if isinstance(maps, bytes):
-        maps = inverse_depth(maps, (record["frames"], record["height"], record["width"]), record["depth_range"])
-    maps = np.asarray(maps, np.float32)
-    return maps[..., None] if maps.ndim == 3 else maps

@@ -120,6 +120,9 @@ class DataConfig:
             "image_probability is not 0, and image has no sources": self.image_probability == 0 or self.image.sources,
             "image_probability is not 1, and video has no sources": self.image_probability == 1 or self.video.sources,
             f"structure_levels {low} to {high} are not within 0 ... {MAX_STRUCTURE_LEVEL}": in_order,
+            "structure flow goes to the next frame: stride must be 1": "flow" not in self.structure
+            or self.inputs == "pixels"
+            or all(source.stride == 1 for stream in (self.image, self.video) for source in stream.sources),
             "seed is not in [0, 2^32)": 0 <= self.seed < 2**32,
             "workers is negative": self.workers >= 0,
             "threads, prefetch and caption_bytes are not positive": min(self.threads, self.prefetch, self.caption_bytes)

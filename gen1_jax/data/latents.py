@@ -1,16 +1,19 @@
 """Precomputed latents as a data set: a record a clip, and beside them the structure, a record for each clip and t_s.
 
 NAME-SPLIT.array_record-00000-of-00008                moments, content, caption, maps, ... of clips 0, 1, ...
-structure_SPLIT/KIND.array_record-00000-of-00008      bfloat16 (T h w c) of clip 0 at t_s 0 ... 7, of clip 1, ...
+structure_SPLIT/KIND.array_record-00000-of-00008      bfloat16 (T h w c) of clip 0 at each t_s held, of clip 1, ...
 
 An example has one t_s. Read for itself, that is a quarter of the bytes of a record with all of them, as sets were
-written before; these are read as well. Structure that a ControlNet of the model follows is not encoded: records have
-its maps as they were estimated, one for all t_s.
+written before; these are read as well. A kind from which t_s takes nothing has one level. Of the others a set holds all
+eight, or two of each clip: 0, and one more by the hash of its id, so that over many clips none is rarer than another.
+Structure that a ControlNet of the model follows is not encoded: records have its maps as they were estimated, one for
+all t_s.
 """
 
 import contextlib
 import dataclasses
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -42,6 +45,10 @@ from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, struct
 
 DATASET_NAME = "latent_clips"
 LEVELS = MAX_STRUCTURE_LEVEL + 1
+TWO = 2
+"""Levels that are held of a clip: `LEVELS`, `TWO`, or 1, where t_s takes nothing from a kind."""
+
+_HELD = "levels"  # in the recipe of a set: how many levels it holds, of kinds of which these are not all
 
 _BEFORE = {"polarity": "near is large", "normalisation": "clip minimum and maximum to [-1, 1]"}
 """What sets with all levels in a record say of their depth, besides its source: the contract of `Depth()`."""
@@ -81,6 +88,7 @@ def write_latents(
     structure: Mapping[str, Mapping[str, Any]],
     info: Mapping[str, Any],
     maps: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    levels: Mapping[str, int] = MappingProxyType({}),
     has_content: bool = True,
     process_index: int = 0,
     process_count: int = 1,
@@ -91,11 +99,12 @@ def write_latents(
         directory: and the arguments without a word here: see `write_dataset`.
         split: of the data set.
         num_shards: files of the split.
-        examples: of a shard: what `LATENT_FEATURES` names, and "structure", for each kind bfloat16 (8, T, h, w, c), and
-            "maps", for each kind (T, H, W, k), if there are any.
+        examples: of a shard: what `LATENT_FEATURES` names, and "structure", for each kind bfloat16 (levels, T, h, w, c)
+            at its `held_levels`, and "maps", for each kind (T, H, W, k), if there are any.
         structure: the kinds that are encoded, and the contract of each: how its maps came about.
         info: what else made the split.
         maps: the kinds whose maps are kept, and the contract of each.
+        levels: how many levels of a kind are held, where these are not all eight.
         has_content: whether examples have a content.
         process_index: of this process.
         process_count: how many there are.
@@ -104,10 +113,12 @@ def write_latents(
     features = {name: feature for name, feature in LATENT_FEATURES.items() if has_content or name != "content"}
     features |= {_maps_of(kind): tfds.features.Tensor(shape=(), dtype=np.bytes_) for kind in maps}
     made = {"structure": structure, **({"maps": maps} if maps else {})}
+    fewer = {kind: count for kind, count in levels.items() if kind in structure and count != LEVELS}
+    counts = {kind: fewer.get(kind, LEVELS) for kind in structure}
 
     def records(shard: int) -> Iterator[Example]:
         path = shard_path(local_folder(directory), recipe, shard)
-        with _structure_writers(path, tuple(structure)) as write:
+        with _structure_writers(path, counts) as write:
             for example in examples(shard):
                 write(example["structure"])
                 kept = {_maps_of(kind): encode_maps(example["maps"][kind]) for kind in maps}
@@ -120,32 +131,51 @@ def write_latents(
         examples=records,
         process_index=process_index,
         process_count=process_count,
-        info={**info, **{form: {kind: dict(it) for kind, it in kinds.items()} for form, kinds in made.items()}},
+        info={
+            **info,
+            **({_HELD: fewer} if fewer else {}),
+            **{form: {kind: dict(it) for kind, it in kinds.items()} for form, kinds in made.items()},
+        },
     )
 
 
 @contextlib.contextmanager
-def _structure_writers(shard, kinds: tuple[str, ...]) -> Iterator[Callable[[Mapping[str, np.ndarray]], None]]:
+def _structure_writers(shard, counts: Mapping[str, int]) -> Iterator[Callable[[Mapping[str, np.ndarray]], None]]:
     """Files of the structure of a shard, in their place at the end: before the shard, which tells that all is there."""
     with contextlib.ExitStack() as files:
         writers = {}
-        for kind in kinds:
+        for kind in counts:
             path = _structure_path(shard, kind)
             path.parent.mkdir(exist_ok=True)
             writers[kind] = files.enter_context(record_writer(files.enter_context(replacing(path, alone=True))))
 
         def write(structure: Mapping[str, np.ndarray]) -> None:
             for kind, writer in writers.items():
-                assert len(structure[kind]) == LEVELS, f"{kind} has {len(structure[kind])} levels, not {LEVELS}"
+                assert len(structure[kind]) == counts[kind], (
+                    f"{kind} has {len(structure[kind])} levels, not {counts[kind]}"
+                )
                 for level in structure[kind]:
                     writer.write(np.asarray(level, ml_dtypes.bfloat16).tobytes())
 
         yield write
 
 
+def held_levels(count: int, clip: str) -> tuple[int, ...]:
+    """The levels of a clip that a set holds.
+
+    Args:
+        count: how many, see `TWO`.
+        clip: id of the clip, of which the second of two depends.
+    """
+    if count == TWO:
+        return 0, 1 + zlib.crc32(clip.encode()) % MAX_STRUCTURE_LEVEL
+    return tuple(range(count))
+
+
 class LatentSource:
     """A `Source` of precomputed latents: a record of `LATENT_FEATURES`, "structure", for each kind that is encoded its
-    `Levels`, and "maps", for each other kind its maps, float32 (T, H, W, k).
+    `Levels`, and "maps", for each other kind its maps, float32 (T, H, W, k); and where two levels are held of each
+    clip, "levels", which they are.
 
     Args:
         records: a split that `write_latents` wrote, or one of before, with the feature "structure".
@@ -161,9 +191,10 @@ class LatentSource:
         info = _info(records)
         encoded, self.map_kinds = tuple(made_structure(info)), tuple(info.get("maps", {}))
         self.kinds = (*encoded, *self.map_kinds)
+        self._counts = {kind: info.get(_HELD, {}).get(kind, LEVELS) for kind in encoded}
         self._levels = dict.fromkeys(encoded)
         if not self._has_all_levels:
-            self._levels = {kind: _open_levels(records, kind) for kind in encoded}
+            self._levels = {kind: _open_levels(records, kind, self._counts[kind]) for kind in encoded}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -173,7 +204,10 @@ class LatentSource:
         if self._has_all_levels:
             return {**record, "structure": dict.fromkeys(self.kinds, record["structure"])}
         shape = record["moments"].shape[:-1]
-        levels = {kind: _StoredLevels(self, kind, index, shape) for kind in self._levels}
+        held = {kind: held_levels(count, record["id"]) for kind, count in self._counts.items()}
+        levels = {kind: _StoredLevels(self, kind, index, shape, held[kind]) for kind in self._levels}
+        if two := [held[kind] for kind, count in self._counts.items() if count == TWO]:
+            record["levels"] = two[0]
         size = (len(record["moments"]), record["height"], record["width"])
         maps = {kind: decode_maps(record.pop(_maps_of(kind)), size) for kind in self.map_kinds}
         return {**record, "structure": levels, "maps": maps}
@@ -201,12 +235,8 @@ class LatentSource:
     def __reduce__(self) -> tuple:
         return LatentSource, (self._records,)
 
-    def _level(self, kind: str, index: int, level: int) -> bytes:
-        try:
-            return self._levels[kind][index * LEVELS + level]
-        except Exception as error:  # array_record raises RuntimeError for damage, ValueError for what is not there
-            reason = " ".join(str(error).split())
-            raise RecordError(f"{self.locate(index)}: its {kind} at t_s {level} cannot be read ({reason})") from error
+    def _level(self, kind: str, index: int, place: int) -> bytes:
+        return self._levels[kind][index * self._counts[kind] + place]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,9 +247,15 @@ class _StoredLevels:
     kind: str
     index: int
     shape: tuple[int, int, int]
+    held: tuple[int, ...]
 
     def __getitem__(self, level: int) -> BFloat16[np.ndarray, "t h w c"]:
-        data = self.source._level(self.kind, self.index, level)
+        try:
+            place = 0 if len(self.held) == 1 else self.held.index(level)
+            data = self.source._level(self.kind, self.index, place)
+        except Exception as error:  # array_record raises RuntimeError for damage, ValueError for what is not there
+            reason, place = " ".join(str(error).split()), self.source.locate(self.index)
+            raise RecordError(f"{place}: its {self.kind} at t_s {level} cannot be read ({reason})") from error
         return np.frombuffer(data, ml_dtypes.bfloat16).reshape(*self.shape, -1)
 
 
@@ -248,14 +284,14 @@ def _structure_path(shard, kind: str):
     return beside_shard(shard, "structure", kind + ".array_record-{}")
 
 
-def _open_levels(records: RecordSource, kind: str) -> ArrayRecordDataSource | None:
+def _open_levels(records: RecordSource, kind: str, count: int) -> ArrayRecordDataSource | None:
     parts = [
         dataclasses.replace(
             part,
             filename=os.fspath(_structure_path(folder(part.filename), kind)),
-            skip=part.skip * LEVELS,
-            take=part.take * LEVELS,
-            examples_in_shard=part.examples_in_shard * LEVELS,
+            skip=part.skip * count,
+            take=part.take * count,
+            examples_in_shard=part.examples_in_shard * count,
         )
         for part in records.parts
     ]

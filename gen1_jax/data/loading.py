@@ -12,14 +12,17 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from gen1_jax.data.batch import encode_caption
-from gen1_jax.data.codec import cover_size, recorded_maps
+from gen1_jax.data.codec import cover_size
 from gen1_jax.data.config import Bucket, Inputs
 from gen1_jax.data.dataset import Example, RecordError
 from gen1_jax.data.sources import PICTURE_LIMITS, TRAINING_LIMITS, Source
+from gen1_jax.data.world import recorded_maps
 from gen1_jax.errors import UserError, counted
 from gen1_jax.media.images import decode as decode_image
 from gen1_jax.media.images import read_image, read_image_bytes
 from gen1_jax.media.windows import StaleIndex, open_windows
+from gen1_jax.models.structure import StructureKind, structure_kind
+from gen1_jax.models.structure.kind import Resampling
 
 STEPS = ("read", "decode", "transform", "collate")
 """What the seconds of loading are spent on. An example has those of all but the last, which belongs to its batch."""
@@ -37,9 +40,9 @@ class Window(NamedTuple):
     crop: tuple[slice, slice]
     mirrored: bool
 
-    def fit(self, frames: np.ndarray) -> np.ndarray:
+    def fit(self, frames: np.ndarray, resampling: Resampling = "area") -> np.ndarray:
         """Frames (T, H, W, ...) of the whole clip to those of the window, of `size`, mirrored if the window is."""
-        chosen = _scale(frames[self.start :: self.stride][: self.frames], self.size)
+        chosen = _scale(frames[self.start :: self.stride][: self.frames], self.size, resampling)
         return chosen[:, :, ::-1] if self.mirrored else chosen
 
     def cut(self, frames: np.ndarray) -> np.ndarray:
@@ -47,9 +50,11 @@ class Window(NamedTuple):
         rows, columns = self.crop
         return frames[:, rows, columns]
 
-    def of_maps(self, maps: Float32[np.ndarray, "T H W k"]) -> Float32[np.ndarray, "t h w k"]:
-        """Maps of the whole clip to what the window shows of them."""
-        return np.stack([self.cut(self.fit(maps[..., channel])) for channel in range(maps.shape[-1])], axis=-1)
+    def of_maps(self, maps: Float32[np.ndarray, "T H W k"], kind: StructureKind) -> Float32[np.ndarray, "t h w k"]:
+        """Maps of a kind of the whole clip to what the window shows of them."""
+        scale = tuple(new / old for new, old in zip(self.size, maps.shape[1:3], strict=True))
+        planes = [self.cut(self.fit(maps[..., k], kind.resampling)) for k in range(maps.shape[-1])]
+        return np.asarray(kind.transformed(np.stack(planes, axis=-1), scale, self.mirrored), np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,8 @@ class LoadExample(grain.transforms.RandomMap):
             times.append(time.perf_counter())
             arrays = {"pixels": window.cut(frames)}
             if self.map_kinds:
-                arrays["maps"] = {kind: window.of_maps(recorded_maps(record, kind)) for kind in self.map_kinds}
+                kinds = map(structure_kind, self.map_kinds)
+                arrays["maps"] = {kind.name: window.of_maps(recorded_maps(record, kind.name), kind) for kind in kinds}
             arrays |= self._choices(rng)
         arrays |= {
             "caption": encode_caption(record.get("caption", ""), self.caption_bytes),
@@ -199,16 +205,26 @@ class LoadExample(grain.transforms.RandomMap):
         start = int(rng.integers(frames - span + 1))
         chosen = slice(start, start + span, self.stride)
         choices = self._choices(rng)
-        level = int(choices["structure_level"])
+        choices["structure_level"] = level = self._held(choices["structure_level"], record.get("levels"))
         encoded, maps = record["structure"], record.get("maps", {})
         arrays = {
             "moments": record["moments"][chosen],
-            "structure": {kind: encoded[kind][level][chosen] for kind in self.structure if kind not in maps},
+            "structure": {kind: encoded[kind][int(level)][chosen] for kind in self.structure if kind not in maps},
             "maps": {kind: maps[kind][chosen] for kind in self.structure if kind in maps},
         }
         if "content" in record:
             arrays["content"] = record["content"][chosen][choices["content_index"]]
         return arrays | choices
+
+    def _held(self, level: np.int32, levels: tuple[int, ...] | None) -> np.int32:
+        """The t_s that was drawn, or, where the record has two alone, the larger of these that may be drawn."""
+        if levels is None or level in levels:
+            return level
+        low, high = self.structure_levels
+        inside = [held for held in levels if low <= held <= high]
+        if not inside:
+            raise UserError(f"its latents have t_s {levels[0]} and {levels[1]} alone: let structure_levels begin at 0")
+        return np.int32(max(inside))
 
 
 def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -222,9 +238,10 @@ def _image(image: bytes | Path | UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarra
         return decode_image("it", opened, PICTURE_LIMITS)
 
 
-def _scale(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """(T, H, W) or (T, H, W, 3) to `size`; smoothed where it becomes smaller."""
+def _scale(frames: np.ndarray, size: Sequence[int], resampling: Resampling = "area") -> np.ndarray:
+    """(T, H, W) or (T, H, W, 3) to `size`; smoothed where it becomes smaller, but not if it is of labels."""
     if frames.shape[1:3] == tuple(size):
         return frames
     resample = Image.Resampling.BICUBIC if frames.dtype == np.uint8 else Image.Resampling.BILINEAR
+    resample = Image.Resampling.NEAREST if resampling == "nearest" else resample
     return np.stack([np.asarray(Image.fromarray(frame).resize((size[1], size[0]), resample)) for frame in frames])

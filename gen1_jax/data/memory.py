@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gen1_jax.data.codec import recorded_maps
 from gen1_jax.data.config import Inputs
 from gen1_jax.data.dataset import Example
 from gen1_jax.data.latents import Levels
 from gen1_jax.data.sources import TRAINING_LIMITS, Source
+from gen1_jax.data.world import has_maps, recorded_maps
 from gen1_jax.media.windows import open_windows
 
-_LATENTS = ("moments", "content")
+_LATENTS = ("moments", "content", "levels")
 _ABOUT = ("caption", "frames", "height", "width")
 
 
@@ -78,7 +78,7 @@ class InMemory:
             with open_windows(video, limits=TRAINING_LIMITS, folder=folder, frames=record.get("frames")) as file:
                 video = file.whole()
         kept["video"] = video
-        return kept | {kind: recorded_maps(record, kind) for kind in self._map_kinds if kind in record}
+        return kept | {kind: recorded_maps(record, kind) for kind in self._map_kinds if has_maps(record, kind)}
 
 
 class _KeptLevels:

@@ -1,6 +1,7 @@
 """`gen1 render`: synthetic clips as a data set, on one device, on all devices of a host, or by many processes.
 
 seeds ──► structures, contents ──► [ batches on the devices, ahead ] ──► mp4, depth, ids (threads) ──► write_dataset
+                                             World                  └──► gen1 precompute --data worlds:N
 """
 
 import collections
@@ -21,6 +22,7 @@ from jaxtyping import UInt8
 from gen1_jax import synthetic
 from gen1_jax.data.codec import encode_depth, encode_video
 from gen1_jax.data.dataset import CLIP_FEATURES, Example, Features, WriteSummary, missing_shards, write_dataset
+from gen1_jax.data.world import World, check_exact, encode_world, features_of, traced
 from gen1_jax.errors import UserError, counted
 
 DATASET_NAME = "synthetic_clips"
@@ -33,9 +35,9 @@ SYNTHETIC_FEATURES: Features = {
     "structure_seed": tfds.features.Scalar(np.int64, doc="of synthetic.sample_structure"),
     "content_seed": tfds.features.Scalar(np.int64, doc="of synthetic.sample_content"),
 }
-FLOW_FEATURE: Features = {
-    "flow": tfds.features.Tensor(shape=(None, None, None, 2), dtype=np.float16, encoding="zlib", doc="pixels"),
-}
+
+_Rendered = tuple[synthetic.Clip, dict[str, jax.Array], tuple[jax.Array, ...]]
+"""What a device gives: a clip, exact maps, pictures in other contents."""
 
 _SAMPLES_IN_FLIGHT = 1 << 24  # rays of one batch on an accelerator
 
@@ -54,7 +56,8 @@ class RenderRecipe:
         frame_rate: frames a second.
         supersample: rays along each side of a pixel.
         clips_per_shard: clips in one file, the grain of resuming.
-        flow: whether records hold optical flow (large).
+        flow: whether records hold optical flow (large); as "flow" in `maps`.
+        maps: further kinds of structure whose exact maps records hold, see `world`.
     """
 
     clips: int
@@ -67,8 +70,10 @@ class RenderRecipe:
     supersample: int = 2
     clips_per_shard: int = 16
     flow: bool = False
+    maps: tuple[str, ...] = ()
 
     def __post_init__(self):
+        check_exact(self.maps)
         if min(self.clips, self.frames, self.supersample, self.clips_per_shard) < 1 or min(self.height, self.width) < 8:
             raise UserError(
                 f"{counted(self.clips, 'clip')} of {counted(self.frames, 'frame')} of {self.width}x{self.height}:"
@@ -86,9 +91,19 @@ class RenderRecipe:
         return range(index * self.clips_per_shard, min((index + 1) * self.clips_per_shard, self.clips))
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of structure whose exact maps clips have, beside those that all have."""
+        return (*self.maps, *(("flow",) if self.flow and "flow" not in self.maps else ()))
+
+    @property
     def features(self) -> Features:
         """The schema of a record."""
-        return {**SYNTHETIC_FEATURES, **(FLOW_FEATURE if self.flow else {})}
+        return {**SYNTHETIC_FEATURES, **features_of(self.kinds)}
+
+    def info(self) -> dict[str, Any]:
+        """What the data set's recipe says."""
+        said = {name: value for name, value in dataclasses.asdict(self).items() if name != "maps" or value}
+        return {"generator": "gen1_jax.synthetic", **said}
 
 
 def render_dataset(
@@ -122,7 +137,7 @@ def render_dataset(
         num_shards=recipe.shards,
         process_index=process_index,
         process_count=process_count,
-        info={"generator": "gen1_jax.synthetic", **dataclasses.asdict(recipe)},
+        info=recipe.info(),
     )
     missing = missing_shards(directory, DATASET_NAME, recipe.split, recipe.shards, process_index, process_count)
     total = sum(len(recipe.shard(shard)) for shard in range(process_index, recipe.shards, process_count))
@@ -131,7 +146,7 @@ def render_dataset(
     if progress:
         progress(total - len(wanted), total)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        records = _Renderer(recipe, batch_size).records(wanted, pool)
+        records = WorldRenderer(recipe, batch_size).records(wanted, pool)
 
         def examples(shard: int) -> Iterator[Example]:
             for record in itertools.islice(records, len(recipe.shard(shard))):
@@ -142,8 +157,13 @@ def render_dataset(
         return write(examples=examples)
 
 
-class _Renderer:
-    """Renders clips in batches, a few of them ahead on every device of this host."""
+class WorldRenderer:
+    """Renders clips in batches, a few of them ahead on every device of this host.
+
+    Args:
+        recipe: what to render.
+        batch_size: see `render_dataset`.
+    """
 
     def __init__(self, recipe: RenderRecipe, batch_size: int | None) -> None:
         self._recipe = recipe
@@ -153,23 +173,29 @@ class _Renderer:
         self._batch_size = batch_size or fitting
 
     @cached_property
-    def _render(self) -> Callable[..., synthetic.Clip]:
+    def _render(self) -> Callable[..., _Rendered]:
         recipe = self._recipe
-        render = partial(
-            synthetic.render,
+        settings = dict(
             frames=recipe.frames,
             size=(recipe.height, recipe.width),
             fps=recipe.frame_rate,
             supersample=recipe.supersample,
         )
+        names = traced(recipe.kinds)
+
+        def render(structure: synthetic.Structure, content: synthetic.Content, *others: synthetic.Content) -> _Rendered:
+            if names or others:
+                return synthetic.render_with_maps(structure, content, names, others=others, **settings)
+            return synthetic.render(structure, content, **settings), {}, ()
+
         return jax.jit(jax.vmap(render)) if self._batch_size > 1 else _one(render)
 
-    def clips(self, indices: Sequence[int]) -> Iterator[list[tuple["_Scene", synthetic.Clip]]]:
+    def clips(self, indices: Sequence[int]) -> Iterator[list[tuple["Scene", World]]]:
         """Batches of rendered clips, on the host, in order; the devices work on later ones meanwhile."""
         running: collections.deque = collections.deque()
         devices = itertools.cycle(self._devices)
         for start in range(0, len(indices), self._batch_size):
-            scenes = [_Scene.draw(self._recipe, index) for index in indices[start : start + self._batch_size]]
+            scenes = [Scene.draw(self._recipe, index) for index in indices[start : start + self._batch_size]]
             running.append((scenes, self._launch(scenes, next(devices))))
             if len(running) > 2 * len(self._devices):
                 yield _fetch(*running.popleft())
@@ -181,65 +207,90 @@ class _Renderer:
         for batch in self.clips(indices):
             yield from pool.map(lambda pair: pair[0].record(pair[1]), batch)
 
-    def _launch(self, scenes: list["_Scene"], device: jax.Device) -> synthetic.Clip:
+    def _launch(self, scenes: list["Scene"], device: jax.Device) -> _Rendered:
         padded = scenes + scenes[-1:] * (self._batch_size - len(scenes))  # one shape, one compilation
-        stacked = jax.tree.map(
-            lambda *leaves: np.stack(leaves), *[(scene.structure, scene.content) for scene in padded]
-        )
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[scene.programs for scene in padded])
         return self._render(*jax.device_put(stacked, device))
 
 
-def _one(render: Callable[..., synthetic.Clip]) -> Callable[..., synthetic.Clip]:
+def _one(render: Callable[..., _Rendered]) -> Callable[..., _Rendered]:
     """A batch of one clip without vmap, which would take branches away."""
 
-    def render_one(*stacked: Any) -> synthetic.Clip:
+    def render_one(*stacked: Any) -> _Rendered:
         return jax.tree.map(lambda x: x[None], render(*jax.tree.map(lambda x: x[0], stacked)))
 
     return render_one
 
 
-def _fetch(scenes: list["_Scene"], clips: synthetic.Clip) -> list[tuple["_Scene", synthetic.Clip]]:
-    host = jax.device_get(clips)
-    return [(scene, jax.tree.map(lambda x: x[i], host)) for i, scene in enumerate(scenes)]  # noqa: B023
+def _fetch(scenes: list["Scene"], rendered: _Rendered) -> list[tuple["Scene", World]]:
+    host = jax.device_get(rendered)
+    return [(scene, scene.world(*jax.tree.map(lambda x: x[i], host))) for i, scene in enumerate(scenes)]  # noqa: B023
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Scene:
-    """One clip before it is rendered."""
+class Scene:
+    """One clip before it is rendered.
+
+    Attributes:
+        recipe: of the data set.
+        seed: of its structure and its content.
+        structure: what is where.
+        content: what it looks like.
+        source: what it looks like before the edit that makes it `content`, if that is to be rendered.
+    """
 
     recipe: RenderRecipe
     seed: int
     structure: synthetic.Structure
     content: synthetic.Content
+    source: synthetic.Content | None
 
     @classmethod
-    def draw(cls, recipe: RenderRecipe, index: int) -> "_Scene":
+    def draw(cls, recipe: RenderRecipe, index: int) -> "Scene":
+        """Clip `index` of a recipe."""
         seed = synthetic.clip_seed(recipe.split, index, recipe.seed)
         structure = synthetic.sample_structure(seed)
         content = synthetic.sample_content(seed, structure, recipe.split)
-        return cls(recipe=recipe, seed=seed, structure=structure, content=content)
+        pair = synthetic.sample_source(seed, structure, content, recipe.split) if "source" in recipe.kinds else (None,)
+        return cls(recipe=recipe, seed=seed, structure=structure, content=content, source=pair[0])
 
-    def record(self, clip: synthetic.Clip) -> Example:
-        """`clip`, of numpy arrays, as a record."""
+    @property
+    def programs(self) -> tuple[synthetic.Structure | synthetic.Content, ...]:
+        """What is rendered: a structure, and one or two contents."""
+        return (self.structure, self.content, *(() if self.source is None else (self.source,)))
+
+    def world(self, clip: synthetic.Clip, maps: dict[str, np.ndarray], others: tuple[np.ndarray, ...]) -> World:
+        """The clip as it was rendered, of numpy arrays."""
+        return World(clip, maps, others[0] if others else None, np.asarray(self.structure.shapes), self.seed)
+
+    def about(self) -> Example:
+        """What a record says of the clip, whatever form its pictures have."""
         recipe = self.recipe
-        depth, limits = encode_depth(clip.depth)
-        record = {
+        return {
             "id": f"{recipe.split}_{self.seed}",
-            # At this size colour at half resolution would show.
-            "video": encode_video(clip.rgb, recipe.frame_rate, pixel_format="yuv444p"),
             "caption": synthetic.caption(self.content, self.structure, seed=self.seed),
             "frame_rate": recipe.frame_rate,
             "source": "gen1_jax.synthetic",
             "frames": recipe.frames,
             "height": recipe.height,
             "width": recipe.width,
+        }
+
+    def record(self, world: World) -> Example:
+        """The clip as a record."""
+        recipe, clip = self.recipe, world.clip
+        depth, limits = encode_depth(clip.depth)
+        return {
+            **self.about(),
+            # At this size colour at half resolution would show.
+            "video": encode_video(clip.rgb, recipe.frame_rate, pixel_format="yuv444p"),
             "depth": depth,
             "depth_range": np.asarray(limits, np.float32),
             "ids": clip.ids.astype(np.uint8),
             "structure_seed": self.seed,
             "content_seed": self.seed,
+            **encode_world(world, recipe.kinds, recipe.frame_rate),
         }
-        return {**record, "flow": clip.flow.astype(np.float16)} if recipe.flow else record
 
 
 def render_sheet(
@@ -258,7 +309,7 @@ def bench_render(recipe: RenderRecipe, *, batch_size: int | None = None) -> dict
     Returns:
         frames a second of both, seconds of the first batch (mostly compilation), bytes of a clip, and what ran.
     """
-    renderer = _Renderer(recipe, batch_size)
+    renderer = WorldRenderer(recipe, batch_size)
     device = jax.local_devices()[0]
     start = time.perf_counter()
     for _ in renderer.clips(range(1)):

@@ -49,7 +49,7 @@ class Source(Protocol):
         "image"    the bytes of a picture file, its Path, or uint8 (H, W) or (H, W, 1 | 3 | 4)
         "moments"  latents of a clip, with "content" and "structure", see `LatentSource`
     and, where there is one, a "caption"; records may have more, see `CLIP_FEATURES`, and maps by the name of their kind
-    of structure, see `codec.recorded_maps`.
+    of structure, see `world.recorded_maps`.
     """
 
     def __len__(self) -> int: ...

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
@@ -13,6 +14,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.loading import STEPS
 from gen1_jax.data.mixture import LoadStats, Mixture
 from gen1_jax.errors import UserError
+from gen1_jax.models.structure import structure_kind
 
 _GAP, _LINE_HEIGHT, _LETTER_WIDTH = 4, 12, 6
 
@@ -89,8 +91,8 @@ def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:
         frames = [np.array(frame) for frame in batch.pixels[row]]
         frames[batch.content_index[row]] = _framed(frames[batch.content_index[row]])
         strips.append(_strip(frames))
-        for maps in batch.maps.values():
-            strips.append(_strip([np.broadcast_to(grey, (*grey.shape[:2], 3)) for grey in _greys(maps[row])]))
+        for kind, maps in batch.maps.items():
+            strips.append(_strip(list(_shown(kind, maps[row]))))
         strips.append(_text(batch.captions[row] or "(no caption)", strips[-1].shape[1]))
     return np.concatenate(strips)
 
@@ -102,10 +104,10 @@ def _framed(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     return framed
 
 
-def _greys(maps: Float32[np.ndarray, "t h w k"]) -> UInt8[np.ndarray, "t h w k"]:
-    """From the least to the largest value of the clip, whatever the maps are of."""
-    low, high = maps.min(), maps.max()
-    return ((maps - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+def _shown(kind: str, maps: Float32[np.ndarray, "t h w k"]) -> UInt8[np.ndarray, "t h w 3"]:
+    """Maps as a ControlNet would see them."""
+    of_kind = structure_kind(kind)
+    return np.rint(np.asarray(of_kind.hint(of_kind.normalise(jnp.asarray(maps))[None])[0]) * 255).astype(np.uint8)
 
 
 def _strip(frames: list[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:

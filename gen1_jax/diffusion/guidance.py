@@ -4,11 +4,15 @@
                                                                                            │ equation 10
     guided prediction ◄────────────────────────────────────────────────────────────────────┘
 
-Which of the three are evaluated is part of the program, the scales are arguments of it: changing them compiles nothing
+Where the model sees the source (the video that is edited), the chain may have one more link, mu(source), whose guidance
+has a scale of its own, as in InstructPix2Pix (https://arxiv.org/abs/2211.09800): see `Guidance`.
+
+Which of them are evaluated is part of the program, the scales are arguments of it: changing them compiles nothing
 unless one becomes, or ceases to be, a number at which an evaluation has no weight.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -19,10 +23,11 @@ from jaxtyping import Array, Float
 from gen1_jax.diffusion.broadcast import PerExample, per_example
 from gen1_jax.diffusion.samplers import Denoiser, steps_within
 
-Branch = Literal["image", "null", "content"]
-"""mu_pi(0), mu(0) and mu(c) of equation 10."""
+Branch = Literal["image", "null", "source", "content"]
+"""mu_pi(0), mu(0) and mu(c) of equation 10; and mu(source), without content."""
 
 _BRANCHES: tuple[Branch, ...] = ("image", "null", "content")
+_CHAIN: tuple[Branch, ...] = ("image", "null", "source", "content")
 
 
 @runtime_checkable
@@ -31,6 +36,10 @@ class Conditions(Protocol):
 
     def without_content(self) -> "Conditions":
         """The same with the null content."""
+        ...
+
+    def without_source(self) -> "Conditions":
+        """The same for a model that is not shown the video that is edited."""
         ...
 
     def frames(self) -> "Conditions":
@@ -84,14 +93,18 @@ def temporal_guidance(
     return image_uncond + w_t * (video_uncond - image_uncond) + w * (video_cond - video_uncond)
 
 
-def branch_weights(guidance_scale: Any, temporal_guidance_scale: Any) -> tuple[Any, Any, Any]:
+def branch_weights(
+    guidance_scale: Any, temporal_guidance_scale: Any, source_guidance_scale: Any | None = None
+) -> tuple[Any, ...]:
     """The same combination as weights (1 - w_t, w_t - w, w) of (image_uncond, video_uncond, video_cond).
 
     They sum to one. A weight of zero marks a branch that need not be computed: the image branch at
-    w_t = 1, the conditional one at w = 0, the unconditional video one at w = w_t.
+    w_t = 1, the conditional one at w = 0, the unconditional video one at w = w_t. With the scale of a source they are
+    (1 - w_t, w_t - w_src, w_src - w, w), those of `Guidance`.
     """
-    w, w_t = guidance_scale, temporal_guidance_scale
-    return 1 - w_t, w_t - w, w
+    scales = (temporal_guidance_scale, source_guidance_scale, guidance_scale)
+    w_t, *others = (scale for scale in scales if scale is not None)
+    return 1 - w_t, *(before - after for before, after in itertools.pairwise((w_t, *others))), guidance_scale
 
 
 @jax.tree_util.register_dataclass
@@ -99,22 +112,40 @@ def branch_weights(guidance_scale: Any, temporal_guidance_scale: Any) -> tuple[A
 class Guidance:
     """The scales of an edit, and which branches they need. A pytree whose arrays are the scales.
 
+    With a source scale, content is told to a model that sees the source, and both lead away from one that does not:
+
+        mu~ = equation 10 with mu(source) for mu(c) and w_src for w,  + w (mu(source, c) - mu(source))
+
     Attributes:
         guidance_scale: w, traced.
         temporal_guidance_scale: w_t, traced. Of one frame it is without effect, since mu is mu_pi there.
         branches: that are evaluated, in the order of equation 10; at least one.
+        source_guidance_scale: w_src, traced; None for equation 10, in which a source is a structure like others.
     """
 
     guidance_scale: Float[Array, ""] | Any
     temporal_guidance_scale: Float[Array, ""] | Any
     branches: tuple[Branch, ...] = dataclasses.field(default=_BRANCHES, metadata={"static": True})
+    source_guidance_scale: Float[Array, ""] | Any | None = None
 
     @classmethod
-    def of(cls, guidance_scale: float | int, temporal_guidance_scale: float | int) -> "Guidance":
-        """Those of two numbers, with the branches that have weight."""
-        weights = branch_weights(guidance_scale, temporal_guidance_scale)
-        needed = tuple(branch for branch, weight in zip(_BRANCHES, weights, strict=True) if weight != 0)
-        return cls(jnp.float32(guidance_scale), jnp.float32(temporal_guidance_scale), needed)
+    def of(
+        cls,
+        guidance_scale: float | int,
+        temporal_guidance_scale: float | int,
+        source_guidance_scale: float | int | None = None,
+    ) -> "Guidance":
+        """Those of two numbers, or of three, with the branches that have weight."""
+        weights = branch_weights(guidance_scale, temporal_guidance_scale, source_guidance_scale)
+        chain = _BRANCHES if source_guidance_scale is None else _CHAIN
+        needed = tuple(branch for branch, weight in zip(chain, weights, strict=True) if weight != 0)
+        of_source = None if source_guidance_scale is None else jnp.float32(source_guidance_scale)
+        return cls(jnp.float32(guidance_scale), jnp.float32(temporal_guidance_scale), needed, of_source)
+
+    @property
+    def chain(self) -> tuple[Branch, ...]:
+        """The branches that there are, those without weight among them."""
+        return _BRANCHES if self.source_guidance_scale is None else _CHAIN
 
     def of_images(self) -> "Guidance":
         """The same for clips of one frame, where mu is mu_pi: ordinary guidance, mu(0) in the place of mu_pi(0)."""
@@ -122,14 +153,20 @@ class Guidance:
         return dataclasses.replace(self, temporal_guidance_scale=jnp.float32(1), branches=tuple(named))
 
     def combine(self, predictions: list[Float[Array, " b *dims"]]) -> Float[Array, " b *dims"]:
-        """Equation 10 of the predictions of `branches`. Whatever stands in for a branch without weight has none."""
-        known = dict(zip(self.branches, predictions, strict=True))
-        stand_in = {"image": "null content", "null": "content image", "content": "null image"}
-        three = [
-            next(known[name] for name in (branch, *others.split()) if name in known)
-            for branch, others in stand_in.items()
-        ]
-        return temporal_guidance(*three, self.guidance_scale, self.temporal_guidance_scale)
+        """Equation 10, or its longer chain, of the predictions of `branches`.
+
+        In the place of a branch without weight stands the next that has some, or else the last: the terms cancel.
+        """
+        known, last = dict(zip(self.branches, predictions, strict=True)), predictions[-1]
+        chain = []
+        for branch in reversed(self.chain):
+            last = known.get(branch, last)
+            chain.insert(0, last)
+        w, w_t, w_src = self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale
+        if w_src is None:
+            return temporal_guidance(*chain, w, w_t)
+        *three, content = chain
+        return temporal_guidance(*three, w_src, w_t) + per_example(w, content) * (content - three[-1])
 
 
 def guidance_runs(
@@ -167,7 +204,10 @@ def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) ->
         guidance: scales and branches.
     """
     null = conditions.without_content()
-    told = {"image": null.frames(), "null": null, "content": conditions}
+    told = {"source": null, "content": conditions}
+    if guidance.source_guidance_scale is not None:
+        null = null.without_source()
+    told |= {"image": null.frames(), "null": null}
 
     def denoise(latents: Float[Array, "b t h w c"], timesteps: Array) -> Float[Array, "b t h w c"]:
         chosen = guidance.of_images() if latents.shape[1] == 1 else guidance

@@ -136,6 +136,11 @@ class Sweep:
         """Windows of all steps."""
         return self._windows[0].size
 
+    def evaluated(self, number: int) -> int:
+        """How many of them were taken before a round."""
+        steps, count = self._windows[0].shape
+        return int(np.clip(number - np.arange(steps) * self.lag, 0, count).sum())
+
     def needed(self, number: int) -> int:
         """How many frames must have been entered before a round."""
         first = self._windows[0][0]

@@ -5,12 +5,15 @@
 Only frames of the model's own size are held; those of the source's size pass through one at a time.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
 from pathlib import Path
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.editing.known import keyframe_pictures, read_known
+from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks.of_files import mask_of, over_source, write_mask
 from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
@@ -19,8 +22,9 @@ from gen1_jax.editing.provenance import check_provenance
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.editing.source import Source, read_source
+from gen1_jax.editing.source import FrameStream, Source, read_source
 from gen1_jax.editing.structures import Maps, Progress
+from gen1_jax.editing.work import work_of
 from gen1_jax.editing.writing import compare_frames, is_picture, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.files import write_text
@@ -68,31 +72,44 @@ def edit_file(
         pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background
     )
 
-    source = read_source(request.video, pipeline, request.limits, progress, part=request.part, size=request.size)
+    in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
+    longest = None if in_one_piece else max(LONGEST, pipeline.config.num_frames)
+    source = read_source(
+        request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest
+    )
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):
             raise UserError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
-    ready = _ready_maps(request, settings, pipeline, source)
-    estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
-    maps = pipeline.read_structure(source.frames, settings, ready, progress, estimated)
-    structures = pipeline.pictures_of(maps)
-    mask = mask_of(pipeline, request, source, maps, settings, progress, estimated)
-    regions = regions_of(content, background, mask)
-    latents = sample_regions(pipeline, regions, maps, settings, progress, frames=source.frames)
-
-    if request.save_structure is not None:
-        views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
-        write_frames(request.save_structure, views, source, request, audio=False)
-    if request.save_mask is not None:
-        write_mask(request.save_mask, mask, source, dataclasses.replace(request, compare=False))
-    edits = [pipeline.decode(each, progress) for each in latents]
-    edited = over_source(request, source, regions, edits, settings.mask_feather, small=request.compare)
-    if request.compare:
-        edited = compare_frames(source, structures, edited)
     record = make_record(request, settings, pipeline.source)
-    width, height, count = write_frames(request.output, edited, source, request, audio=True, record=record)
+    with contextlib.ExitStack() as held:
+        if isinstance(source.frames, FrameStream):
+            work = held.enter_context(work_of(request, record, len(source.frames), pipeline.latent_size(source.frames)))
+            edit = LongEdit(pipeline, settings, content, source.frames, work, progress)
+            structures = edit.read_structure(lambda: _ready_maps(request, settings, pipeline, source))
+            edit.sample()
+            mask, edited = None, edit.decoded()
+        else:
+            small = source.frames.shape[1:3]
+            known = read_known(pipeline, keyframe_pictures(request, source), len(source.frames), small)
+            ready = _ready_maps(request, settings, pipeline, source)
+            estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
+            maps = pipeline.read_structure(source.frames, settings, ready, progress, estimated)
+            structures = pipeline.pictures_of(maps)
+            mask = mask_of(pipeline, request, source, maps, settings, progress, estimated)
+            regions = regions_of(content, background, mask)
+            latents = sample_regions(pipeline, regions, maps, settings, progress, frames=source.frames, given=known)
+            edits = [pipeline.decode(each, progress) for each in latents]
+            edited = over_source(request, source, regions, edits, settings.mask_feather, small=request.compare)
+        if request.save_structure is not None:
+            views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
+            write_frames(request.save_structure, views, source, request, audio=False)
+        if request.save_mask is not None:
+            write_mask(request.save_mask, mask, source, dataclasses.replace(request, compare=False))
+        if request.compare:
+            edited = compare_frames(source, structures, edited)
+        width, height, count = write_frames(request.output, edited, source, request, audio=True, record=record)
     if request.sidecar:
         write_text(sidecar_of(request.output), json.dumps(record, indent=2) + "\n")
     return {

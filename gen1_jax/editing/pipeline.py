@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
+from gen1_jax.editing.keyframes import sample_keyframes_first
+from gen1_jax.editing.known import KnownFrames, KnownLatents, read_known
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks import GivenMask, MaskClip, MaskGeometry, latent_change, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
@@ -43,6 +46,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, Params, cast_kernels
 from gen1_jax.models.pictures import pixels_to_images
+from gen1_jax.models.unet import KNOWN, known_signal
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
@@ -182,6 +186,9 @@ class Gen1Pipeline:
         background: str | None = None,
         shared_noise: bool = False,
         steady_depth: bool = False,
+        known: KnownFrames | None = None,
+        keyframe_stride: int = 1,
+        source_guidance_scale: float | None = None,
     ) -> EditResult | list[EditResult]:
         """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -215,6 +222,10 @@ class Gen1Pipeline:
                 a mask the background is what is far.
             shared_noise: whether a long clip's windows begin with the same noise, in other orders.
             steady_depth: whether depth that is estimated frame by frame is brought to one scale from frame to frame.
+            known: pictures by the number of their frame, {0: "painted.png"}, that the edit keeps and carries on; or
+                frames and a mask (T, H, W), 1 where they count. For a model that has an input for them.
+            keyframe_stride: every how many-th frame is sampled first, at full cost; the others are filled in between.
+            source_guidance_scale: w_src, how closely the video itself is followed, by a model that sees it ("source").
 
         Returns:
             The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -239,6 +250,8 @@ class Gen1Pipeline:
             mask_feather=mask_feather,
             shared_noise=shared_noise,
             steady_depth=steady_depth,
+            keyframe_stride=keyframe_stride,
+            source_guidance_scale=source_guidance_scale,
         ).of(self.config)
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -254,10 +267,11 @@ class Gen1Pipeline:
         estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
         maps = self.read_structure(small, settings, ready, progress, estimated)
         masked = read_mask(self, mask, background, small, maps, settings, MaskGeometry(shape=size), progress, estimated)
+        given = read_known(self, known, len(small), small.shape[1:3])
         results = []
         for content, behind in contents:
             regions = regions_of(content, behind, masked)
-            latents = sample_regions(self, regions, maps, settings, progress, frames=small)
+            latents = sample_regions(self, regions, maps, settings, progress, frames=small, given=given)
             edits = [self.decode(each, progress) for each in latents]
             edited = composited_regions(iter(clip), regions, edits, size, settings.mask_feather)
             seen = None if masked is None else masked.at(size)
@@ -311,6 +325,7 @@ class Gen1Pipeline:
         frames: Frames,
         mask: MaskClip | None = None,
         known: Float[Array, "1 t i j c"] | None = None,
+        given: KnownLatents | None = None,
     ) -> Float[Array, "1 t i j c"]:
         """Latents of the edit.
 
@@ -323,28 +338,38 @@ class Gen1Pipeline:
             frames: of the input, of the model's size; with a strength below 1 the sampling begins with them.
             mask: what may change; None is all of it.
             known: latents of what may not; None for those of the input.
+            given: what is known of the result, see `editing.known`.
         """
         settings = settings.of(self.config)
-        signals = self.encode_structure(maps, settings, progress)
+        scale, size = self.config.vae.downscale, frames.shape[1:3]
         masked = mask is not None and not mask.is_everywhere(1)
         start = self.encode_frames(frames) if settings.strength < 1 or (masked and known is None) else None
+        change = latent_change(mask.at(size), scale) if masked else None
+        kept = None if change is None else Known(start if known is None else known, change)
+        kept = kept if given is None else given.kept(kept)
+        told = None if kept is None else KnownLatents.of(kept)
+        if settings.keyframe_stride > 1:
+            return sample_keyframes_first(self, content, maps, settings, progress, frames=frames, given=told)
+        signals = self.encode_structure(maps, settings, progress)
+        if told is not None and self.config.unet.known:
+            signals[KNOWN] = known_signal(*told)
         conditions = dataclasses.replace(content, structure=signals)
-        guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
+        guidance = settings.guidance
         sampler = self.sampler(settings)
-        scale, channels = self.config.vae.downscale, self.config.unet.latent_channels
-        count, height, width, _ = frames.shape
-        shape = (1, count, height // scale, width // scale, channels)
+        shape = (1, len(frames), *self.latent_size(frames))
         interval = settings.guidance_interval
-        compiling = sampler.compiles(shape, guidance, interval=interval, masked=masked)
+        compiling = sampler.compiles(shape, guidance, interval=interval, masked=kept is not None)
         report = None if progress is None else sampling_reporter(progress, compiling)
-        kept = (
-            Known(start if known is None else known, latent_change(mask.at((height, width)), scale)) if masked else None
-        )
         start = start if settings.strength < 1 else None
         more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.let_go("unet")
-        return latents
+        return latents if given is None else given.on(latents)
+
+    def latent_size(self, frames: Any) -> tuple[int, int, int]:
+        """(h, w, c) of the latents of frames of the model's size, by their shape."""
+        _, height, width, _ = frames.shape
+        return height // self.config.vae.downscale, width // self.config.vae.downscale, self.config.unet.latent_channels
 
     def sampler(self, settings: EditSettings) -> GuidedSampler:
         """The sampler of settings; what it compiles serves every number of steps and every strength.

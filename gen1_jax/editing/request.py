@@ -23,6 +23,7 @@ class EditRequest:
         image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
+        keyframes: frames of the result that are given, by their number among those that are edited, as picture files.
         mask: what may change, in the notation of `masks.parse_mask`; None for all of it.
         background: what all outside of the mask is to become, in words; without a mask, all that is far.
         loras: LoRA files and their strengths, merged into the model.
@@ -53,6 +54,7 @@ class EditRequest:
     image: str | Path | Sequence[str | Path] | None = None
     negative_prompt: str | None = None
     structure_from: tuple[tuple[str | None, str | Path], ...] = ()
+    keyframes: tuple[tuple[int, str | Path], ...] = ()
     mask: str | Path | None = None
     background: str | None = None
     loras: tuple[tuple[str | Path, float], ...] = ()
@@ -77,6 +79,8 @@ class EditRequest:
     def __post_init__(self):
         if self.prompt is None and not self.images and self.background is None:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
+        if len(dict(self.keyframes)) < len(self.keyframes):
+            raise UserError("--keyframe: two pictures for one frame")
         for option, text in (("prompt", self.prompt), ("background", self.background)):
             if text is not None and not text.strip():
                 raise UserError(f"--{option} is empty: say what the result should look like")
@@ -108,8 +112,8 @@ class EditRequest:
     def inputs(self) -> tuple[str | Path, ...]:
         """The files that it reads, but for the model's."""
         mask = file_of(self.mask)
-        maps = [path for _, path in self.structure_from]
-        return (self.video, *self.images, *maps, *([] if mask is None else [mask]))
+        given = [path for _, path in (*self.structure_from, *self.keyframes)]
+        return (self.video, *self.images, *given, *([] if mask is None else [mask]))
 
     @property
     def part(self) -> Part:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gen1_jax.diffusion import get_sampler, steps_within
+from gen1_jax.diffusion import Guidance, get_sampler, steps_within
 from gen1_jax.errors import UserError
+from gen1_jax.models.conditions import SOURCE
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.pretrained.family import Gen1Config
 
@@ -105,6 +106,9 @@ class EditSettings:
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
         shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
+        keyframe_stride: every how many-th frame is sampled first; 1 for all at once. See `editing.keyframes`.
+        source_guidance_scale: w_src, how closely a model that sees the video ("source") follows it; None for as closely
+            as other structures, which are in all branches of guidance.
         mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
         shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
             a long clip together; see `diffusion.noise`.
@@ -124,6 +128,8 @@ class EditSettings:
     clip_skip: int = 1
     image_scale: float = 1.0
     shift_windows: bool = False
+    keyframe_stride: int = 1
+    source_guidance_scale: float | None = None
     mask_feather: float | int = 2.0
     shared_noise: bool = False
     steady_depth: bool = False
@@ -133,7 +139,7 @@ class EditSettings:
             parse_structures(self.structure)
         if not 0 <= self.structure_blur <= MAX_STRUCTURE_LEVEL:
             raise UserError(f"structure_blur must be 0 to {MAX_STRUCTURE_LEVEL}, got {self.structure_blur}")
-        for name in ("guidance_scale", "temporal_guidance_scale", "image_scale"):
+        for name in ("guidance_scale", "temporal_guidance_scale", "image_scale", "source_guidance_scale"):
             value = getattr(self, name)
             if value is not None and (not np.isfinite(value) or abs(value) > 1000):
                 raise UserError(f"{name} must be a number from -1000 to 1000, got {value}")
@@ -150,6 +156,8 @@ class EditSettings:
             raise UserError(f"strength must be above 0 and at most 1, got {self.strength:g}")
         if self.clip_skip < 1:
             raise UserError(f"clip_skip must be 1 or more, got {self.clip_skip}")
+        if self.keyframe_stride < 1:
+            raise UserError(f"keyframe_stride must be 1 or more, got {self.keyframe_stride}")
         if not 0 <= self.mask_feather <= 1000:
             raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
         if self.sampler is not None:
@@ -165,12 +173,20 @@ class EditSettings:
         steps, guidance = FEW_STEPS.get(sampler, (config.num_inference_steps, config.guidance_scale))
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
         own["guidance_interval"] = config.guidance_interval
-        own["structure"] = ",".join(config.unet.structures or config.unet.kinds[:1]) or None
+        kinds = config.unet.required or config.unet.kinds[:1]
+        if self.source_guidance_scale is not None and SOURCE in config.unet.kinds:
+            kinds = (*kinds, *({SOURCE} - set(kinds)))
+        own["structure"] = ",".join(kinds) or None
         filled = dataclasses.replace(
             self, **{name: value for name, value in own.items() if getattr(self, name) is None}
         )
         filled._check(config)
         return filled
+
+    @property
+    def guidance(self) -> Guidance:
+        """The scales, and which branches they need."""
+        return Guidance.of(self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale)
 
     @property
     def structures(self) -> tuple[StructureUse, ...]:
@@ -182,7 +198,17 @@ class EditSettings:
         if unknown := sorted(asked - set(unet.kinds)):
             takes = ", ".join(unet.kinds) or "none"
             raise UserError(f"structure {unknown[0]}: this model follows {takes}; gen1 import --controlnet adds others")
-        if missing := sorted(set(unet.structures) - asked):
+        if missing := sorted(set(unet.required) - asked):
             raise UserError(f"structure: this model needs {missing[0]}; {missing[0]}=0 leaves it without effect")
+        if self.source_guidance_scale is not None and SOURCE not in asked:
+            mend = f"--structure {self.structure},source" if SOURCE in unet.kinds else "take a model that does"
+            raise UserError(f"source_guidance_scale is for an edit that follows the source: {mend}")
+        if self.keyframe_stride > 1 and not unet.known:
+            raise UserError(
+                "keyframe_stride: this model has no input for known frames; leave it 1, or take one that has"
+            )
+        if self.keyframe_stride >= config.num_frames:
+            most = config.num_frames - 1
+            raise UserError(f"keyframe_stride is at most {most}: this model sees {config.num_frames} frames at once")
         if self.clip_skip > 1 and unet.content_kind != "text":
             raise UserError("clip_skip is for models whose content is text")

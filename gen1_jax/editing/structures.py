@@ -7,8 +7,9 @@ Frames go through networks in chunks of one shape, so neither memory nor compila
 """
 
 import dataclasses
+import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import jax
@@ -20,7 +21,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.structure import Depth, StructureKind, blur_frames, steady_depth
+from gen1_jax.models.structure import Depth, StructureKind, blur_frames, steady_depth, told_level
 from gen1_jax.pretrained.family import Gen1Config
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -75,8 +76,7 @@ class StructureReader:
             progress: told of the estimates.
             estimated: keeps estimates that t_s does not change, for another call with the same frames.
         """
-        if unused := sorted(set(ready) - {use.kind for use in settings.structures}):
-            raise UserError(f"structure_from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
+        check_given(ready, settings)
         estimated = {} if estimated is None else estimated
         level, maps = settings.structure_blur, {}
         for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
@@ -104,21 +104,49 @@ class StructureReader:
         Raises:
             UserError: the model lacks the network that estimates them, or nothing here estimates them.
         """
-        if kind.part is not None and kind.part not in self.config.parts:
-            raise UserError(
-                f"{self.name} has no {kind.part} network to estimate {kind.name} with: give its maps, "
-                f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
-            )
-        networks = {} if kind.part is None else {kind.part: self.network(kind.part)}
+        networks = self._networks(kind)
         report = reporter(progress, kind.name)
         if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
             estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
             maps = np.concatenate([*_counted(steady_depth(frames, estimate, window), len(frames), report)])[..., None]
+        elif kind.runs_on_host:
+            maps = np.concatenate([*_counted(iter([kind.estimate(frames, networks)]), len(frames), report)])
         else:
             estimate = lambda chunk: kind.estimate(chunk, networks)
             pieces = in_chunks(estimate, frames, report)
             maps = np.concatenate([*(kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces)])
         return np.asarray(kind.normalise(jnp.asarray(maps)))
+
+    def stream(
+        self, kind: StructureKind, frames: Iterable[UInt8[np.ndarray, "h w 3"]], level: int = 0
+    ) -> Iterator[Float[np.ndarray, "_ H W k"]]:
+        """What `estimate` makes of frames that come one by one, in pieces and not normalised.
+
+        Args:
+            kind: of structure.
+            frames: of the model's size.
+            level: t_s, for kinds that are estimated from blurred frames.
+
+        Raises:
+            UserError: as `estimate`.
+        """
+        networks = self._networks(kind)
+        source = (_blurred(frame[None], level)[0] for frame in frames) if kind.degrades == "frames" else iter(frames)
+        if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
+            estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
+            yield from (piece[..., None] for piece in steady_depth(source, estimate, window))
+            return
+        pieces = _by_chunk(lambda chunk: kind.estimate(chunk, networks), source)
+        yield from kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces
+
+    def _networks(self, kind: StructureKind) -> dict[str, Bound]:
+        """The network that estimates a kind, by its name; none if it needs none."""
+        if kind.part is not None and kind.part not in self.config.parts:
+            raise UserError(
+                f"{self.name} has no {kind.part} network to estimate {kind.name} with: give its maps, "
+                f"--structure-from {kind.name}=FILE, or import the model with --{kind.part}"
+            )
+        return {} if kind.part is None else {kind.part: self.network(kind.part)}
 
     def degrade(
         self, kind: StructureKind, maps: Float[np.ndarray, "t H W k"], level: int
@@ -143,7 +171,7 @@ class StructureReader:
         return {
             use.kind: Signal(
                 self.encoded(self.config.structure_kind(use.kind), maps[use.kind], progress),
-                jnp.array([settings.structure_blur]),
+                told_level(self.config.structure_kind(use.kind), jnp.array([settings.structure_blur])),
                 jnp.array([use.weight], jnp.float32),
                 None if (span := use.span(timesteps)) is None else jnp.asarray(span)[None],
             )
@@ -161,6 +189,16 @@ class StructureReader:
             encode = lambda chunk: unet.hint(kind.hint(jnp.asarray(chunk)[None]), kind=kind.name)[0]
         latents = in_chunks(encode, maps, reporter(progress, "structure"))
         return jnp.asarray(np.concatenate(list(latents))[None])
+
+
+def check_given(ready: Iterable[str], settings: EditSettings) -> None:
+    """Refuses maps of kinds that an edit does not follow.
+
+    Raises:
+        UserError: there are such.
+    """
+    if unused := sorted(set(ready) - {use.kind for use in settings.structures}):
+        raise UserError(f"structure_from {unused[0]}: the edit follows {settings.structure or 'no structure'}")
 
 
 def picture_of_maps(kind: StructureKind, maps: Float[np.ndarray, "t H W k"]) -> UInt8[np.ndarray, "t H W 3"]:
@@ -209,3 +247,9 @@ def _blurred(frames: Frames, level: int) -> Frames:
     """Frames without detail, for kinds that find lines."""
     blur = lambda chunk: blur_frames(chunk, level)
     return np.concatenate(list(in_chunks(blur, frames, None))) if level else frames
+
+
+def _by_chunk(function, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """`in_chunks` of frames that come one by one, nobody knows how many."""
+    while chunk := list(itertools.islice(frames, CHUNK)):
+        yield np.asarray(function(np.stack(chunk + chunk[-1:] * (CHUNK - len(chunk)))))[: len(chunk)]

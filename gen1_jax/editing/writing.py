@@ -3,7 +3,7 @@
 import itertools
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.provenance import provenance_of
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.source import Source
-from gen1_jax.editing.structures import Frames
 from gen1_jax.media import IMAGE_SUFFIXES, VideoWriter, keeps_pixel_aspect, side_by_side, write_image
 
 
@@ -98,7 +97,7 @@ def _ticks(start: Fraction, end: Fraction, fps: Fraction | None) -> Iterator[Fra
 
 
 def compare_frames(
-    source: Source, structures: Mapping[str, Frames], edited: Iterator[np.ndarray]
+    source: Source, structures: Mapping[str, Iterable[np.ndarray]], edited: Iterator[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """Input, structures and edit beside each other, frame by frame, at the model's size."""
     for views in zip(source.frames, *structures.values(), edited, strict=True):

@@ -2,13 +2,18 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from gen1_jax.diffusion import Guidance
+from gen1_jax.editing.keyframes import evaluations
+from gen1_jax.editing.settings import parse_structures
+from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
 from gen1_jax.evaluation.methods import ANSWER, EDIT, FIRST_FRAME, SDEDIT_BY_FRAME
-from gen1_jax.evaluation.scores import MEASURES
+from gen1_jax.evaluation.scores import KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
 
@@ -30,7 +35,16 @@ BETTER = {name: MEASURES[name].sign for name in ("psnr", "ssim", "perceptual")}
 
 def bars(results: Results) -> list[Bar]:
     """The verdict on results as results.json holds them; what was not measured is left out."""
-    return [*_over_temporal_guidance(results), *_over_structure(results), *_edit(results), *_components(results)]
+    of_edits = (
+        _over_temporal_guidance,
+        _over_structure,
+        _over_kinds,
+        _followed,
+        _edit,
+        _first_frame_known,
+        _keyframes_first,
+    )
+    return [bar for verdict in (*of_edits, _components) for bar in verdict(results)]
 
 
 def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
@@ -58,6 +72,29 @@ def _over_structure(results: Results) -> Iterator[Bar]:
         yield Bar("structure error at t_s 0, relative to the answer's", f"{ratio:.2f}", "at most 1.5", ratio <= 1.5)
 
 
+def _over_kinds(results: Results) -> Iterator[Bar]:
+    """Of every kind of structure that the edit follows, how much more it is off than that of the answer itself."""
+    structure = results["config"]["settings"]["structure"]
+    followed = None if structure is None else {f"{use.kind}_error" for use in parse_structures(structure)}
+    for name in sorted(KIND_MEASURES if followed is None else followed & KIND_MEASURES.keys()):
+        if name in results["methods"][EDIT]["scores"]:
+            edit, answer = (mean_score(results, method, name) for method in (EDIT, ANSWER))
+            ratio = edit / answer if answer > 0 else np.inf
+            measured = f"{ratio:.2f} ({edit:.3g} of {answer:.3g})"
+            yield Bar(f"{name.replace('_', ' ')}, relative to the answer's", measured, "at most 1.5", ratio <= 1.5)
+
+
+def _followed(results: Results) -> Iterator[Bar]:
+    """Of each kind that the edit follows in the place of depth, or beside it."""
+    for method, entry in results["methods"].items():
+        name = f"{str(entry['value']).rpartition('+')[2]}_error"
+        if entry["group"] == FOLLOWED and name in entry["scores"]:
+            edit, answer = (mean_score(results, each, name) for each in (method, ANSWER))
+            ratio = edit / answer if answer > 0 else np.inf
+            figure = f"{name.replace('_', ' ')} by {entry['value']}, relative to the answer's"
+            yield Bar(figure, f"{ratio:.2f} ({edit:.3g} of {answer:.3g})", "at most 1.5", ratio <= 1.5)
+
+
 def _edit(results: Results) -> Iterator[Bar]:
     ways = min(64, len(_clips(results, EDIT, "retrieved")))
     for name, bar in ((EDIT, 0.70), (ANSWER, 0.90)):
@@ -71,16 +108,42 @@ def _edit(results: Results) -> Iterator[Bar]:
                 yield Bar(figure, _percent(share), f"at least {bar:.0%}", share.mean >= bar)
 
 
+def _first_frame_known(results: Results) -> Iterator[Bar]:
+    """A first frame that the model goes on from, against the same frame carried along the true motion."""
+    for ours, rival in ((FIRST_KNOWN, FIRST_FRAME), (ANSWER_KNOWN, ANSWER_CARRIED)):
+        if {ours, rival} <= results["methods"].keys():
+            for measure, what in (("perceptual", "in CLIP's space"), ("psnr", "by PSNR")):
+                share = nearer(results, rival, measure, ours=ours)
+                yield Bar(f"{ours}, nearer than {rival}, {what}", _percent(share), "at least 80%", share.mean >= 0.8)
+
+
+def _keyframes_first(results: Results) -> Iterator[Bar]:
+    """How many evaluations are saved by the longest stride that is not farther from the answer than the edit."""
+    names = {e["value"]: name for name, e in results["methods"].items() if e["group"] == KEYFRAMES}
+    if not names:
+        return
+    settings, frames = results["config"]["settings"], results["size"][0]
+    scales = (settings[name] for name in ("guidance_scale", "temporal_guidance_scale", "source_guidance_scale"))
+    branches = len(Guidance.of(*scales).branches)
+    cost = partial(evaluations, frames, steps=settings["num_inference_steps"], branches=branches)
+    saved, edit = 1.0, _clips(results, EDIT, "perceptual")
+    for stride, name in names.items():
+        farther = bootstrap(_clips(results, name, "perceptual") - edit)
+        if farther.low <= 0:
+            saved = max(saved, cost(stride=1) / cost(stride=stride))
+    yield Bar("evaluations saved by keyframes at equal CLIP distance", f"{saved:.2f}", "at least 2.5", saved >= 2.5)
+
+
 def best(results: Results, group: str, measure: str) -> str | None:
     """Of the methods of a group the one that is nearest to the answer on average; None if none was measured."""
     members = [name for name, entry in results["methods"].items() if entry["group"] == group]
     return max(members, key=lambda name: BETTER[measure] * mean_score(results, name, measure), default=None)
 
 
-def nearer(results: Results, rival: str, measure: str, among: ClipIndices = slice(None)) -> Interval:
+def nearer(results: Results, rival: str, measure: str, among: ClipIndices = slice(None), ours: str = EDIT) -> Interval:
     """The share of clips, of those `among` all, whose edit is nearer to the answer than that of a rival."""
-    ours, theirs = (_clips(results, name, measure)[among] for name in (EDIT, rival))
-    return bootstrap((BETTER[measure] * (ours - theirs) > 0).astype(float))
+    one, other = (_clips(results, name, measure)[among] for name in (ours, rival))
+    return bootstrap((BETTER[measure] * (one - other) > 0).astype(float))
 
 
 def by_motion(results: Results, parts: int) -> list[Int[np.ndarray, " k"]]:

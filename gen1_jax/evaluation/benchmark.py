@@ -17,13 +17,14 @@ import jax
 import numpy as np
 
 from gen1_jax.data.precompute import fingerprint
+from gen1_jax.data.world import traced
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import Method, chosen, methods
-from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES, Scorer, Scores
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Measure, Scorer, Scores
 from gen1_jax.evaluation.worlds import FRAME_RATE, Worlds
 from gen1_jax.files import replacing, write_text
 from gen1_jax.measures import bootstrap
@@ -78,14 +79,16 @@ def run_benchmark(
     """
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
-    known = methods(config.settings)
+    known = methods(config.settings, source.config)
     wanted = chosen(known, config.only)
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)
     identity = _claim(out / _IDENTITY, _identity(source, config))
 
     size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
-    worlds = Worlds(config.clips, **size, seed=config.seed, progress=lambda *done: report("rendering", *done))
+    maps = traced(_kinds(source, config))
+    progressing = lambda *done: report("rendering", *done)
+    worlds = Worlds(config.clips, **size, seed=config.seed, maps=maps, progress=progressing)
     scorer = _Lazily(lambda: _scorer(source, worlds, config))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
@@ -112,7 +115,7 @@ def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterab
     components = _read_json(folder / f"{_COMPONENTS}.json", *COMPONENT_MEASURES)
     results = {
         **identity,
-        "measures": {name: measure._asdict() for name, measure in (MEASURES | COMPONENT_MEASURES).items()},
+        "measures": {name: measure._asdict() for name, measure in _told(table).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
         "components": {name: _with_mean(values) for name, values in components.items()},
         "methods": {
@@ -123,6 +126,13 @@ def summarise(out: Path, worlds: Worlds, identity: dict[str, Any], known: Iterab
     results["bars"] = [bar._asdict() for bar in bars(results)]
     _write_json(out / RESULTS, results)
     return results
+
+
+def _told(table: dict[str, Any]) -> dict[str, Measure]:
+    """What is measured: of kinds of structure, those that were."""
+    scored = {name for entry in table.values() for name in entry["scores"]}
+    kinds = {name: measure for name, measure in KIND_MEASURES.items() if name in scored}
+    return MEASURES | kinds | COMPONENT_MEASURES
 
 
 def shown_clips(out: Path, method: str) -> np.ndarray | None:
@@ -136,7 +146,14 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
 
 def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig) -> Scorer:
     pipeline = Gen1Pipeline(source)
-    return Scorer(Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed))
+    editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
+    return Scorer(editor, _kinds(source, config))
+
+
+def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
+    """The structures whose error is measured: those that the edit follows; of a model that takes any subset, all."""
+    unet = source.config.unet
+    return unet.structures if unet.structure_optional else tuple(use.kind for use in config.settings.structures)
 
 
 def _measure(scorer: Scorer, method: Method, folder: Path) -> None:

@@ -179,13 +179,13 @@ def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tu
     """
     unet = pipeline.config.unet
     told, picture = _content(pipeline, frames, prompt)
-    right, wrong, asks = {}, {}, {*unet.structures, *pipeline.structures.estimable}
+    right, wrong, asks = {}, {}, {*unet.required, *pipeline.structures.estimable}
     skipped = [f"{name} (nothing here estimates it)" for name in unet.kinds if name not in asks]
     for name in (name for name in unet.kinds if name in asks):
         kind = pipeline.config.structure_kind(name)
         maps = np.asarray(pipeline.structures.estimate(kind, frames))
         encoded = (pipeline.structures.encoded(kind, x) for x in (maps, maps[:, :, ::-1]))
-        right[name], wrong[name] = (Signal.of(x, weight=jnp.float32([name in unet.structures])) for x in encoded)
+        right[name], wrong[name] = (Signal.of(x, weight=jnp.float32([name in unet.required])) for x in encoded)
     skipped += ["prior"] if pipeline.config.prior is not None else []
     told = dataclasses.replace(told, structure=right)
     moves = len(frames) > 1 and unet.temporal != "none"
@@ -206,7 +206,7 @@ def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tu
     for name, signal in right.items():
         full, none = (dataclasses.replace(signal, weight=jnp.float32([weight])) for weight in (1, 0))
         mirrored = dataclasses.replace(wrong[name], weight=full.weight)
-        if name in unet.structures:
+        if name in unet.required:
             asked += [
                 ask(f"without {name}", _WORSE, **{name: none}),
                 ask(f"{name} mirrored", _WORSE, **{name: mirrored}),

@@ -10,7 +10,9 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
-from gen1_jax.diffusion import Guidance, SamplerState, guidance_runs
+from gen1_jax.diffusion import SamplerState, guidance_runs
+from gen1_jax.editing.keyframes import between, keyframes_first
+from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
 from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -18,10 +20,12 @@ from gen1_jax.editing.sampling import Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
+from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import normalise_depth, structure_images
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.structure import told_level
+from gen1_jax.models.unet import KNOWN, known_signal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,12 +72,25 @@ class Editor:
         self.content = self._contents()
         self.depth = self.estimate_depth(worlds.clips.source)
         self._latents = self._of_frames(self._encode, worlds.clips.source)
+        self._found: dict[str, np.ndarray] = {}
 
-    def edit(self, way: Way, progress: Callable[[int, int], None] | None = None) -> EditClips:
-        """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited."""
+    def edit(
+        self,
+        way: Way,
+        progress: Callable[[int, int], None] | None = None,
+        first: UInt8[np.ndarray, "n 1 h w 3"] | None = None,
+    ) -> EditClips:
+        """The edits, (N, T, H, W, 3); T is 1 where only the first frame is edited.
+
+        Args:
+            way: how.
+            progress: called with clips done, and all.
+            first: (N, 1, H, W, 3), first frames that are given, to a model that goes on from them.
+        """
         edits, count = [], len(self.worlds)
+        given = None if first is None else self._of_frames(self._encode, first)
         for indices in self.batches():
-            edits.append(self._over_input(way, indices, to_uint8(self._decode(self._sample(way, indices)))))
+            edits.append(self._over_input(way, indices, to_uint8(self._decode(self._sample(way, indices, given)))))
             if progress is not None:
                 progress(int(indices[-1]) + 1, count)
         return np.concatenate(edits)[:count]
@@ -116,6 +133,21 @@ class Editor:
             lambda x: self.pipeline.depth.estimate(pixels_to_images(x), frames_per_chunk=len(x)), clips
         )
 
+    def estimate(self, kind: str, clips: EditClips) -> Float32[np.ndarray, "n t h w k"]:
+        """Maps of a kind as an edit estimates them, not normalised."""
+        of_kind = self.pipeline.config.structure_kind(kind)
+        return estimate_kind(of_kind, self.pipeline.network, clips, self._of_frames)
+
+    def _maps(self, kind: str) -> Float32[np.ndarray, "n t h w k"]:
+        """Maps of the inputs: as an edit estimates them; exact where nothing estimates them."""
+        if kind == "depth":
+            return self.depth[..., None]
+        if kind not in self._found:
+            is_estimated = self.pipeline.config.structure_kind(kind).is_estimated
+            source = self.worlds.clips.source
+            self._found[kind] = self.estimate(kind, source) if is_estimated else exact_kind(self.worlds, kind)
+        return self._found[kind]
+
     def batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
         """Indices of the clips that are taken at once: batches of one size, for which one program is compiled.
 
@@ -148,46 +180,88 @@ class Editor:
     def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
         return self.pipeline.vae.latents_to_images(latents)
 
-    def _structure(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"] | None:
-        config = self.pipeline.config.unet
-        if not config.structures:
-            return None
+    def _structure(self, way: Way, indices: np.ndarray) -> dict[str, Signal]:
+        """What the model is told of the inputs: zeros, and t_s 0, of what it needs where it is not to see it."""
+        unet, settings = self.pipeline.config.unet, way.settings.of(self.pipeline.config)
         if not way.sees_structure:
-            return jnp.zeros(self._latents[indices].shape)
-        level = jnp.full(len(indices), way.settings.structure_blur)
-        quantiles = self.pipeline.config.depth_quantiles
-        images = structure_images(normalise_depth(jnp.asarray(self.depth[indices]), quantiles), level)
-        return self.pipeline.vae.images_to_latents(images)
+            return {kind: Signal.of(jnp.zeros(self._latents[indices].shape)) for kind in unet.required}
+        level = jnp.full(len(indices), settings.structure_blur)
+        signals = {}
+        for use in settings.structures:
+            if use.kind in unet.structures:
+                kind = self.pipeline.config.structure_kind(use.kind)
+                maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
+                encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
+                weight = jnp.full(len(indices), use.weight, jnp.float32)
+                signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
+        return signals
 
-    def _sample(self, way: Way, indices: np.ndarray) -> Float[Array, "b t i j c"]:
+    def _sample(
+        self, way: Way, indices: np.ndarray, first: Float[np.ndarray, "n 1 i j c"] | None = None
+    ) -> Float[Array, "b t i j c"]:
         settings = way.settings.of(self.pipeline.config)
+        inputs, signals, clips = jnp.asarray(self._latents[indices]), self._structure(way, indices), len(indices)
+        content = jnp.asarray(self.content[indices])[:, None]
+        told = Conditions(content={self.pipeline.config.unet.content_kind: content}, structure=signals)
+        count = 1 if way.first_frame_only else inputs.shape[1]
+        if count == 1:
+            told, inputs = told.window(0, 1), inputs[:, :1]
+        given = None if first is None else KnownLatents.beginning(jnp.asarray(first[indices]), count)
+        kept = self._known(way, indices)
+        kept = kept if given is None else given.kept(kept)
+        if way.frame_by_frame:
+            noise = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
+            inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
+            kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
+            out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, kept)
+            return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
+
+        def sample(frames: np.ndarray, known: KnownLatents | None, gap: int | None) -> Array:
+            this = settings if gap is None else between(settings)
+            part, here = inputs[:, frames], kept
+            if settings.keyframe_stride > 1:
+                here = None if known is None else known.kept()
+            noise = _noise(settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:])
+            return self._run(way, this, told.at(frames), part, noise, here)
+
+        known = None if kept is None else KnownLatents.of(kept)
+        out = keyframes_first(sample, count, settings.keyframe_stride, known)
+        return out if given is None else given.on(out)
+
+    def _run(
+        self,
+        way: Way,
+        settings: EditSettings,
+        told: Conditions,
+        inputs: Float[Array, "b t i j c"],
+        noise: Float[Array, "b t i j c"],
+        kept: Known | None = None,
+    ) -> Float[Array, "b t i j c"]:
+        """The sampler's run, from noise or from noised inputs; what is kept is told to a model with an input for it."""
         sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
         first_step = min(round(steps * (1 - way.strength)), steps - 1)
-        inputs, structure = jnp.asarray(self._latents[indices]), self._structure(way, indices)
-        latents = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
         if first_step:
-            timesteps = jnp.full(len(indices), sampler.tables.timesteps[first_step])
-            latents = self.pipeline.config.schedule.add_noise(inputs, latents, timesteps)
-        content, clips = jnp.asarray(self.content[indices])[:, None], len(indices)
-        if way.first_frame_only:
-            latents, structure = (None if x is None else x[:, :1] for x in (latents, structure))
-        if way.frame_by_frame:
-            frames = latents.shape[1]
-            latents, structure = (
-                None if x is None else rearrange(x, "b t ... -> (b t) 1 ...") for x in (latents, structure)
-            )
-            content = content.repeat(frames, axis=0)
-        level = jnp.full(len(latents), settings.structure_blur * way.sees_structure)
-        conditions = conditions_of(self.pipeline.config.unet, content, structure, level)
-        guidance = Guidance.of(settings.guidance_scale, settings.temporal_guidance_scale)
-        state: SamplerState = sampler.sampler.init(latents)
-        known = self._known(way, indices)
-        for start, stop, part in guidance_runs(guidance, steps, settings.guidance_interval):
+            timesteps = jnp.full(len(inputs), sampler.tables.timesteps[first_step])
+            noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
+        if kept is not None and self.pipeline.config.unet.known:
+            told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
+        state: SamplerState = sampler.sampler.init(noise)
+        for start, stop, part in guidance_runs(settings.guidance, steps, settings.guidance_interval):
             if stop > first_step:
-                state = sampler.run(state, conditions, part, known, start=max(start, first_step), stop=stop)
-        out = state.latents
-        return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
+                state = sampler.run(state, told, part, kept, start=max(start, first_step), stop=stop)
+        return state.latents
+
+
+def _frame_by_frame(told: Conditions, count: int) -> Conditions:
+    """Of clips of so many frames, as many clips of one."""
+    apart = lambda signal: jax.tree.map(lambda x: x.repeat(count, axis=0), dataclasses.replace(signal, maps=None))
+    structure = {
+        kind: dataclasses.replace(apart(signal), maps=rearrange(signal.maps, "b t ... -> (b t) 1 ..."))
+        for kind, signal in told.structure.items()
+    }
+    content = {kind: x.repeat(count, axis=0) for kind, x in told.content.items()}
+    return dataclasses.replace(told, content=content, structure=structure)
 
 
 def _batches(count: int, size: int) -> Iterator[Int32[np.ndarray, " b"]]:

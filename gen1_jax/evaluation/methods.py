@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.inputs import input_methods
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
 from gen1_jax.evaluation.worlds import EditClips
+from gen1_jax.pretrained.family import Gen1Config
 
 SWEEPS: dict[str, tuple] = {
     "temporal_guidance_scale": (0.0, 0.5, 1.0, 1.5, 2.0),
@@ -84,8 +86,8 @@ def chosen(known: Sequence[Method], patterns: Iterable[str]) -> list[Method]:
     return [m for m in known if not patterns or m.name in always or any(m.fits(pattern) for pattern in patterns)]
 
 
-def methods(settings: EditSettings) -> list[Method]:
-    """All that are compared, the edit with `settings` first."""
+def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
+    """All that are compared, the edit with `settings` first; those that only some models have if there is one."""
     return [
         Method(EDIT, None, "the paper's method", lambda editor: editor.edit(Way(settings=settings))),
         Method(INPUT, None, "the clip that is edited, as it is", lambda editor: editor.worlds.clips.source),
@@ -98,6 +100,7 @@ def methods(settings: EditSettings) -> list[Method]:
         ),
         *_baselines(settings),
         *_sweeps(settings),
+        *(Method(*fields) for fields in ([] if config is None else input_methods(settings, config))),
     ]
 
 

@@ -109,7 +109,7 @@ class _Pipeline(Gen1Pipeline):
     def encode_structure(self, maps, settings, progress=None):
         signals = super().encode_structure(maps, settings, progress)
         seen = {name: signal for name, signal in signals.items() if name in self._sees}
-        zeros = {name: signals[name] for name in self.config.unet.structures if name not in seen}
+        zeros = {name: signals[name] for name in self.config.unet.required if name not in seen}
         return seen | {name: dataclasses.replace(x, maps=jnp.zeros_like(x.maps)) for name, x in zeros.items()}
 
 

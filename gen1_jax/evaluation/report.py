@@ -24,7 +24,7 @@ from gen1_jax.evaluation.methods import (
     SWEEPS,
 )
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
-from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Measure
 from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
 
@@ -62,7 +62,8 @@ def write_report(results: Results, out: Path) -> Path:
         _table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
         "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
         _table(
-            ("method", *map(_headed, MEASURES), "seconds"), [_method_row(*item) for item in results["methods"].items()]
+            ("method", *map(_headed, _measures(results)), "seconds"),
+            [_method_row(*item, _measures(results)) for item in results["methods"].items()],
         ),
         "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
         _table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
@@ -105,13 +106,19 @@ def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
     return *(html.escape(bar[name]) for name in ("figure", "measured", "bar")), verdict
 
 
-def _method_row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    return html.escape(name), *(_score(entry["scores"][measure]) for measure in MEASURES), f"{entry['seconds']:.1f}"
+def _measures(results: Results) -> dict[str, Measure]:
+    """Those of edits that there are: of kinds of structure, those that the edit follows."""
+    scored = results["methods"][EDIT].get("scores", {})
+    return MEASURES | {name: measure for name, measure in KIND_MEASURES.items() if name in scored}
+
+
+def _method_row(name: str, entry: dict[str, Any], measures: Iterable[str]) -> tuple[str, ...]:
+    return html.escape(name), *(_score(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
 
 
 def _headed(measure: str) -> str:
     """The name of a measure with an arrow that points to where it is better."""
-    sign = (MEASURES | COMPONENT_MEASURES)[measure].sign
+    sign = (MEASURES | KIND_MEASURES | COMPONENT_MEASURES)[measure].sign
     return f"{measure.replace('_', ' ')} {'↑' if sign > 0 else '↓'}"
 
 
@@ -120,7 +127,7 @@ def _definitions(results: Results) -> Iterable[str]:
     yield "<h2>What is measured</h2>"
     rows = [
         (_headed(name), measure.better, measure.values, html.escape(measure.definition))
-        for name, measure in (MEASURES | COMPONENT_MEASURES).items()
+        for name, measure in (_measures(results) | COMPONENT_MEASURES).items()
     ]
     yield _table(("measure", "better", "values", "definition"), rows)
     yield "<h2>What is compared</h2>"

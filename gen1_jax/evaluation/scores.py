@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.kinds import KIND_ERRORS, error_name, exact_kind, measured
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.measures import (
     depth_errors,
@@ -81,6 +82,9 @@ MEASURES = {
 }
 """Scores of an edit, see `gen1_jax.measures`."""
 
+KIND_MEASURES = {error_name(kind): Measure("lower", it.values, it.definition) for kind, it in KIND_ERRORS.items()}
+"""Scores of edits that follow other structures than depth, of each kind its own."""
+
 COMPONENT_MEASURES = {
     "autoencoder_psnr": Measure("higher", "dB, at most 100", "of the answer's frames after the autoencoder"),
     "depth_abs_rel": Measure("lower", "from 0", "mean error of the estimated depth, as a share of the true one"),
@@ -96,9 +100,15 @@ COMPONENT_MEASURES = {
 
 
 class Scorer:
-    """Scores edits of an editor's worlds: `MEASURES`, and `COMPONENT_MEASURES` of its networks."""
+    """Scores edits of an editor's worlds: `MEASURES`, and `COMPONENT_MEASURES` of its networks.
 
-    def __init__(self, editor: Editor):
+    Args:
+        editor: of the model.
+        kinds: of structure whose `KIND_MEASURES` are scores, too.
+    """
+
+    def __init__(self, editor: Editor, kinds: tuple[str, ...] = ()):
+        self._kinds = {kind: exact_kind(editor.worlds, kind) for kind in measured(kinds)}
         self.editor, self._worlds = editor, editor.worlds.clips
         self._answers = editor.embed(self._worlds.answer)
         self._prompts = editor.embed_texts(editor.worlds.prompts)
@@ -122,7 +132,12 @@ class Scorer:
                 [prompt_consistency(*pair) for pair in zip(embedded, self._prompts, strict=True)]
             ),
             "retrieved": retrieval(unit_vectors(embedded).mean(1), self._prompts),
+            **{error_name(kind): self._error(kind, clips) for kind in self._kinds},
         }
+
+    def _error(self, kind: str, clips: EditClips) -> Float[np.ndarray, " n"]:
+        """How far off the structure of a kind is."""
+        return KIND_ERRORS[kind].error(self.editor.estimate(kind, clips), self._kinds[kind])
 
     def components(self) -> Scores:
         """`COMPONENT_MEASURES` of each answer."""

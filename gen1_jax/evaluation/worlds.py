@@ -35,6 +35,7 @@ class World(NamedTuple):
     ids: Int32[np.ndarray, "*n t h w"]
     flow: Float32[np.ndarray, "*n t h w 2"]  # pixels, to the next frame
     flow_to_first: Float32[np.ndarray, "*n t h w 2"]  # pixels, to where it was in frame 0
+    maps: dict[str, np.ndarray]  # those of `synthetic.exact_maps` that were asked for
 
 
 class Worlds:
@@ -48,6 +49,7 @@ class Worlds:
         split: whose combinations of material, place and style no other split has.
         seed: of the set.
         make: of a split, the number of an edit in it and the seed, what is edited and what becomes of it.
+        maps: names of `synthetic.EXACT`: what is known of clips beside depth, ids and motion.
         progress: called with clips rendered and `count`.
 
     Attributes:
@@ -66,9 +68,11 @@ class Worlds:
         split: str = "test",
         seed: int = 0,
         make: Callable[[str, int, int], Scene] | None = None,
+        maps: tuple[str, ...] = (),
         progress: Callable[[int, int], None] | None = None,
     ):
         self.scenes = [(make or scene)(split, index, seed) for index in range(count)]
+        self._maps = maps
         self._size, self._frames, self._progress = (height, width), frames, progress
         answers = [(structure, answer) for structure, _, answer in self.scenes]
         self.prompts = tuple(synthetic.caption(b, a, seed=seed + i) for i, (a, b) in enumerate(answers))
@@ -81,7 +85,7 @@ class Worlds:
     def clips(self) -> World:
         """All of them, stacked, on the host; rendered when first asked for."""
         clips = []
-        for clip in _render(self.scenes, self._frames, self._size):
+        for clip in _render(self.scenes, self._frames, self._size, self._maps):
             clips.append(clip)
             if self._progress is not None:
                 self._progress(len(clips), len(self))
@@ -95,8 +99,8 @@ def scene(split: str, index: int, seed: int, *, answers: int = 1) -> Scene:
     return structure, *(synthetic.sample_content(s, structure, split) for s in contents)
 
 
-def _render(scenes: list[Scene], frames: int, size: tuple[int, int]) -> Iterator[World]:
-    render = partial(_render_one, frames=frames, size=size)
+def _render(scenes: list[Scene], frames: int, size: tuple[int, int], maps: tuple[str, ...] = ()) -> Iterator[World]:
+    render = partial(_render_one, frames=frames, size=size, maps=maps)
     if jax.default_backend() == "cpu":  # under vmap every branch of every part would be computed
         for scene in scenes:
             yield jax.device_get(render(*scene))
@@ -117,6 +121,7 @@ def _render_one(
     *,
     frames: int,
     size: tuple[int, int],
+    maps: tuple[str, ...] = (),
 ) -> World:
     geometry = synthetic.trace_clip(structure, frames=frames, size=size, fps=FRAME_RATE)
     return World(
@@ -126,4 +131,5 @@ def _render_one(
         ids=geometry.ids,
         flow=geometry.flow,
         flow_to_first=synthetic.flow_to(structure, geometry, 0.0, size=size),
+        maps=synthetic.exact_maps(structure, geometry, maps, size=size) if maps else {},
     )

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen1_jax.exporting.diffusers_parity import measure
-from gen1_jax.exporting.networks import Networks, Written
+from gen1_jax.exporting.networks import ExportError, Networks, Written
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
@@ -49,8 +49,10 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
 
     Raises:
         ConfigError: the prior is one that PriorTransformer cannot be.
-        ExportError: a class does not take what was written.
+        ExportError: a class does not take what was written, or the U-Net has inputs of which it cannot be told.
     """
+    if len(source.config.unet.inputs) > 1 or source.config.unet.known:
+        raise ExportError("the diffusers format is of a U-Net with one structure, and this one has several inputs")
     config, networks, tokenizer = source.config, Networks(source, dtype), source.tokenizer()
     pending: dict[str, np.ndarray] = {}  # of an IP-Adapter, whose file holds parameters of two networks
     for component in config.components:
@@ -178,6 +180,8 @@ def _notes(config: Gen1Config) -> dict[str, str]:
     notes["depth"] = (
         f"square pictures in [-1, 1], sides multiples of {config.depth.size_multiple}; the result is inverse depth"
     )
+    if config.depth.temporal_frames:
+        notes["depth"] += "; its layers between frames are left out"
     if config.prior is not None and config.prior.text_hidden_size < config.prior.embedding_dim:
         notes["prior"] = (
             f"encoder_hidden_states: text states of {config.prior.text_hidden_size} features, "

@@ -85,7 +85,10 @@ class _WithoutBytecode(importlib.machinery.SourceFileLoader):
         """Keeps nothing."""
 
 
-_NOT_THEIRS = ("kind", "structure_kinds", "content_kind", "image_adapter", "temporal", "motion_mid_block", "controls")
+_NOT_THEIRS = (
+    *("kind", "structure_kinds", "structure_optional", "known", "content_kind"),
+    *("image_adapter", "temporal", "motion_mid_block", "controls"),
+)
 """Fields of our `UNetConfig` that name what the tensors are, which PyTorch code need not know, or that are of layers
 which it does not have."""
 
@@ -97,6 +100,7 @@ def _check(config: UNetConfig) -> None:
         "no temporal layers": config.temporal == "none",
         "ControlNets": bool(config.controls),
         "an adapter for pictures": config.image_adapter,
+        "several inputs": len(config.inputs) > 1 or config.known,
     }
     if found := [what for what, there in others.items() if there]:
         raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")

@@ -13,12 +13,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 # Of arrays, or of what stands in their place where jax maps over a pytree: shapes, shardings, ...
 Maps = Float[Array, "b t h w c"] | Any
 PerClip = Int[Array, " b"] | Float[Array, " b"] | Any
 Tokens = Float[Array, "b n d"] | Any
+
+
+SOURCE = "source"
+"""The kind of structure that is the video itself which is edited."""
 
 
 @jax.tree_util.register_dataclass
@@ -88,6 +93,19 @@ class Conditions:
             for kind, x in self.content.items()
         }
         return dataclasses.replace(self, content=tokens)
+
+    def without_source(self) -> "Conditions":
+        """The same where the video that is edited has no weight, for guidance."""
+        hidden = {
+            name: dataclasses.replace(x, weight=0 * x.weight) for name, x in self.structure.items() if name == SOURCE
+        }
+        return dataclasses.replace(self, structure=self.structure | hidden)
+
+    def at(self, indices: np.ndarray) -> "Conditions":
+        """Of some of the frames, by their numbers."""
+        take = lambda x: jnp.take(x, indices, axis=1)
+        structure = {kind: dataclasses.replace(x, maps=take(x.maps)) for kind, x in self.structure.items()}
+        return dataclasses.replace(self, structure=structure)
 
     def frames(self) -> "Conditions":
         """The same for the image model mu_pi: every frame by itself, temporal layers off."""

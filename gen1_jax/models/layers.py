@@ -106,11 +106,12 @@ class Conv(nnx.Module):
             padding = ((kh // 2, kh // 2), (kw // 2, kw // 2))
         self.padding = ((padding, padding),) * 2 if isinstance(padding, int) else padding
 
-    def __call__(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch i j d"]:
-        is_video = x.ndim == 5
+    def __call__(self, x: Float[Array, "*batch h w c"], rows: np.ndarray | None = None) -> Float[Array, "*batch i j d"]:
+        """y = x * W + b; `rows` are the input channels that x has, where it has some of them."""
+        is_video, kernel = x.ndim == 5, self.kernel[...].astype(x.dtype)
         y = jax.lax.conv_general_dilated(
             fold(x) if is_video else x.reshape(-1, *x.shape[-3:]),
-            self.kernel[...].astype(x.dtype),
+            kernel if rows is None else kernel[:, :, rows],
             (self.stride, self.stride),
             self.padding,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),

@@ -15,7 +15,7 @@ from gen1_jax.models.depth import DPTConfig
 from gen1_jax.models.unet.config import LATER
 from gen1_jax.pretrained import depth_anything
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields, with_library_defaults
-from gen1_jax.pretrained.hf_folders import Checkpoint, opened
+from gen1_jax.pretrained.hf_folders import Checkpoint, named, opened
 from gen1_jax.pretrained.layout import Layout
 from gen1_jax.pretrained.recognition import check_is
 from gen1_jax.pretrained.tensors import checkpoint_files, stored_tensors
@@ -70,7 +70,7 @@ def depth_checkpoint(path: Path) -> tuple[Checkpoint, DPTConfig, Layout]:
             checkpoint = Checkpoint(str(path), depth_anything.depth_anything_shape(tensors), tensors)
             return checkpoint, checkpoint.read(depth_config), depth_anything.DEPTH_ANYTHING
     checkpoint = opened(path, "depth", "depth")
-    config = checkpoint.read(depth_config)
+    config = named(Path(checkpoint.name) / "config.json", depth_config, checkpoint.config)
     return checkpoint, config, DEPTH if config.kind == "dpt" else depth_anything.DEPTH_ANYTHING
 
 

@@ -11,23 +11,29 @@ from gen1_jax.synthetic.captions import Description, caption, describe, parse
 from gen1_jax.synthetic.content import SPLITS, Content, clip_seed, make_content, sample_content, split_of
 from gen1_jax.synthetic.distance import FAR
 from gen1_jax.synthetic.environments import ENVIRONMENT_NAMES, LIGHTS
+from gen1_jax.synthetic.maps import EXACT, exact_maps, render_with_maps
 from gen1_jax.synthetic.materials import MATERIAL_NAMES
+from gen1_jax.synthetic.pairs import CHANGES, sample_source
 from gen1_jax.synthetic.renderer import Clip, Geometry, flow_to, render, shade_clip, trace_clip
 from gen1_jax.synthetic.sampling import sample_structure
 from gen1_jax.synthetic.shapes import SHAPE_NAMES
 from gen1_jax.synthetic.sheet import contact_sheet
+from gen1_jax.synthetic.skeletons import SKELETONS
 from gen1_jax.synthetic.structure import CAMERAS, LAYOUTS, MAX_OBJECTS, Structure
 from gen1_jax.synthetic.styles import STYLES
 
 __all__ = [
     "CAMERAS",
+    "CHANGES",
     "ENVIRONMENT_NAMES",
+    "EXACT",
     "FAR",
     "LAYOUTS",
     "LIGHTS",
     "MATERIAL_NAMES",
     "MAX_OBJECTS",
     "SHAPE_NAMES",
+    "SKELETONS",
     "SPLITS",
     "STYLES",
     "Clip",
@@ -39,11 +45,14 @@ __all__ = [
     "clip_seed",
     "contact_sheet",
     "describe",
+    "exact_maps",
     "flow_to",
     "make_content",
     "parse",
     "render",
+    "render_with_maps",
     "sample_content",
+    "sample_source",
     "sample_structure",
     "shade_clip",
     "split_of",

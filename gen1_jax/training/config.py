@@ -8,6 +8,7 @@ from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
+from gen1_jax.models.unet import with_inputs
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -222,11 +223,13 @@ class TrainConfig:
             raise UserError(f"stage {self.stages[stage].name}: {error}") from None
 
     def family(self, base: Gen1Config) -> Gen1Config:
-        """The model that is trained: that of `model`, with what is asked for of prediction, noise and depth network.
+        """The model that is trained: that of `model`, with the inputs, prediction, noise and depth network asked for.
 
         Raises:
             UserError: they do not go together.
         """
+        if self.component == "unet" and self.unet.inputs:
+            base = dataclasses.replace(base, unet=with_inputs(base.unet, self.unet.inputs))
         unet = (
             base.unet
             if self.prediction_type is None

@@ -12,8 +12,7 @@ Everything but the U-Net is frozen; `gen1 precompute` may have run it before.
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,20 +26,20 @@ from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.data.config import check_kinds
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
 from gen1_jax.errors import UserError
-from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.conditions import SOURCE, Conditions
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.module import Bound, Params, abstract_parameters
-from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.selection import Selection
-from gen1_jax.models.structure import Depth, StructureKind
+from gen1_jax.models.unet import KNOWN
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
-from gen1_jax.training.examples import split_keys
+from gen1_jax.training.examples import of_each_frame
 from gen1_jax.training.learned import Learned, Selected, WholeNetwork
 from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.prior_content import PriorContent
+from gen1_jax.training.signals import StructureSignals
 from gen1_jax.training.text_content import TextContent
 
 NOISE_BINS = 4
@@ -51,6 +50,11 @@ _PIXELS, _LATENTS = ("pixels", "content_index"), ("moments", "content")
 _OF_STRUCTURE: dict[InputKind, str | None] = {"pixels": None, "depth": "maps", "maps": "maps", "latents": "structure"}
 """Where batches have each kind of structure; nowhere, if it is estimated in the step. Controls take maps, if any."""
 
+_PROBABILITIES = (
+    *("content_dropout", "structure_dropout", "source_dropout", "all_kept", "none_kept"),
+    *("one_kept", "known_probability", "prior_probability"),
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DenoisingConfig:
@@ -60,7 +64,17 @@ class DenoisingConfig:
         trained: the parameters that are trained: "motion", "controls", "image_adapter", or regular expressions that are
             searched in their names ("controls.depth"); empty for all. The others stay as they are in `model`.
         content_dropout: probability that the content is the null content, for guidance.
+        inputs: what the U-Net is given beside the latents from now on, in any subset: kinds of structure, and "known",
+            which is latents of the clip itself in some of its frames or regions. Those that `model` has not are added
+            (`models.unet.with_inputs`); empty for those of `model` as they are.
         structure_dropout: probability that a structure has no weight, for each kind by itself.
+        source_dropout: the same of the kind "source" alone; None for `structure_dropout`.
+        all_kept: how often all structures keep their weight nevertheless (0.1 in VideoComposer, arXiv 2306.02018).
+        none_kept: how often none does.
+        one_kept: how often one does alone: half of the time the first that the U-Net has, which an edit follows by
+            default, else any.
+        known_probability: how often latents of the clip itself are given in places; the loss is that of all places
+            alike, since a sampler asks for a prediction there, too, and has its noisy latents to denoise.
         prior_probability: how often the content is what the prior makes of the caption, as an edit by prompt has it,
             instead of CLIP's embedding of a frame; 0 in the paper.
         weighting: of noise levels: "uniform" or "min_snr".
@@ -69,21 +83,35 @@ class DenoisingConfig:
 
     trained: tuple[str, ...] = ()
     content_dropout: float = 0.1
+    inputs: tuple[str, ...] = ()
     structure_dropout: float = 0.0
+    source_dropout: float | None = None
+    all_kept: float = 0.0
+    none_kept: float = 0.0
+    one_kept: float = 0.0
+    known_probability: float = 0.0
     prior_probability: float = 0.0
     weighting: str = "uniform"
     gamma: float = 5.0
 
     def __post_init__(self):
-        for name in ("content_dropout", "structure_dropout", "prior_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"unet.{name} is {getattr(self, name)}, not in [0, 1]")
+        for name in _PROBABILITIES:
+            if not 0 <= (value := getattr(self, name) or 0) <= 1:
+                raise UserError(f"unet.{name} is {value}, not in [0, 1]")
+        if self.all_kept + self.one_kept + self.none_kept > 1:
+            raise UserError("unet.all_kept, one_kept and none_kept are more than 1 together")
+        if set(self.inputs) - {KNOWN} and not self.structure_dropout:
+            raise UserError("unet.inputs are inputs of which any may lack: give unet.structure_dropout, too")
         if self.weighting not in WEIGHTINGS:
             raise UserError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
         try:
             Selection(self.trained)
         except UserError as error:
             raise UserError(f"unet.trained: {error}") from None
+
+    def dropout_of(self, kind: str) -> float:
+        """The probability that a kind of structure has no weight."""
+        return self.source_dropout if kind == SOURCE and self.source_dropout is not None else self.structure_dropout
 
 
 def chosen_kinds(structure: bool | tuple[str, ...], structures: tuple[str, ...]) -> tuple[str, ...]:
@@ -144,6 +172,9 @@ class DenoisingObjective:
         self.config, self.settings = config, settings
         self.structures = {kind: config.structure_kind(kind) for kind in chosen_kinds(structure, config.unet.kinds)}
         check_kinds(tuple(self.structures))
+        if inputs == "pixels" and (host := [name for name, kind in self.structures.items() if kind.runs_on_host]):
+            raise UserError(f"structure {host[0]} cannot be estimated in a step: run gen1 precompute, inputs 'latents'")
+        self._signals = StructureSignals(config.unet, self.structures, settings)
         self._inputs, self._dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
@@ -195,9 +226,7 @@ class DenoisingObjective:
         latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
         unet = Bound(self.module, weights)
         content = self._content(networks, frozen, inputs, keys, draw.drop)
-        structure = self._weighted(
-            self._structure(networks, inputs, latents) | self._hints(unet, networks, inputs), keys
-        )
+        structure = self._signals(unet, networks, inputs, latents, keys)
 
         schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
         alpha, sigma = schedule.alpha_sigma(draw.timestep)
@@ -230,65 +259,8 @@ class DenoisingObjective:
         return self.config.build(component, self._dtype)
 
     def _encode(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b t h w m"]:
-        posterior = _of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
+        posterior = of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
-
-    def _structure(
-        self, networks: Mapping[str, Bound], inputs: BatchArrays, latents: Float[Array, "b t h w c"]
-    ) -> dict[str, Signal]:
-        """Every kind that the U-Net takes beside the latents; zeros, and t_s 0, for those that it is not to see."""
-        signals = {name: Signal.of(jnp.zeros_like(latents)) for name in self.config.unet.structures}
-        for name, kind in self.structures.items():
-            if name not in signals:
-                continue
-            if f"structure.{name}" in inputs:
-                encoded = inputs[f"structure.{name}"].astype(jnp.float32)
-            else:
-                images_to_latents = partial(_of_each_frame, networks["vae"], method="images_to_latents")
-                encoded = kind.encode(self._degraded(kind, networks, inputs), images_to_latents)
-            signals[name] = Signal.of(jax.lax.stop_gradient(encoded), inputs["structure_level"])
-        return signals
-
-    def _hints(self, unet: Bound, networks: Mapping[str, Bound], inputs: BatchArrays) -> dict[str, Signal]:
-        """Features of the maps of each kind that a control follows; these learn, too."""
-        signals = {}
-        for name, kind in self.structures.items():
-            if name in self.config.unet.structures:
-                continue
-            pictures = jax.lax.stop_gradient(kind.hint(self._degraded(kind, networks, inputs)))
-            features = unet.apply(unet.params, pictures, kind=name, method="hint")
-            signals[name] = Signal.of(features, inputs["structure_level"])
-        return signals
-
-    def _weighted(self, signals: dict[str, Signal], keys: Key[Array, " b"]) -> dict[str, Signal]:
-        """Signals, some of them without weight."""
-        probability = self.settings.structure_dropout
-        if not probability:
-            return signals
-        of_kinds = split_keys(jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys), len(self.config.unet.kinds))
-        for kind, of_kind in zip(self.config.unet.kinds, of_kinds, strict=True):
-            if kind in signals:
-                kept = jax.vmap(jax.random.uniform)(of_kind) >= probability
-                signals[kind] = dataclasses.replace(signals[kind], weight=kept.astype(jnp.float32))
-        return signals
-
-    def _degraded(
-        self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
-    ) -> Float[Array, "b t h w k"]:
-        """Maps as the model is to see them: normalised over the example, blurred t_s times."""
-        return kind.degrade(kind.normalise(self._maps(kind, networks, inputs)), inputs["structure_level"])
-
-    def _maps(
-        self, kind: StructureKind, networks: Mapping[str, Bound], inputs: BatchArrays
-    ) -> Float[Array, "b t h w k"]:
-        if f"maps.{kind.name}" in inputs:
-            return inputs[f"maps.{kind.name}"].astype(jnp.float32)
-        pixels = inputs["pixels"]
-        if isinstance(kind, Depth) and self.config.depth.temporal_frames:
-            return kind.estimate_clips(pixels, networks, pixels.shape[0] * pixels.shape[1])
-        frames = fold(by_frame(pixels))
-        # all at once: a loop over chunks would cut across devices that share the batch
-        return unfold(kind.estimate(frames, networks, frames_per_chunk=len(frames)), len(pixels))
 
     def _content(
         self,
@@ -321,12 +293,6 @@ class DenoisingObjective:
             f"loss_t{low}-{high - 1}": jnp.where((timestep >= low) & (timestep < high), losses, jnp.nan)
             for low, high in itertools.pairwise(edges)
         }
-
-
-def _of_each_frame(network: Bound, images: Float[Array, "b t h w 3"], **how) -> Any:
-    """What a network of single pictures gives for the frames of clips, which all devices share."""
-    out = network.apply(network.params, fold(by_frame(images)), **how)
-    return jax.tree.map(lambda x: unfold(x, len(images)), out)
 
 
 def _learned(trained: tuple[str, ...], module: nnx.Module) -> Learned:

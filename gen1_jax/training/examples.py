@@ -1,13 +1,16 @@
 """What objectives do to the examples of a batch, each by its own key."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, Key, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.errors import UserError
+from gen1_jax.models.module import Bound
+from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 
@@ -24,6 +27,12 @@ def random_index(keys: Key[Array, " b"], size: int) -> Int[Array, " b"]:
 def pick_frames(clips: Shaped[Array, " b t *frame"], index: Int[Array, " b"]) -> Shaped[Array, " b *frame"]:
     """One frame of each clip."""
     return clips[:, 0] if clips.shape[1] == 1 else jax.vmap(lambda clip, i: clip[i])(clips, index)
+
+
+def of_each_frame(network: Bound, images: Float[Array, "b t h w 3"], **how: Any) -> Any:
+    """What a network of single pictures gives for the frames of clips, which all devices share."""
+    out = network.apply(network.params, fold(by_frame(images)), **how)
+    return jax.tree.map(lambda x: unfold(x, len(images)), out)
 
 
 def caption_tokens(batch: Batch, tokenizer: CLIPTokenizer) -> dict[str, np.ndarray]:

@@ -31,6 +31,7 @@ from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
+from gen1_jax.pretrained.growing import grown
 from gen1_jax.training.checks import check_batches, check_sources, check_weights
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
@@ -131,7 +132,8 @@ class _Run:
         say: Callable[[str], None],
         profile: bool,
     ) -> None:
-        self.config, self.layout, self.source, self.family = config, layout, source, config.family(source.config)
+        self.config, self.layout, self.family = config, layout, config.family(source.config)
+        self.source = grown(source, self.family.unet)
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
         self.preview, self.progress, self.say, self.profile = preview, progress, say, profile
         for stage in config.stages:

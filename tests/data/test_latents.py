@@ -28,7 +28,7 @@ def latents(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both_kinds(tmp_path_factory):
     with edges_known():
-        return make_latents(tmp_path_factory.mktemp("both"), COUNT, kinds=("depth", "edges"))
+        return make_latents(tmp_path_factory.mktemp("both"), COUNT, kinds=("depth", "sobel"))
 
 
 def config(path, frames=2, **settings):
@@ -92,14 +92,14 @@ def test_only_the_level_that_is_drawn_is_read(latents, monkeypatch):
 
 def test_several_kinds_come_in_one_batch_and_none_if_none_is_asked_for(both_kinds):
     with edges_known():
-        batches, state = draw(config(both_kinds, structure=("depth", "edges"), workers=0))
+        batches, state = draw(config(both_kinds, structure=("depth", "sobel"), workers=0))
         for batch in batches:
             for row, (_, index) in enumerate(batch.record):
                 moments = np.asarray(latent_record(index)["moments"], np.float32)
                 start = int(np.flatnonzero(moments[:, 0, 0, 0] == batch.moments[row, 0, 0, 0, 0])[0])
                 window = slice(start, start + batch.moments.shape[1])
-                expected = latent_record(index, ("depth", "edges"))["structure"]
-                for kind in ("depth", "edges"):
+                expected = latent_record(index, ("depth", "sobel"))["structure"]
+                for kind in ("depth", "sobel"):
                     of_level = expected[kind][batch.structure_level[row]][window]
                     np.testing.assert_array_equal(batch.structure[kind][row], of_level)
         assert digest(batches) == "1fd4dae9ece60ea4"  # another kind changes nothing about the rest
@@ -124,17 +124,17 @@ def test_maps_of_a_control_come_as_they_were_estimated(tmp_path, in_memory):
     assert without[0].maps == {}
     source = pickle.loads(pickle.dumps(open_source(path)))
     assert (source.kinds, source.map_kinds) == (("depth",), ("depth",))
-    with pytest.raises(UserError, match="no structure of kind 'edges', only depth"):
-        source.require(("depth", "edges"))
+    with pytest.raises(UserError, match="no structure of kind 'sobel', only depth"):
+        source.require(("depth", "sobel"))
 
 
 def test_kinds_that_are_not_there_are_named(latents, tmp_path):
     with edges_known():
-        asked = config(latents, structure=("depth", "edges"))
-        with pytest.raises(ValueError, match=r"no structure of kind 'edges', only depth; run gen1 precompute with"):
+        asked = config(latents, structure=("depth", "sobel"))
+        with pytest.raises(ValueError, match=r"no structure of kind 'sobel', only depth; run gen1 precompute with"):
             Mixture(asked, process_index=0, process_count=1)
-    with pytest.raises(ValueError, match="no structure of kind 'edges', only canny, depth"):
-        config(latents, structure=("edges",))
+    with pytest.raises(ValueError, match="no structure of kind 'sobel', only canny, depth"):
+        config(latents, structure=("sobel",))
     with pytest.raises(ValueError, match="names a kind twice"):
         config(latents, structure=("depth", "depth"))
     assert DataConfig.from_dict({**config(latents).to_dict(), "structure": "depth"}).structure == ("depth",)

@@ -24,7 +24,7 @@ from gen1_jax.models.module import Bound, initialise
 from gen1_jax.pretrained.folder import ModelFolder
 
 FRAMES, CLIPS = 3, 5
-KINDS = ("depth", "edges")
+KINDS = ("depth", "sobel")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, tiny_model, edg
     maps = edges.normalise(edges.estimate(frames, {}))[None]
     for level in (0, 5):
         of_edges = edges.encode(edges.degrade(maps, jnp.array([level])), pipeline.vae.images_to_latents)[0]
-        assert relative_error(np.asarray(record["structure"]["edges"][level], np.float32), of_edges) < 0.02  # bfloat16
+        assert relative_error(np.asarray(record["structure"]["sobel"][level], np.float32), of_edges) < 0.02  # bfloat16
         settings = EditSettings(structure_blur=level).of(pipeline.config)
         depth = pipeline.read_structure(np.asarray(frames), settings)
         structure = pipeline.encode_structure(depth, settings)["depth"].maps[0]
@@ -101,7 +101,7 @@ def test_records_hold_what_an_edit_would_compute(clips, latents, tiny_model, edg
 
 def test_batches_of_clips_are_what_single_clips_are(clips, latents, model, tmp_path, monkeypatch):
     """As on an accelerator: five clips in batches of two, over the borders of shards."""
-    monkeypatch.setattr("gen1_jax.data.precompute._AT_ONCE", {"cpu": (2, 4)})
+    monkeypatch.setattr("gen1_jax.data.encoding._AT_ONCE", {"cpu": (2, 4)})
     precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), structure=KINDS, clips_per_shard=3), model)
     batched, single = open_source(str(tmp_path)), open_source(str(latents))
     assert [batched[i]["id"] for i in range(CLIPS)] == [single[i]["id"] for i in range(CLIPS)]
@@ -149,9 +149,9 @@ def test_latents_of_another_model_are_refused(latents, model):
 
 def test_a_contract_of_structure_that_changed_is_refused(latents, model, edges, monkeypatch):
     monkeypatch.setattr(type(edges), "contract", {"operator": "another"})
-    with pytest.raises(ValueError, match=r"its edges is .*sobel.* not .*another"):
+    with pytest.raises(ValueError, match=r"its sobel is .*sobel.* not .*another"):
         check_latents(latents, "train", model)
-    assert encoder_fingerprints(model, ("edges",)).keys() == {"vae", "clip"}  # no other network is built or hashed
+    assert encoder_fingerprints(model, ("sobel",)).keys() == {"vae", "clip"}  # no other network is built or hashed
 
 
 def test_a_model_with_a_control_keeps_the_maps(clips, tmp_path):
@@ -175,8 +175,8 @@ def test_wrong_requests_are_named(clips, latents, model, tmp_path):
         precompute_dataset(tmp_path, PrecomputeRecipe(data=str(clips), depth="record"), model)
     with pytest.raises(ValueError, match="no video"):
         precompute_dataset(tmp_path, PrecomputeRecipe(data=str(latents)), model)
-    with pytest.raises(ValueError, match="no structure of kind 'pose', only canny, depth"):
-        PrecomputeRecipe(data=str(clips), structure=("depth", "pose"))
+    with pytest.raises(ValueError, match="no structure of kind 'poses', only canny, depth"):
+        PrecomputeRecipe(data=str(clips), structure=("depth", "poses"))
     with pytest.raises(ValueError, match="structure canny is for edits with a ControlNet"):
         PrecomputeRecipe(data=str(clips), structure=("depth", "canny"))
     with pytest.raises(ValueError, match="depth is 'record', but structure is none"):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gen1_jax.diffusion import PREDICTION_TYPES, branch_weights, temporal_guidance, to_x0_and_epsilon
+from gen1_jax.diffusion import PREDICTION_TYPES, Guidance, branch_weights, temporal_guidance, to_x0_and_epsilon
 
 scales = st.floats(-2, 20, width=32)
 SHAPE = (2, 3, 4, 4, 4)
@@ -77,3 +77,27 @@ def test_half_precision_branches_are_combined_in_full():
     guided = temporal_guidance(*halves, 7.5, 1.5)
     assert guided.dtype == jnp.float32
     np.testing.assert_array_equal(guided, exact)
+
+
+TERSE = st.sampled_from([0.0, 1.0, 1.5, 2.0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(w=TERSE, w_t=TERSE, w_src=TERSE)
+def test_the_chain_with_a_source_is_weights_that_sum_to_one_over_the_branches_that_have_some(w, w_t, w_src):
+    weights = branch_weights(w, w_t, w_src)
+    assert sum(weights) == 1 and len(weights) == 4
+    four = jnp.float32(np.random.default_rng(5).normal(size=(4, *SHAPE)))
+    expected = sum(weight * branch for weight, branch in zip(weights, four, strict=True))
+    guidance = Guidance.of(w, w_t, w_src)
+    assert list(guidance.branches) == [name for name, x in zip(guidance.chain, weights, strict=True) if x]
+    known = dict(zip(guidance.chain, four, strict=True))
+    np.testing.assert_allclose(guidance.combine([known[name] for name in guidance.branches]), expected, atol=1e-5)
+
+
+def test_without_a_scale_of_the_source_guidance_is_equation_10():
+    guidance = Guidance.of(7.5, 1.5)
+    assert guidance.branches == ("image", "null", "content") and guidance.source_guidance_scale is None
+    np.testing.assert_array_equal(guidance.combine(list(branches())), temporal_guidance(*branches(), 7.5, 1.5))
+    assert Guidance.of(2.0, 1.0, 1.0).branches == ("source", "content")  # as many evaluations as without
+    assert Guidance.of(2.0, 1.2, 1.5).of_images().branches == ("null", "source", "content")

@@ -99,7 +99,7 @@ def test_the_kind_is_named_before_the_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "take=2.mp4").touch()
     assert kind_and_path("take=2.mp4") == (None, "take=2.mp4")
-    with pytest.raises(UserError, match=r"no structure of kind 'pose', only canny, .*openpose"):
-        kind_and_path("pose=pose.mp4")
+    with pytest.raises(UserError, match=r"no structure of kind 'poses', only canny, .*openpose"):
+        kind_and_path("poses=pose.mp4")
     with pytest.raises(UserError, match="--structure-from depth=: name a video"):
         kind_and_path("depth=")

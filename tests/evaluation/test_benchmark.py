@@ -9,21 +9,26 @@ import pytest
 from tiny import TINY, save_tiny_model
 
 import gen1_jax
+from gen1_jax import synthetic
 from gen1_jax.cli import main
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation import benchmark, report
-from gen1_jax.evaluation.bars import bars, best, by_motion, nearer, sweep
+from gen1_jax.evaluation.bars import _over_kinds, bars, best, by_motion, nearer, sweep
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
-from gen1_jax.evaluation.scores import COMPONENT_MEASURES, MEASURES, Scorer
+from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Scorer
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.module import Bound
+from gen1_jax.models.structure import STRUCTURE_KINDS
+from gen1_jax.models.unet import with_inputs
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import ModelFolder, open_model
+from gen1_jax.pretrained.growing import grown
 
 STEPS = EditSettings(num_inference_steps=2)
 
@@ -35,13 +40,13 @@ def source():
 
 @pytest.fixture(scope="module")
 def editor(source):
-    """Of three worlds, by a model whose every weight is random: fresh temporal layers do nothing."""
-    pipeline = Gen1Pipeline(source)
+    """Of three worlds, by a model of several inputs whose every weight is random: fresh temporal layers do nothing."""
+    pipeline = Gen1Pipeline(grown(source, with_inputs(source.config.unet, ("depth", "tile", "known"))))
     leaves, tree = jax.tree.flatten(pipeline.unet.params)
     rng = np.random.default_rng(0)
     noisy = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) for leaf in leaves]
     pipeline._networks["unet"] = Bound(pipeline.unet.module, jax.tree.unflatten(tree, noisy))
-    return Editor(pipeline, Worlds(3, frames=4, height=16, width=16), batch_size=2)
+    return Editor(pipeline, Worlds(3, frames=4, height=16, width=16, maps=synthetic.EXACT), batch_size=2)
 
 
 def test_little_of_sdedit_leaves_the_input_and_all_of_it_nothing(editor):
@@ -64,6 +69,26 @@ def test_frame_by_frame_no_frame_knows_of_another(editor):
         assert all(changed(Way(settings=STEPS), whole))
     finally:
         editor.depth = before
+
+
+def test_edits_go_on_from_given_frames_and_keyframes(editor):
+    plain, way = editor.edit(Way(settings=STEPS)), Way(settings=dataclasses.replace(STEPS, keyframe_stride=3))
+    first = editor.worlds.clips.answer[:, :1]
+    known, stepwise = editor.edit(Way(settings=STEPS), first=first), editor.edit(way)
+    kept = editor.through_autoencoder(first)
+    assert np.abs(known[:, :1].astype(int) - kept).max() <= 1 and (known != plain)[:, 1:].any((0, 2, 3, 4)).all()
+    assert stepwise.shape == plain.shape and (stepwise != plain)[:, 1:3].any()
+    followed = editor.edit(Way(settings=dataclasses.replace(STEPS, structure="tile")))
+    assert (followed != plain).any()
+
+
+def test_models_of_several_inputs_have_methods_of_their_own(editor):
+    settings = EditSettings().of(editor.pipeline.config)
+    more = methods(settings, editor.pipeline.config)[len(methods(settings)) :]
+    groups = dict.fromkeys(method.group for method in more)
+    assert list(groups) == [FIRST_KNOWN, ANSWER_KNOWN, ANSWER_CARRIED, KEYFRAMES, FOLLOWED]
+    assert {m.value for m in more if m.group == FOLLOWED} == {"tile", "depth+tile"}
+    assert len(methods(settings, TINY)) == len(methods(settings))
 
 
 def test_edits_of_first_frames_and_without_structure(editor):
@@ -118,10 +143,11 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
         assert message in said and len(said.splitlines()) == 1, said
 
 
-def crafted(**scores):
+def crafted(config=None, **scores):
     """Results of 64 clips where each method has one score everywhere: methods by name, value or list of values."""
     table = {}
-    for method in methods(EditSettings()):
+    usual = EditSettings(guidance_scale=2.0, num_inference_steps=20)
+    for method in methods(usual, config):
         names = ("psnr", "perceptual", "structure_error", "frame_consistency", "retrieved")
         values = {name: scores.get(method.name, {}).get(name, 0.5) for name in names}
         entry = {name: dict(clips=[v] * 64, mean=v, interval=[v, v]) for name, v in values.items()}
@@ -130,8 +156,8 @@ def crafted(**scores):
     components = {
         name: dict(clips=[], mean=v, interval=[v, v]) for name, v in zip(parts, (31.0, 0.95, 0.9, 0.8), strict=True)
     }
-    settings = dataclasses.asdict(EditSettings())
-    return dict(methods=table, components=components, config=dict(settings=settings))
+    settings = dataclasses.asdict(usual)
+    return dict(methods=table, components=components, config=dict(settings=settings), size=[8, 128, 128])
 
 
 def test_bars_tell_what_was_reached():
@@ -162,6 +188,19 @@ def test_bars_tell_what_was_reached():
     }
     results["methods"]["structure_blur=7"]["scores"]["structure_error"]["clips"] = [0.6] * 64
     assert not next(bar for bar in bars(results) if bar.figure.startswith("structure error at t_s 0 ...")).reached
+
+
+def test_bars_of_given_frames_and_keyframes():
+    several = dataclasses.replace(NANO, unet=with_inputs(NANO.unet, ("depth", "tile", "known")))
+    farther = {"keyframe stride=7": {"perceptual": 0.6}, FIRST_KNOWN: {"psnr": 0.6, "perceptual": 0.6}}
+    verdict = {bar.figure: bar for bar in bars(crafted(several, **farther))}
+    assert verdict[f"{FIRST_KNOWN}, nearer than first frame true flow, by PSNR"].reached
+    assert not verdict[f"{FIRST_KNOWN}, nearer than first frame true flow, in CLIP's space"].reached
+    assert not verdict[f"{ANSWER_KNOWN}, nearer than {ANSWER_CARRIED}, by PSNR"].reached
+    saved = verdict["evaluations saved by keyframes at equal CLIP distance"]
+    assert (saved.measured, saved.reached) == ("2.00", False)  # by a stride of 4: 3 frames of 40, 10 of 4
+    nearer = crafted(several, **{"keyframe stride=7": {"perceptual": 0.4}})
+    assert {bar.figure: bar.measured for bar in bars(nearer)}[saved.figure] == "2.86"
 
 
 def test_clips_by_motion():
@@ -233,15 +272,46 @@ def test_no_more_clips_are_edited_than_there_are(count, most, sizes):
 
 
 def test_the_report_says_of_each_measure_what_it_is_and_which_way_is_better(editor):
-    scorer = Scorer(editor)
-    clips = editor.worlds.clips.answer
-    assert scorer.score(clips).keys() == MEASURES.keys() and scorer.components().keys() == COMPONENT_MEASURES.keys()
-    results = {"methods": {"edit": {"what": "the <paper's> method"}}}
+    scorer, measures = Scorer(editor, tuple(STRUCTURE_KINDS)), MEASURES | KIND_MEASURES
+    scores = scorer.score(editor.worlds.clips.answer)
+    assert scores.keys() == measures.keys() and scorer.components().keys() == COMPONENT_MEASURES.keys()
+    assert all(len(scores[name]) == 3 and np.isfinite(scores[name]).all() for name in KIND_MEASURES)
+    assert scorer._kinds["edges"].shape == (3, 4, 16, 16, 1) and scores["segmentation_error"].max() < 0.7
+    results = {"methods": {"edit": {"what": "the <paper's> method", "scores": scores}}}
     text = "".join(report._definitions(results))
-    for name, measure in (MEASURES | COMPONENT_MEASURES).items():
+    for name, measure in (measures | COMPONENT_MEASURES).items():
         arrow = {"higher": "↑", "lower": "↓"}[measure.better]
         assert f"<td>{name.replace('_', ' ')} {arrow}</td><td>{measure.better}</td><td>{measure.values}</td>" in text
     assert "the &lt;paper&#x27;s&gt; method" in text
+
+
+def test_an_edit_is_told_of_each_kind_that_it_names(editor, monkeypatch):
+    config = editor.pipeline.config
+    told = dataclasses.replace(
+        config, unet=dataclasses.replace(config.unet, structure_kinds=("depth", "edges", "pose"))
+    )
+    monkeypatch.setattr(editor.pipeline, "config", told)
+    settings = dataclasses.replace(STEPS, structure="depth,edges=0.5,pose", structure_blur=3)
+    indices = np.arange(2)
+    signals = editor._structure(Way(settings=settings), indices)
+    assert {kind: (signal.level.tolist(), signal.weight.tolist()) for kind, signal in signals.items()} == {
+        "depth": ([3, 3], [1, 1]),
+        "edges": ([0, 0], [0.5, 0.5]),  # t_s takes nothing from lines
+        "pose": ([0, 0], [1, 1]),
+    }
+    assert editor._maps("pose").shape == (3, 4, 16, 16, 3)  # exact ones, for nothing estimates them
+    clip = editor.worlds.clips.source[1]
+    np.testing.assert_array_equal(editor._maps("edges")[1], told.structure_kind("edges").estimate(clip, {}))
+    blind = editor._structure(Way(settings=settings, sees_structure=False), indices)
+    assert not any(np.asarray(signal.maps).any() or signal.level.any() for signal in blind.values())
+
+
+def test_the_error_of_a_kind_is_held_against_the_answers():
+    scores = lambda value: {"scores": {"flow_error": {"clips": [value, value]}}}
+    results = {"methods": {"edit": scores(0.6), "answer": scores(0.5)}}
+    (bar,) = _over_kinds(results)
+    assert bar.figure == "flow error, relative to the answer's" and bar.measured == "1.20 (0.6 of 0.5)" and bar.reached
+    assert not list(_over_kinds({"methods": {"edit": {"scores": {}}, "answer": {"scores": {}}}}))
 
 
 def test_list_names_the_methods_without_measuring(capsys):

@@ -156,6 +156,21 @@ def test_nano_trains_what_the_model_that_it_starts_from_lacks(tmp_path, start, n
     assert {call[call.index("--seed") + 1] for call in calls if call[1] == "render"} == {start.get("SEED", "0")}
 
 
+@pytest.mark.parametrize("gpus", ["0", "2"])
+def test_nano2_goes_on_from_nano_with_more_inputs(tmp_path, gpus):
+    environment = {"FROM": "nano", "SEED": "3", "GPUS": gpus, "CLIPS": "16", "TRAIN": ""}
+    code, calls, error = calls_of(
+        "nano.sh", str(tmp_path / "out"), "nano2", folder=tmp_path, stand_ins=("gen1",), **environment
+    )
+    assert code == 0, error
+    *latents, first, then, export = calls
+    assert [call[1] for call in calls] == ["precompute"] * (int(gpus) or 1) + ["train", "train", "export"]
+    assert all("worlds:16@3" in call and "worlds_inputs" in call for call in latents)
+    parts = [parsed(call).config.partition("nano2.py")[2] for call in (first, then)]
+    assert parts == ["", ":long"] and "--config.model=runs/nano2" in then
+    assert parsed(export).model == "runs/nano2_long" and parsed(export).output == "nano2"
+
+
 def test_jobset_is_one():
     manifest = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
     jsonschema.validate(manifest, JOBSET)

@@ -110,6 +110,16 @@ def test_a_window_cuts_structure_and_nothing_else():
     np.testing.assert_array_equal(cut.content["image"], given.content["image"])
 
 
+def test_frames_can_be_chosen_and_a_source_hidden():
+    source = Signal.of(normal(5, 2, 3, 4, 4, 4), weight=jnp.array([1.0, 0.5]))
+    conditions = dataclasses.replace(told(), structure=told().structure | {"source": source})
+    chosen = conditions.at(np.array([0, 2]))
+    np.testing.assert_array_equal(chosen.structure["source"].maps, source.maps[:, [0, 2]])
+    hidden = conditions.without_source()
+    assert not hidden.structure["source"].weight.any() and hidden.structure["depth"].weight.all()
+    assert told().without_source().structure.keys() == {"depth"}
+
+
 def test_the_five_arguments_and_conditions_say_the_same(unet):
     given = told()
     depth = given.structure["depth"]

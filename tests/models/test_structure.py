@@ -22,6 +22,7 @@ from gen1_jax.models.structure import (
     normalise_depth,
     structure_images,
     structure_kind,
+    told_level,
 )
 from gen1_jax.pretrained.family import TINY, Gen1Config
 
@@ -70,7 +71,7 @@ def test_every_kind_that_degrades_maps_runs_in_a_jit():
     """Shapes and range with t_s traced, for depth and tiles and for a kind that only this test knows."""
     frames = np.random.default_rng(2).integers(0, 256, (3, 16, 24, 3), np.uint8)
     with edges_known():
-        for name in ("depth", "tile", "edges"):
+        for name in ("depth", "tile", "source", "sobel"):
             kind = structure_kind(name)
 
             def encoded(frames, level, kind=kind):
@@ -84,7 +85,7 @@ def test_every_kind_that_degrades_maps_runs_in_a_jit():
             assert blurred.std() < 0.6 * maps.std()
             assert hint.shape == (1, 3, 16, 24, 3)
             np.testing.assert_allclose(hint[..., 0], (blurred[..., 0] + 1) / 2, atol=1e-6)
-    assert "edges" not in STRUCTURE_KINDS
+    assert "sobel" not in STRUCTURE_KINDS
 
 
 def test_every_kind_reads_ready_maps_and_shows_what_a_control_net_saw():
@@ -97,6 +98,8 @@ def test_every_kind_reads_ready_maps_and_shows_what_a_control_net_saw():
         pieces = [kind.from_pictures(piece) for piece in (pictures[:1], pictures[1:])]
         np.testing.assert_array_equal(maps, np.concatenate(pieces))
         shown = pictures / 255 if kind.channels == 3 else np.repeat(pictures.mean(-1, keepdims=True) / 255, 3, -1)
+        if name == "flow":
+            shown = np.concatenate([pictures[..., :2] / 255, np.full_like(shown[..., :1], 0.5)], -1)
         np.testing.assert_allclose(kind.hint(maps[None])[0], shown, atol=1e-6, err_msg=name)
         white = kind.from_pictures(np.full((1, 2, 2, 3), 255, np.uint8))
         assert white.shape == (1, 2, 2, kind.channels) and (white == 1).all()
@@ -106,13 +109,16 @@ def test_every_kind_reads_ready_maps_and_shows_what_a_control_net_saw():
         else:
             np.testing.assert_array_equal(degraded, maps)
         assert kind.encode(maps[None], latents).shape == (1, 4, 4, 3, 3)
-    assert {n for n, k in STRUCTURE_KINDS.items() if k.degrades == "nothing"} == {"openpose", "seg", "mlsd"}
-    assert [n for n, k in STRUCTURE_KINDS.items() if k.resampling == "nearest"] == ["seg"]
+        assert (told_level(kind, level) == (0 if kind.degrades == "nothing" else 3)).all()
+    nothing = {"openpose", "seg", "mlsd", "edges", "segmentation", "pose"}
+    assert {n for n, k in STRUCTURE_KINDS.items() if k.degrades == "nothing"} == nothing
+    assert {n for n, k in STRUCTURE_KINDS.items() if k.resampling == "nearest"} == {"seg", "segmentation"}
+    assert {n for n, k in STRUCTURE_KINDS.items() if k.runs_on_host} == {"canny", "edges", "flow", "segmentation"}
 
 
 def test_kinds_without_an_estimator_ask_for_their_maps():
     frames = np.zeros((1, 8, 8, 3), np.uint8)
-    for name in ("openpose", "lineart", "lineart_anime", "scribble", "normal", "seg", "mlsd"):
+    for name in ("openpose", "lineart", "lineart_anime", "scribble", "pose", "seg", "mlsd"):
         with pytest.raises(UserError, match=rf"nothing here estimates {name}: .*--structure-from {name}=FILE"):
             structure_kind(name).estimate(frames, {})
 
@@ -155,9 +161,9 @@ def test_frames_are_blurred_as_maps_are():
 def test_an_unknown_kind_is_named_with_those_that_there_are():
     with (
         edges_known(),
-        pytest.raises(ValueError, match=r"no structure of kind 'pose', only canny, depth, edges, .*tile$"),
+        pytest.raises(ValueError, match=r"no structure of kind 'poses', only canny, depth, .*sobel, .*tile$"),
     ):
-        structure_kind("pose")
+        structure_kind("poses")
 
 
 def test_depth_is_normalised_over_the_frames_that_are_given_and_nothing_else():

@@ -110,7 +110,7 @@ def test_raw_pictures_give_the_maps_in_the_step(frozen):
     raw, recorded = (objective(inputs=inputs) for inputs in ("pixels", "depth"))
     assert raw.frozen == ("vae", "depth", "text") and recorded.frozen == ("vae", "text")
     depth = Bound(TINY_PUBLIC.build("depth", np.float32), frozen["depth"])
-    maps = raw._maps(raw.structures["depth"], {"depth": depth}, {"pixels": pixels})
+    maps = raw._signals._maps(raw.structures["depth"], {"depth": depth}, {"pixels": pixels})
     frames = pixels.reshape(-1, *size, 3) / 127.5 - 1
     np.testing.assert_allclose(maps.reshape(-1, *size), depth.estimate(frames), rtol=1e-4, atol=1e-4)
     given = recorded.inputs(batch_of(pixels=np.asarray(pixels), moments=None, maps={"depth": np.asarray(maps)}))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.editing.content import Pictures
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks.clip import MaskClip
 from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.sampling import Watch
@@ -68,12 +69,14 @@ def sample_regions(
     watch: Watch | None = None,
     *,
     frames: Frames,
+    given: KnownLatents | None = None,
 ) -> list[Float[Array, "1 t i j c"]]:
     """Latents of each region: of all of the clip, but for what is outside of it as the region before has left it."""
     latents: list[Float[Array, "1 t i j c"]] = []
     for content, mask in regions:
         known = latents[-1] if latents else None
-        latents.append(pipeline.sample(content, maps, settings, progress, watch, frames=frames, mask=mask, known=known))
+        told = dict(frames=frames, mask=mask, known=known, given=given)
+        latents.append(pipeline.sample(content, maps, settings, progress, watch, **told))
     return latents
 
 

@@ -10,25 +10,40 @@ Latents are what Gen-1's own U-Net is told, a hint what a ControlNet is. A kind 
 from gen1_jax.models.structure.blur import MAX_STRUCTURE_LEVEL, blur, blur_frames
 from gen1_jax.models.structure.canny import Canny
 from gen1_jax.models.structure.depth import Depth, blur_depth, normalise_depth, structure_images
-from gen1_jax.models.structure.kind import EncodeImages, StructureKind
+from gen1_jax.models.structure.edges import Edges
+from gen1_jax.models.structure.flow import Flow
+from gen1_jax.models.structure.kind import EncodeImages, StructureKind, told_level
+from gen1_jax.models.structure.normals import Normals
 from gen1_jax.models.structure.pictures import PictureKind
+from gen1_jax.models.structure.pose import Bone, Pose, draw_bones
 from gen1_jax.models.structure.registry import STRUCTURE_KINDS, structure_kind
+from gen1_jax.models.structure.segmentation import Segmentation, colours_of, estimate_regions
 from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
     "MAX_STRUCTURE_LEVEL",
     "STRUCTURE_KINDS",
+    "Bone",
     "Canny",
     "Depth",
+    "Edges",
     "EncodeImages",
+    "Flow",
+    "Normals",
     "PictureKind",
+    "Pose",
+    "Segmentation",
     "StructureKind",
     "aligned_frames",
     "blur",
     "blur_depth",
     "blur_frames",
+    "colours_of",
+    "draw_bones",
+    "estimate_regions",
     "normalise_depth",
     "steady_depth",
     "structure_images",
     "structure_kind",
+    "told_level",
 ]

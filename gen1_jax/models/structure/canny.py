@@ -8,15 +8,14 @@ t_s blurs the frames, and so lowers the slopes: 1 leaves outlines, 2 a few stron
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
-from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure.kind import Frames
-from gen1_jax.models.structure.pictures import PictureKind
+from gen1_jax.models.structure.pictures import PictureKind, opencv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,7 @@ class Canny(PictureKind):
             one from where they are above the higher one.
     """
 
+    runs_on_host: ClassVar[bool] = True
     name: str = "canny"
     looks: str = "white edges on black"
     thresholds: tuple[int, int] = (100, 200)
@@ -45,9 +45,6 @@ class Canny(PictureKind):
         Raises:
             UserError: OpenCV cannot be imported.
         """
-        try:
-            import cv2
-        except ImportError as error:
-            raise UserError(f"canny needs OpenCV ({error}): pip install opencv-python-headless") from None
+        cv2 = opencv(self.name)
         edges = [cv2.Canny(np.ascontiguousarray(frame), *self.thresholds) for frame in np.asarray(frames)]
         return np.stack(edges)[..., None].astype(np.float32) / 255

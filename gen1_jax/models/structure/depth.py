@@ -18,7 +18,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.blur import blur
-from gen1_jax.models.structure.kind import Degraded, EncodeImages, FrameMaps, Frames, Resampling
+from gen1_jax.models.structure.kind import Degraded, EncodeImages, FrameMaps, Frames, Maps, Resampling
 from gen1_jax.models.structure.steady import aligned_frames
 
 Quantiles = tuple[float, float]
@@ -37,6 +37,7 @@ class Depth:
     name: ClassVar[str] = "depth"
     part: ClassVar[str | None] = "depth"
     is_estimated: ClassVar[bool] = True
+    runs_on_host: ClassVar[bool] = False
     channels: ClassVar[int] = 1
     degrades: ClassVar[Degraded] = "maps"
     resampling: ClassVar[Resampling] = "area"
@@ -96,6 +97,10 @@ class Depth:
         """See `normalise_depth`."""
         return normalise_depth(maps[..., 0], self.quantiles)[..., None]
 
+    def transformed(self, maps: Maps, scale: tuple[float, float] = (1.0, 1.0), mirrored: bool = False) -> Maps:
+        """The same: depth is depth at any size."""
+        return maps
+
     def degrade(self, maps: Float[Array, "b t H W 1"], level: Int[Array, " b"]) -> Float[Array, "b t H W 1"]:
         """See `blur`."""
         return blur(maps, level)
@@ -129,6 +134,13 @@ def normalise_depth(
     else:
         low, high = jnp.quantile(depth.astype(jnp.float32), jnp.array(quantiles), axes, keepdims=True)
         depth = jnp.clip(depth, low, high)
+    return depth_between(depth, low, high)
+
+
+def depth_between(
+    depth: Float[Array, "*batch t h w"], low: Float[Array, "*any"] | float, high: Float[Array, "*any"] | float
+) -> Float[Array, "*batch t h w"]:
+    """Inverse depth in [low, high] to [-1, 1]; 0 if these are equal."""
     span = high - low
     return jnp.where(span > 0, (depth - low) / jnp.where(span > 0, span, 1) * 2 - 1, 0)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -10,6 +11,7 @@ from gen1_jax.models.module import Bound
 
 Frames = UInt8[Array, "n H W 3"] | UInt8[np.ndarray, "n H W 3"]
 FrameMaps = Float[Array, "n H W k"] | Float[np.ndarray, "n H W k"]
+Maps = Float[Array, "*batch t H W k"] | Float[np.ndarray, "*batch t H W k"]
 EncodeImages = Callable[[Float[Array, "*batch H W 3"]], Float[Array, "*batch h w c"]]
 """Pictures in [-1, 1] to latents: `AutoencoderKL.images_to_latents`, bound to its parameters."""
 
@@ -26,12 +28,14 @@ class StructureKind(Protocol):
     """One kind of structure.
 
     Its methods are pure functions of JAX, inside and outside a jit; but what makes maps of pictures, `estimate` and
-    `from_pictures`, may also be one of the host (NumPy), which no jit can trace, where `degrades` is not "maps".
+    `from_pictures`, is one of the host (NumPy), which no jit can trace, where it `runs_on_host`.
 
     Attributes:
         name: in recipes, on the command line, as a key of `Conditions.structure` and `Batch.structure`.
         part: the network of the family that estimates it, "depth" for depth; None if it needs none.
         is_estimated: whether something here estimates it; else its maps have to be given.
+        runs_on_host: whether `estimate` is no function of JAX. Such a one is given all frames of a clip at once, for it
+            may look from frame to frame.
         channels: k, of its maps.
         degrades: what t_s takes detail from.
         resampling: of ready maps.
@@ -41,6 +45,7 @@ class StructureKind(Protocol):
     name: str
     part: str | None
     is_estimated: bool
+    runs_on_host: bool
     channels: int
     degrades: Degraded
     resampling: Resampling
@@ -49,7 +54,7 @@ class StructureKind(Protocol):
     def contract(self) -> Mapping[str, Any]: ...
 
     def estimate(self, frames: Frames, networks: Mapping[str, Bound], frames_per_chunk: int | None = None) -> FrameMaps:
-        """Maps as they are estimated, each of its frame alone, so that a clip may be given in pieces.
+        """Maps as they are estimated: each of its frame alone, so that a clip may be given in pieces, but on the host.
 
         Args:
             frames: sRGB, of the model's size.
@@ -69,6 +74,18 @@ class StructureKind(Protocol):
         """Estimated (or recorded) maps to [-1, 1], over all the frames that the model is shown in one example."""
         ...
 
+    def transformed(self, maps: Maps, scale: tuple[float, float] = (1.0, 1.0), mirrored: bool = False) -> Maps:
+        """What values of maps become where the pictures were scaled or mirrored, with their pixels in place already.
+
+        The same maps for most kinds; but a normal or a motion to the left becomes one to the right.
+
+        Args:
+            maps: estimated or recorded, before `normalise`.
+            scale: of height and width.
+            mirrored: left for right.
+        """
+        ...
+
     def degrade(self, maps: Float[Array, "b t H W k"], level: Int[Array, " b"]) -> Float[Array, "b t H W k"]:
         """Normalised maps with less detail: t_s, 0 to `MAX_STRUCTURE_LEVEL`, of each clip, may be traced.
 
@@ -83,3 +100,8 @@ class StructureKind(Protocol):
     def hint(self, maps: Float[Array, "b t H W k"]) -> Float[Array, "b t H W 3"]:
         """Normalised, degraded maps as the RGB pictures in [0, 1] that a ControlNet of this kind is trained on."""
         ...
+
+
+def told_level(kind: StructureKind, level: Int[Array, " *b"]) -> Int[Array, " *b"]:
+    """The t_s that a denoiser is told of maps of a kind: 0 where t_s takes nothing from them."""
+    return jnp.zeros_like(level) if kind.degrades == "nothing" else level

@@ -1,4 +1,4 @@
-"""Kinds of structure whose maps are pictures, as the ControlNets of their kind were trained on them.
+"""Kinds of structure whose maps are pictures, most of them as the ControlNets of their kind were trained on them.
 
 Most of them have no estimator here: their maps are given (`--structure-from KIND=FILE`). A kind that has one is a class
 of its own, derived from `PictureKind`. What a hint of each kind looks like: https://github.com/lllyasviel/ControlNet-v1-1-nightly.
@@ -6,6 +6,7 @@ of its own, derived from `PictureKind`. What a hint of each kind looks like: htt
 
 import dataclasses
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.blur import blur
-from gen1_jax.models.structure.kind import Degraded, EncodeImages, FrameMaps, Frames, Resampling
+from gen1_jax.models.structure.kind import Degraded, EncodeImages, FrameMaps, Frames, Maps, Resampling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class PictureKind:
     """
 
     part: ClassVar[str | None] = None
+    runs_on_host: ClassVar[bool] = False
     name: str
     looks: str
     channels: int = 1
@@ -60,6 +62,10 @@ class PictureKind:
         """[0, 1] to [-1, 1], whatever the clip."""
         return 2 * maps - 1
 
+    def transformed(self, maps: Maps, scale: tuple[float, float] = (1.0, 1.0), mirrored: bool = False) -> Maps:
+        """The same."""
+        return maps
+
     def degrade(self, maps: Float[Array, "b t H W k"], level: Int[Array, " b"]) -> Float[Array, "b t H W k"]:
         """See `blur`."""
         return blur(maps, level) if self.degrades == "maps" else maps
@@ -70,15 +76,18 @@ class PictureKind:
 
     def hint(self, maps: Float[Array, "b t H W k"]) -> Float[Array, "b t H W 3"]:
         """[-1, 1] to [0, 1]."""
-        return self._in_colours((maps + 1) / 2)
+        return (self._in_colours(maps) + 1) / 2
 
-    def _in_colours(self, maps: Array) -> Array:
+    def _in_colours(self, maps: Float[Array, "b t H W k"]) -> Float[Array, "b t H W 3"]:
         return maps if self.channels == 3 else jnp.repeat(maps, 3, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tile(PictureKind):
-    """The frames themselves, from which t_s takes detail: colours are kept."""
+    """The frames themselves, from which t_s takes detail: colours are kept.
+
+    A ControlNet that is told of them is of kind "tile"; an input of the U-Net itself is "source".
+    """
 
     name: str = "tile"
     looks: str = "the frame"
@@ -92,18 +101,29 @@ class Tile(PictureKind):
         return jnp.asarray(frames, jnp.float32) / 255
 
 
+def opencv(kind: str) -> ModuleType:
+    """OpenCV, which estimates a kind.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(f"{kind} needs OpenCV ({error}): pip install opencv-python-headless") from None
+    return cv2
+
+
 _COLOURED = dict(channels=3, degrades="nothing")
 
 PICTURE_KINDS = (
     Tile(),
+    Tile(name="source"),
     PictureKind(name="lineart", looks="white lines on black"),
     PictureKind(name="lineart_anime", looks="white lines on black"),
     PictureKind(name="scribble", looks="thick white lines on black"),
     PictureKind(name="mlsd", looks="straight white lines on black", degrades="nothing"),
     PictureKind(name="openpose", looks="coloured skeletons on black", **_COLOURED),
     PictureKind(name="seg", looks="a colour for each class of things", **_COLOURED, resampling="nearest"),
-    PictureKind(
-        name="normal", looks="(normal + 1) / 2: red to the left, green up, blue near", channels=3, degrades="maps"
-    ),
 )
 """All of them that need nothing but code of this module."""

@@ -3,11 +3,23 @@
 from gen1_jax.errors import UserError
 from gen1_jax.models.structure.canny import Canny
 from gen1_jax.models.structure.depth import Depth
+from gen1_jax.models.structure.edges import Edges
+from gen1_jax.models.structure.flow import Flow
 from gen1_jax.models.structure.kind import StructureKind
+from gen1_jax.models.structure.normals import Normals
 from gen1_jax.models.structure.pictures import PICTURE_KINDS
+from gen1_jax.models.structure.pose import Pose
+from gen1_jax.models.structure.segmentation import Segmentation
 from gen1_jax.models.structure.softedge import SoftEdge
 
-STRUCTURE_KINDS: dict[str, StructureKind] = {kind.name: kind for kind in (Depth(), Canny(), SoftEdge(), *PICTURE_KINDS)}
+_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose())
+_OF_CONTROL_NETS = (Canny(), SoftEdge(), Normals(name="normal"), *PICTURE_KINDS)
+
+STRUCTURE_KINDS: dict[str, StructureKind] = {kind.name: kind for kind in (*_OF_MODELS, *_OF_CONTROL_NETS)}
+"""Those that a U-Net of our own may have as channels, exact from the worlds ("source", too), and those of ControlNets.
+
+What both know goes by two names, for a model may have both: "normals" and "normal", "source" and "tile".
+"""
 
 
 def structure_kind(name: str) -> StructureKind:

@@ -19,18 +19,16 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 
 def steady_depth(
-    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
-    estimate: Callable[[UInt8[np.ndarray, "n H W 3"]], Float[np.ndarray, "n H W"]],
-    window: int,
+    frames: Iterable[np.ndarray], estimate: Callable[[np.ndarray], Float[np.ndarray, "n H W"]], window: int
 ) -> Iterator[Float[np.ndarray, "_ H W"]]:
     """Inverse depth of all frames, not negative, in pieces.
 
     Args:
-        frames: of one clip, in order.
+        frames: (H, W, 3) each, of one clip, in order.
         estimate: of `window` frames together, the last of which may come several times.
         window: at least 4.
     """

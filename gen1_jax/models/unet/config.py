@@ -1,7 +1,10 @@
 """The shape of a space-time U-Net."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Literal
+
+import numpy as np
 
 from gen1_jax.errors import UserError
 
@@ -11,6 +14,9 @@ LEVEL_PERIOD = 16.0
 
 LATER = {"later": True}
 """Marks a field that configurations of before lack: it is not written where it has its default."""
+
+KNOWN = "known"
+"""Name of the input that has latents where they are given, in `Conditions.structure` and in recipes."""
 
 Temporal = Literal["gen1", "animatediff", "none"]
 """Which layers between frames a U-Net has, see `models.unet.temporal`."""
@@ -53,6 +59,9 @@ class UNetConfig:
         structure_level_period: longest period of that embedding, in rounds of blur, over 2π. 10,000 is that of
             timesteps, under which half of the channels hardly tell 0 from 7; about 16 suits levels.
         structure_kinds: the structures that the model sees, in the order of their channels.
+        structure_optional: whether any subset of them may be given, as the model was trained; it needs all otherwise.
+        known: whether it can be given latents of some frames or regions, which it is to keep and to go on from: as
+            many further channels, zero elsewhere, and a mask that is 1 where they are given.
         content_kind: what content tokens are: "image" (CLIP image embeddings) or "text" (its text states).
         image_adapter: whether cross-attention reads tokens of a picture as well, by keys and values of their own
             (IP-Adapter, https://arxiv.org/abs/2308.06721).
@@ -75,6 +84,8 @@ class UNetConfig:
     structure_level_channels: int = 4
     structure_level_period: float = 10_000.0
     structure_kinds: tuple[str, ...] = ("depth",)
+    structure_optional: bool = dataclasses.field(default=False, metadata=LATER)
+    known: bool = dataclasses.field(default=False, metadata=LATER)
     content_kind: Literal["image", "text"] = "image"
     image_adapter: bool = dataclasses.field(default=False, metadata=LATER)
     temporal: Temporal = dataclasses.field(default="gen1", metadata=LATER)
@@ -101,6 +112,8 @@ class UNetConfig:
             raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
         if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
             raise UserError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
+        if KNOWN in self.structure_kinds:
+            raise UserError(f"structure_kinds names {KNOWN!r}, which is no structure: it is a field of its own")
         if self.image_adapter and self.content_kind == "image":
             raise UserError("image_adapter is for content_kind 'text': content of kind 'image' is a picture already")
         if twice := sorted({kind for kind in self.kinds if self.kinds.count(kind) > 1}):
@@ -108,8 +121,13 @@ class UNetConfig:
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """The kinds of structure that are channels beside the latents, all of which it needs."""
+        """The kinds of structure that are channels beside the latents."""
         return self.structure_kinds if self.structure_channels else ()
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Those of `structures` that it cannot do without."""
+        return () if self.structure_optional else self.structures
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -122,9 +140,25 @@ class UNetConfig:
         return (self.content_kind, "image") if self.image_adapter else (self.content_kind,)
 
     @property
+    def inputs(self) -> dict[str, int]:
+        """Channels of each input beside z_t, in their order: a structure's maps and the embedding of its t_s, or what
+        is known and its mask."""
+        inputs = dict.fromkeys(self.structures, self.structure_channels + self.structure_level_channels)
+        return inputs | ({KNOWN: self.latent_channels + 1} if self.known else {})
+
+    def rows(self, given: Collection[str]) -> np.ndarray | None:
+        """Channels of conv_in that z_t and some of `inputs` have; None for all of them."""
+        if all(name in given for name in self.inputs):
+            return None
+        has = [True] * self.latent_channels
+        for name, count in self.inputs.items():
+            has += [name in given] * count
+        return np.flatnonzero(has)
+
+    @property
     def in_channels(self) -> int:
-        """Channels of conv_in: z_t, then for each structure its maps and the embedding of its t_s."""
-        return self.latent_channels + len(self.structures) * (self.structure_channels + self.structure_level_channels)
+        """Channels of conv_in: z_t, then those of `inputs`."""
+        return self.latent_channels + sum(self.inputs.values())
 
     @property
     def downscale(self) -> int:

@@ -134,7 +134,8 @@ class SpaceTimeUNet(DownPath):
     ) -> tuple[Float[Array, "b t i j d"], Skips]:
         """From latents to the coarsest level, and the skip connections on the way, the injection's added."""
         channels = [latents] if injection.first is None else [latents, injection.first.astype(latents.dtype)]
-        x, skips = self.descend(self.conv_in(jnp.concatenate(channels, axis=-1).astype(self.dtype)), given)
+        x = jnp.concatenate(channels, axis=-1).astype(self.dtype)
+        x, skips = self.descend(self.conv_in(x, self.config.rows(injection.given)), given)
         if injection.skips:
             skips = [skip + add.astype(skip.dtype) for skip, add in zip(skips, injection.skips, strict=True)]
         return x, skips
@@ -170,9 +171,9 @@ class SpaceTimeUNet(DownPath):
         frames, config, given = latents.shape[1], self.config, set(conditions.structure)
         if frames > config.max_frames:
             raise UserError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
-        if missing := sorted(set(config.structures) - given):
+        if missing := sorted(set(config.required) - given):
             raise UserError(f"this model needs structure: {', '.join(missing)}")
-        if unknown := sorted(given - set(config.kinds)):
+        if unknown := sorted(given - set(config.kinds) - set(config.inputs)):
             takes = f"only {', '.join(config.kinds)}" if config.kinds else "no structure"
             raise UserError(f"this model takes {takes}, not {', '.join(unknown)}")
         if config.content_kind not in conditions.content:

@@ -1,0 +1,62 @@
+"""More inputs for a network that has been trained: further rows of conv_in, of zeros, so that it is the same at first.
+
+conv_in   z_t | depth | edges | ... | known        rows of inputs that it had stay as they are, whatever they are
+                        └──────────────┴─ zeros ─► nothing is added until they are trained
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from gen1_jax.errors import UserError
+from gen1_jax.models.module import Params, flatten, unflatten
+from gen1_jax.models.unet.config import KNOWN, UNetConfig
+
+_KERNEL = "conv_in.kernel"  # (3, 3, in, out)
+
+
+def with_inputs(config: UNetConfig, inputs: Sequence[str]) -> UNetConfig:
+    """The configuration of a network that has these inputs, any of which may be given.
+
+    Args:
+        config: of the network as it is.
+        inputs: kinds of structure, and "known"; with all that it has.
+
+    Raises:
+        UserError: one is named twice, or one that it has is not named.
+    """
+    if twice := sorted({name for name in inputs if inputs.count(name) > 1}):
+        raise UserError(f"unet.inputs names {twice[0]} twice")
+    if lost := [name for name in config.inputs if name not in inputs]:
+        raise UserError(f"unet.inputs lacks {lost[0]}, which the model has: an input can be added, not taken away")
+    structures = [name for name in inputs if name != KNOWN]
+    kinds = (*config.structures, *(name for name in structures if name not in config.structures))
+    return dataclasses.replace(
+        config,
+        structure_kinds=kinds or config.structure_kinds,
+        structure_channels=config.structure_channels or (config.latent_channels if kinds else 0),
+        structure_optional=bool(kinds),
+        known=KNOWN in inputs,
+    )
+
+
+def grow(params: Params, before: UNetConfig, after: UNetConfig) -> Params:
+    """Parameters of a network with more inputs that predicts what it did, whatever the new ones are given.
+
+    Args:
+        params: arrays, or what gives arrays.
+        before: the network that they are of.
+        after: see `with_inputs`.
+    """
+    flat = flatten(params)
+    if _KERNEL not in flat or after.in_channels == before.in_channels:
+        return params
+    kernel = np.asarray(flat[_KERNEL])
+    names, counts = zip(*before.inputs.items(), strict=True) if before.inputs else ((), ())
+    ends = np.cumsum([before.latent_channels, *counts])
+    latents, *pieces, _ = np.split(kernel, ends, axis=2)
+    had = dict(zip(names, pieces, strict=True))
+    zeros = lambda count: np.zeros((*kernel.shape[:2], count, kernel.shape[3]), kernel.dtype)
+    rows = [had.get(name, zeros(count)) for name, count in after.inputs.items()]
+    return unflatten(flat | {_KERNEL: np.concatenate([latents, *rows], axis=2)})
