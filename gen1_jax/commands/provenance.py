@@ -54,10 +54,13 @@ def info_of_file(path: str, trust: str | None, *, as_json: bool) -> None:
     record, damaged = {}, []
     try:
         record = read_record(path)
+    except NoRecord:
+        if found is None:
+            raise UserError(f"{path}: has neither a manifest (C2PA) nor the settings of an edit in it") from None
     except UserError as error:
         if found is None:
             raise
-        damaged = [] if isinstance(error, NoRecord) else [("settings", str(error))]
+        damaged = [("settings", str(error))]
     provenance = None if found is None else {**dataclasses.asdict(found), "edit": found.edit}
     lines = [*_provenance(path, found), *_settings(record), *damaged]
     report({**record, "provenance": provenance}, as_json, "\n".join(f"{name:24}{value}" for name, value in lines))

@@ -125,6 +125,8 @@ def test_strange_records_are_refused_in_one_line(edit, tmp_path, capsys, text, s
 def test_a_file_without_settings_says_so(edit, clip, capsys):
     assert edit("out.mkv", "--settings-from", str(clip)) == 2
     assert "clip.mkv: has no settings in it" in capsys.readouterr().err
+    assert main(["info", str(clip)]) == 2
+    assert "clip.mkv: has neither a manifest (C2PA) nor" in capsys.readouterr().err
 
 
 def test_a_bad_file_does_not_stop_a_queue(edit, clip, tiny_model, tmp_path, capsys):
