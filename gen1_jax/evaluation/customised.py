@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
@@ -137,7 +138,7 @@ class CustomiseBench:
             found[name] = self._distance(self._asked.edit(self._way, told))
         told = lambda done, total: self._report(f"ordinary edits, {when}", done, total)
         edits, answers = self._ordinary.edit(self._way, told), self._ordinary.worlds.clips.answer
-        found["ordinary"] = np.asarray(psnr(*(clips.astype(np.float32) / 255 for clips in (edits, answers))))
+        found["ordinary"] = np.asarray(psnr(*(jnp.asarray(clips, jnp.float32) / 255 for clips in (edits, answers))))
         return found
 
     def _distance(self, edits: EditClips) -> Float32[np.ndarray, " n"]:
