@@ -259,12 +259,19 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--lora",
-        "--adapter",
         action="append",
         type=file_and_number,
         metavar="FILE[:S]",
-        help="a LoRA, or an adapter of gen1 customize, and its strength (1); may be given several times. An adapter"
-        " shows its subject, too: alone without --prompt and --image, beside --prompt by its strength",
+        help="a LoRA and its strength (1); may be given several times",
+    )
+    group.add_argument(
+        "--adapter",
+        action="append",
+        dest="lora",
+        type=file_and_number,
+        metavar="FILE[:S]",
+        help="the same of gen1 customize: it shows its subject, too, alone without --prompt and --image, beside"
+        " --prompt by its strength",
     )
     group.add_argument(
         "--clip-skip", type=int, metavar="N", help="layer of the text encoder, from the end, 2 as Civitai counts (1)"

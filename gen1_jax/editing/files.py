@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
+from gen1_jax.editing.masks import MaskClip
 from gen1_jax.editing.masks.of_files import mask_of, over_source, write_mask
 from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -24,11 +27,12 @@ from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.source import FrameStream, Source, read_source
 from gen1_jax.editing.structures import Maps, Progress
-from gen1_jax.editing.work import work_of
+from gen1_jax.editing.work import Work, work_of
 from gen1_jax.editing.writing import compare_frames, is_picture, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.files import write_text
 from gen1_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_output, check_writable, read_image, side_by_side
+from gen1_jax.models.conditions import Conditions
 from gen1_jax.pretrained.lora import with_loras
 from gen1_jax.pretrained.words import unknown_words
 
@@ -84,24 +88,12 @@ def edit_file(
             )
     record = make_record(request, settings, pipeline.source)
     with contextlib.ExitStack() as held:
+        job = _Job(request, settings, pipeline, source, progress)
         if isinstance(source.frames, FrameStream):
             work = held.enter_context(work_of(request, record, len(source.frames), pipeline.latent_size(source.frames)))
-            edit = LongEdit(pipeline, settings, content, source.frames, work, progress)
-            structures = edit.read_structure(lambda: _ready_maps(request, settings, pipeline, source))
-            edit.sample()
-            mask, edited = None, edit.decoded()
+            structures, edited, mask = job.swept(content, work)
         else:
-            small = source.frames.shape[1:3]
-            known = read_known(pipeline, keyframe_pictures(request, source), len(source.frames), small)
-            ready = _ready_maps(request, settings, pipeline, source)
-            estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
-            maps = pipeline.read_structure(source.frames, settings, ready, progress, estimated)
-            structures = pipeline.pictures_of(maps)
-            mask = mask_of(pipeline, request, source, maps, settings, progress, estimated)
-            regions = regions_of(content, background, mask)
-            latents = sample_regions(pipeline, regions, maps, settings, progress, frames=source.frames, given=known)
-            edits = [pipeline.decode(each, progress) for each in latents]
-            edited = over_source(request, source, regions, edits, settings.mask_feather, small=request.compare)
+            structures, edited, mask = job.at_once(content, background)
         if request.save_structure is not None:
             views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
             write_frames(request.save_structure, views, source, request, audio=False)
@@ -132,29 +124,63 @@ def edit_file(
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """An edit of what was read; gives structures, edited frames as they are decoded, and the mask or None."""
+
+    request: EditRequest
+    settings: EditSettings
+    pipeline: Gen1Pipeline
+    source: Source
+    progress: Progress
+
+    def swept(self, content: Conditions, work: Work) -> tuple[Mapping[str, Any], Iterator, None]:
+        """Of a clip that is too long to be held."""
+        edit = LongEdit(self.pipeline, self.settings, content, self.source.frames, work, self.progress)
+        structures = edit.read_structure(self._ready)
+        edit.sample()
+        return structures, edit.decoded(), None
+
+    def at_once(
+        self, content: Conditions | None, background: Conditions | None
+    ) -> tuple[Mapping[str, Any], Iterator, MaskClip | None]:
+        """Of all frames together."""
+        pipeline, settings, progress, frames = self.pipeline, self.settings, self.progress, self.source.frames
+        known = read_known(pipeline, keyframe_pictures(self.request, self.source), len(frames), frames.shape[1:3])
+        ready = self._ready()
+        estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
+        maps = pipeline.read_structure(frames, settings, ready, progress, estimated)
+        mask = mask_of(pipeline, self.request, self.source, maps, settings, progress, estimated)
+        regions = regions_of(content, background, mask)
+        latents = sample_regions(pipeline, regions, maps, settings, progress, frames=frames, given=known)
+        edits = [pipeline.decode(each, progress) for each in latents]
+        small = self.request.compare
+        edited = over_source(self.request, self.source, regions, edits, settings.mask_feather, small=small)
+        return pipeline.pictures_of(maps), edited, mask
+
+    def _ready(self) -> Maps:
+        """The maps of `structure_from`, by kind."""
+        request, source, config = self.request, self.source, self.pipeline.config
+        (width, height), ready = source.info.square_size, {}
+        for name, path in request.structure_from:
+            kind = config.structure_kind(name or next((use.kind for use in self.settings.structures), "depth"))
+            if kind.name in ready:
+                raise UserError(f"--structure-from: two files for {kind.name}")
+            ready[kind.name] = ready_maps(
+                path,
+                kind,
+                len(source.frames),
+                source.frames.shape[1:3],
+                shape=(height, width),
+                crop=request.size,
+                part=request.part,
+                frame_rate=source.info.frame_rate,
+                limits=request.limits,
+            )
+        return ready
+
+
 def open_pipeline(request: EditRequest) -> Gen1Pipeline:
     """The model of a request, with its LoRA files."""
     model = with_loras(open_trained(request.model), request.loras)
     return Gen1Pipeline(model, mesh=request.mesh, low_memory=request.low_memory)
-
-
-def _ready_maps(request: EditRequest, settings: EditSettings, pipeline: Gen1Pipeline, source: Source) -> Maps:
-    """The maps of `structure_from`, by kind."""
-    ready: Maps = {}
-    width, height = source.info.square_size
-    for name, path in request.structure_from:
-        kind = pipeline.config.structure_kind(name or next((use.kind for use in settings.structures), "depth"))
-        if kind.name in ready:
-            raise UserError(f"--structure-from: two files for {kind.name}")
-        ready[kind.name] = ready_maps(
-            path,
-            kind,
-            len(source.frames),
-            source.frames.shape[1:3],
-            shape=(height, width),
-            crop=request.size,
-            part=request.part,
-            frame_rate=source.info.frame_rate,
-            limits=request.limits,
-        )
-    return ready

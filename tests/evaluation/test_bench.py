@@ -40,7 +40,7 @@ def test_public_models_are_timed_with_their_text_and_their_control(monkeypatch):
     alone = dataclasses.replace(TINY_PUBLIC, unet=dataclasses.replace(TINY_PUBLIC.unet, controls=()))
     without = abstract_step_tflop(alone, Guidance.of(7.5, 1.2))
     assert result["step_tflop"] == pytest.approx(abstract_step_tflop(TINY_PUBLIC, Guidance.of(7.5, 1.2)))
-    assert 1.2 < result["step_tflop"] / without < 1.5
+    assert 1.13 < result["step_tflop"] / without < 1.33  # two of the three branches share one
 
 
 def abstract_step_tflop(config, guidance):

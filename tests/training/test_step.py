@@ -91,6 +91,7 @@ class LowRank:
     """A product of two small matrices beside one kernel of a frozen network; for the test alone."""
 
     uses_base = True
+    in_float32 = False
 
     def initial(self, base, seed):
         inputs, outputs = base["time_embedding"]["linear_1"]["kernel"].shape

@@ -99,10 +99,10 @@ def composited_regions(
         feather: pixels, see `feathered`.
     """
     masks = [None if region.mask is None else region.mask.frames(size) for region in regions]
-    for source in sources:
+    for source, *shown in zip(sources, *edits, strict=True):  # to their very end, at which networks are let go
         frame = source
-        for number, (mask, edit) in enumerate(zip(masks, edits, strict=True)):
-            edited = resize(next(edit), size)
+        for number, (mask, edit) in enumerate(zip(masks, shown, strict=True)):
+            edited = resize(edit, size)
             weight = None if mask is None else feathered(next(mask), feather)
             covered = number + 1 < len(regions)  # the next region lies over all that this one leaves
             frame = edited if weight is None or covered else composited(frame, edited, weight)
