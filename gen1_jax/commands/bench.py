@@ -8,6 +8,7 @@ from gen1_jax.commands.datasets import (
     run_bench_render,
     run_bench_windows,
 )
+from gen1_jax.errors import counted
 
 
 def add_bench(commands) -> None:
@@ -102,8 +103,8 @@ def _bench_edit(args) -> None:
     from gen1_jax.evaluation.bench_edit import bench_edit
 
     for row in bench_edit(args.frames, size=args.size, steps=args.steps):
-        line = "{frames} frames: {seconds} s, at most {peak_mib} MiB so far"
-        print(json.dumps(row) if args.json else line.format(**row), flush=True)
+        line = f"{counted(row['frames'], 'frame')}: {row['seconds']} s, at most {row['peak_mib']} MiB so far"
+        print(json.dumps(row) if args.json else line, flush=True)
 
 
 def _bench_train(args) -> None:

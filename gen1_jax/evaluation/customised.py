@@ -20,6 +20,7 @@ from gen1_jax import synthetic
 from gen1_jax.checkpoints.trained import TrainedModel, open_trained
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.errors import counted
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.worlds import EditClips, Scene, Worlds, scene
 from gen1_jax.measures import bootstrap, embedding_distance, psnr
@@ -134,7 +135,7 @@ class CustomiseBench:
         found = {}
         for name, content in self._contents.items():
             told = lambda done, total, name=name: self._report(f"edits told its {name}, {when}", done, total)
-            self._asked.content = np.tile(content, (self._clips, 1))
+            self._asked.content = np.tile(content, (self._clips, 1, 1))
             found[name] = self._distance(self._asked.edit(self._way, told))
         told = lambda done, total: self._report(f"ordinary edits, {when}", done, total)
         edits, answers = self._ordinary.edit(self._way, told), self._ordinary.worlds.clips.answer
@@ -191,7 +192,8 @@ def render_bench(result: dict[str, Any]) -> Iterator[str]:
     """Lines for people."""
     yield f"{result['model']}: {result['subject']}, {result['views']} views; {result['clips']} other structures"
     yield (
-        f"rank {result['rank']}, {result['steps']} steps of {result['batch_size']} at {result['learning_rate']:g}: "
+        f"rank {result['rank']}, {counted(result['steps'], 'step')} of {result['batch_size']} "
+        f"at {result['learning_rate']:g}: "
         f"{result['seconds']['training']} s, and {result['seconds']['data']} s before it"
     )
     for name in ("subject", "picture"):

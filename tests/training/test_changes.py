@@ -61,9 +61,11 @@ def test_old_recipes_are_read_through_the_defaults_of_new_fields():
 
 
 def test_objectives_are_chosen_by_name_or_by_component():
+    first = {}
     for name, kind in OBJECTIVES.items():
         of_component = dataclasses.replace(BASE, component=kind.component)
-        assert objective_kind(of_component) == objective_kind(dataclasses.replace(of_component, objective=name)) == kind
+        assert objective_kind(of_component) == first.setdefault(kind.component, kind)
+        assert objective_kind(dataclasses.replace(of_component, objective=name)) == kind
     with pytest.raises(UserError, match="not one of denoising, autoencoder"):
         objective_kind(dataclasses.replace(BASE, objective="magic"))
     with pytest.raises(UserError, match="trains the vae, but component is unet"):
