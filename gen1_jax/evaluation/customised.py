@@ -178,7 +178,7 @@ def bench_customise(
     bench = CustomiseBench(Gen1Pipeline(source), subject, embedding, clips=clips, batch_size=batch_size, report=report)
     return {
         "model": source.name,
-        "subject": str(subject),
+        "shown": str(subject),
         "clips": clips,
         "views": views,
         **{name: getattr(options, name) for name in _SETTINGS},
@@ -190,7 +190,7 @@ def bench_customise(
 
 def render_bench(result: dict[str, Any]) -> Iterator[str]:
     """Lines for people."""
-    yield f"{result['model']}: {result['subject']}, {result['views']} views; {result['clips']} other structures"
+    yield f"{result['model']}: {result['shown']}, {result['views']} views; {result['clips']} other structures"
     yield (
         f"rank {result['rank']}, {counted(result['steps'], 'step')} of {result['batch_size']} "
         f"at {result['learning_rate']:g}: "
