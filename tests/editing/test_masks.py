@@ -11,7 +11,7 @@ from gen1_jax.cli import main
 from gen1_jax.editing.masks import MaskClip, latent_change, parse_mask
 from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.masks.growing import grown, spread
-from gen1_jax.editing.masks.motion import estimated_flow
+from gen1_jax.editing.masks.motion import flows_between
 from gen1_jax.editing.masks.sources import AtPoint, ByDepth, OfFile, OfWords
 from gen1_jax.editing.record import read_record
 from gen1_jax.editing.settings import EditSettings
@@ -110,7 +110,7 @@ def moving_square(count=5, size=48, step=2):
 
 def test_a_click_finds_a_thing_in_all_frames():
     frames, masks, depth = moving_square()
-    assert np.abs(estimated_flow(frames[0], frames[1])[20:28, 12:20] - [2, 0]).max() < 0.5
+    assert np.abs(flows_between(frames[:2])[0][0][20:28, 12:20] - [2, 0]).max() < 0.5
     overlap = lambda found: min((a & b).sum() / (a | b).sum() for a, b in zip(found, masks, strict=True))
     for at in (0, 4):
         assert overlap(grown(frames, depth, (24, 14 + 2 * at), at)) > 0.8

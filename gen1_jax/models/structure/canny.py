@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure.kind import Frames
@@ -47,5 +47,9 @@ class Canny(PictureKind):
             UserError: OpenCV cannot be imported.
         """
         cv2 = opencv(self.name)
-        edges = [cv2.Canny(np.ascontiguousarray(frame), *self.thresholds) for frame in np.asarray(frames)]
+        edges = [cv2.Canny(self._prepared(frame), *self.thresholds) for frame in np.ascontiguousarray(frames)]
         return np.stack(edges)[..., None].astype(np.float32) / 255
+
+    def _prepared(self, frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """What of a frame the operator sees."""
+        return frame

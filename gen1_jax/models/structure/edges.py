@@ -7,50 +7,37 @@ texture a bilateral filter has flattened (Tomasi and Manduchi, "Bilateral Filter
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import UInt8
 
-from gen1_jax.models.module import Bound
-from gen1_jax.models.structure.kind import Degraded, Frames
-from gen1_jax.models.structure.pictures import PictureKind, opencv
+from gen1_jax.models.structure.canny import Canny
+from gen1_jax.models.structure.kind import Degraded
+from gen1_jax.models.structure.pictures import opencv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Edges(PictureKind):
+class Edges(Canny):
     """Borders and creases. See `StructureKind`.
 
     Attributes:
-        thresholds: as in `Canny`.
         rounds: of the bilateral filter.
     """
 
-    runs_on_host: ClassVar[bool] = True
-    across_frames: ClassVar[bool] = False
     name: str = "edges"
     looks: str = "white lines on black, where surfaces end or bend"
     degrades: Degraded = "nothing"
-    thresholds: tuple[int, int] = (100, 200)
     rounds: int = 3
 
     @property
     def contract(self) -> Mapping[str, Any]:
         """What a map shows, and how it is estimated."""
-        return {**super().contract, "thresholds": list(self.thresholds), "rounds": self.rounds}
+        return {**super().contract, "rounds": self.rounds}
 
-    def estimate(
-        self, frames: Frames, networks: Mapping[str, Bound], frames_per_chunk: int | None = None
-    ) -> Float[np.ndarray, "n H W 1"]:
-        """1 on edges and 0 elsewhere.
-
-        Raises:
-            UserError: OpenCV cannot be imported.
-        """
+    def _prepared(self, frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """A frame without its texture."""
         cv2 = opencv(self.name)
-        edges = []
-        for frame in np.ascontiguousarray(frames):
-            for _ in range(self.rounds):
-                frame = cv2.bilateralFilter(frame, 5, 40, 3)
-            edges.append(cv2.Canny(frame, *self.thresholds))
-        return np.stack(edges)[..., None].astype(np.float32) / 255
+        for _ in range(self.rounds):
+            frame = cv2.bilateralFilter(frame, 5, 40, 3)
+        return frame

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32, UInt8
 
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
@@ -48,12 +48,10 @@ class Flow(PictureKind):
         Raises:
             UserError: OpenCV cannot be imported.
         """
-        cv2 = opencv(self.name)
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in np.ascontiguousarray(frames)]
-        if len(grey) == 1:
-            return np.zeros((1, *grey[0].shape, 2), np.float32)
-        dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        flow = [dis.calc(here, there, None) for here, there in itertools.pairwise(grey)]
+        frames = np.ascontiguousarray(frames)
+        if len(frames) == 1:
+            return np.zeros((*frames.shape[:3], 2), np.float32)
+        flow = [estimated_flow(here, there) for here, there in itertools.pairwise(frames)]
         return np.stack([*flow, flow[-1]])
 
     def from_pictures(self, pictures: Frames) -> Float[Array, "n H W 2"]:
@@ -73,3 +71,24 @@ class Flow(PictureKind):
     def _in_colours(self, maps: Float[Array, "b t H W 2"]) -> Float[Array, "b t H W 3"]:
         """Red and green, with blue in the middle."""
         return jnp.concatenate([maps, jnp.zeros_like(maps[..., :1])], axis=-1)
+
+
+def estimated_flow(
+    here: UInt8[np.ndarray, "H W 3"], there: UInt8[np.ndarray, "H W 3"], *, finest_scale: int | None = None
+) -> Float32[np.ndarray, "H W 2"]:
+    """Pixels right and down, from each place in one frame to where it is in the other.
+
+    Source: https://arxiv.org/abs/1603.03590 (dense inverse search), as OpenCV has it.
+
+    Args:
+        here, there: sRGB.
+        finest_scale: how often frames are halved for the last search; None for OpenCV's own.
+
+    Raises:
+        UserError: OpenCV cannot be imported.
+    """
+    cv2 = opencv("flow")
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if finest_scale is not None:
+        estimator.setFinestScale(finest_scale)
+    return estimator.calc(*(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (here, there)), None)
