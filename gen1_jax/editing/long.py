@@ -22,7 +22,6 @@ from gen1_jax.editing.structures import Maps, Progress, check_given, to_uint8
 from gen1_jax.editing.sweep import BLOCK, Block, ClipSweep
 from gen1_jax.editing.work import Work
 from gen1_jax.models.conditions import Conditions
-from gen1_jax.models.structure import Depth
 
 LONGEST = 256
 """Frames of a clip that is edited at once; longer ones are swept."""
@@ -65,8 +64,7 @@ class LongEdit:
         reader, count, level = self.pipeline.structures, len(self.frames), self.settings.structure_blur
         given = ready()
         check_given(given, self.settings)
-        for kind in (self.pipeline.config.structure_kind(use.kind) for use in self.settings.structures):
-            kind = dataclasses.replace(kind, steady=self.settings.steady_depth) if isinstance(kind, Depth) else kind
+        for kind in reader.followed(self.settings):
             shape = (count, *self.frames.size)
             maps = MapFile(self.work.folder, reader, kind, level, shape, ready=kind.name in given)
             if not maps.is_there:

@@ -48,6 +48,7 @@ class MapFile:
     ):
         self.kind = kind
         self._reader, self._level, self._ready = reader, level, ready
+        self._has_ends = isinstance(kind, Depth) and not ready  # which the whole clip says
         self._shape = (*shape[1:], kind.channels)
         self._count = shape[0]
         self._path, self._ends_path = folder / f"{kind.name}.f32", folder / f"{kind.name}.json"
@@ -66,7 +67,7 @@ class MapFile:
                 low, high = min(low, float(piece.min())), max(high, float(piece.max()))
                 done += len(piece)
                 yield done
-        if isinstance(self.kind, Depth) and not self._ready:
+        if self._has_ends:
             low, high = self._quantiles(low, high, self.kind.quantiles)
         write_text(self._ends_path, json.dumps([low, high]))
 
@@ -75,7 +76,7 @@ class MapFile:
         there = min(count, self._count - start)
         maps = self._read(start, there)
         maps = np.concatenate([maps, np.repeat(maps[-1:], count - there, axis=0)])
-        if isinstance(self.kind, Depth) and not self._ready:
+        if self._has_ends:
             low, high = json.loads(self._ends_path.read_text())
             maps = np.asarray(depth_between(jnp.clip(maps[..., 0], low, high), low, high))[..., None]
         elif not self._ready:

@@ -11,6 +11,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.structure import Depth, StructureKind, blur_frames, steady_depth, told_level
+from gen1_jax.models.structure import Depth, StructureKind, blur_frames, told_level
 from gen1_jax.pretrained.family import Gen1Config
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -59,6 +60,11 @@ class StructureReader:
         kinds = map(self.config.structure_kind, self.config.unet.kinds)
         return tuple(k.name for k in kinds if k.is_estimated and (k.part is None or k.part in self.config.parts))
 
+    def followed(self, settings: EditSettings) -> Iterator[StructureKind]:
+        """The kinds that an edit follows, as its settings want them."""
+        for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
+            yield dataclasses.replace(kind, steady=settings.steady_depth) if isinstance(kind, Depth) else kind
+
     def read(
         self,
         frames: Frames,
@@ -79,9 +85,7 @@ class StructureReader:
         check_given(ready, settings)
         estimated = {} if estimated is None else estimated
         level, maps = settings.structure_blur, {}
-        for kind in (self.config.structure_kind(use.kind) for use in settings.structures):
-            if isinstance(kind, Depth):
-                kind = dataclasses.replace(kind, steady=settings.steady_depth)
+        for kind in self.followed(settings):
             if kind.name in ready:
                 if level and kind.degrades != "maps":
                     warnings.warn(f"structure_blur {level} does nothing to ready maps of {kind.name}", stacklevel=4)
@@ -106,15 +110,10 @@ class StructureReader:
         """
         networks = self._networks(kind)
         report = reporter(progress, kind.name)
-        if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
-            estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
-            maps = np.concatenate([*_counted(steady_depth(frames, estimate, window), len(frames), report)])[..., None]
-        elif kind.runs_on_host:
-            maps = np.concatenate([*_counted(iter([kind.estimate(frames, networks)]), len(frames), report)])
-        else:
-            estimate = lambda chunk: kind.estimate(chunk, networks)
-            pieces = in_chunks(estimate, frames, report)
-            maps = np.concatenate([*(kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces)])
+        estimate = lambda chunk: kind.estimate(chunk, networks)
+        whole = lambda clip: iter([estimate(clip)]) if kind.runs_on_host else in_chunks(estimate, clip, None)
+        pieces = _in_pieces(kind, frames, networks, whole)
+        maps = np.concatenate([*_counted(pieces, len(frames), report)])
         return np.asarray(kind.normalise(jnp.asarray(maps)))
 
     def stream(
@@ -132,15 +131,11 @@ class StructureReader:
         """
         networks = self._networks(kind)
         source = (_blurred(frame[None], level)[0] for frame in frames) if kind.degrades == "frames" else iter(frames)
-        if isinstance(kind, Depth) and (window := networks[kind.part].config.temporal_frames):
-            estimate = lambda clip: kind.estimate_clips(clip[None], networks)[0, ..., 0]
-            yield from (piece[..., None] for piece in steady_depth(source, estimate, window))
-            return
+        estimate = lambda chunk: kind.estimate(chunk, networks)
         if kind.across_frames:  # these are held, others not
-            yield np.asarray(kind.estimate(np.stack([*source]), networks))
-            return
-        pieces = _by_chunk(lambda chunk: kind.estimate(chunk, networks), source)
-        yield from kind.steadied(pieces, networks) if isinstance(kind, Depth) else pieces
+            yield np.asarray(estimate(np.stack([*source])))
+        else:
+            yield from _in_pieces(kind, source, networks, lambda clip: _by_chunk(estimate, clip))
 
     def _networks(self, kind: StructureKind) -> dict[str, Bound]:
         """The network that estimates a kind, by its name; none if it needs none."""
@@ -244,6 +239,16 @@ def _counted(
         done += len(piece)
         if report is not None:
             report(done, total)
+
+
+def _in_pieces(
+    kind: StructureKind,
+    frames: Iterable[np.ndarray],
+    networks: Mapping[str, Bound],
+    alone: Callable[[Any], Iterator[np.ndarray]],
+) -> Iterator[np.ndarray]:
+    """Maps of one clip as they are estimated, piece by piece; only depth has networks that look beyond a frame."""
+    return kind.in_pieces(frames, networks, alone) if isinstance(kind, Depth) else alone(frames)
 
 
 def _blurred(frames: Frames, level: int) -> Frames:

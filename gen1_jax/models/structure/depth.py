@@ -6,7 +6,7 @@ that the model is shown in one example: the window that training draws, the whol
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.blur import blur
 from gen1_jax.models.structure.kind import Degraded, EncodeImages, FrameMaps, Frames, Maps, Resampling
-from gen1_jax.models.structure.steady import aligned_frames
+from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 Quantiles = tuple[float, float]
 ClipFrames = UInt8[Array, "b t H W 3"] | UInt8[np.ndarray, "b t H W 3"]
@@ -83,12 +83,28 @@ class Depth:
         chunks = {} if frames_per_chunk is None else {"frames_per_chunk": frames_per_chunk}
         return network.estimate_clips(pixels_to_images(clips[:, index]), **chunks)[:, :count, ..., None]
 
-    def steadied(self, pieces: Iterable[FrameMaps], networks: Mapping[str, Bound]) -> Iterator[FrameMaps]:
-        """What `estimate` gave of a clip in pieces: the same, or aligned (`aligned_frames`) if it is to be `steady`."""
-        if not self.steady or networks[self.part].config.temporal_frames:
-            yield from pieces
+    def in_pieces(
+        self,
+        frames: Iterable[np.ndarray],
+        networks: Mapping[str, Bound],
+        alone: Callable[[Iterable[np.ndarray]], Iterator[FrameMaps]],
+    ) -> Iterator[FrameMaps]:
+        """What is estimated of one clip, piece by piece.
+
+        Args:
+            frames: (H, W, 3) each, in order.
+            networks: has `part`.
+            alone: `estimate` of frames in pieces. Of a network with layers between frames it is windows instead
+                (`steady_depth`); and if it is to be `steady`, frames are brought to each other (`aligned_frames`).
+        """
+        if window := networks[self.part].config.temporal_frames:
+            together = lambda clip: self.estimate_clips(clip[None], networks)[0, ..., 0]
+            pieces = steady_depth(frames, together, window)
+        elif self.steady:
+            pieces = aligned_frames(np.asarray(piece)[..., 0] for piece in alone(frames))
         else:
-            yield from (piece[..., None] for piece in aligned_frames(np.asarray(piece)[..., 0] for piece in pieces))
+            return alone(frames)
+        return (piece[..., None] for piece in pieces)
 
     def from_pictures(self, pictures: Frames) -> Float[Array, "n H W 1"]:
         """The mean of their channels: 0 is the farthest, 255 the nearest."""
