@@ -25,6 +25,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 READABLE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 """What counts as a picture in a folder of frames."""
 
+
+def folder_pictures(folder: Path) -> list[Path]:
+    """What counts as a picture in a folder, by name."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in READABLE_SUFFIXES)
+
+
 # Not Pillow's whole list: some of its plugins start programs (EPS) or read other files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns

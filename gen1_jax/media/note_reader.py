@@ -3,7 +3,7 @@
 from gen1_jax.media.container import open_container
 from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, blaming
 from gen1_jax.media.files import existing_path, regular_file
-from gen1_jax.media.images import READABLE_SUFFIXES, open_image
+from gen1_jax.media.images import READABLE_SUFFIXES, folder_pictures, open_image
 from gen1_jax.media.notes import of_picture, of_texts
 
 
@@ -15,7 +15,7 @@ def read_note(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> str | None:
     """
     local = existing_path(path)
     if local.is_dir():
-        pictures = sorted(file for file in local.iterdir() if file.suffix.lower() in READABLE_SUFFIXES)
+        pictures = folder_pictures(local)
         return read_note(pictures[0], limits) if pictures else None
     regular_file(path, limits)
     if local.suffix.lower() in READABLE_SUFFIXES:

@@ -16,7 +16,7 @@ from PIL import Image
 from gen1_jax.media.container import open_container
 from gen1_jax.media.errors import AnyPath, MediaError
 from gen1_jax.media.files import existing_path
-from gen1_jax.media.images import FORMATS, READABLE_SUFFIXES, open_image
+from gen1_jax.media.images import FORMATS, folder_pictures, open_image
 from gen1_jax.media.provenance.reading import UnreadableManifest, read_manifests
 
 C2PA, XMP = "training forbidden by C2PA", "training forbidden by IPTC or XMP"
@@ -41,8 +41,7 @@ def training_opt_out(path: AnyPath) -> str | None:
     """
     local = existing_path(path)
     if local.is_dir():
-        pictures = sorted(file for file in local.iterdir() if file.suffix.lower() in READABLE_SUFFIXES)
-        return next(filter(None, map(training_opt_out, pictures)), None)
+        return next(filter(None, map(training_opt_out, folder_pictures(local))), None)
     try:
         found = any(_forbids(entry) for entry in _entries(read_manifests(local, verify=False)))
     except UnreadableManifest:

@@ -7,7 +7,7 @@ from typing import Any
 from gen1_jax.errors import in_one_line
 from gen1_jax.media.errors import AnyPath
 from gen1_jax.media.files import existing_path
-from gen1_jax.media.images import READABLE_SUFFIXES
+from gen1_jax.media.images import folder_pictures
 from gen1_jax.media.provenance.library import context, has_store
 
 
@@ -37,7 +37,7 @@ def read_manifests(path: AnyPath, *, trust: bytes | None = None, verify: bool = 
 
     local = existing_path(path)
     if local.is_dir():
-        pictures = sorted(file for file in local.iterdir() if file.suffix.lower() in READABLE_SUFFIXES)
+        pictures = folder_pictures(local)
         return read_manifests(pictures[0], trust=trust, verify=verify) if pictures else {}
     try:
         with local.open("rb") as file:
