@@ -3,6 +3,7 @@
 Files may come from anybody: every value is checked as one from the command line is, and names no path.
 """
 
+import functools
 import hashlib
 import json
 import typing
@@ -77,7 +78,13 @@ def _one_or_all(values: list[str]) -> str | list[str] | None:
 
 
 def file_hash(path: Path) -> str:
-    """16 hexadecimal digits of a file's bytes."""
+    """16 hexadecimal digits of a file's bytes, which are read once as long as nothing writes to it."""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, *state: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
