@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from gen1_jax.editing.masks import MaskGeometry, read_mask
+from gen1_jax.editing.maps import ClipGeometry
+from gen1_jax.editing.masks import read_mask
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.source import Source, read_source
@@ -93,7 +94,7 @@ class ClipCache:
             UserError: see `read_mask`.
         """
         width, height = clip.source.info.square_size
-        geometry = MaskGeometry(shape=(height, width), part=clip.part, limits=limits)
+        geometry = ClipGeometry(shape=(height, width), part=clip.part, limits=limits)
         frames, filled = clip.source.frames, settings.of(self._pipeline.config)
         with self._one_at_a_time:
             read = read_mask(self._pipeline, mask, None, frames, {}, filled, geometry, None, clip.estimated)

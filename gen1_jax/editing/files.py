@@ -25,7 +25,7 @@ from gen1_jax.editing.provenance import check_provenance
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.editing.source import FrameStream, Source, read_source
+from gen1_jax.editing.source import FrameStream, Source, geometry_of, read_source
 from gen1_jax.editing.structures import Maps, Progress
 from gen1_jax.editing.work import Work, work_of
 from gen1_jax.editing.writing import compare_frames, is_picture, write_frames
@@ -146,7 +146,8 @@ class _Job:
     ) -> tuple[Mapping[str, Any], Iterator, MaskClip | None]:
         """Of all frames together."""
         pipeline, settings, progress, frames = self.pipeline, self.settings, self.progress, self.source.frames
-        known = read_known(pipeline, keyframe_pictures(self.request, self.source), len(frames), frames.shape[1:3])
+        pictures = keyframe_pictures(self.request.keyframes, geometry_of(self.request, self.source))
+        known = read_known(pipeline, pictures, len(frames), frames.shape[1:3])
         ready = self._ready()
         estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
         maps = pipeline.read_structure(frames, settings, ready, progress, estimated)
@@ -160,23 +161,13 @@ class _Job:
 
     def _ready(self) -> Maps:
         """The maps of `structure_from`, by kind."""
-        request, source, config = self.request, self.source, self.pipeline.config
-        (width, height), ready = source.info.square_size, {}
-        for name, path in request.structure_from:
+        source, config, ready = self.source, self.pipeline.config, {}
+        geometry = geometry_of(self.request, source)
+        for name, path in self.request.structure_from:
             kind = config.structure_kind(name or next((use.kind for use in self.settings.structures), "depth"))
             if kind.name in ready:
                 raise UserError(f"--structure-from: two files for {kind.name}")
-            ready[kind.name] = ready_maps(
-                path,
-                kind,
-                len(source.frames),
-                source.frames.shape[1:3],
-                shape=(height, width),
-                crop=request.size,
-                part=request.part,
-                frame_rate=source.info.frame_rate,
-                limits=request.limits,
-            )
+            ready[kind.name] = ready_maps(path, kind, len(source.frames), source.frames.shape[1:3], geometry)
         return ready
 
 

@@ -4,8 +4,9 @@
 keyframes, or the last frames of a chunk before ──────────────────────────────────────┴─► kept at every step
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -16,16 +17,13 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_picture
+from gen1_jax.editing.maps import ClipGeometry, check_shape
 from gen1_jax.editing.sampling import Known
 from gen1_jax.errors import UserError, counted
 from gen1_jax.media import read_image
 
 if TYPE_CHECKING:
     from gen1_jax.editing.pipeline import Gen1Pipeline
-    from gen1_jax.editing.request import EditRequest
-    from gen1_jax.editing.source import Source
-
-_SQUEEZED = 1.1  # by how much the shapes of a picture and of the clip may differ
 
 KnownFrames = Mapping[int, Picture] | tuple[Clip, np.ndarray]
 """Pictures by the number of their frame; or frames of a whole clip and a mask (T, H, W), 1 where they count."""
@@ -132,23 +130,22 @@ class KnownLatents(NamedTuple):
         return Known(self.on(beside.latents), beside.change * (1 - self.mask))
 
 
-def keyframe_pictures(request: "EditRequest", source: "Source") -> dict[int, Picture] | None:
+def keyframe_pictures(keyframes: Sequence[tuple[int, str | Path]], geometry: ClipGeometry) -> dict[int, Picture] | None:
     """The pictures of `EditRequest.keyframes` by the number of their frame, cropped as the clip is; None for none.
 
     Raises:
         UserError: one is of another shape than the clip; `MediaError` for a file that cannot be read.
     """
     pictures = {}
-    for index, path in request.keyframes:
-        picture = read_image(path, request.limits)
+    for index, path in keyframes:
+        picture = read_image(path, geometry.limits)
         height, width, _ = picture.shape
+        if geometry.crop is None:
+            check_shape(str(path), "a keyframe", (height, width), Fraction(1), geometry)
+        else:
+            box = cover((0, 0, width, height), geometry.crop[::-1])
+            picture = resize(picture, geometry.crop[::-1], box)
         pictures[index] = picture
-        if request.size is not None:
-            box = cover((0, 0, width, height), request.size[::-1])
-            pictures[index] = resize(picture, request.size[::-1], box)
-        elif not 1 / _SQUEEZED <= (width / height) / Fraction(*source.info.square_size) <= _SQUEEZED:
-            shown = "{}x{}".format(*source.info.square_size)
-            raise UserError(f"{path}: {width}x{height} would be squeezed for a clip of {shown}; give its shape")
     return pictures or None
 
 

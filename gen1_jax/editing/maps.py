@@ -7,7 +7,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TypeVar
 
@@ -23,10 +23,10 @@ from gen1_jax.models.structure import StructureKind, structure_kind
 
 _SQUEEZED = 1.1  # by how much the shapes of maps and clip may differ: tools round sizes
 _CHUNK = 8  # frames that become maps at once
+_COLOURED = 24  # levels between the channels, on average; compression makes a few of grey
+
 Fitted = TypeVar("Fitted")
 """What becomes of a picture."""
-
-_COLOURED = 24  # levels between the channels, on average; compression makes a few of grey
 
 
 def kind_and_path(text: str) -> tuple[str | None, str]:
@@ -44,17 +44,27 @@ def kind_and_path(text: str) -> tuple[str | None, str]:
     return kind, path
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipGeometry:
+    """What of its file a clip is, for pictures of other files that are to lie over it.
+
+    Attributes:
+        shape: (height, width) of the file's pictures in square pixels, before any crop; None if others may have any.
+        crop: (width, height) of the result, `--size`, whose shape is cut out of them; None for all of it.
+        part: which frames.
+        frame_rate: of the clip, for a folder of pictures that has none.
+        limits: refuses larger files.
+    """
+
+    shape: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    part: Part = Part()
+    frame_rate: Fraction | None = None
+    limits: Limits = Limits()
+
+
 def ready_maps(
-    given: Clip,
-    kind: StructureKind,
-    count: int,
-    size: tuple[int, int],
-    *,
-    shape: tuple[int, int] | None = None,
-    crop: tuple[int, int] | None = None,
-    part: Part | None = None,
-    frame_rate: Fraction | None = None,
-    limits: Limits | None = None,
+    given: Clip, kind: StructureKind, count: int, size: tuple[int, int], geometry: ClipGeometry = ClipGeometry()
 ) -> Float[np.ndarray, "count H W k"]:
     """Normalised maps, in [-1, 1], for every frame of a clip.
 
@@ -66,11 +76,7 @@ def ready_maps(
         kind: of structure.
         count: frames of the clip.
         size: (height, width) that the model works at.
-        shape: (height, width) of the clip as it is shown, before any crop; None if maps may have any.
-        crop: (width, height) of the result, `--size`, whose shape is cut out of the clip.
-        part: which part of its file the clip is; None for the whole.
-        frame_rate: of the clip, for a folder of pictures that has none.
-        limits: refuses larger files.
+        geometry: of the clip.
 
     Raises:
         UserError: too few frames, of another shape than the clip, or in colours where the kind is grey; for files
@@ -78,9 +84,9 @@ def ready_maps(
     """
     is_path = isinstance(given, str | os.PathLike)
     name = os.fspath(given) if is_path else f"structure_from {kind.name}"
-    fit = _Fit(name, kind, size, shape, crop)
+    fit = _Fit(name, kind, size, geometry)
     if is_path:
-        pictures = read_pictures(given, fit, count, part or Part(), frame_rate, limits or Limits())
+        pictures = read_pictures(given, fit, count, geometry)
     else:
         pictures = [fit(picture, Fraction(1)) for picture in itertools.islice(to_frames(given), count + 1)]
         pictures = pictures * count if len(pictures) == 1 else pictures
@@ -102,24 +108,18 @@ class _Fit:
 
     Args:
         name: of where they come from, for messages.
-        kind, size, shape, crop: see `ready_maps`.
+        kind, size, geometry: see `ready_maps`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        kind: StructureKind,
-        size: tuple[int, int],
-        shape: tuple[int, int] | None,
-        crop: tuple[int, int] | None,
-    ):
-        self.name, self.kind, self.size, self.shape, self.crop = name, kind, size, shape, crop
+    def __init__(self, name: str, kind: StructureKind, size: tuple[int, int], geometry: ClipGeometry):
+        self.name, self.kind, self.size, self.geometry = name, kind, size, geometry
 
     def __call__(self, picture: UInt8[np.ndarray, "h w 3"], pixel_aspect: Fraction) -> UInt8[np.ndarray, "H W 3"]:
         """The picture fitted; `pixel_aspect` is width over height of a pixel of it."""
         height, width, _ = picture.shape
-        check_shape(self.name, "maps", (height, width), pixel_aspect, self.shape, self.crop)
-        box = None if self.crop is None else cover((0, 0, width, height), self.crop[::-1], pixel_aspect)
+        check_shape(self.name, "maps", (height, width), pixel_aspect, self.geometry)
+        crop = self.geometry.crop
+        box = None if crop is None else cover((0, 0, width, height), crop[::-1], pixel_aspect)
         if (height, width) != self.size or box is not None:
             picture = np.asarray(Image.fromarray(picture).resize(self.size[::-1], self._filter(height, width), box=box))
         if self.kind.channels == 1 and np.ptp(picture, axis=-1).mean() > _COLOURED:
@@ -138,14 +138,7 @@ class _Fit:
         return Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
 
 
-def check_shape(
-    name: str,
-    what: str,
-    size: tuple[int, int],
-    pixel_aspect: Fraction,
-    shape: tuple[int, int] | None,
-    crop: tuple[int, int] | None,
-) -> None:
+def check_shape(name: str, what: str, size: tuple[int, int], pixel_aspect: Fraction, geometry: ClipGeometry) -> None:
     """Refuses pictures that would be squeezed.
 
     Args:
@@ -153,12 +146,12 @@ def check_shape(
         what: they are, for the message.
         size: (height, width) of them.
         pixel_aspect: width over height of a pixel.
-        shape: (height, width) of the clip; None if any will do.
-        crop: (width, height) that is cut out of it; None for all of it.
+        geometry: of the clip.
 
     Raises:
         UserError: their shape is not the clip's.
     """
+    shape, crop = geometry.shape, geometry.crop
     if shape is None:
         return
     aspect = size[1] * float(pixel_aspect) / size[0]
@@ -174,9 +167,7 @@ def read_pictures(
     path: str | os.PathLike,
     fit: Callable[[UInt8[np.ndarray, "h w 3"], Fraction], Fitted],
     count: int,
-    part: Part,
-    frame_rate: Fraction | None,
-    limits: Limits,
+    geometry: ClipGeometry,
 ) -> list[Fitted]:
     """The pictures of a file: all, where there are not more than frames of the clip, else those of the part.
 
@@ -185,13 +176,13 @@ def read_pictures(
     """
 
     def fitted(**which) -> list[Fitted]:
-        with open_video(path, limits=limits, frame_rate=frame_rate, **which) as reader:
+        with open_video(path, limits=geometry.limits, frame_rate=geometry.frame_rate, **which) as reader:
             aspect = reader.info.sample_aspect_ratio
             return [fit(frame.rgb, aspect) for frame in reader]
 
     pictures = fitted(frames=count + 1)
     if len(pictures) == 1:
         return pictures * count
-    if len(pictures) <= count or part == Part():
+    if len(pictures) <= count or geometry.part == Part():
         return pictures
-    return fitted(**asdict(part) | {"frames": count})
+    return fitted(**asdict(geometry.part) | {"frames": count})

@@ -25,8 +25,8 @@ from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
 from gen1_jax.editing.keyframes import sample_keyframes_first
 from gen1_jax.editing.known import KnownFrames, KnownLatents, read_known
-from gen1_jax.editing.maps import ready_maps
-from gen1_jax.editing.masks import GivenMask, MaskClip, MaskGeometry, latent_change, read_mask
+from gen1_jax.editing.maps import ClipGeometry, ready_maps
+from gen1_jax.editing.masks import GivenMask, MaskClip, latent_change, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
 from gen1_jax.editing.progress import sampling_reporter
 from gen1_jax.editing.result import EditResult
@@ -260,21 +260,21 @@ class Gen1Pipeline:
         contents = [contents_of(self, text, pictures, settings, negative_prompt, background) for text in prompts]
         size = clip.shape[1:3]
         small = np.stack([resize(frame, self.config.working_size(*size)) for frame in clip])
+        geometry = ClipGeometry(shape=size)
         ready = {
-            kind: ready_maps(maps, self.config.structure_kind(kind), len(small), small.shape[1:3], shape=size)
+            kind: ready_maps(maps, self.config.structure_kind(kind), len(small), small.shape[1:3], geometry)
             for kind, maps in (structure_from or {}).items()
         }
         estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
         maps = self.read_structure(small, settings, ready, progress, estimated)
-        masked = read_mask(self, mask, background, small, maps, settings, MaskGeometry(shape=size), progress, estimated)
+        masked = read_mask(self, mask, background, small, maps, settings, geometry, progress, estimated)
         given = read_known(self, known, len(small), small.shape[1:3])
-        results = []
+        seen, results = None if masked is None else masked.at(size), []
         for content, behind in contents:
             regions = regions_of(content, behind, masked)
             latents = sample_regions(self, regions, maps, settings, progress, frames=small, given=given)
             edits = [self.decode(each, progress) for each in latents]
             edited = composited_regions(iter(clip), regions, edits, size, settings.mask_feather)
-            seen = None if masked is None else masked.at(size)
             results.append(EditResult(frames=np.stack(list(edited)), structures=self.pictures_of(maps), mask=seen))
         return results[0] if prompt is None or isinstance(prompt, str) else results
 

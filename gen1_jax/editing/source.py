@@ -10,7 +10,9 @@ from jaxtyping import UInt8
 
 from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.maps import ClipGeometry
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.structures import Frames, Progress
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, VideoInfo, open_video
@@ -105,6 +107,18 @@ def read_source(
         )
     stream = FrameStream(path=path, part=part, limits=limits, size=working, box=box, count=len(times))
     return Source(info, np.stack(small) if small else stream, times, reader.end, reader.sound)
+
+
+def geometry_of(request: EditRequest, source: Source) -> ClipGeometry:
+    """What of its file the clip of a request is."""
+    width, height = source.info.square_size
+    return ClipGeometry(
+        shape=(height, width),
+        crop=request.size,
+        part=request.part,
+        frame_rate=source.info.frame_rate,
+        limits=request.limits,
+    )
 
 
 def source_frames(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gen1_jax.editing.maps import kind_and_path, ready_maps
+from gen1_jax.editing.maps import ClipGeometry, kind_and_path, ready_maps
 from gen1_jax.errors import UserError
 from gen1_jax.media import MediaError, Part
 from gen1_jax.models.structure import structure_kind
@@ -29,7 +29,7 @@ def levels(maps):
 
 
 def test_maps_for_every_frame(folder):
-    whole = ready_maps(folder, DEPTH, 10, (6, 8), shape=(120, 160))
+    whole = ready_maps(folder, DEPTH, 10, (6, 8), ClipGeometry(shape=(120, 160)))
     assert whole.shape == (10, 6, 8, 1) and whole.dtype == np.float32 and levels(whole) == LEVELS.tolist()
     one = ready_maps(folder / "3.png", DEPTH, 4, (6, 8))
     assert levels(one) == [60] * 4
@@ -39,12 +39,14 @@ def test_maps_for_every_frame(folder):
 
 
 def test_a_longer_file_gives_the_part_that_is_edited(folder):
-    at = lambda **part: levels(ready_maps(folder, DEPTH, 3, (6, 8), part=Part(**part), frame_rate=Fraction(2)))
+    at = lambda **part: levels(
+        ready_maps(folder, DEPTH, 3, (6, 8), ClipGeometry(part=Part(**part), frame_rate=Fraction(2)))
+    )
     assert at(start=4) == [80, 100, 120]
     assert at(start=Fraction(1), stride=2) == [40, 80, 120]  # at two frames a second
     assert at(start=1, rate=Fraction(1)) == [20, 60, 100]
     assert at(frames=3) == [0, 20, 40]
-    whole = ready_maps(folder, DEPTH, 10, (6, 8), part=Part(start=2, duration=10))
+    whole = ready_maps(folder, DEPTH, 10, (6, 8), ClipGeometry(part=Part(start=2, duration=10)))
     assert levels(whole) == LEVELS.tolist()  # as many as the clip: made of the part already
     with pytest.warns(UserWarning, match="more frames of depth than the 3 of the clip"):
         assert at() == [0, 20, 40]
@@ -73,12 +75,14 @@ def test_maps_are_means_of_areas_and_labels_stay_labels():
 def test_maps_are_cropped_as_the_clip_is():
     picture = np.zeros((1, 10, 40, 3), np.uint8)
     picture[:, :, 15:25] = 255
-    maps = ready_maps(picture, DEPTH, 1, (10, 10), shape=(100, 400), crop=(64, 64))
+    maps = ready_maps(picture, DEPTH, 1, (10, 10), ClipGeometry(shape=(100, 400), crop=(64, 64)))
     assert (maps == 1).all()
-    square = ready_maps(picture[:, :, 15:25], DEPTH, 1, (10, 10), shape=(100, 400), crop=(64, 64))  # cropped before
+    square = ready_maps(
+        picture[:, :, 15:25], DEPTH, 1, (10, 10), ClipGeometry(shape=(100, 400), crop=(64, 64))
+    )  # cropped before
     np.testing.assert_array_equal(square, maps)
     with pytest.raises(UserError, match="maps of 10x10 would be squeezed for a clip of 400x100"):
-        ready_maps(picture[:, :, 15:25], DEPTH, 1, (10, 40), shape=(100, 400))
+        ready_maps(picture[:, :, 15:25], DEPTH, 1, (10, 40), ClipGeometry(shape=(100, 400)))
 
 
 def test_grey_kinds_refuse_colours():

@@ -9,13 +9,12 @@ White, or 1, may change; outside it the output is the source, number by number.
 """
 
 from gen1_jax.editing.masks.clip import MaskClip, latent_change
-from gen1_jax.editing.masks.reading import GivenMask, MaskGeometry, read_mask
+from gen1_jax.editing.masks.reading import GivenMask, read_mask
 from gen1_jax.editing.masks.sources import MaskSource, file_of, parse_mask, without_folder
 
 __all__ = [
     "GivenMask",
     "MaskClip",
-    "MaskGeometry",
     "MaskSource",
     "file_of",
     "latent_change",

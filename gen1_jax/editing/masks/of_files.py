@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gen1_jax.editing.masks.clip import MaskClip
-from gen1_jax.editing.masks.reading import MaskGeometry, read_mask
+from gen1_jax.editing.masks.reading import read_mask
 from gen1_jax.editing.masks.regions import Region, composited_regions
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.editing.source import Source, source_frames
+from gen1_jax.editing.source import Source, geometry_of, source_frames
 from gen1_jax.editing.structures import Maps, Progress
 from gen1_jax.editing.writing import output_size, write_frames
 
@@ -30,17 +30,8 @@ def mask_of(
     estimated: Maps | None = None,
 ) -> MaskClip | None:
     """The mask that a request asks for; see `read_mask`."""
-    width, height = source.info.square_size
-    geometry = MaskGeometry(
-        shape=(height, width),
-        crop=request.size,
-        part=request.part,
-        frame_rate=source.info.frame_rate,
-        limits=request.limits,
-    )
-    return read_mask(
-        pipeline, request.mask, request.background, source.frames, maps, settings, geometry, progress, estimated
-    )
+    told = request.mask, request.background, source.frames, maps, settings, geometry_of(request, source)
+    return read_mask(pipeline, *told, progress, estimated)
 
 
 def over_source(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gen1_jax.data.prepare_geometry import cover
 from gen1_jax.editing.inputs import Clip
-from gen1_jax.editing.maps import check_shape, read_pictures
+from gen1_jax.editing.maps import ClipGeometry, check_shape, read_pictures
 from gen1_jax.editing.masks.clip import MaskClip, grey, pack
 from gen1_jax.editing.masks.growing import grown, spread
 from gen1_jax.editing.masks.sources import AUTO, AtPoint, ByDepth, OfFile, OfWords, parse_mask
@@ -21,7 +21,6 @@ from gen1_jax.editing.masks.words import named
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames, Maps, Progress
 from gen1_jax.errors import UserError, counted
-from gen1_jax.media import Limits, Part
 
 if TYPE_CHECKING:
     from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -33,25 +32,6 @@ GivenMask = str | os.PathLike | Image.Image | np.ndarray | Sequence[Image.Image 
 _NOISE = 16  # levels of grey that lossy videos and pictures have for black
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskGeometry:
-    """What of its file a clip is.
-
-    Attributes:
-        shape: (height, width) of the source in square pixels, before any crop.
-        crop: (width, height) of the result, whose shape is cut out of the source; None for all of it.
-        part: which frames.
-        frame_rate: of the clip, for a folder of pictures that has none.
-        limits: refuses larger files.
-    """
-
-    shape: tuple[int, int]
-    crop: tuple[int, int] | None = None
-    part: Part = Part()
-    frame_rate: Fraction | None = None
-    limits: Limits = Limits()
-
-
 def read_mask(
     pipeline: "Gen1Pipeline",
     given: GivenMask | None,
@@ -59,7 +39,7 @@ def read_mask(
     frames: Frames,
     maps: Maps,
     settings: EditSettings,
-    geometry: MaskGeometry,
+    geometry: ClipGeometry,
     progress: Progress | None = None,
     estimated: Maps | None = None,
 ) -> MaskClip | None:
@@ -98,7 +78,7 @@ def _read(
     frames: Frames,
     maps: Maps,
     settings: EditSettings,
-    geometry: MaskGeometry,
+    geometry: ClipGeometry,
     progress: Progress | None,
     estimated: Maps,
 ) -> MaskClip:
@@ -140,7 +120,7 @@ def _by_depth(source: ByDepth, depth: Float32[np.ndarray, "t h w"]) -> Bool[np.n
     return depth > threshold if source.side == "near" else depth <= threshold
 
 
-def _place(point: AtPoint, size: tuple[int, int], geometry: MaskGeometry, given: str | os.PathLike) -> tuple[int, int]:
+def _place(point: AtPoint, size: tuple[int, int], geometry: ClipGeometry, given: str | os.PathLike) -> tuple[int, int]:
     """Row and column of a point, in pixels of the source, among those that the model sees."""
     height, width = geometry.shape
     if not (0 <= point.x < width and 0 <= point.y < height):
@@ -157,13 +137,13 @@ def _found(masks: Sequence[Bool[np.ndarray, "h w"]] | Bool[np.ndarray, "t h w"])
     return MaskClip.of((np.where(mask, 255, 0).astype(np.uint8) for mask in masks), sharp=True)
 
 
-def _of_file(source: OfFile, count: int, geometry: MaskGeometry) -> MaskClip:
+def _of_file(source: OfFile, count: int, geometry: ClipGeometry) -> MaskClip:
     """The masks of a file, of their own size: one a frame, or one for all."""
     name, sizes = os.fspath(source.path), set()
 
     def fit(picture: UInt8[np.ndarray, "h w 3"], pixel_aspect: Fraction) -> bytes:
         height, width, _ = picture.shape
-        check_shape(name, "a mask", picture.shape[:2], pixel_aspect, geometry.shape, geometry.crop)
+        check_shape(name, "a mask", (height, width), pixel_aspect, geometry)
         mask = _clean(grey(picture))
         if geometry.crop is not None:
             left, top, right, bottom = map(round, cover((0, 0, width, height), geometry.crop[::-1], pixel_aspect))
@@ -171,7 +151,7 @@ def _of_file(source: OfFile, count: int, geometry: MaskGeometry) -> MaskClip:
         sizes.add(mask.shape)
         return pack(mask)
 
-    masks = read_pictures(source.path, fit, count, geometry.part, geometry.frame_rate, geometry.limits)
+    masks = read_pictures(source.path, fit, count, geometry)
     if len(masks) < count:
         raise UserError(
             f"{name}: has {counted(len(masks), 'frame')} for the {count} of the clip; give as many, or one for all"
