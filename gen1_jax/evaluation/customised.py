@@ -1,7 +1,7 @@
 """`gen1 bench customize`: a subject of the test split is learned from pictures, then edits are compared with answers.
 
 one shape, one content of the test split ─► 20 views ─► adapter
-other structures, that content ─► edits before and after ─► CLIP distance to the render
+other structures, that content ─► edits before and after ─► CLIP distance to the render, and PSNR
 the ordinary benchmark ─► PSNR before and after
 """
 
@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ from gen1_jax.training.loop import train
 DISTANCE_BAR, LOSS_BAR = 0.6, 0.2
 """Of the CLIP distance before, at most; and dB that the ordinary benchmark may lose."""
 
+_CASES = {
+    "subject": "new structures of its shape, told its mean embedding",
+    "picture": "the same, told its first picture",
+    "other shapes": "structures of other shapes, told its mean embedding",
+}
 _SETTINGS = ("rank", "targets", "steps", "batch_size", "learning_rate", "seed")
 _VIEWS_FROM = 1 << 24  # seeds of views, far behind those of structures that are edited
 
@@ -56,7 +61,13 @@ class SubjectViews:
         return synthetic.caption(self.content, structure, seed=0, form="short")
 
     def scene(self, split: str, index: int, seed: int) -> Scene:
-        """A structure of a split whose answer has this content; see `Worlds`."""
+        """A structure of its shape, unlike those of its pictures, whose answer has this content; see `Worlds`."""
+        drawn = synthetic.clip_seed(split, index, seed)
+        structure = synthetic.sample_structure(drawn, shapes=(self.shape,))
+        return structure, synthetic.sample_content(drawn, structure, split), self.content
+
+    def scene_of_others(self, split: str, index: int, seed: int) -> Scene:
+        """Any structure of a split, whose answer has this content."""
         structure, source, _ = scene(split, index, seed)
         return structure, source, self.content
 
@@ -70,6 +81,14 @@ class SubjectViews:
         render = lambda structure: synthetic.render(structure, content, frames=1, size=size)
         views = [np.asarray(jax.device_get(render(structure).rgb))[0] for structure in structures]
         return cls(shape=shape, content=content, pictures=tuple(Captioned(view, "") for view in views))
+
+
+class _Case(NamedTuple):
+    """Edits of some structures that are told one content."""
+
+    editor: Editor
+    content: Float32[np.ndarray, " d"]
+    answers: Float32[np.ndarray, "n t d"]
 
 
 class CustomiseBench:
@@ -100,22 +119,30 @@ class CustomiseBench:
         config = pipeline.config
         size = dict(frames=config.num_frames, height=config.height, width=config.width)
         self._way = Way(settings=EditSettings().of(config))
-        asked = Worlds(clips, **size, make=subject.scene)
-        self._asked = Editor(pipeline, asked, batch_size=batch_size, content=embedding)
-        self._answers = self._asked.embed(asked.clips.answer)
         picture = subject.pictures[0].picture
         first = np.asarray(pipeline.clip.encode_image(pipeline.clip.preprocess(picture[None])))[0]
-        self._contents = {"subject": embedding, "picture": first}
+        editors = [
+            Editor(pipeline, Worlds(clips, **size, make=make), batch_size=batch_size, content=embedding)
+            for make in (subject.scene, subject.scene_of_others)
+        ]
+        own, others = ((editor, editor.embed(editor.worlds.clips.answer)) for editor in editors)
+        self._cases = {
+            "subject": _Case(own[0], embedding, own[1]),
+            "picture": _Case(own[0], first, own[1]),
+            "other shapes": _Case(others[0], embedding, others[1]),
+        }
         self._ordinary = Editor(pipeline, Worlds(clips, **size), batch_size=batch_size)
-        self._autoencoded = self._distance(self._asked.through_autoencoder(asked.clips.answer))
+        self._autoencoded = _distance(self._cases["subject"], own[0].through_autoencoder(own[0].worlds.clips.answer))
         self._before = self._measure("before")
 
     def compare(self, trained: ModelSource) -> dict[str, Any]:
         """What another U-Net makes of it.
 
         Returns:
-            Plain values: for each content ("subject", the mean embedding, and "picture", the first one's) the distance
-            before and after, and their ratio with its interval over clips; the dB that the ordinary benchmark loses.
+            Plain values: of structures of its shape that are told the subject's mean embedding ("subject") or that of
+            its first picture ("picture"), and of any structures that are told the former ("other shapes"), the
+            distance before and after, their ratio with its interval over clips, and PSNR; and what the ordinary
+            benchmark loses.
         """
         unet = self._pipeline.unet
         own = unet.params
@@ -124,7 +151,10 @@ class CustomiseBench:
             after = self._measure("after")
         finally:
             unet.params = own
-        found = {name: _compared(self._before[name], after[name]) for name in self._contents}
+        found: dict[str, Any] = {}
+        for name in self._cases:
+            psnrs = [float(measured[f"{name} PSNR"].mean()) for measured in (self._before, after)]
+            found[name] = _compared(self._before[name], after[name]) | {"psnr": psnrs}
         lost = bootstrap(self._before["ordinary"] - after["ordinary"])
         psnrs = {"before": float(self._before["ordinary"].mean()), "after": float(after["ordinary"].mean())}
         interval = [float(lost.low), float(lost.high)]
@@ -133,18 +163,23 @@ class CustomiseBench:
 
     def _measure(self, when: str) -> dict[str, Float32[np.ndarray, " n"]]:
         found = {}
-        for name, content in self._contents.items():
-            told = lambda done, total, name=name: self._report(f"edits told its {name}, {when}", done, total)
-            self._asked.content = np.tile(content, (self._clips, 1, 1))
-            found[name] = self._distance(self._asked.edit(self._way, told))
-        told = lambda done, total: self._report(f"ordinary edits, {when}", done, total)
-        edits, answers = self._ordinary.edit(self._way, told), self._ordinary.worlds.clips.answer
-        found["ordinary"] = np.asarray(psnr(*(jnp.asarray(clips, jnp.float32) / 255 for clips in (edits, answers))))
-        return found
+        for name, case in self._cases.items():
+            told = lambda done, total, name=name: self._report(f"edits {when}, {name}", done, total)
+            case.editor.content = np.tile(case.content, (self._clips, 1, 1))
+            edits = case.editor.edit(self._way, told)
+            found |= {name: _distance(case, edits), f"{name} PSNR": _psnr(case.editor, edits)}
+        told = lambda done, total: self._report(f"edits {when}, ordinary", done, total)
+        return found | {"ordinary": _psnr(self._ordinary, self._ordinary.edit(self._way, told))}
 
-    def _distance(self, edits: EditClips) -> Float32[np.ndarray, " n"]:
-        """1 - cosine of CLIP's embeddings of frames and of the answers', mean over frames."""
-        return np.asarray(embedding_distance(self._asked.embed(edits), self._answers), np.float32)
+
+def _distance(case: _Case, edits: EditClips) -> Float32[np.ndarray, " n"]:
+    """1 - cosine of CLIP's embeddings of frames and of the answers', mean over frames."""
+    return np.asarray(embedding_distance(case.editor.embed(edits), case.answers), np.float32)
+
+
+def _psnr(editor: Editor, edits: EditClips) -> Float32[np.ndarray, " n"]:
+    pair = (jnp.asarray(clips, jnp.float32) / 255 for clips in (edits, editor.worlds.clips.answer))
+    return np.asarray(psnr(*pair))
 
 
 def bench_customise(
@@ -190,19 +225,20 @@ def bench_customise(
 
 def render_bench(result: dict[str, Any]) -> Iterator[str]:
     """Lines for people."""
-    yield f"{result['model']}: {result['shown']}, {result['views']} views; {result['clips']} other structures"
+    yield f"{result['model']}: {result['shown']}, {result['views']} views; {counted(result['clips'], 'clip')} each"
     yield (
         f"rank {result['rank']}, {counted(result['steps'], 'step')} of {result['batch_size']} "
         f"at {result['learning_rate']:g}: "
         f"{result['seconds']['training']} s, and {result['seconds']['data']} s before it"
     )
-    for name in ("subject", "picture"):
+    for name, what in _CASES.items():
         found = result[name]
         low, high = found["interval"]
         verdict = "reached" if found["ratio"] <= DISTANCE_BAR else "missed "
         yield (
-            f"{verdict}  CLIP distance to the answer, told its {name}: {found['before']:.4f} before, "
-            f"{found['after']:.4f} after, {found['ratio']:.2f} [{low:.2f}, {high:.2f}] (at most {DISTANCE_BAR})"
+            f"{verdict}  CLIP distance to the answer, {what}: {found['before']:.4f} before, "
+            f"{found['after']:.4f} after, {found['ratio']:.2f} [{low:.2f}, {high:.2f}] (at most {DISTANCE_BAR}); "
+            f"PSNR {found['psnr'][0]:.2f} and {found['psnr'][1]:.2f} dB"
         )
     yield f"         the answer through the autoencoder: {result['autoencoded answer']:.4f}"
     lost = result["ordinary"]

@@ -276,7 +276,7 @@ def test_what_the_benchmark_compares(customised, monkeypatch):
 
     about = dict(model="m", shown="a golden car", views=1, clips=2, rank=2, steps=2, batch_size=2, learning_rate=1e-3)
     lines = list(benchmark.render_bench(about | same | {"seconds": {"data": 1.0, "training": 2.0}}))
-    assert lines[0] == "m: a golden car, 1 views; 2 other structures" and len(lines) == 6
+    assert lines[0] == "m: a golden car, 1 views; 2 clips each" and len(lines) == 7
     assert lines[2].startswith("missed   CLIP distance") and lines[-1].startswith("reached  ordinary benchmark")
     assert about.keys() & same.keys() == set()  # nothing measured is told over what it is of
 
