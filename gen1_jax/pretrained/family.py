@@ -363,6 +363,7 @@ NANO = Gen1Config(
     height=128,
     width=128,
     guidance_scale=2.0,
+    guidance_interval=(0.1, 0.6),
     num_inference_steps=20,
     prior_guidance_scale=1.5,
     prior_num_inference_steps=2,

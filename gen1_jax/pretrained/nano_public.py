@@ -44,6 +44,7 @@ def public_config(nano: Gen1Config) -> Gen1Config:
         prior=None,
         schedule=NoiseSchedule(beta_schedule="linear", set_alpha_to_one=True),
         guidance_scale=3.0,
+        guidance_interval=(0.0, 1.0),
     )
 
 

@@ -27,6 +27,7 @@ SIZE = 64  # half of what it was trained at, for the time that it takes
 
 def edit_all(pipeline, worlds, **settings):
     """The edits of all worlds, in few steps: what is asked of them is not much."""
+    settings = {"guidance_interval": (0.0, 1.0)} | settings  # as nano's was when these were recorded
     return [
         pipeline.edit(clip, prompt=prompt, num_inference_steps=STEPS, **settings).frames
         for clip, prompt in zip(worlds.clips.source, worlds.prompts, strict=True)
