@@ -7,7 +7,6 @@ A method that was scored is not run again, so that a benchmark goes on where it 
 
 import dataclasses
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -35,9 +34,9 @@ from gen1_jax.evaluation.scores import (
     Scorer,
     Scores,
 )
+from gen1_jax.evaluation.stored import file_name, json_number, read_json, unreadable, with_mean, write_json
 from gen1_jax.evaluation.worlds import FRAME_RATE, Scene, Worlds, scene
-from gen1_jax.files import replacing, write_text
-from gen1_jax.measures import bootstrap
+from gen1_jax.files import replacing
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
@@ -129,7 +128,7 @@ def run_benchmark(
     scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
-        _write_json(components, _plain(scorer().components()))
+        write_json(components, _plain(scorer().components()))
     for number, method in enumerate(wanted):
         report(method.name, number, len(wanted))
         if not _file(folder, method).exists():
@@ -151,23 +150,23 @@ def summarise(
     for method in known:
         if not _file(folder, method).exists():
             continue
-        entry = _read_json(_file(folder, method), "seconds", "scores")
+        entry = read_json(_file(folder, method), "seconds", "scores")
         if missing := [measure for measure in measures if measure not in entry["scores"]]:
-            raise _unreadable(_file(folder, method), f"it has no {missing[0]}")
+            raise unreadable(_file(folder, method), f"it has no {missing[0]}")
         table[method.name] = dict(group=method.group, value=method.value, what=method.what) | entry
-    components = _read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
+    components = read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
     results = {
         **identity,
         "measures": {name: measure._asdict() for name, measure in _told(table, measures).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
-        "components": {name: _with_mean(values) for name, values in components.items()},
+        "components": {name: with_mean(values) for name, values in components.items()},
         "methods": {
-            name: entry | {"scores": {key: _with_mean(values) for key, values in entry["scores"].items()}}
+            name: entry | {"scores": {key: with_mean(values) for key, values in entry["scores"].items()}}
             for name, entry in table.items()
         },
     }
     results["bars"] = [bar._asdict() for bar in bars(results)]
-    _write_json(out / RESULTS, results)
+    write_json(out / RESULTS, results)
     return results
 
 
@@ -180,7 +179,7 @@ def _told(table: dict[str, Any], measures: Mapping[str, Measure]) -> dict[str, M
 
 def shown_clips(out: Path, method: str) -> np.ndarray | None:
     """The first clips of a method, uint8 (n, T, H, W, 3), for the report; None if it was not measured."""
-    path = out / _METHODS / f"{_slug(method)}.npz"
+    path = out / _METHODS / f"{file_name(method)}.npz"
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as arrays:
@@ -203,10 +202,10 @@ def _measure(scorer: Scorer, method: Method, folder: Path) -> None:
     began = time.perf_counter()
     clips = method.make(scorer.editor)
     seconds = time.perf_counter() - began
-    target = folder / f"{_slug(method.name)}.npz"
+    target = folder / f"{file_name(method.name)}.npz"
     with replacing(target) as partial:
         np.savez_compressed(partial, clips=clips[:SHOWN])
-    _write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
+    write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
 
 
 class _Lazily:
@@ -241,9 +240,9 @@ def _claim(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """The identity of the benchmark in this folder: the one that began it, wherever it goes on."""
     ours = json.loads(json.dumps(identity))
     if not path.exists():
-        _write_json(path, ours)
+        write_json(path, ours)
         return ours
-    before = _read_json(path, "config")
+    before = read_json(path, "config")
     older = dataclasses.asdict(EditSettings()) | {"guidance_interval": [0.0, 1.0]}  # some settings are newer than it
     before["config"] |= {"settings": older | before["config"].get("settings", {})}
     for name in ("weights", "config", "size"):
@@ -257,46 +256,9 @@ def _labels(told, prompt: str) -> dict[str, Any]:
     return dict(prompt=prompt, style=told.style, environment=told.environment, light=told.light, materials=materials)
 
 
-def _with_mean(values: list[float | None]) -> dict[str, Any]:
-    interval = bootstrap(np.array([np.nan if value is None else value for value in values]))
-    return {
-        "mean": _number(interval.mean),
-        "interval": [_number(interval.low), _number(interval.high)],
-        "clips": values,
-    }
-
-
 def _plain(scores: Scores) -> dict[str, list[float | None]]:
-    return {name: [_number(value) for value in np.asarray(values).tolist()] for name, values in scores.items()}
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return round(value, 6) if np.isfinite(value) else None
+    return {name: [json_number(value) for value in np.asarray(values).tolist()] for name, values in scores.items()}
 
 
 def _file(folder: Path, method: Method) -> Path:
-    return folder / f"{_slug(method.name)}.json"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9.+]+", "_", name)
-
-
-def _read_json(path: Path, *names: str) -> dict[str, Any]:
-    """What `_write_json` wrote, with at least these names in it."""
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise _unreadable(path, f"it is not JSON, {error}") from None
-    if missing := [name for name in names if not isinstance(values, dict) or name not in values]:
-        raise _unreadable(path, f"it has no {missing[0]}")
-    return values
-
-
-def _unreadable(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is not of a benchmark that can go on: {why}; delete it, or choose another --out")
-
-
-def _write_json(path: Path, values: Any) -> None:
-    write_text(path, json.dumps(values, indent=1) + "\n")
+    return folder / f"{file_name(method.name)}.json"

@@ -234,10 +234,10 @@ def test_methods_are_named_by_words_that_can_be_listed():
 
 def test_files_of_before_are_found_by_the_names_of_today():
     """Groups had commas in their names; what was measured then is neither measured again nor lost."""
-    files = {benchmark._slug(method.name) for method in methods(EditSettings())}
+    files = {benchmark.file_name(method.name) for method in methods(EditSettings())}
     before = ("depth, frame by frame", "first frame, true flow", "first frame, estimated flow", "autoencoded answer")
     before += ("SDEdit, frame by frame, with depth=0.6", "SDEdit, whole clip=1.0", "structure_blur=3", "sampler=dpm++")
-    assert {benchmark._slug(name) for name in before} <= files
+    assert {benchmark.file_name(name) for name in before} <= files
     assert "SDEdit_frame_by_frame_with_depth_0.6" in files
 
 

@@ -113,7 +113,7 @@ def test_drift_is_a_slope_and_no_constant():
 def test_frechet_distance_by_hand():
     ours = np.random.default_rng(3).normal(size=(60, 5))
     assert frechet_distance(ours, ours) == pytest.approx(0, abs=1e-6)
-    assert frechet_distance(ours + [3, 4, 0, 0, 0], ours) == pytest.approx(25)
+    assert frechet_distance(ours + np.eye(5)[0] * 3 + np.eye(5)[1] * 4, ours) == pytest.approx(25)
     centred = ours - ours.mean(0)
     assert frechet_distance(3 * centred, centred) == pytest.approx(4 * np.trace(np.cov(centred.T)))
     few = np.random.default_rng(4).normal(size=(10, 40))  # fewer than dimensions, as of most listings
