@@ -36,11 +36,13 @@ class Judge:
         name: what it is called.
         clip: the network.
         tokenizer: of its text tower.
+        alone: whether it is a CLIP and nothing else, rather than a part of a model that edits.
     """
 
     name: str
     clip: Bound
     tokenizer: CLIPTokenizer
+    alone: bool = True
 
     def embed(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Float32[np.ndarray, "t d"]:
         """The embedding of every picture, a few at a time."""
@@ -76,4 +78,4 @@ def open_judge(name_or_folder: str | Path | None = None) -> Judge:
     if source.config.clip is None:
         raise UserError(f"{name_or_folder} has no CLIP to judge with: name a folder of one with --judge")
     params = jax.device_put(cast_kernels(source.parameters("clip"), np.float32))
-    return Judge(source.name, Bound(source.config.build("clip", np.float32), params), source.tokenizer())
+    return Judge(source.name, Bound(source.config.build("clip", np.float32), params), source.tokenizer(), alone=False)
