@@ -49,7 +49,7 @@ def add_evaluate(commands) -> None:
     parser.add_argument(
         "--judge",
         metavar="NAME|DIR",
-        help="the CLIP that judges: a folder of one, a model folder or a workdir (nano-judge, if it is there)",
+        help="the CLIP that judges: a folder of one, a model, a workdir (the model's own; of --videos nano-judge)",
     )
     _add_footage(parser)
     add_settings(parser)
@@ -218,6 +218,7 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
         batch_size=args.batch_size,
         settings=settings_of(args),
         only=tuple(args.only),
+        judge=args.judge,
     )
     out = Path(args.out)
     with ProgressLine("evaluate", "methods", enabled=not args.json) as progress:

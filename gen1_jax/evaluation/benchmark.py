@@ -22,6 +22,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.evaluation.local import LOCAL_MEASURES, LocalScorer, local_methods
 from gen1_jax.evaluation.local_worlds import local_scene
 from gen1_jax.evaluation.methods import Method, chosen, methods
@@ -84,6 +85,7 @@ class BenchmarkConfig:
         batch_size: clips edited at once at most. Beyond rounding, only what the prior draws depends on it.
         settings: of the edit that everything else is compared with.
         only: patterns of method names, see `methods.chosen`.
+        judge: the CLIP that edits are scored by, see `judge.open_judge`; None for the model's own.
     """
 
     benchmark: str = "worlds"
@@ -92,6 +94,7 @@ class BenchmarkConfig:
     batch_size: int = 16
     settings: EditSettings = EditSettings()
     only: tuple[str, ...] = ()
+    judge: str | None = None
 
     def __post_init__(self):
         for name, least in (("clips", 1), ("batch_size", 1), ("seed", 0)):
@@ -189,7 +192,7 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
 def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer]) -> Scorer:
     pipeline = Gen1Pipeline(source)
     editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
-    return scorer(editor, _kinds(source, config))
+    return scorer(editor, _kinds(source, config), None if config.judge is None else open_judge(config.judge))
 
 
 def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
@@ -224,9 +227,11 @@ def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
     """What results depend on, and what they were made with."""
     measured = {name: value for name, value in dataclasses.asdict(config).items() if name != "only"}
     measured |= {name: getattr(source.config, name) for name in ("prior_guidance_scale", "prior_num_inference_steps")}
+    measured["judge"] = None if config.judge is None else open_judge(config.judge).fingerprint
     return {
         "model": source.name,
         "trained": source.warning is None,
+        "judge": config.judge,
         "weights": {component: fingerprint(source, component) for component in source.config.components},
         "config": measured,
         "size": [source.config.num_frames, source.config.height, source.config.width],
@@ -245,6 +250,7 @@ def _claim(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     before = read_json(path, "config")
     older = dataclasses.asdict(EditSettings()) | {"guidance_interval": [0.0, 1.0]}  # some settings are newer than it
     before["config"] |= {"settings": older | before["config"].get("settings", {})}
+    before["config"].setdefault("judge", None)  # as others, of before there were any
     for name in ("weights", "config", "size"):
         if before.get(name) != ours[name]:
             raise UserError(f"{path.parent} holds a benchmark with other {name}: choose another folder")

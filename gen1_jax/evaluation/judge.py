@@ -49,6 +49,10 @@ class Judge:
         encode = lambda chunk: self.clip.encode_image(self.clip.preprocess(chunk))
         return np.concatenate([*in_chunks(encode, frames, None)])
 
+    def embed_clips(self, clips: UInt8[np.ndarray, "n t h w 3"]) -> Float32[np.ndarray, "n t d"]:
+        """The same of many clips."""
+        return np.stack([self.embed(frames) for frames in clips])
+
     def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """The embedding of every text."""
         return np.asarray(self.clip.encode_text(self.tokenizer(texts)[0]))

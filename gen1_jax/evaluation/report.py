@@ -89,6 +89,7 @@ def _conditions(results: Results) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in results["config"]["settings"].items())
     frames, height, width = results["size"]
     trained = "" if results["trained"] else " Its weights are not trained."
+    trained += f" Judged by {results['judge']}." if results.get("judge") else ""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return f"{counted(frames, 'frame')} of {width}x{height}; {settings}; {results['device']}; {versions}.{trained}"
 

@@ -29,7 +29,7 @@ def measure(source: ModelSource, networks: Networks, folder: Path) -> dict[str, 
     """
     import torch
 
-    measures = {"unet": _unet, "vae": _vae, "clip": _clip, "depth": _depth, "prior": _prior}
+    measures = {"unet": _unet, "vae": _vae, "clip": measure_clip, "depth": _depth, "prior": _prior}
     alone = {
         "text": lambda *given: measure_text(*given, folder / "text_encoder", _load, _TEXTS),
         "image_encoder": lambda *given: measure_image_encoder(*given, folder / "image_encoder", _load),
@@ -87,7 +87,8 @@ def _vae(source: ModelSource, networks: Networks, folder: Path) -> dict[str, flo
     }
 
 
-def _clip(source: ModelSource, networks: Networks, folder: Path) -> dict[str, float]:
+def measure_clip(source: ModelSource, networks: Networks, folder: Path) -> dict[str, float]:
+    """Of CLIP in a folder of CLIPModel; see `measure`."""
     import torch
     from transformers import CLIPModel
 

@@ -10,9 +10,10 @@ from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.hf_clip import CLIP, clip_config
 from gen1_jax.pretrained.hf_folders import read_config, tokenizer_json
 from gen1_jax.pretrained.hf_pipeline import network_folder
-from gen1_jax.pretrained.tensors import FolderError, read_json, stored_tensors, tensor_files
+from gen1_jax.pretrained.tensors import read_json, stored_tensors, tensor_files
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
+_VOCABULARIES = ("merges.txt", "tokenizer.json")
 _FORMAT = "format"  # what only a config.json of our own has
 
 
@@ -38,9 +39,6 @@ def read_clip_folder(folder: Path) -> tuple[Bound, CLIPTokenizer]:
     module = CLIPModel(config)
     source = Source(layout=CLIP, tensors=stored_tensors(tensor_files(folder)), name=str(folder))
     params = Network(module=module, sources=(source,)).parameters(np.float32)
-    try:
-        vocabulary, text = folder, tokenizer_json(folder)
-    except FolderError:
-        vocabulary = folder.parent / "tokenizer"
-        text = tokenizer_json(vocabulary)
-    return Bound(module, params), CLIPTokenizer(text, config.text, str(vocabulary))
+    beside = folder.parent / "tokenizer"
+    vocabulary = folder if not beside.is_dir() or any((folder / name).is_file() for name in _VOCABULARIES) else beside
+    return Bound(module, params), CLIPTokenizer(tokenizer_json(vocabulary), config.text, str(vocabulary))

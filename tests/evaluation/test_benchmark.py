@@ -19,6 +19,7 @@ from gen1_jax.evaluation.bars import _over_kinds, bars, best, by_motion, nearer,
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
+from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.evaluation.local import local_methods
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
@@ -127,6 +128,16 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "results.json").read_text()) == results
     with pytest.raises(ValueError, match="holds a benchmark with other config: choose another folder"):
         run_benchmark(source, dataclasses.replace(config, clips=3), tmp_path)
+
+
+def test_another_judge_scores_edits_and_not_the_networks(editor, tmp_path):
+    judge = open_judge(save_tiny_model(tmp_path / "judge", seed=1))
+    own, other, clips = Scorer(editor), Scorer(editor, judge=judge), editor.worlds.clips.source
+    judged = {"perceptual", "frame_consistency", "prompt_consistency"}
+    ours, theirs = own.score(clips), other.score(clips)
+    for name in set(ours) - {"retrieved"}:
+        assert np.array_equal(ours[name], theirs[name]) == (name not in judged), name
+    np.testing.assert_equal(own.components(), other.components())
 
 
 def test_wrong_input_is_one_line(tmp_path, capsys):
@@ -257,9 +268,10 @@ def test_damaged_files_of_a_benchmark_are_refused_in_one_line(source, tmp_path):
 
 def test_a_benchmark_goes_on_that_began_before_a_setting_was_new(tmp_path):
     path = tmp_path / "benchmark.json"
-    ours = {"weights": {}, "size": [1], "config": {"clips": 2, "settings": dataclasses.asdict(EditSettings())}}
+    config = {"clips": 2, "settings": dataclasses.asdict(EditSettings()), "judge": None}
+    ours = {"weights": {}, "size": [1], "config": config}
     old = json.loads(json.dumps(ours))
-    del old["config"]["settings"]["sampler"]
+    del old["config"]["settings"]["sampler"], old["config"]["judge"]
     path.write_text(json.dumps(old))
     assert benchmark._claim(path, ours)["config"] == ours["config"]
 

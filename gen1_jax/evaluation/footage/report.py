@@ -18,6 +18,7 @@ SHOWN = 8
 """Clips whose editors are shown side by side."""
 
 _FRAMES, _RATE = 48, 8
+_FEWEST = 6  # clips, of which all lie on one side by chance in 3%: a bootstrap of fewer knows too little
 
 
 def write_footage_report(results: Mapping[str, Any], config: FootageConfig, out: Path) -> Path:
@@ -31,7 +32,7 @@ def write_footage_report(results: Mapping[str, Any], config: FootageConfig, out:
     Returns:
         report.html.
     """
-    title = f"{counted(len(config.editors), 'editor')}, {counted(len(results['clips']), 'edit')} of real footage"
+    title = f"{counted(len(config.editors), 'editor')}, {counted(len(results['clips']), 'edit')} of real footage each"
     sections = [f"<h1>{title}</h1>", f"<p>{html.escape(_conditions(results))}</p>"]
     sections += [
         "<h2>Scores</h2><p>Means and 95% intervals (bootstrap over clips). The line of the sources is what a clip has "
@@ -72,8 +73,9 @@ def _rows(results: Mapping[str, Any], config: FootageConfig) -> Iterator[tuple[s
 def _fvd(results: Mapping[str, Any]) -> Iterator[str]:
     if "fvd" in results:
         found = results["fvd"]
-        rows = [(html.escape(name), str(e["clips"]), _plain(e["fvd"])) for name, e in found["editors"].items()]
-        rows.append(("two halves of the sources", str(found["floor"]["clips"]), _plain(found["floor"]["fvd"])))
+        distances = found["editors"] | {"two halves of the sources": found["floor"]}
+        cell = lambda value: "-" if value is None else f"{value:,.0f}"
+        rows = [(html.escape(name), str(each["clips"]), cell(each["fvd"])) for name, each in distances.items()]
         yield f"<h2>FVD ↓ of the first {found['frames']} frames</h2>" + table(("to the sources", "clips", "FVD"), rows)
 
 
@@ -83,20 +85,24 @@ def _paired(results: Mapping[str, Any], config: FootageConfig) -> Iterator[str]:
     for each in results["paired"]:
         found.setdefault((each["editor"], each["than"]), []).append(each)
     if found:
-        yield "<h2>Editor against editor</h2><p>Differences on the clips that both have edited. An interval without 0 "
-        yield "is in bold; which measures matter depends on what the edits are for.</p>"
+        yield "<h2>Editor against editor</h2><p>Differences on the clips that both have edited, in bold where the "
+        yield f"interval is without 0 and of {_FEWEST} clips or more. Which measures matter is for you to say.</p>"
+        yield '<div style="display: flex; flex-wrap: wrap; gap: 0 3em">'
     for (one, other), lines in found.items():
         rows = [
             (headed(x["measure"], config.measures[x["measure"]]), _difference(x), f"{x['better']} of {x['clips']}")
             for x in lines
         ]
-        yield f"<h3>{html.escape(one)} minus {html.escape(other)}</h3>" + table(("", "difference", "better on"), rows)
+        title = f"<h3>{html.escape(one)} minus {html.escape(other)}</h3>"
+        yield f"<div>{title}{table(('', 'difference', 'better on'), rows)}</div>"
+    if found:
+        yield "</div>"
 
 
 def _difference(line: Mapping[str, Any]) -> str:
     low, high = line["interval"]
     text = f"{line['difference']:+.4g}"
-    text = f"<b>{text}</b>" if low > 0 or high < 0 else text
+    text = f"<b>{text}</b>" if (low > 0 or high < 0) and line["clips"] >= _FEWEST else text
     return f"{text} <small>{low:+.4g} … {high:+.4g}</small>"
 
 

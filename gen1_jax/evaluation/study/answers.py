@@ -64,10 +64,12 @@ class Preference:
         return counts | plain | {"sign_test": json_number(sign_test(self.won, self.answers)), "clips": len(self.clips)}
 
     def __str__(self) -> str:
+        name = f"{self.editor} over {self.over}"
+        if not self.answers:
+            return f"{name}: no answers"
         low, high = self.share[1:]
-        p = sign_test(self.won, self.answers)
-        text = f"{self.editor} over {self.over}: {self.won} of {self.answers}, {_percent(self.share)}"
-        text += f", {'p = ' + format(p, '.2g')}" if self.answers else ""
+        text = f"{name}: {self.won} of {self.answers}, {_percent(self.share)}"
+        text += f", p = {sign_test(self.won, self.answers):.2g}"
         if len(self.clips) > 1:
             text += f"; over {len(self.clips)} clips {_percent(self.over_clips)}"
         return text if low > 0.5 or high < 0.5 else f"{text} (not told apart from even)"
