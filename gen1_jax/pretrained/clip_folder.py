@@ -10,7 +10,7 @@ from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.hf_clip import CLIP, clip_config
 from gen1_jax.pretrained.hf_folders import read_config, tokenizer_json
 from gen1_jax.pretrained.hf_pipeline import network_folder
-from gen1_jax.pretrained.tensors import read_json, stored_tensors, tensor_files
+from gen1_jax.pretrained.tensors import FolderError, read_json, stored_tensors, tensor_files
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
 _VOCABULARIES = ("merges.txt", "tokenizer.json")
@@ -39,6 +39,8 @@ def read_clip_folder(folder: Path) -> tuple[Bound, CLIPTokenizer]:
     module = CLIPModel(config)
     source = Source(layout=CLIP, tensors=stored_tensors(tensor_files(folder)), name=str(folder))
     params = Network(module=module, sources=(source,)).parameters(np.float32)
-    beside = folder.parent / "tokenizer"
-    vocabulary = folder if not beside.is_dir() or any((folder / name).is_file() for name in _VOCABULARIES) else beside
+    places = (folder, folder.parent / "tokenizer")
+    vocabulary = next((place for place in places if any((place / name).is_file() for name in _VOCABULARIES)), None)
+    if vocabulary is None:
+        raise FolderError(f"{folder} has no vocab.json and merges.txt: put CLIP's there")
     return Bound(module, params), CLIPTokenizer(tokenizer_json(vocabulary), config.text, str(vocabulary))
