@@ -88,7 +88,7 @@ def test_clip_alone_is_a_judge(trained_model, exported, tmp_path):
         assert relative_error(judge.embed(frames), own.embed(frames)) < 1e-5
         assert relative_error(judge.embed_texts(["a red cat", ""]), own.embed_texts(["a red cat", ""])) < 1e-5
     (out / "tokenizer.json").unlink()
-    with pytest.raises(FolderError, match="has no vocab.json and merges.txt: put"):
+    with pytest.raises(FolderError, match=r"has no vocab\.json and merges\.txt: put"):
         open_judge(out)
 
 
