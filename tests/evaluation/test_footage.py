@@ -3,6 +3,7 @@
 import csv
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import save_tiny_model
@@ -10,6 +11,7 @@ from tiny import save_tiny_model
 from gen1_jax.cli import main
 from gen1_jax.errors import Failure, UserError
 from gen1_jax.evaluation.footage import results as footage_results
+from gen1_jax.evaluation.footage import scores as footage_scores
 from gen1_jax.evaluation.footage.listing import editors_of, find_rows, read_wanted
 from gen1_jax.evaluation.footage.pairs import PairOptions, read_pair
 from gen1_jax.evaluation.judge import open_judge
@@ -62,13 +64,13 @@ def model(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def run(footage, model, *editors, out, **more):
+def run(footage, model, *editors, out, flags=(), **more):
     """Exit code of `gen1 evaluate --videos`."""
     paths = [f"{footage}/{editor}" if "=" not in editor else editor for editor in editors]
     options = {"sources": f"{footage}/JPEGImages", "prompts": f"{footage}/prompts.csv", "judge": model, "model": model}
     options |= {"compare-at": 32, "out": out} | more
     given = [str(text) for name, value in options.items() for text in (f"--{name}", value)]
-    return main(["evaluate", "--videos", *paths, "--json", *given])
+    return main(["evaluate", "--videos", *paths, "--json", *given, *flags])
 
 
 def test_scores_of_known_editors(footage, model, tmp_path, capsys, monkeypatch):
@@ -107,6 +109,23 @@ def test_scores_of_known_editors(footage, model, tmp_path, capsys, monkeypatch):
     assert "scored again" in capsys.readouterr().err
     assert run(footage, model, "same", out=out) == 2
     assert "holds an evaluation with another options or measures" in capsys.readouterr().err
+
+
+def test_lpips_and_fvd_where_they_are_asked_for(footage, model, tmp_path, capsys, monkeypatch):
+    """By networks that are known: the mean difference, and the mean colour of the first frames."""
+    distance = lambda ours, theirs: jnp.abs(ours - theirs).mean((1, 2, 3))
+    features = lambda clips: clips[:, :FRAMES].mean((1, 2, 3))
+    networks = {"lpips": distance, "i3d": features}
+    monkeypatch.setattr(footage_results, "read_measuring", networks.get)
+    monkeypatch.setattr(footage_scores, "FVD_FRAMES", FRAMES)
+    assert run(footage, model, "same", "still", out=tmp_path / "out", flags=["--lpips", "--fvd"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    lpips = {editor: entry["scores"]["lpips"]["mean"] for editor, entry in found["editors"].items()}
+    assert lpips["source"] == 0 < lpips["same"] < 0.5 * lpips["still"]
+    assert found["fvd"]["editors"]["same"] == {"fvd": pytest.approx(0, abs=1e-3), "clips": 3}
+    assert found["fvd"]["floor"] == {"fvd": None, "clips": 1}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "two halves of the sources" in page and "FVD is biased towards content" in page and "of few clips" in page
 
 
 def test_frames_and_shapes_are_laid_upon_each_other(tmp_path):

@@ -29,11 +29,11 @@ from gen1_jax.measures import (
     warping_error,
 )
 from gen1_jax.models.i3d import SIZE
-from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure.flow import estimated_flow
 
 FVD_FRAMES = 16
+Network = Callable[..., Any]
 
 MEASURES = {
     "frame_consistency": Measure(
@@ -113,11 +113,11 @@ class FootageScorer:
     Args:
         judge: embeds frames and prompts.
         pipeline: its depth network tells structure, if it has one.
-        lpips: the network, if it is asked for.
-        i3d: likewise.
+        lpips: distances of two batches of pictures, if they are asked for.
+        i3d: features of clips, likewise.
     """
 
-    def __init__(self, judge: Judge, pipeline: Gen1Pipeline, lpips: Bound | None = None, i3d: Bound | None = None):
+    def __init__(self, judge: Judge, pipeline: Gen1Pipeline, lpips: Network | None = None, i3d: Network | None = None):
         self._judge, self._pipeline, self._lpips, self._i3d = judge, pipeline, lpips, i3d
         self._last: tuple[str, _Seen] = ("", _Seen(*[np.zeros((0, 1, 1, 2), np.float32)] * 2, None))
         self._warping, self._outside = jax.jit(warping_error), jax.jit(outside_error)
