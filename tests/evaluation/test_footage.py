@@ -14,6 +14,7 @@ from gen1_jax.evaluation.footage import results as footage_results
 from gen1_jax.evaluation.footage import scores as footage_scores
 from gen1_jax.evaluation.footage.listing import editors_of, find_rows, read_wanted
 from gen1_jax.evaluation.footage.pairs import PairOptions, read_pair
+from gen1_jax.evaluation.footage.scores import FootageScorer
 from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.media import VideoWriter, write_image
 
@@ -126,6 +127,18 @@ def test_lpips_and_fvd_where_they_are_asked_for(footage, model, tmp_path, capsys
     assert found["fvd"]["floor"] == {"fvd": None, "clips": 1}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "two halves of the sources" in page and "FVD is biased towards content" in page and "of few clips" in page
+
+
+def test_the_way_back_is_that_of_the_same_two_frames():
+    """Of a source that moves faster and faster."""
+    wide = np.cumsum(np.random.default_rng(0).normal(size=(48, 96, 3)), 1)
+    wide = np.uint8(255 * (wide - wide.min()) / np.ptp(wide))
+    clip = np.stack([wide[:, 24 - offset : 72 - offset] for offset in (0, 1, 3, 6)])
+    scorer = object.__new__(FootageScorer)
+    scorer._last, scorer.has_depth = ("", None), False
+    seen = scorer._of_source(clip)
+    motion = [np.median(flow[:, 12:-12, 12:-12, 0], axis=(1, 2)) for flow in (seen.flow, seen.back)]
+    np.testing.assert_allclose(motion, [[1, 2, 3], [-1, -2, -3]], atol=0.3)
 
 
 def test_frames_and_shapes_are_laid_upon_each_other(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from gen1_jax.cli import main
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.study import answers as study_answers
-from gen1_jax.evaluation.study.answers import read_key, results
+from gen1_jax.evaluation.study.answers import read_answers, read_key, results
 from gen1_jax.evaluation.study.making import ruined
 from gen1_jax.evaluation.study.serving import AnswerStore, make_server
 from gen1_jax.media import VideoWriter, load_video
@@ -140,9 +140,11 @@ def test_answers_become_shares(study, tmp_path, capsys):
     store.add(answer(key, trial, "rival", "rater0000"))  # for a second time, and so in vain
     with (folder / "answers" / "rater0001.jsonl").open("a") as file:
         file.write('{"study": "cut o')
-    store.add(answer(key, trial, "mine", "rater0001"))  # goes to a line of its own
+    right = key["checks"][checks[1]]["pair"][key["checks"][checks[1]]["right"]]
+    store.add(answer(key, checks[1], right, "rater0001"))  # goes to a line of its own
     late = [answer(key, trial, "rival", "rater0099")]
     (folder / "answers" / "answers-rater0099.json").write_text(json.dumps(late))
+    assert len(read_answers(folder, key)) == 8 * 4 + 2
     assert main(["study", "results", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["raters"], found["failed_checks"], found["unchecked"]) == (9, ["rater0007"], ["rater0099"])
