@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from gen1_jax.exporting.diffusers_format import write_json, write_tensors, write_tokenizer
-from gen1_jax.exporting.diffusers_parity import measure_clip
+from gen1_jax.exporting.diffusers_parity import measure_clip, quiet
 from gen1_jax.exporting.networks import ExportError, Networks, Written
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_clip import CLIP, their_clip_config, their_image_processor_config
@@ -30,5 +30,5 @@ def write_clip(source: ModelSource, folder: Path, dtype: np.dtype) -> Written:
     write_tensors(folder, "model", CLIP.to_theirs(networks["clip"]), None)
     write_json(folder / "preprocessor_config.json", their_image_processor_config(source.config.clip.vision))
     write_tokenizer(folder, tokenizer)
-    with torch.no_grad(), jax.default_matmul_precision("highest"):
+    with torch.no_grad(), quiet(), jax.default_matmul_precision("highest"):
         return Written(measure_clip(source, networks, folder))

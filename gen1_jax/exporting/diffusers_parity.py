@@ -36,7 +36,7 @@ def measure(source: ModelSource, networks: Networks, folder: Path) -> dict[str, 
         "image_tokens": lambda *given: measure_image_tokens(*given, folder, _load),
     }  # and "softedge" is written in its authors' names, for whom there is no class
     parity = {}
-    with torch.no_grad(), _quiet(), jax.default_matmul_precision("highest"):
+    with torch.no_grad(), quiet(), jax.default_matmul_precision("highest"):
         for component in source.config.components:
             if component in measures:
                 parity |= measures[component](source, networks, folder / component)
@@ -169,7 +169,7 @@ def _load(network_class: type, folder: Path):
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Neither library reports how it goes about loading."""
     import diffusers
     import transformers

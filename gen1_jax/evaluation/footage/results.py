@@ -100,10 +100,11 @@ def evaluate_footage(
         Failure: nothing could be scored.
     """
     rows = find_rows(read_wanted(config.prompts), config.sources, config.editors, config.masks)
-    networks = _Networks(config)
-    identity = _claim(out, networks.identity())
-    editors = (SOURCE, *config.editors)
+    networks, editors = _Networks(config), (SOURCE, *config.editors)
     due = [(row, editor) for row in rows for editor in editors if row.edits and editor in (SOURCE, *row.edits)]
+    if not all(_is_scored(out, editor, row) for row, editor in due):
+        networks.scorer()  # what is missing is told before anything is written
+    identity = _claim(out, networks.identity())
     failed: list[dict[str, str]] = []
     for done, (row, editor) in enumerate(due):
         progress(done, len(due), f"{editor}: {row.name}")
