@@ -2,14 +2,21 @@
 
 gen1 render --clips 20000 --frames 8 --size 128 --out worlds
 gen1 train  --config configs/nano_clip.py --workdir runs/nano_clip
+
+gen1 render --clips 20000 --seed 1 --frames 8 --size 128 --out worlds_judge
+gen1 train  --config configs/nano_clip.py:judge --workdir runs/judge
+gen1 export --model runs/judge --format clip --dtype bfloat16 -o nano_judge
+
+With configs/nano_clip.py:judge it is another CLIP, of other worlds, another seed and another width, that has no part in
+edits and so may judge them: gen1 evaluate --judge nano_judge. launch/nano.sh DIR judge runs that.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(what: str = "") -> ConfigDict:
     """Large batches: the other examples of a batch are what a caption is told apart from."""
-    return ConfigDict(
+    config = ConfigDict(
         dict(
             component="clip",
             model="nano",
@@ -27,3 +34,9 @@ def get_config() -> ConfigDict:
             checkpoint=dict(every=1000, keep=2),
         )
     )
+    if what == "judge":
+        config.update(seed=1, clip=dict(hidden_size=160))
+        config.data.update(seed=1, image=dict(sources=("worlds_judge",)))
+    elif what:
+        raise ValueError(f"after the colon can only be judge, not {what}")
+    return config

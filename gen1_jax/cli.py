@@ -13,7 +13,7 @@ import traceback
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import app, bench, customise, data, demo, edit, evaluate, export, models, plan, train
+from gen1_jax.commands import app, bench, customise, data, demo, edit, evaluate, export, models, plan, study, train
 from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
 
@@ -35,6 +35,7 @@ _COMMANDS = (
     models.add_info,
     evaluate.add_evaluate,
     evaluate.add_curves,
+    study.add_study,
     bench.add_bench,
     app.add_app,
 )

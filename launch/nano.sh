@@ -7,6 +7,7 @@
 # Targets, in order: worlds | networks (or vae, depth, clip, prior) | encoders | latents | unet | nano
 # With FROM:         start | worlds | networks (or vae, prior, latents) | encoders | unet | nano
 # Beside them:       public, after worlds: the U-Net of nano-public (configs/nano_public.py), and its model folder
+#                    judge: a CLIP that judges nano's edits (configs/nano_clip.py:judge), on worlds of seed SEED + 1
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
@@ -16,7 +17,7 @@ set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
 gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
-clips=${CLIPS:-20000}
+clips=${CLIPS:-20000} seed=${SEED:-0} rendered=worlds
 from=${FROM:-}
 encoders=(vae depth clip) model=nano text=runs/clip encode=./encoders all=(worlds networks encoders latents unet nano)
 if test -n "$from"; then # its encoders are there from the start, so latents are made beside the networks
@@ -33,7 +34,7 @@ train() { # train RECIPE WORKDIR MODEL [PART]: a network beside those of the mod
 }
 
 render() { # render ARGUMENT...: a share of the worlds
-    gen1 render --clips "$clips" --seed "${SEED:-0}" --frames 8 --size 128 --out worlds "$@"
+    gen1 render --clips "$clips" --seed "$seed" --frames 8 --size 128 --out "$rendered" "$@"
 }
 
 worlds() {
@@ -108,6 +109,11 @@ for target; do
         ;;
     unet) train nano unet ./encoders ;;
     nano) model_folder unet nano ;;
+    judge)
+        seed=$((seed + 1)) rendered=worlds_judge worlds
+        from='' train nano_clip judge nano judge
+        test -d nano_judge || gen1 export --model runs/judge --format clip --dtype bfloat16 -o nano_judge
+        ;;
     nano2)
         inputs
         from='' train nano2 nano2 nano

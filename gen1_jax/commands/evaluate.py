@@ -5,12 +5,13 @@ import itertools
 import sys
 from pathlib import Path
 
-from gen1_jax.commands.common import command, report, use_compilation_cache
-from gen1_jax.commands.edit import add_settings, settings_of
+from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
+from gen1_jax.commands.edit import SOME_FAILED, add_settings, settings_of
 from gen1_jax.errors import UserError
 
 _OF_FRAMES = {"depth": 24, "long": 128}
 """Benchmarks of clips as long as one likes, and how long they are."""
+_OF_FOOTAGE = ("sources", "prompts", "masks", "compare_at", "align", "fit", "lpips", "fvd")
 _MOVING_WINDOWS = 2  # a moving figure is so many times as long as what the model sees at once
 
 
@@ -29,7 +30,12 @@ def add_evaluate(commands) -> None:
         default="worlds",
         help="edits, edits of one object with masks, the depth network alone, or whether long edits drift (worlds)",
     )
-    parser.add_argument("--frames", type=int, metavar="N", help="of each clip of --benchmark depth (24) or long (128)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="of a clip of --benchmark depth (24), long (128) or of --videos (128)",
+    )
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument(
         "--figure", metavar="FILE", help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif"
@@ -40,15 +46,55 @@ def add_evaluate(commands) -> None:
         "--only", nargs="+", default=[], metavar="PATTERN", help='methods, as "SDEdit*" and "structure_blur=*" (all)'
     )
     parser.add_argument("--list", action="store_true", help="print the names of the methods, with what each is")
+    parser.add_argument(
+        "--judge",
+        metavar="NAME|DIR",
+        help="the CLIP that judges: a folder of one, a model, a workdir (the model's own; of --videos nano-judge)",
+    )
+    _add_footage(parser)
     add_settings(parser)
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON, and no progress")
 
 
-def _evaluate(args: argparse.Namespace) -> None:
+def _add_footage(parser: argparse.ArgumentParser) -> None:
+    """Declare what scores edits that are there already."""
+    group = parser.add_argument_group("anybody's edits of real footage", "instead of a benchmark")
+    group.add_argument(
+        "--videos", nargs="+", metavar="[NAME=]DIR", help="edits, a folder an editor, named as their sources are"
+    )
+    group.add_argument("--sources", metavar="DIR", help="the clips that were edited: files, or folders of pictures")
+    group.add_argument(
+        "--prompts",
+        metavar="TABLE",
+        help="a CSV with columns source and prompt (and edit, of another file name), or the list of TGVE or IVEBench",
+    )
+    group.add_argument(
+        "--masks", metavar="DIR", help="what was to change, white or in any colour, named as the sources"
+    )
+    group.add_argument(
+        "--compare-at", type=int, metavar="N", help="pixels of the shorter side that all are compared at (256)"
+    )
+    group.add_argument(
+        "--align",
+        choices=("start", "spread"),
+        help="of sources with more frames: edits are their start, or all of them at another frame rate (start)",
+    )
+    group.add_argument(
+        "--fit", choices=("crop", "stretch"), help="of edits of another shape: the middle of the source, or all (crop)"
+    )
+    group.add_argument("--lpips", action="store_true", help="measure LPIPS to the source, too (extra evaluate)")
+    group.add_argument("--fvd", action="store_true", help="measure FVD to the sources, too (extra evaluate; slow)")
+
+
+def _evaluate(args: argparse.Namespace) -> int | None:
     from gen1_jax.media import IMAGE_SUFFIXES, check_writable
 
     if args.list:
         return _list(args)
+    if args.videos:
+        return _footage(args)
+    if given := next((name for name in _OF_FOOTAGE if getattr(args, name)), None):
+        raise UserError(f"--{given.replace('_', '-')} is for edits that are there already: name them with --videos DIR")
     if args.benchmark in _OF_FRAMES:
         return _of_frames(args)
     if not (args.out or args.figure):
@@ -105,6 +151,39 @@ def _of_frames(args: argparse.Namespace) -> None:
     report(scores, args.json, "\n".join(lines))
 
 
+def _footage(args: argparse.Namespace) -> int:
+    """Scores edits of real footage; exit code 3 if some could not be."""
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.evaluation.footage.listing import editors_of
+    from gen1_jax.evaluation.footage.pairs import PairOptions
+    from gen1_jax.evaluation.footage.report import lines, write_footage_report
+    from gen1_jax.evaluation.footage.results import FootageConfig, evaluate_footage
+
+    if missing := next((name for name in ("sources", "prompts") if getattr(args, name) is None), None):
+        raise UserError(f"name --{missing}, too: of each edit its source and its prompt are needed")
+    given = {"size": args.compare_at, "frames": args.frames, "align": args.align, "fit": args.fit}
+    with naming_options("frames", size="compare-at"):
+        pairs = PairOptions(**{name: value for name, value in given.items() if value is not None})
+    config = FootageConfig(
+        editors=editors_of(args.videos),
+        sources=args.sources,
+        prompts=args.prompts,
+        masks=args.masks,
+        judge=args.judge,
+        model=args.model,
+        lpips=args.lpips,
+        fvd=args.fvd,
+        pairs=pairs,
+    )
+    use_compilation_cache()
+    out = Path(args.out or "evaluation")
+    with ProgressLine("evaluate", "edits", enabled=not args.json) as progress:
+        results = evaluate_footage(config, out, progress, progress.say)
+    page = str(write_footage_report(results, config, out))
+    report({"report": page, **results}, args.json, "\n".join([*lines(results, config), page]))
+    return SOME_FAILED if results["failed"] else 0
+
+
 def _figure(args: argparse.Namespace) -> list[list[str]]:
     """Draws it; the prompts from left to right, a scene a row."""
     from gen1_jax.data.processes import ProgressLine
@@ -139,6 +218,7 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
         batch_size=args.batch_size,
         settings=settings_of(args),
         only=tuple(args.only),
+        judge=args.judge,
     )
     out = Path(args.out)
     with ProgressLine("evaluate", "methods", enabled=not args.json) as progress:

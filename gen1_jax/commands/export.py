@@ -11,6 +11,7 @@ _FORMATS = {
     "diffusers": "folders for plain diffusers and transformers classes",
     "torch": "U-Net and guided sampler in PyTorch, one readable file",
     "stablehlo": "programs for jax without this package (see load_stablehlo.py there)",
+    "clip": "CLIP alone, for transformers' class and gen1 evaluate --judge",
     "lora": "the adapter alone that a workdir has trained, for gen1 edit --adapter, diffusers or kohya",
 }
 _PROGRAMS = ("frames", "size", "steps", "platforms")

@@ -14,8 +14,9 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gen1_jax.errors import UserError
 from gen1_jax.media.errors import AnyPath, shown
@@ -73,16 +74,7 @@ def read_table(path: AnyPath, *, captions: bool = True) -> dict[str, str]:
     Raises:
         UserError: no such file, no table, a column is missing, or a file is named twice or not at all.
     """
-    local = existing_path(path)
-    try:
-        text = decode_text(local.read_bytes())
-        read = _json_rows if local.suffix.lower() == ".jsonl" else _csv_rows
-        rows = list(read(text))
-    except (UserError, ValueError, csv.Error) as error:
-        kind = "JSON in each line" if local.suffix.lower() == ".jsonl" else "a CSV file"
-        raise UserError(f"{shown(path)}: not {kind} ({error}).") from None
-    except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read ({error.strerror}).") from None
+    rows = table_rows(path, FILE_COLUMNS)
     columns = {name for _, row in rows[:1] for name in row}
     file = next((name for name in FILE_COLUMNS if name in columns), None)
     caption = next((name for name in CAPTION_COLUMNS if name in columns), None)
@@ -97,6 +89,35 @@ def read_table(path: AnyPath, *, captions: bool = True) -> dict[str, str]:
             raise UserError(f"{shown(path)}: line {line} names {fault}.")
         table[name] = row.get(caption) or ""
     return table
+
+
+def table_rows(path: AnyPath, named: Collection[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a table: CSV, also with tabs or semicolons, lines of JSON (.jsonl), or one JSON list (.json).
+
+    Names of columns are in small letters, with underscores.
+
+    Args:
+        path: the table.
+        named: names of columns, one of which a CSV has; it tells what columns are divided by.
+
+    Returns:
+        Line number and columns of each row; the first one maps the columns to themselves.
+
+    Raises:
+        UserError: no such file, or no table.
+    """
+    local = existing_path(path)
+    suffix = local.suffix.lower()
+    try:
+        text = decode_text(local.read_bytes())
+        if suffix in (".json", ".jsonl"):
+            return list(_json_rows(text, whole=suffix == ".json"))
+        return list(_csv_rows(text, named))
+    except (UserError, ValueError, csv.Error) as error:
+        kind = {".jsonl": "JSON in each line", ".json": "a list in JSON"}.get(suffix, "a CSV file")
+        raise UserError(f"{shown(path)}: not {kind} ({error}).") from None
+    except OSError as error:
+        raise UserError(f"{shown(path)}: cannot be read ({error.strerror}).") from None
 
 
 def plain_name(name: AnyPath) -> str:
@@ -245,12 +266,12 @@ def _tables(root: Path, files: Sequence[Path]) -> list[Path]:
     return [folder / name for folder in ordered for name in reversed(TABLES) if (folder / name).is_file()]
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _csv_rows(text: str, named: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and columns of each row; the first one maps the columns to themselves."""
     if text.startswith("sep="):  # Excel's own first line
         text = text.partition("\n")[2]
     delimiter, header = next(
-        ((sign, names) for sign in _DELIMITERS if set(names := _header(text, sign)) & set(FILE_COLUMNS)),
+        ((sign, names) for sign in _DELIMITERS if set(names := _header(text, sign)) & set(named)),
         (",", _header(text, ",")),
     )
     yield 1, {name: name for name in header}
@@ -266,13 +287,22 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _header(text: str, delimiter: str) -> list[str]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    return [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in next(reader, [])]
+    return [_column(name) for name in next(reader, [])]
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    rows = [(number, json.loads(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+def _column(name: Any) -> str:
+    return re.sub(r"[\s-]+", "_", str(name).strip().lower())
+
+
+def _json_rows(text: str, *, whole: bool) -> Iterator[tuple[int, dict[str, str]]]:
+    if whole:
+        listed = json.loads(text)
+        rows = list(enumerate(listed if isinstance(listed, list) else [None], 1))
+    else:
+        rows = [(number, json.loads(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not all(isinstance(row, dict) for _, row in rows):
-        raise UserError("a line is no object")
-    rows = [(number, {str(k).strip().lower(): v for k, v in row.items() if isinstance(v, str)}) for number, row in rows]
+        raise UserError("it is no list of objects" if whole else "a line is no object")
+    texts = lambda row: {_column(k): str(v) for k, v in row.items() if isinstance(v, str)}
+    rows = [(number, texts(row)) for number, row in rows]
     yield 1, {name: name for _, row in rows for name in row}
     yield from rows

@@ -24,7 +24,7 @@ from gen1_jax.data.dataset import Example, WriteSummary, missing_shards, read_re
 from gen1_jax.data.encoding import ClipEncoder
 from gen1_jax.data.latents import DATASET_NAME, LEVELS, TWO, made_structure, structure_contract, write_latents
 from gen1_jax.errors import UserError
-from gen1_jax.models.module import flatten
+from gen1_jax.models.module import Params, flatten
 from gen1_jax.models.structure import structure_kind
 from gen1_jax.pretrained.folder import ModelSource
 
@@ -144,9 +144,14 @@ def _parts(model: ModelSource, structure: Iterable[str]) -> tuple[str, ...]:
 
 def fingerprint(model: ModelSource, component: str, without: Sequence[str] = ()) -> str:
     """A hash of a network's configuration and weights, all but some of its parts."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(getattr(model.config, component)), sort_keys=True).encode())
     parts = {name: part for name, part in model.parameters(component).items() if name not in without}
-    for name, value in sorted(flatten(parts).items()):
+    return fingerprint_of(getattr(model.config, component), parts)
+
+
+def fingerprint_of(config: Any, params: Params) -> str:
+    """A hash of a network's configuration, a dataclass, and of its weights."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
+    for name, value in sorted(flatten(params).items()):
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:16]
 

@@ -7,7 +7,6 @@ A method that was scored is not run again, so that a benchmark goes on where it 
 
 import dataclasses
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.evaluation.local import LOCAL_MEASURES, LocalScorer, local_methods
 from gen1_jax.evaluation.local_worlds import local_scene
 from gen1_jax.evaluation.methods import Method, chosen, methods
@@ -35,9 +35,9 @@ from gen1_jax.evaluation.scores import (
     Scorer,
     Scores,
 )
+from gen1_jax.evaluation.stored import file_name, json_number, read_json, unreadable, with_mean, write_json
 from gen1_jax.evaluation.worlds import FRAME_RATE, Scene, Worlds, scene
-from gen1_jax.files import replacing, write_text
-from gen1_jax.measures import bootstrap
+from gen1_jax.files import replacing
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.versions import versions
@@ -85,6 +85,7 @@ class BenchmarkConfig:
         batch_size: clips edited at once at most. Beyond rounding, only what the prior draws depends on it.
         settings: of the edit that everything else is compared with.
         only: patterns of method names, see `methods.chosen`.
+        judge: the CLIP that edits are scored by, see `judge.open_judge`; None for the model's own.
     """
 
     benchmark: str = "worlds"
@@ -93,6 +94,7 @@ class BenchmarkConfig:
     batch_size: int = 16
     settings: EditSettings = EditSettings()
     only: tuple[str, ...] = ()
+    judge: str | None = None
 
     def __post_init__(self):
         for name, least in (("clips", 1), ("batch_size", 1), ("seed", 0)):
@@ -129,7 +131,7 @@ def run_benchmark(
     scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
-        _write_json(components, _plain(scorer().components()))
+        write_json(components, _plain(scorer().components()))
     for number, method in enumerate(wanted):
         report(method.name, number, len(wanted))
         if not _file(folder, method).exists():
@@ -151,23 +153,23 @@ def summarise(
     for method in known:
         if not _file(folder, method).exists():
             continue
-        entry = _read_json(_file(folder, method), "seconds", "scores")
+        entry = read_json(_file(folder, method), "seconds", "scores")
         if missing := [measure for measure in measures if measure not in entry["scores"]]:
-            raise _unreadable(_file(folder, method), f"it has no {missing[0]}")
+            raise unreadable(_file(folder, method), f"it has no {missing[0]}")
         table[method.name] = dict(group=method.group, value=method.value, what=method.what) | entry
-    components = _read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
+    components = read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
     results = {
         **identity,
         "measures": {name: measure._asdict() for name, measure in _told(table, measures).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
-        "components": {name: _with_mean(values) for name, values in components.items()},
+        "components": {name: with_mean(values) for name, values in components.items()},
         "methods": {
-            name: entry | {"scores": {key: _with_mean(values) for key, values in entry["scores"].items()}}
+            name: entry | {"scores": {key: with_mean(values) for key, values in entry["scores"].items()}}
             for name, entry in table.items()
         },
     }
     results["bars"] = [bar._asdict() for bar in bars(results)]
-    _write_json(out / RESULTS, results)
+    write_json(out / RESULTS, results)
     return results
 
 
@@ -180,7 +182,7 @@ def _told(table: dict[str, Any], measures: Mapping[str, Measure]) -> dict[str, M
 
 def shown_clips(out: Path, method: str) -> np.ndarray | None:
     """The first clips of a method, uint8 (n, T, H, W, 3), for the report; None if it was not measured."""
-    path = out / _METHODS / f"{_slug(method)}.npz"
+    path = out / _METHODS / f"{file_name(method)}.npz"
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as arrays:
@@ -190,7 +192,7 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
 def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer]) -> Scorer:
     pipeline = Gen1Pipeline(source)
     editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
-    return scorer(editor, _kinds(source, config))
+    return scorer(editor, _kinds(source, config), None if config.judge is None else open_judge(config.judge))
 
 
 def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
@@ -203,10 +205,10 @@ def _measure(scorer: Scorer, method: Method, folder: Path) -> None:
     began = time.perf_counter()
     clips = method.make(scorer.editor)
     seconds = time.perf_counter() - began
-    target = folder / f"{_slug(method.name)}.npz"
+    target = folder / f"{file_name(method.name)}.npz"
     with replacing(target) as partial:
         np.savez_compressed(partial, clips=clips[:SHOWN])
-    _write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
+    write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
 
 
 class _Lazily:
@@ -225,9 +227,11 @@ def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
     """What results depend on, and what they were made with."""
     measured = {name: value for name, value in dataclasses.asdict(config).items() if name != "only"}
     measured |= {name: getattr(source.config, name) for name in ("prior_guidance_scale", "prior_num_inference_steps")}
+    measured["judge"] = None if config.judge is None else open_judge(config.judge).fingerprint
     return {
         "model": source.name,
         "trained": source.warning is None,
+        "judge": config.judge,
         "weights": {component: fingerprint(source, component) for component in source.config.components},
         "config": measured,
         "size": [source.config.num_frames, source.config.height, source.config.width],
@@ -241,11 +245,12 @@ def _claim(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """The identity of the benchmark in this folder: the one that began it, wherever it goes on."""
     ours = json.loads(json.dumps(identity))
     if not path.exists():
-        _write_json(path, ours)
+        write_json(path, ours)
         return ours
-    before = _read_json(path, "config")
+    before = read_json(path, "config")
     older = dataclasses.asdict(EditSettings()) | {"guidance_interval": [0.0, 1.0]}  # some settings are newer than it
     before["config"] |= {"settings": older | before["config"].get("settings", {})}
+    before["config"].setdefault("judge", None)  # as others, of before there were any
     for name in ("weights", "config", "size"):
         if before.get(name) != ours[name]:
             raise UserError(f"{path.parent} holds a benchmark with other {name}: choose another folder")
@@ -257,46 +262,9 @@ def _labels(told, prompt: str) -> dict[str, Any]:
     return dict(prompt=prompt, style=told.style, environment=told.environment, light=told.light, materials=materials)
 
 
-def _with_mean(values: list[float | None]) -> dict[str, Any]:
-    interval = bootstrap(np.array([np.nan if value is None else value for value in values]))
-    return {
-        "mean": _number(interval.mean),
-        "interval": [_number(interval.low), _number(interval.high)],
-        "clips": values,
-    }
-
-
 def _plain(scores: Scores) -> dict[str, list[float | None]]:
-    return {name: [_number(value) for value in np.asarray(values).tolist()] for name, values in scores.items()}
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return round(value, 6) if np.isfinite(value) else None
+    return {name: [json_number(value) for value in np.asarray(values).tolist()] for name, values in scores.items()}
 
 
 def _file(folder: Path, method: Method) -> Path:
-    return folder / f"{_slug(method.name)}.json"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9.+]+", "_", name)
-
-
-def _read_json(path: Path, *names: str) -> dict[str, Any]:
-    """What `_write_json` wrote, with at least these names in it."""
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise _unreadable(path, f"it is not JSON, {error}") from None
-    if missing := [name for name in names if not isinstance(values, dict) or name not in values]:
-        raise _unreadable(path, f"it has no {missing[0]}")
-    return values
-
-
-def _unreadable(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is not of a benchmark that can go on: {why}; delete it, or choose another --out")
-
-
-def _write_json(path: Path, values: Any) -> None:
-    write_text(path, json.dumps(values, indent=1) + "\n")
+    return folder / f"{file_name(method.name)}.json"

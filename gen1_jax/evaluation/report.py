@@ -2,7 +2,7 @@
 
 import html
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gen1_jax.evaluation.methods import (
     SDEDIT_BY_FRAME,
     SWEEPS,
 )
+from gen1_jax.evaluation.pages import definitions, headed, score_cell, table, write_page
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval
@@ -39,13 +40,6 @@ _SWEPT = {
 }
 _ALL = MEASURES | KIND_MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES
 _NEARNESS = ("perceptual", "psnr")
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
-td, th { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
-small { color: #777; } img, video { max-width: 100%; } .no { color: #b00; } .yes { color: #070; }
-"""
 
 
 def write_report(results: Results, out: Path) -> Path:
@@ -63,16 +57,19 @@ def write_report(results: Results, out: Path) -> Path:
         f"<h1>{html.escape(results['model'])}, {counted(len(results['labels']), 'held-out edit')}</h1>",
         f"<p>{html.escape(_conditions(results))}</p>",
         "<h2>Verdict</h2>",
-        _table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
+        table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
         "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
-        _table(
-            ("method", *map(_headed, _measures(results)), "seconds"),
+        table(
+            ("method", *(headed(name, _ALL[name]) for name in _measures(results)), "seconds"),
             [_method_row(*item, _measures(results)) for item in results["methods"].items()],
         ),
         "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
-        _table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
+        table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
         "<h2>Networks by themselves</h2>",
-        _table(("", "mean"), [(_headed(name), _score(score)) for name, score in results["components"].items()]),
+        table(
+            ("", "mean"),
+            [(headed(name, _ALL[name]), score_cell(score)) for name, score in results["components"].items()],
+        ),
         "<h2>Frame and prompt consistency</h2>",
     ]
     plot_consistency(results, out / "consistency.png")
@@ -85,24 +82,16 @@ def write_report(results: Results, out: Path) -> Path:
     sections += _by_content(results)
     sections += _definitions(results)
     sections += _videos(results, out)
-    page = f"<!doctype html><meta charset=utf-8><title>gen1_jax benchmark</title><style>{_STYLE}</style>"
-    path = out / "report.html"
-    path.write_text(page + "\n".join(sections) + "\n", encoding="utf-8")
-    return path
+    return write_page(out / "report.html", "gen1_jax benchmark", sections)
 
 
 def _conditions(results: Results) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in results["config"]["settings"].items())
     frames, height, width = results["size"]
     trained = "" if results["trained"] else " Its weights are not trained."
+    trained += f" Judged by {results['judge']}." if results.get("judge") else ""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return f"{counted(frames, 'frame')} of {width}x{height}; {settings}; {results['device']}; {versions}.{trained}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = lambda row, tag: "".join(f"<{tag}>{cell}</{tag}>" for cell in row)
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table><tr>{cells([name.replace('_', ' ') for name in head], 'th')}</tr>{body}</table>"
 
 
 def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
@@ -116,32 +105,15 @@ def _measures(results: Results) -> list[str]:
 
 
 def _method_row(name: str, entry: dict[str, Any], measures: list[str]) -> tuple[str, ...]:
-    return html.escape(name), *(_score(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
-
-
-def _headed(measure: str) -> str:
-    """The name of a measure with an arrow that points to where it is better."""
-    sign = _ALL[measure].sign
-    return f"{measure.replace('_', ' ')} {'↑' if sign > 0 else '↓'}"
+    return html.escape(name), *(score_cell(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
 
 
 def _definitions(results: Results) -> Iterable[str]:
     """What every measure and every method is."""
     yield "<h2>What is measured</h2>"
-    rows = [
-        (_headed(name), measure.better, measure.values, html.escape(measure.definition))
-        for name, measure in ((name, _ALL[name]) for name in results["measures"])
-    ]
-    yield _table(("measure", "better", "values", "definition"), rows)
+    yield definitions({name: _ALL[name] for name in results["measures"]})
     yield "<h2>What is compared</h2>"
-    yield _table(("method", ""), [(html.escape(n), html.escape(e["what"])) for n, e in results["methods"].items()])
-
-
-def _score(score: dict[str, Any]) -> str:
-    if score["mean"] is None:
-        return "-"
-    low, high = score["interval"]
-    return f"{score['mean']:.4g}<br><small>{low:.4g} … {high:.4g}</small>"
+    yield table(("method", ""), [(html.escape(n), html.escape(e["what"])) for n, e in results["methods"].items()])
 
 
 def _nearer_rows(results: Results) -> Iterable[tuple[str, ...]]:
@@ -167,7 +139,7 @@ def _by_motion(results: Results) -> Iterable[str]:
         rows.append((f"{alike:.4f}", str(len(clips)), f"{psnr:.2f}", *map(_share, shares)))
     head = ("frame consistency of the answers", "clips", "psnr of the edits", "nearer in CLIP's space", "by PSNR")
     yield f"<h2>By motion, against {FIRST_FRAME}</h2><p>Clips in quarters; what moves most comes first.</p>"
-    yield _table(head, rows)
+    yield table(head, rows)
 
 
 def _by_content(results: Results) -> Iterable[str]:
@@ -183,7 +155,7 @@ def _by_content(results: Results) -> Iterable[str]:
         for name, indices in sorted(members.items()):
             values = [mean_score(results, EDIT, measure, indices) for measure in measures]
             rows.append((html.escape(name), str(len(indices)), *(f"{value:.3g}" for value in values)))
-        yield f"<h2>By {label}</h2>" + _table((label, "clips", *measures), rows)
+        yield f"<h2>By {label}</h2>" + table((label, "clips", *measures), rows)
 
 
 def _videos(results: Results, out: Path) -> Iterable[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.judge import Judge
 from gen1_jax.evaluation.kinds import KIND_ERRORS, error_name, exact_kind, measured
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.measures import (
@@ -110,18 +111,21 @@ class Scorer:
     Args:
         editor: of the model.
         kinds: of structure whose `KIND_MEASURES` are scores, too.
+        judge: the CLIP whose embeddings edits are scored by; None for the model's own, towards which they were made.
     """
 
-    def __init__(self, editor: Editor, kinds: tuple[str, ...] = ()):
+    def __init__(self, editor: Editor, kinds: tuple[str, ...] = (), judge: Judge | None = None):
         self._kinds = {kind: exact_kind(editor.worlds, kind) for kind in measured(kinds)}
         self.editor, self._worlds = editor, editor.worlds.clips
-        self._answers = editor.embed(self._worlds.answer)
-        self._prompts = editor.embed_texts(editor.worlds.prompts)
+        self._judge = judge
+        self._embed = editor.embed if judge is None else judge.embed_clips
+        self._answers = self._embed(self._worlds.answer)
+        self._prompts = (editor if judge is None else judge).embed_texts(editor.worlds.prompts)
         self._measure = jax.jit(_measure)
 
     def score(self, clips: EditClips) -> Scores:
         """`MEASURES` of N edits, in the order of the worlds."""
-        worlds, embedded = self._worlds, self.editor.embed(clips)
+        worlds, embedded = self._worlds, self._embed(clips)
         arrays = (
             clips,
             worlds.answer,
@@ -149,16 +153,19 @@ class Scorer:
         answer = self._worlds.answer
         rebuilt, estimate = self.editor.through_autoencoder(answer), self.editor.estimate_depth(answer)
         errors = self._batched(_depth_errors, estimate, self._worlds.inverse_depth)
-        first = self._answers[:, 0]
+        answers, prompts = self._answers, self._prompts
+        if self._judge is not None:  # this is of the model's own
+            answers, prompts = self.editor.embed(answer), self.editor.embed_texts(self.editor.worlds.prompts)
+        first = answers[:, 0]
         components = {
             "autoencoder_psnr": self._batched(_autoencoder_psnr, rebuilt, answer)["psnr"],
             **errors,
-            "clip_image_to_text": retrieval(first, self._prompts),
-            "clip_text_to_image": retrieval(self._prompts, first),
+            "clip_image_to_text": retrieval(first, prompts),
+            "clip_text_to_image": retrieval(prompts, first),
         }
         if self.editor.pipeline.config.prior is None:
             return components
-        mean, prior = unit_vectors(self._answers).mean(1), self.editor.content[:, 0]
+        mean, prior = unit_vectors(answers).mean(1), self.editor.content[:, 0]
         return components | {
             "prior_cosine": (unit_vectors(prior) * unit_vectors(mean)).sum(-1),
             "prior_retrieved": retrieval(prior, mean),

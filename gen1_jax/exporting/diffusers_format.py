@@ -62,17 +62,17 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
                 network = network._replace(tensors=pending)
             (folder / name).mkdir(exist_ok=True)
             if network.config is not None:
-                _write_json(folder / name / "config.json", network.config)
+                write_json(folder / name / "config.json", network.config)
             if name != IP_ADAPTER or component == "image_tokens":
-                _write_tensors(folder / name, network.stem, network.tensors, shard_bytes)
+                write_tensors(folder / name, network.stem, network.tensors, shard_bytes)
     for name, tower in (("clip", config.clip and config.clip.vision), ("image_encoder", config.image_encoder)):
         if tower:
-            _write_json(folder / name / "preprocessor_config.json", their_image_processor_config(tower))
+            write_json(folder / name / "preprocessor_config.json", their_image_processor_config(tower))
     scheduler = their_scheduler_config(config.schedule, config.unet.prediction_type)
-    _write_json(folder / "scheduler" / _SCHEDULER, scheduler)
+    write_json(folder / "scheduler" / _SCHEDULER, scheduler)
     if config.prior is not None:
-        _write_json(folder / "prior_scheduler" / _SCHEDULER, their_prior_scheduler_config())
-    _write_tokenizer(folder / "tokenizer", tokenizer)
+        write_json(folder / "prior_scheduler" / _SCHEDULER, their_prior_scheduler_config())
+    write_tokenizer(folder / "tokenizer", tokenizer)
     return Written(measure(source, networks, folder), {"notes": _notes(config)})
 
 
@@ -135,17 +135,18 @@ def _unet_parts(config: Gen1Config, params: Params, latents: tuple[int, int]) ->
         yield name, _Theirs(configs[name], tensors, stem)
 
 
-def _write_tensors(folder: Path, stem: str, tensors: Mapping[str, np.ndarray], shard_bytes: int | None) -> None:
+def write_tensors(folder: Path, stem: str, tensors: Mapping[str, np.ndarray], shard_bytes: int | None) -> None:
     """One file, or several with an index of which holds what."""
     weight_map = save_tensors(folder, stem, tensors, layout="pt", shard_bytes=shard_bytes)
     if len(set(weight_map.values())) > 1:
         total = sum(value.nbytes for value in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _write_json(folder / f"{stem}.safetensors.index.json", index)
+        write_json(folder / f"{stem}.safetensors.index.json", index)
 
 
-def _write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
-    folder.mkdir()
+def write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
+    """The files that transformers' tokenizers load from a folder."""
+    folder.mkdir(exist_ok=True)
     (folder / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
     start, end = tokenizer.marks
     config = {
@@ -154,10 +155,11 @@ def _write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
         "bos_token": start,
         **dict.fromkeys(("eos_token", "pad_token", "unk_token"), end),
     }
-    _write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "tokenizer_config.json", config)
 
 
-def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """A file of JSON, in a folder that is made for it."""
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 

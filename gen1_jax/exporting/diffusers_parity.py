@@ -29,14 +29,14 @@ def measure(source: ModelSource, networks: Networks, folder: Path) -> dict[str, 
     """
     import torch
 
-    measures = {"unet": _unet, "vae": _vae, "clip": _clip, "depth": _depth, "prior": _prior}
+    measures = {"unet": _unet, "vae": _vae, "clip": measure_clip, "depth": _depth, "prior": _prior}
     alone = {
         "text": lambda *given: measure_text(*given, folder / "text_encoder", _load, _TEXTS),
         "image_encoder": lambda *given: measure_image_encoder(*given, folder / "image_encoder", _load),
         "image_tokens": lambda *given: measure_image_tokens(*given, folder, _load),
     }  # and "softedge" is written in its authors' names, for whom there is no class
     parity = {}
-    with torch.no_grad(), _quiet(), jax.default_matmul_precision("highest"):
+    with torch.no_grad(), quiet(), jax.default_matmul_precision("highest"):
         for component in source.config.components:
             if component in measures:
                 parity |= measures[component](source, networks, folder / component)
@@ -87,7 +87,8 @@ def _vae(source: ModelSource, networks: Networks, folder: Path) -> dict[str, flo
     }
 
 
-def _clip(source: ModelSource, networks: Networks, folder: Path) -> dict[str, float]:
+def measure_clip(source: ModelSource, networks: Networks, folder: Path) -> dict[str, float]:
+    """Of CLIP in a folder of CLIPModel; see `measure`."""
     import torch
     from transformers import CLIPModel
 
@@ -168,7 +169,7 @@ def _load(network_class: type, folder: Path):
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Neither library reports how it goes about loading."""
     import diffusers
     import transformers

@@ -68,6 +68,12 @@ def _lora(order: _Order) -> Written:
     return write_adapter(order.source, order.folder, order.spelling)
 
 
+def _clip(order: _Order) -> Written:
+    from gen1_jax.exporting.clip_format import write_clip
+
+    return write_clip(order.source, order.folder, order.dtype)
+
+
 class _Format(NamedTuple):
     """A writer, and the packages beyond this one's own that it needs."""
 
@@ -81,6 +87,7 @@ _FORMATS = {
     "torch": _Format(_torch, ("torch",)),
     "stablehlo": _Format(_stablehlo, ("flatbuffers",)),
     "lora": _Format(_lora),
+    "clip": _Format(_clip, ("torch", "diffusers", "transformers")),
 }
 
 
@@ -102,7 +109,7 @@ def export(
     Args:
         source: the model.
         folder: must not exist yet.
-        format: "safetensors", "diffusers", "torch", "stablehlo", or "lora", the adapter of a workdir alone.
+        format: "safetensors", "diffusers", "torch", "stablehlo", "lora", the adapter of a workdir alone, or "clip".
         dtype: float32, bfloat16 or float16, of every tensor.
         shard_bytes: start another file of a network beyond this size; of "safetensors" and "diffusers".
         origin: what the manifest says of where the weights come from, see `origin_of`.

@@ -1,4 +1,4 @@
-"""How sure the mean of a measure over a few hundred clips is."""
+"""How sure the mean of a measure over a few hundred clips is, or the share of raters who prefer one of two."""
 
 from typing import NamedTuple
 
@@ -33,3 +33,25 @@ def bootstrap(values: Float[np.ndarray, " n"]) -> Interval:
     chosen = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)), dtype=np.int32)
     low, high = np.percentile(values[chosen].mean(1), (2.5, 97.5))
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def proportion(successes: int, trials: int) -> Interval:
+    """A share with its 95% interval of Wilson, which holds near 0 and 1 and of few trials, too; NaN of none.
+
+    Trials count as independent. Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953, by SciPy.
+    """
+    if not trials:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return Interval(successes / trials, float(interval.low), float(interval.high))
+
+
+def sign_test(successes: int, trials: int) -> float:
+    """How often a fair coin would be at least as far from half of the trials (exact, both sides); 1 of none."""
+    if not trials:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(successes, trials).pvalue)

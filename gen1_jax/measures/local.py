@@ -39,11 +39,12 @@ def seam_error(
 
 def border(mask: Bool[Array, "b t h w"], width: int) -> Bool[Array, "b t h w"]:
     """A ring of `width` pixels over the border of a mask; the border of the picture is none."""
-    grown, shrunk = _spread(mask, width // 2 + 1), ~_spread(~mask, width // 2)
+    grown, shrunk = grown_mask(mask, width // 2 + 1), ~grown_mask(~mask, width // 2)
     return grown & ~shrunk
 
 
-def _spread(mask: Bool[Array, "b t h w"], steps: int) -> Bool[Array, "b t h w"]:
+def grown_mask(mask: Bool[Array, "b t h w"], steps: int) -> Bool[Array, "b t h w"]:
+    """A mask with all that is at most so many pixels, right or down and left or up, from it."""
     for _ in range(steps):
         for axis in (2, 3):
             first, last = (jnp.take(mask, jnp.array([i]), axis) for i in (0, -1))

@@ -21,11 +21,24 @@ def warp_error(
         flow: pixels right and down, from each frame to the next; that of the last frame is not used.
         ids: which surface is seen.
     """
-    here, flow = clips[:, :-1], flow[:, :-1]
+    flow = flow[:, :-1]
     there, inside = warp(clips[:, 1:], flow)
     surface, _ = warp(ids[:, 1:, ..., None].astype(jnp.float32), flow, order=0)
-    seen = inside & (surface[..., 0] == ids[:, :-1])
-    return _sum(jnp.abs(here - there).mean(-1) * seen) / jnp.maximum(_sum(seen), 1)
+    return _change(clips[:, :-1], there, inside & (surface[..., 0] == ids[:, :-1]))
+
+
+def colour_change(
+    clips: Float[Array, "b t h w 3"], flow: Float[Array, "b s h w 2"], seen: Bool[Array, "b s h w"]
+) -> Float[Array, " b"]:
+    """Mean absolute difference of a pixel and where it goes to in the next frame, of those that are seen there.
+
+    Args:
+        clips: RGB in [0, 1], T frames.
+        flow: pixels right and down, of the first T - 1.
+        seen: likewise; 0 is returned if there are none.
+    """
+    there, _ = warp(clips[:, 1:], flow)
+    return _change(clips[:, :-1], there, seen)
 
 
 def warp(
@@ -47,6 +60,12 @@ def warp(
         return jax.vmap(channel, in_axes=-1, out_axes=-1)(picture)
 
     return jax.vmap(jax.vmap(look))(clips, x, y), inside
+
+
+def _change(
+    here: Float[Array, "b s h w 3"], there: Float[Array, "b s h w 3"], seen: Bool[Array, "b s h w"]
+) -> Float[Array, " b"]:
+    return _sum(jnp.abs(here - there).mean(-1) * seen) / jnp.maximum(_sum(seen), 1)
 
 
 def _sum(x: Array) -> Float[Array, " b"]:

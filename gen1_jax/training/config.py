@@ -223,7 +223,7 @@ class TrainConfig:
             raise UserError(f"stage {self.stages[stage].name}: {error}") from None
 
     def family(self, base: Gen1Config) -> Gen1Config:
-        """The model that is trained: that of `model`, with the inputs, prediction, noise and depth network asked for.
+        """The model that is trained: that of `model`, with the inputs, prediction, noise and networks asked for.
 
         Raises:
             UserError: they do not go together.
@@ -236,6 +236,12 @@ class TrainConfig:
             else dataclasses.replace(base.unet, prediction_type=self.prediction_type)
         )
         changes = {} if base.depth is None else {"depth": self.depth.network(base.depth)}
+        if self.component == "clip" and base.clip is not None:
+            changes["clip"] = self.clip.network(base.clip)
+            if changes["clip"] != base.clip and not self.from_scratch:
+                raise UserError("clip.hidden_size: a CLIP of another width begins with nothing: set from_scratch=True")
+            if changes["clip"].text != base.clip.text:
+                changes["prior"] = None  # it reads the states of the model's own
         try:
             return dataclasses.replace(base, unet=unet, schedule=self.schedule or base.schedule, **changes)
         except ValueError as error:

@@ -9,6 +9,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.data.batch import Batch
+from gen1_jax.errors import UserError
+from gen1_jax.models.clip import CLIPConfig, TowerConfig
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
@@ -24,9 +26,35 @@ class ContrastiveConfig:
 
     Attributes:
         exclude_same_captions: whether a picture whose caption is another's, word for word, is no negative of it.
+        hidden_size: width of both towers of a CLIP of another width than the model's, which begins with nothing and
+            fits no prior of it; 0 for the model's own. Heads stay as wide, and feed-forwards as many times wider.
     """
 
     exclude_same_captions: bool = True
+    hidden_size: int = 0
+
+    def __post_init__(self):
+        if self.hidden_size < 0:
+            raise UserError(f"clip.hidden_size is {self.hidden_size}, below 0")
+
+    def network(self, config: CLIPConfig) -> CLIPConfig:
+        """The network that is trained: that of the model, of another width if it is asked for.
+
+        Raises:
+            UserError: a width that its heads do not divide.
+        """
+        return dataclasses.replace(config, text=self._tower(config.text), vision=self._tower(config.vision))
+
+    def _tower(self, tower: TowerConfig) -> TowerConfig:
+        width, head = self.hidden_size or tower.hidden_size, tower.hidden_size // tower.num_attention_heads
+        if width % head:
+            raise UserError(f"clip.hidden_size is {width}, no multiple of {head}, the width of a head")
+        return dataclasses.replace(
+            tower,
+            hidden_size=width,
+            num_attention_heads=width // head,
+            intermediate_size=tower.intermediate_size * width // tower.hidden_size,
+        )
 
 
 class ContrastiveObjective:

@@ -19,6 +19,7 @@ from gen1_jax.evaluation.bars import _over_kinds, bars, best, by_motion, nearer,
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
+from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.evaluation.local import local_methods
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
@@ -129,6 +130,16 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
         run_benchmark(source, dataclasses.replace(config, clips=3), tmp_path)
 
 
+def test_another_judge_scores_edits_and_not_the_networks(editor, tmp_path):
+    judge = open_judge(save_tiny_model(tmp_path / "judge", seed=1))
+    own, other, clips = Scorer(editor), Scorer(editor, judge=judge), editor.worlds.clips.source
+    judged = {"perceptual", "frame_consistency", "prompt_consistency"}
+    ours, theirs = own.score(clips), other.score(clips)
+    for name in set(ours) - {"retrieved"}:
+        assert np.array_equal(ours[name], theirs[name]) == (name not in judged), name
+    np.testing.assert_equal(own.components(), other.components())
+
+
 def test_wrong_input_is_one_line(tmp_path, capsys):
     without = save_tiny_model(tmp_path / "model", dataclasses.replace(TINY, prior=None))
     assert ModelFolder(without).config.prior is None
@@ -234,10 +245,10 @@ def test_methods_are_named_by_words_that_can_be_listed():
 
 def test_files_of_before_are_found_by_the_names_of_today():
     """Groups had commas in their names; what was measured then is neither measured again nor lost."""
-    files = {benchmark._slug(method.name) for method in methods(EditSettings())}
+    files = {benchmark.file_name(method.name) for method in methods(EditSettings())}
     before = ("depth, frame by frame", "first frame, true flow", "first frame, estimated flow", "autoencoded answer")
     before += ("SDEdit, frame by frame, with depth=0.6", "SDEdit, whole clip=1.0", "structure_blur=3", "sampler=dpm++")
-    assert {benchmark._slug(name) for name in before} <= files
+    assert {benchmark.file_name(name) for name in before} <= files
     assert "SDEdit_frame_by_frame_with_depth_0.6" in files
 
 
@@ -257,9 +268,10 @@ def test_damaged_files_of_a_benchmark_are_refused_in_one_line(source, tmp_path):
 
 def test_a_benchmark_goes_on_that_began_before_a_setting_was_new(tmp_path):
     path = tmp_path / "benchmark.json"
-    ours = {"weights": {}, "size": [1], "config": {"clips": 2, "settings": dataclasses.asdict(EditSettings())}}
+    config = {"clips": 2, "settings": dataclasses.asdict(EditSettings()), "judge": None}
+    ours = {"weights": {}, "size": [1], "config": config}
     old = json.loads(json.dumps(ours))
-    del old["config"]["settings"]["sampler"]
+    del old["config"]["settings"]["sampler"], old["config"]["judge"]
     path.write_text(json.dumps(old))
     assert benchmark._claim(path, ours)["config"] == ours["config"]
 

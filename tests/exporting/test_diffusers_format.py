@@ -12,6 +12,7 @@ from processes import run_elsewhere
 
 from gen1_jax.cli import main
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.exporting import diffusers_format
 from gen1_jax.exporting.export import export
 from gen1_jax.models.module import flatten, initialise
@@ -21,7 +22,7 @@ from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_prior import PRIOR, prior_config, prior_tensors, their_prior_config
 from gen1_jax.pretrained.hf_unet import UNET
 from gen1_jax.pretrained.layout import LayoutError
-from gen1_jax.pretrained.tensors import read_tensors
+from gen1_jax.pretrained.tensors import FolderError, read_tensors
 
 NARROW = PriorConfig(embedding_dim=16, text_hidden_size=12, num_attention_heads=2, attention_head_dim=4, num_layers=1)
 
@@ -69,6 +70,26 @@ def test_plain_classes_compute_what_the_model_does(trained_model, exported, tmp_
     for name, value in ours.items():
         assert np.ptp(np.asarray(value)) > 1e-3, name
         assert relative_error(value, theirs[name]) <= 1e-4, name
+
+
+def test_clip_alone_is_a_judge(trained_model, exported, tmp_path):
+    """As a folder of its own, and where a whole pipeline is named; of the same weights it judges the same."""
+    out = tmp_path / "judge"
+    assert main(["export", "--model", str(trained_model), "--format", "clip", "-o", str(out)]) == 0
+    assert set(json.loads((out / "manifest.json").read_text())["parity"]) == {
+        "clip_image",
+        "clip_text",
+        "clip_logit_scale",
+    }
+    frames = np.random.default_rng(0).integers(0, 256, (3, 24, 20, 3), np.uint8)
+    own, *others = (open_judge(folder) for folder in (trained_model, out, exported))
+    assert [judge.name for judge in others] == ["judge", "out"] and all(judge.alone for judge in others)
+    for judge in others:
+        assert relative_error(judge.embed(frames), own.embed(frames)) < 1e-5
+        assert relative_error(judge.embed_texts(["a red cat", ""]), own.embed_texts(["a red cat", ""])) < 1e-5
+    (out / "tokenizer.json").unlink()
+    with pytest.raises(FolderError, match=r"has no vocab\.json and merges\.txt: put"):
+        open_judge(out)
 
 
 def test_manifest_tells_what_was_measured(exported):
@@ -119,14 +140,14 @@ def test_import_export_import_is_exact(trained_model, exported, tmp_path, monkey
 
 
 def test_what_differs_is_not_exported(trained_model, tmp_path, monkeypatch, capsys):
-    write = diffusers_format._write_tensors
+    write = diffusers_format.write_tensors
 
     def broken(folder, stem, tensors, shard_bytes):
         if folder.name == "vae":
             tensors = tensors | {"decoder.conv_out.bias": tensors["decoder.conv_out.bias"] + 0.01}
         write(folder, stem, tensors, shard_bytes)
 
-    monkeypatch.setattr(diffusers_format, "_write_tensors", broken)
+    monkeypatch.setattr(diffusers_format, "write_tensors", broken)
     monkeypatch.setattr(diffusers_format, "measure", lambda s, n, f: vae_alone(s, n, f / "vae"))
     assert main(["export", "--model", str(trained_model), "--format", "diffusers", "-o", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err

@@ -171,6 +171,20 @@ def test_nano2_goes_on_from_nano_with_more_inputs(tmp_path, gpus):
     assert parsed(export).model == "runs/nano2_long" and parsed(export).output == "nano2"
 
 
+@pytest.mark.parametrize("gpus", ["0", "2"])
+def test_the_judge_is_of_other_worlds_than_nano(tmp_path, gpus):
+    environment = {"FROM": "nano", "SEED": "3", "GPUS": gpus, "PROCESSES": "1", "CLIPS": "16", "TRAIN": ""}
+    code, calls, error = calls_of(
+        "nano.sh", str(tmp_path / "out"), "judge", folder=tmp_path, stand_ins=("gen1",), **environment
+    )
+    assert code == 0, error
+    *renders, train, export = calls
+    assert all(call[1] == "render" and "worlds_judge" in call for call in renders)
+    assert {call[call.index("--seed") + 1] for call in renders} == {"4"}
+    assert parsed(train).config.endswith("nano_clip.py:judge") and "--config.model=nano" in train
+    assert parsed(export).model == parsed(train).workdir and parsed(export).format == "clip"
+
+
 def test_jobset_is_one():
     manifest = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
     jsonschema.validate(manifest, JOBSET)

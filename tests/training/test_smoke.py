@@ -114,6 +114,21 @@ def test_the_other_networks_train(name, source, metric, data, tmp_path):
         assert model.config.vae.scaling_factor != TINY.vae.scaling_factor
 
 
+def test_a_judge_is_a_clip_of_another_width_that_fits_no_prior(data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    fields = (*SHRUNK, f"data.image.sources=('{data['worlds']}',)", "data.image.buckets=((32, 32),)")
+    overrides = [f"--config.{field}" for field in (*fields, "clip.hidden_size=24")]
+    recipe = ["train", "--config", f"{CONFIGS}/nano_clip.py:judge", "--workdir", str(workdir), "--json", *overrides]
+    assert main([*recipe, "--config.from_scratch=False"]) == 2 and "from_scratch=True" in capsys.readouterr().err
+    assert main([*recipe, "--config.clip.hidden_size=20"]) == 2 and "no multiple of 8" in capsys.readouterr().err
+    assert main(recipe) == main(recipe) == 0  # the second finds that it is done
+    judge = open_trained(workdir)
+    towers = (judge.config.clip.text, judge.config.clip.vision)
+    assert [(t.hidden_size, t.num_attention_heads, t.intermediate_size) for t in towers] == [(24, 3, 48)] * 2
+    assert judge.parameters("clip")["text_projection"]["kernel"].shape == (24, TINY.clip.projection_dim)
+    assert judge.config.prior is None and judge.config.unet == TINY.unet
+
+
 def test_a_public_model_goes_on(data, tmp_path):
     """A part of its U-Net is trained, the rest stays; the workdir is a model, and is taken up again."""
     model, latents, workdir = tmp_path / "public", tmp_path / "latents", tmp_path / "run"
