@@ -12,6 +12,7 @@ from gen1_jax.editing.maps import ClipGeometry, ready_maps
 from gen1_jax.editing.masks import GivenMask, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
 from gen1_jax.editing.result import EditResult
+from gen1_jax.editing.sampling import Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
 from gen1_jax.editing.structures import Progress
 
@@ -48,6 +49,7 @@ def edit_clip(
     known: KnownFrames | None = None,
     keyframe_stride: int = 1,
     source_guidance_scale: float | None = None,
+    watch: Watch | None = None,
 ) -> EditResult | list[EditResult]:
     """Keep the structure of a clip and give it the content of a prompt or of a picture.
 
@@ -85,6 +87,7 @@ def edit_clip(
             frames and a mask (T, H, W), 1 where they count. For a model that has an input for them.
         keyframe_stride: every how many-th frame is sampled first, at full cost; the others are filled in between.
         source_guidance_scale: w_src, how closely the video itself is followed, by a model that sees it ("source").
+        watch: called after each step with how many are done, how many there are, and the running latents.
 
     Returns:
         The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
@@ -133,7 +136,7 @@ def edit_clip(
     seen, results = None if masked is None else masked.at(size), []
     for (content, behind), own in zip(contents, each, strict=True):
         regions = regions_of(content, behind, masked)
-        latents = sample_regions(self, regions, maps, own, progress, frames=small, given=given)
+        latents = sample_regions(self, regions, maps, own, progress, watch, frames=small, given=given)
         edits = [self.decode(one, progress) for one in latents]
         edited = composited_regions(iter(clip), regions, edits, size, settings.mask_feather)
         results.append(EditResult(frames=np.stack(list(edited)), structures=self.pictures_of(maps), mask=seen))
