@@ -12,13 +12,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gen1_jax import diffusion
-    from gen1_jax.editing.pipeline import EditResult, Gen1Pipeline
+    from gen1_jax.editing.pipeline import Gen1Pipeline
+    from gen1_jax.editing.result import EditResult
     from gen1_jax.media import load_video, save_video
 
 __all__ = ["EditResult", "Gen1Pipeline", "__version__", "diffusion", "load_video", "save_video"]
 
 _LAZY = {
-    "EditResult": "gen1_jax.editing.pipeline",
+    "EditResult": "gen1_jax.editing.result",
     "Gen1Pipeline": "gen1_jax.editing.pipeline",
     "load_video": "gen1_jax.media",
     "save_video": "gen1_jax.media",

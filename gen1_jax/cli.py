@@ -13,7 +13,21 @@ import traceback
 import warnings
 
 from gen1_jax import __version__
-from gen1_jax.commands import app, bench, customise, data, demo, edit, evaluate, export, models, plan, study, train
+from gen1_jax.commands import (
+    app,
+    bench,
+    comfyui,
+    customise,
+    data,
+    demo,
+    edit,
+    evaluate,
+    export,
+    models,
+    plan,
+    study,
+    train,
+)
 from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
 
@@ -38,6 +52,7 @@ _COMMANDS = (
     study.add_study,
     bench.add_bench,
     app.add_app,
+    comfyui.add_comfyui,
 )
 
 

@@ -37,7 +37,8 @@ SHIPPED_FOR_TORCH = ROOT / "exporting" / "modeling_gen1.py"  # it is copied out,
 
 
 def modules():
-    return sorted(ROOT.rglob("*.py"))
+    """All but the folder that is copied into exports: it is not part of the program, and nothing imports it."""
+    return sorted(path for path in ROOT.rglob("*.py") if "for_diffusers" not in path.parts)
 
 
 def imports(path: Path):

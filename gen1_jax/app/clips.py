@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.maps import ClipGeometry
 from gen1_jax.editing.masks import read_mask
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -99,6 +100,21 @@ class ClipCache:
         with self._one_at_a_time:
             read = read_mask(self._pipeline, mask, None, frames, {}, filled, geometry, None, clip.estimated)
         return read.at(frames.shape[1:3])
+
+    def structures(
+        self,
+        clip: LoadedClip,
+        settings: EditSettings,
+        mask: Float32[np.ndarray, "t i j"] | None,
+        size: tuple[int, int],
+    ) -> list[list[UInt8[np.ndarray, "H W 3"]]]:
+        """Of each kind that settings follow the pictures of all frames, at (height, width), black outside of a mask."""
+        filled = settings.of(self._pipeline.config)
+        maps = self._pipeline.read_structure(clip.source.frames, filled, None, None, clip.estimated)
+        shown = self._pipeline.pictures_of(maps).values()
+        if mask is not None:
+            shown = [np.rint(pictures * mask[..., None]).astype(np.uint8) for pictures in shown]
+        return [[resize(picture, size) for picture in pictures] for pictures in shown]
 
     def structure(
         self, clip: LoadedClip, settings: EditSettings, mask: Float32[np.ndarray, "t i j"] | None = None

@@ -29,6 +29,8 @@ def command_text(request: EditRequest, defaults: EditSettings) -> str:
         scale = request.settings.image_scale
         words += _option("--image", image if scale == 1 else f"{image}:{scale:g}")
     words += _option("--mask", without_folder(request.mask)) + _option("--background", request.background)
+    for index, path in request.keyframes:
+        words += _option("--keyframe", f"{index}={path}")
     for name, option in _OPTIONS.items():
         value = getattr(request.settings, name)
         words += _option(option, value if value != getattr(defaults, name) else None)

@@ -3,6 +3,7 @@
 model ──► fields ──values──► EditRequest
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.diffusion import SAMPLERS
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings, structures_as_text
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.media import side_by_side
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 
@@ -54,6 +55,8 @@ class EditForm:
             self._prompt_or_picture()
         self.masks = MaskFields(session, QUICK)
         self.fields |= self.masks.fields
+        if self._config.unet.known:
+            self._keyframes()
         self._structures()
         self._scales()
         self._part()
@@ -103,7 +106,9 @@ class EditForm:
             image_scale=float(said.get("image_scale", 1.0)),
             mask_feather=float(said["mask_feather"]),
         )
-        content = _content_of(said) | {"mask": self.masks.mask(said), "background": said["background"] or None}
+        content = _content_of(said)
+        content["keyframes"] = keyframes_of(said.get("keyframes"), said.get("keyframe_numbers"))
+        content |= {"mask": self.masks.mask(said), "background": said["background"] or None}
         return self._session.request(said["video"], **content, **_part_of(said), settings=settings)
 
     def picture(self, images: str | Sequence[str] | None) -> UInt8[np.ndarray, "h w 3"] | None:
@@ -175,6 +180,15 @@ class EditForm:
     def _pictures(self, label: str, count: str) -> None:
         self.fields["image"] = gr.File(label=self._label(label), file_count=count, height=90, elem_id="picture")
         self.picture_view = gr.Image(show_label=False, interactive=False, height=140, buttons=[])
+
+    def _keyframes(self) -> None:
+        with gr.Accordion("Keyframes", open=False, elem_id="keyframes"):
+            self.fields["keyframes"] = gr.File(
+                label=self._label("Frames as you painted them"), file_count="multiple", height=90, elem_id="keyframe"
+            )
+            self.fields["keyframe_numbers"] = gr.Textbox(
+                label="Their numbers", info="Of the edit's frames, from 0, as 0, 8; -1 is the last.", elem_id="numbers"
+            )
 
     def _structures(self) -> None:
         followed = {use.kind: use.weight for use in self._session.defaults.structures} if self._weighed else {}
@@ -291,6 +305,21 @@ def _content_of(said: Mapping[str, Any]) -> dict[str, Any]:
     if kind == _A_PROMPT:
         images = []
     return {"prompt": prompt, "image": images, "negative_prompt": said.get("negative_prompt") or None}
+
+
+def keyframes_of(files: str | Sequence[str] | None, numbers: str | None) -> list[tuple[int, str]]:
+    """Keyframes of picture files and of the numbers of their frames, "0, 8"; one alone is of the first frame.
+
+    Raises:
+        UserError: there are not as many of both, or they are no numbers.
+    """
+    files = _listed(files)
+    said = [number.strip() for number in (numbers or ("0" if len(files) == 1 else "")).split(",") if number.strip()]
+    if len(said) != len(files):
+        raise UserError(f"keyframes: {counted(len(files), 'picture')} and {counted(len(said), 'number')} of frames")
+    if not all(re.fullmatch(r"-?\d{1,9}", number) for number in said):
+        raise UserError(f"keyframes: {numbers!r} are no numbers of frames; say 0, 8")
+    return list(zip(map(int, said), files, strict=True))
 
 
 def _part_of(said: Mapping[str, Any]) -> dict[str, int]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from gen1_jax.app.endpoint import offer_endpoint
+from gen1_jax.app.endpoint import offer_endpoints
 from gen1_jax.app.fields import QUICK, EditForm, change_of
+from gen1_jax.app.history import Past, named, with_edit
 from gen1_jax.app.jobs import EditFiles, EditState
 from gen1_jax.app.markup import STYLE, OnlyThisServer, error, is_error, panels, status, warning
 from gen1_jax.app.session import EditSession
@@ -112,7 +113,12 @@ class Page:
                 label="Before | after", interactive=False, max_height=420, buttons=[], elem_id="slider"
             )
             self.number = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="number")
-        self.done = gr.State()  # what the slider looks into: the last edit and its files
+        self.done = gr.State()  # what the slider looks into: an edit and its files
+        self.past = gr.State([])
+        self.history = gr.Dropdown(
+            [], value=None, label="Edits so far", info="Their settings go back into the fields.", visible=False,
+            elem_id="history",
+        )  # fmt: skip
         self.command = gr.Code(
             label="The same on the command line",
             language="shell",
@@ -150,17 +156,17 @@ class Page:
             *(self.status, self.running, self.result_group, self.result, self.download, self.edit, self.cancel),
             *(self.panels, self.slider, self.number, self.done),
         ]
-        edit = lambda visitor, *settings: (yield from self._edit(visitor.session_hash, *settings))
+        edit = lambda visitor, past, *settings: (yield from self._edit_again(visitor.session_hash, past, *settings))
         edit.__annotations__ = {"visitor": gr.Request}
-        self.edit.click(
-            edit, settings, running, concurrency_limit=None, show_progress="hidden", api_visibility="private"
-        )
+        shown = dict(concurrency_limit=None, show_progress="hidden", api_visibility="private")
+        self.edit.click(edit, [self.past, *settings], [*running, self.past, self.history], **shown)
+        self.history.input(self._go_back, [self.past, self.history], [*running, *settings], **QUICK)
         self.number.input(
             self._compare, [self.done, self.number], [self.slider, self.status], trigger_mode="always_last", **QUICK
         )
         self.cancel.click(self._cancel, **QUICK)
         self.blocks.unload(self._cancel)
-        offer_endpoint(self._session)
+        offer_endpoints(self._session)
 
     def _look(self, line: str | None, *values) -> Iterator[tuple]:
         """What the structure of the clip is; an error of the one before goes at once."""
@@ -203,6 +209,26 @@ class Page:
         finally:
             if job is not None:
                 job.cancel()  # nothing to do after its end
+
+    def _edit_again(self, visitor: str | None, past: list[Past], *settings) -> Iterator[tuple]:
+        """The same, and the edits so far, with this one when it is done."""
+        for values in self._edit(visitor, *settings):
+            history = (gr.skip(), gr.skip())
+            if (done := values[-1]) is not None:
+                past = with_edit(past, settings, *done)
+                labels = [one.label for one in reversed(past)]
+                history = past, gr.update(choices=labels, value=labels[0], visible=True)
+            yield *values, *history
+
+    def _go_back(self, past: list[Past], label: str | None) -> tuple:
+        """Shows an edit of before, and what its fields were."""
+        one = named(past, label)
+        if one is None or not one.files.edit.exists():
+            state = EditState(stage="failed", message="the files of that edit are gone; its settings are in the fields")
+            values = [gr.skip() for _ in self.form.components] if one is None else one.values
+            return *_shown(state), *self._compared(None, None), *values
+        state = EditState(stage="done", files=one.files)
+        return *_shown(state), *self._compared(one.request, one.files), *one.values
 
     def _compared(self, request: EditRequest | None, files: EditFiles | None) -> tuple:
         """Values of the panels' names, of the before/after slider, of its frame, and of what they look into."""

@@ -19,6 +19,7 @@ from gen1_jax.app.command_text import command_text
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.masks.of_files import mask_of, over_source
 from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -26,9 +27,10 @@ from gen1_jax.editing.provenance import signature_line
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.source import geometry_of
 from gen1_jax.editing.writing import compare_frames, write_frames
 from gen1_jax.errors import UserError
-from gen1_jax.media import Limits, MediaError, Part, open_video, read_image
+from gen1_jax.media import Limits, Part, VideoWriter, open_video, read_image, side_by_side
 
 DEMO_CLIP = Path(__file__).parents[1] / "assets" / "demo.mp4"
 _PREVIEWS = 10  # of the running latents in an edit
@@ -124,6 +126,28 @@ class EditSession:
             seen = None if mask is None else self._clips.mask(clip, mask, settings, self.limits)
         return self._clips.structure(clip, settings, seen), clip.description
 
+    def structure_video(
+        self, video: str | None, settings: EditSettings, *, mask: str | None = None, **part: int
+    ) -> Path:
+        """A video of the structures that settings follow, side by side, of the clip's size; black outside of a mask.
+
+        Raises:
+            ValueError: see `structure`.
+        """
+        with _named(video):
+            clip = self._clips(_chosen(video), Part(**part), settings)
+            seen = None if mask is None else self._clips.mask(clip, mask, settings, self.limits)
+        source = clip.source
+        width, height = source.info.square_size
+        views = map(side_by_side, zip(*self._clips.structures(clip, settings, seen, (height, width)), strict=True))
+        path = self._new_folder() / f"{Path(_chosen(video)).stem[:60]}_structure.mp4"
+        first = next(views)
+        rate = source.info.frame_rate / clip.part.stride
+        with VideoWriter(path, width=first.shape[1], height=first.shape[0], frame_rate=rate) as writer:
+            for frame, time in zip(itertools.chain([first], views), source.times, strict=True):
+                writer.write(frame, time)
+        return path
+
     def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
         """The picture that gives the content.
 
@@ -144,6 +168,7 @@ class EditSession:
         negative_prompt: str | None = None,
         mask: str | None = None,
         background: str | None = None,
+        keyframes: Sequence[tuple[int, str | Path]] = (),
         start: int = 0,
         stride: int = 1,
     ) -> EditRequest:
@@ -161,6 +186,7 @@ class EditSession:
             image=image,
             mask=mask,
             background=background,
+            keyframes=tuple(keyframes),
             model=self.options.model,
             settings=settings,
             start=start,
@@ -182,9 +208,10 @@ class EditSession:
         """
         video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
         images = [Path(image).name for image in request.images]
+        keyframes = tuple((index, Path(path).name) for index, path in request.keyframes)
         follow = EditSettings(sampler=request.settings.sampler).of(self.pipeline.config)
         defaults = dataclasses.replace(follow, sampler=self.defaults.sampler)
-        return command_text(dataclasses.replace(request, video=video, image=images), defaults)
+        return command_text(dataclasses.replace(request, video=video, image=images, keyframes=keyframes), defaults)
 
     def submit(self, request: EditRequest, visitor: object) -> EditJob:
         """Queue an edit; what the visitor had in the queue is cancelled.
@@ -250,7 +277,9 @@ class EditSession:
             maps = pipeline.read_structure(frames, settings, None, job.report, clip.estimated)
             mask = mask_of(pipeline, request, source, maps, settings, job.report, clip.estimated)
             regions = regions_of(content, background, mask)
-            latents = sample_regions(pipeline, regions, maps, settings, job.report, show, frames=frames)
+            keyframes = keyframe_pictures(request.keyframes, geometry_of(request, source))
+            given = read_known(pipeline, keyframes, len(frames), frames.shape[1:3])
+            latents = sample_regions(pipeline, regions, maps, settings, job.report, show, frames=frames, given=given)
             edits = [list(pipeline.decode(each, job.report)) for each in latents]
             over = lambda small: over_source(
                 request, source, regions, list(map(iter, edits)), settings.mask_feather, small=small
@@ -290,8 +319,8 @@ def _chosen(video: str | None) -> str:
 
 @contextlib.contextmanager
 def _named(path: str | Path | None) -> Iterator[None]:
-    """MediaErrors about a file of a temporary folder call it by its own name."""
+    """Errors about a file of a temporary folder call it by its own name."""
     try:
         yield
-    except MediaError as error:
-        raise MediaError(str(error).replace(f"{path}", Path(path or "").name)) from error
+    except UserError as error:
+        raise type(error)(str(error).replace(f"{path}", Path(path).name) if path else str(error)) from error

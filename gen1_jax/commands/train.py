@@ -1,10 +1,14 @@
 """`gen1 train`."""
 
 import argparse
+import contextlib
+import importlib.util
 import json
 import os
 import sys
 import textwrap
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gen1_jax.commands.common import USAGE, command, report, use_compilation_cache
@@ -12,7 +16,11 @@ from gen1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from gen1_jax.evaluation.preview import EditPreview
+    from gen1_jax.training.boards import OpenBoard
     from gen1_jax.training.config import TrainConfig
+
+
+_CLEAR, _REFRESH = "\x1b[H\x1b[2J", 5.0  # a terminal; seconds between two looks
 
 
 def add_train(commands) -> None:
@@ -24,13 +32,20 @@ def add_train(commands) -> None:
         "train a network by a recipe, or go on where it stopped",
         "gen1 train --config configs/nano.py --workdir runs/nano --config.optimizer.learning_rate=3e-4",
     )
-    parser.usage = "gen1 train --config FILE --workdir DIR [--config.A.B=VALUE ...] [options] | --show [--config FILE]"
+    parser.usage = (
+        "gen1 train --config FILE --workdir DIR [--config.A.B=VALUE ...] [options]\n"
+        "       gen1 train --show [--config FILE | --workdir DIR]"
+    )
     parser.add_argument("--config", metavar="FILE", help="a Python file with get_config(); see configs/")
     parser.add_argument("--workdir", metavar="DIR", help="where checkpoints, logs and previews go")
     parser.add_argument(
-        "--show", action="store_true", help="list every field, of the recipe if --config names one, and train nothing"
+        "--show",
+        action="store_true",
+        help="train nothing: with --workdir alone show how its run goes, until it ends; else list every field of the "
+        "recipe that --config names, or of any",
     )
     parser.add_argument("--stage", type=int, metavar="N", help="end after stage N, counted from 1 (all stages)")
+    parser.add_argument("--wandb", metavar="PROJECT", help="show it in a project of Weights & Biases, too")
     parser.add_argument("--profile", action="store_true", help="write a profiler trace of a few steps to DIR/profile")
     parser.add_argument(
         "--allow-older", action="store_true", help="if the newest checkpoint is damaged, go on from the one before"
@@ -53,7 +68,7 @@ def add_train(commands) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     if args.show:
-        return _show(args)
+        return _watch(args) if args.workdir and not args.config else _show(args)
     if missing := [f"--{name}" for name in ("config", "workdir") if getattr(args, name) is None]:
         raise UserError(f"the following arguments are required: {', '.join(missing)} (see gen1 train --help)")
     import jax
@@ -69,6 +84,7 @@ def _train(args: argparse.Namespace) -> int:
     config = read_recipe(args.config, args.overrides)
     if args.stage is not None and not 1 <= args.stage <= len(config.stages):
         raise UserError(f"--stage is {args.stage}, but {args.config} has stages 1 to {len(config.stages)}")
+    boards = boards_of(args.wandb, args.workdir, config)
     preview = preview_of(config)
     speaks = jax.process_index() == 0  # for all
     with ProgressLine("training", "steps", enabled=speaks and not args.json) as progress:
@@ -80,6 +96,7 @@ def _train(args: argparse.Namespace) -> int:
             allow_change=args.allow_change,
             profile=args.profile,
             preview=preview,
+            boards=boards,
             progress=progress,
             say=progress.say,
         )
@@ -99,6 +116,27 @@ def _train(args: argparse.Namespace) -> int:
     return outcome.exit_code
 
 
+def _watch(args: argparse.Namespace) -> int:
+    """How a run goes; in a terminal again and again."""
+    from pathlib import Path
+
+    from gen1_jax.evaluation.curves import read_training
+    from gen1_jax.evaluation.watch import overview_of
+
+    workdir, lasting = Path(args.workdir), sys.stdout.isatty() and not args.json
+    if args.json:
+        report(read_training(workdir).summary, True, None)
+        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            text, ended = overview_of(workdir, colours=lasting)
+            print(f"{_CLEAR if lasting else ''}{text}", flush=True)
+            if ended or not lasting:
+                break
+            time.sleep(_REFRESH)
+    return 0
+
+
 def _show(args: argparse.Namespace) -> int:
     """Every field with its value, its default and its meaning."""
     from gen1_jax.training.fields import REQUIRED, recipe_fields
@@ -115,6 +153,17 @@ def _show(args: argparse.Namespace) -> int:
         print(f"{field.name}{value}{'' if same else usual}")
         print(textwrap.fill(field.meaning, 100, initial_indent="    ", subsequent_indent="    "))
     return 0
+
+
+def boards_of(project: str | None, workdir: str, config: "TrainConfig") -> list["OpenBoard"]:
+    """Where a run is shown beside TensorBoard."""
+    if project is None:
+        return []
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError('--wandb needs wandb: pip install "gen1-jax[wandb]"')
+    from gen1_jax.training.boards import WeightsAndBiases
+
+    return [partial(WeightsAndBiases, project, os.path.basename(workdir.rstrip("/")), config.to_dict())]
 
 
 def preview_of(config: "TrainConfig") -> "EditPreview | None":

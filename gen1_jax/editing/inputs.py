@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from gen1_jax.errors import UserError
-from gen1_jax.media import load_video, picture_of, read_image
+from gen1_jax.errors import UserError, counted
+from gen1_jax.media import load_video, picture_of, pixels_of, read_image
 
 Picture = str | Path | Image.Image | np.ndarray
-"""A path, a picture of PIL, or uint8 (H, W, 3)."""
+"""A path, a picture of PIL, or (H, W, 3) of uint8 or of floats from 0 to 1."""
 
-Clip = str | Path | np.ndarray | Sequence[Image.Image | np.ndarray] | Image.Image
-"""A path, uint8 (T, H, W, 3), a sequence of frames of one size, or a picture as a clip of one frame."""
+Clip = str | Path | np.ndarray | Sequence[Picture] | Image.Image
+"""A path, (T, H, W, 3), a sequence of frames of one size, or a picture as a clip of one frame."""
 
 
 def to_frames(clip: Clip | Any) -> UInt8[np.ndarray, "t h w 3"]:
@@ -76,10 +76,36 @@ def resize(
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
 
 
+def is_several(value: Any) -> bool:
+    """Whether it is a list of something rather than one."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+
+
+def prompts_and_seeds(
+    prompt: str | Sequence[str | None] | None, seed: int | Sequence[int] | np.ndarray
+) -> tuple[list[str | None], list[int]]:
+    """As many prompts as seeds: one of either goes with each of the other.
+
+    Raises:
+        UserError: none, or several of both that are not as many.
+    """
+    prompts = list(prompt) if is_several(prompt) else [prompt]
+    seeds = [int(one) for one in seed] if is_several(seed) else [seed]
+    if not prompts:
+        raise UserError("prompt is an empty list: say what the result should look like")
+    if not seeds or 1 < len(seeds) != len(prompts) > 1:
+        raise UserError(
+            f"seed has {len(seeds)} values for {counted(len(prompts), 'prompt')}: give one, or one for each"
+        )
+    count = max(len(prompts), len(seeds))
+    return prompts * (count // len(prompts)), seeds * (count // len(seeds))
+
+
 def _checked(array: np.ndarray, name: str, ndim: int) -> np.ndarray:
+    array = pixels_of(array)
     if array.ndim != ndim or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         axes = "(T, H, W, 3)" if ndim == 4 else "(H, W, 3)"
-        raise UserError(f"{name} must be uint8 {axes}, got {array.dtype} {array.shape}")
+        raise UserError(f"{name} must be uint8 {axes}, got {array.dtype} {array.shape}; floats are 0 to 1")
     return array
 
 

@@ -72,7 +72,7 @@ class LongEdit:
                 for done in maps.fill(pieces):
                     self.progress(kind.name, done, count)
             self.maps[kind.name] = maps
-        self.pipeline.let_go("depth", "softedge")
+        self.pipeline.networks.let_go("depth", "softedge")
         return {name: Pictures(maps) for name, maps in self.maps.items()}
 
     def sample(self) -> None:
@@ -102,7 +102,7 @@ class LongEdit:
             if state.rounds == clip.sweep.rounds or time.monotonic() - kept >= SECONDS:
                 self.work.keep(np.concatenate(made), state)
                 kept, made = time.monotonic(), []
-        self.pipeline.let_go("unet")
+        self.pipeline.networks.let_go("unet")
 
     def decoded(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """The frames of the latents, one by one."""
@@ -113,7 +113,7 @@ class LongEdit:
             latents = np.concatenate([latents, np.repeat(latents[-1:], BLOCK - there, axis=0)])
             yield from to_uint8(self.pipeline.vae.latents_to_images(latents))[:there]
             self.progress("decoding", start + there, count)
-        self.pipeline.let_go("vae")
+        self.pipeline.networks.let_go("vae")
 
     def _blocks(self, first: int) -> Iterator[Block]:
         count = -(-len(self.frames) // BLOCK)

@@ -8,12 +8,11 @@ All networks see pictures of about the model's own size; the result has the size
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -21,17 +20,16 @@ from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import get_sampler
+from gen1_jax.editing.calling import call_pipeline
+from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ContentEncoder, Pictures
-from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_pictures
 from gen1_jax.editing.keyframes import sample_keyframes_first
-from gen1_jax.editing.known import KnownFrames, KnownLatents, read_known
-from gen1_jax.editing.maps import ClipGeometry, ready_maps
-from gen1_jax.editing.masks import GivenMask, MaskClip, latent_change, read_mask
-from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
+from gen1_jax.editing.known import KnownLatents
+from gen1_jax.editing.masks import MaskClip, latent_change
+from gen1_jax.editing.networks import LoadedNetworks, dtype_of
 from gen1_jax.editing.progress import sampling_reporter
-from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
-from gen1_jax.editing.settings import EditSettings, structures_as_text
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import (
     Frames,
     Maps,
@@ -42,14 +40,13 @@ from gen1_jax.editing.structures import (
     reporter,
     to_uint8,
 )
-from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
-from gen1_jax.models.module import Bound, Params, cast_kernels
+from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.unet import KNOWN, known_signal
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
-from gen1_jax.parallel.sharding import UNET_RULES, Layout
+from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
 
@@ -66,6 +63,7 @@ class Gen1Pipeline:
 
     Attributes:
         config: the family's configuration.
+        networks: those that are loaded.
         unet, vae, clip, depth, prior: the networks; `prior` is None if the model has none.
     """
 
@@ -77,10 +75,10 @@ class Gen1Pipeline:
         *,
         low_memory: bool = False,
     ):
-        self.source, self.config, self.low_memory = source, source.config, low_memory
-        self.dtype = np.dtype(dtype or default_dtype())
+        self.source, self.config = source, source.config
         self._layout = None if mesh is None else Layout(make_mesh(mesh))
-        self._networks: dict[str, Bound] = {}
+        dtype = dtype_of(default_dtype() if dtype is None else dtype)
+        self.networks = LoadedNetworks(source, dtype, self._layout, low_memory=low_memory)
         self._samplers: dict[tuple[str, bool], GuidedSampler] = {}
         self.structures = StructureReader(self.config, source.name, self.network)
         if source.warning:
@@ -112,18 +110,23 @@ class Gen1Pipeline:
 
     def network(self, name: str) -> Bound:
         """A network of the family, loaded when it is first asked for."""
-        if name not in self._networks:
-            self._networks[name] = Bound(self.config.build(name, self.dtype), self._weights(name))
-        network = self._networks[name]
-        if network.params is None:
-            network.params = self._weights(name)
-        return network
+        return self.networks[name]
 
-    def _weights(self, name: str) -> Params:
-        params = jax.device_put(cast_kernels(self.source.parameters(name), self.dtype))
-        if name == "unet" and self._layout is not None:
-            params = self._layout.put(params, self._layout.gathered(params, UNET_RULES))
-        return params
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the computation."""
+        return self.networks.dtype
+
+    def to(self, dtype: DTypeLike | str) -> "Gen1Pipeline":
+        """Itself, computing in another type from now on ("bf16", "float32", jnp.float16), of weights read again.
+
+        Raises:
+            UserError: it is none of bfloat16, float16 and float32.
+        """
+        if (wanted := dtype_of(dtype)) != self.dtype:
+            self.networks = self.networks.at(wanted)
+            self._samplers.clear()
+        return self
 
     @property
     def unet(self) -> Bound:
@@ -160,123 +163,8 @@ class Gen1Pipeline:
         """Prompts and pictures as content."""
         return ContentEncoder(self.source, self.tokenizer, self.network)
 
-    def edit(
-        self,
-        frames: Clip,
-        prompt: str | Sequence[str] | None = None,
-        image: Picture | Sequence[Picture] | None = None,
-        structure_blur: int = 0,
-        guidance_scale: float | None = None,
-        temporal_guidance_scale: float = 1.0,
-        num_inference_steps: int | None = None,
-        seed: int = 0,
-        sampler: str | None = None,
-        progress: Progress | None = None,
-        *,
-        guidance_interval: tuple[float, float] | None = None,
-        negative_prompt: str | None = None,
-        structure: str | Mapping[str, float] | None = None,
-        structure_from: Mapping[str, Clip] | None = None,
-        strength: float = 1.0,
-        clip_skip: int = 1,
-        image_scale: float = 1.0,
-        shift_windows: bool = False,
-        mask: GivenMask | None = None,
-        mask_feather: float | int = EditSettings.mask_feather,
-        background: str | None = None,
-        shared_noise: bool = False,
-        steady_depth: bool = False,
-        known: KnownFrames | None = None,
-        keyframe_stride: int = 1,
-        source_guidance_scale: float | None = None,
-    ) -> EditResult | list[EditResult]:
-        """Keep the structure of a clip and give it the content of a prompt or of a picture.
-
-        Args:
-            frames: uint8 RGB (T, H, W, 3), any size and number; or a list of arrays (H, W, 3) or pictures of PIL; or
-                the path of a video, a folder of pictures or a picture. One frame is an image.
-            prompt: what the result should look like, or a list of such; needs a model with a prior or a text encoder.
-            image: a picture (H, W, 3), one of PIL, or the path of one, instead of a prompt; for a model with an adapter
-                for pictures beside it, and several.
-            structure_blur: t_s, 0 to 7.
-            guidance_scale: w, by default the model's own: 7.5 at full size, 1.5 for "lcm" and "tcd".
-            temporal_guidance_scale: w_t.
-            num_inference_steps: steps of the sampler, by default the model's own: 50 at full size, 6 for "lcm", "tcd".
-            seed: of all randomness.
-            sampler: "ddim", "dpm++", "lcm" or "tcd"; by default the model's own.
-            progress: called with (stage, done, total).
-            guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it
-                w = w_t = 1, which costs one evaluation a step. By default the model's own, mostly (0, 1).
-            negative_prompt: what the result should not look like.
-            structure: which kinds of structure are followed and how much, {"depth": 0.9, "canny": 0.5},
-                "depth=0.9,canny=0.5" or "depth"; by default the first that the model knows.
-            structure_from: ready maps of a kind, as pictures, in place of an estimate: one a frame, or one for all.
-            strength: how much of the way from noise is sampled, in (0, 1]; below 1 colours of the input are kept.
-            clip_skip: layer of the text encoder that is read, counted from the end.
-            image_scale: how much a picture counts beside the prompt.
-            shift_windows: whether the seams of a long clip's windows move from step to step.
-            mask: what may change, see `editing.masks`: the notation of `--mask`, a picture, or an array (H, W) or
-                (T, H, W) of bool, uint8 or 0 to 1. Outside of it the frames stay as they are.
-            mask_feather: pixels over which the edit fades in, from the mask's border inwards.
-            background: what all outside of the mask should look like; what has neither prompt nor image stays. Without
-                a mask the background is what is far.
-            shared_noise: whether a long clip's windows begin with the same noise, in other orders.
-            steady_depth: whether depth that is estimated frame by frame is brought to one scale from frame to frame.
-            known: pictures by the number of their frame, {0: "painted.png"}, that the edit keeps and carries on; or
-                frames and a mask (T, H, W), 1 where they count. For a model that has an input for them.
-            keyframe_stride: every how many-th frame is sampled first, at full cost; the others are filled in between.
-            source_guidance_scale: w_src, how closely the video itself is followed, by a model that sees it ("source").
-
-        Returns:
-            The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
-            prompts, each of the same seed.
-
-        Raises:
-            ValueError: neither prompt nor image or too much of it, no frames, or a setting out of range.
-        """
-        settings = EditSettings(
-            structure=structures_as_text(structure),
-            structure_blur=structure_blur,
-            guidance_scale=guidance_scale,
-            temporal_guidance_scale=temporal_guidance_scale,
-            guidance_interval=guidance_interval,
-            num_inference_steps=num_inference_steps,
-            seed=seed,
-            sampler=sampler,
-            strength=strength,
-            clip_skip=clip_skip,
-            image_scale=image_scale,
-            shift_windows=shift_windows,
-            mask_feather=mask_feather,
-            shared_noise=shared_noise,
-            steady_depth=steady_depth,
-            keyframe_stride=keyframe_stride,
-            source_guidance_scale=source_guidance_scale,
-        ).of(self.config)
-        prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
-        if not prompts:
-            raise UserError("prompt is an empty list: say what the result should look like")
-        pictures, clip = to_pictures(image), to_frames(frames)
-        contents = [contents_of(self, text, pictures, settings, negative_prompt, background) for text in prompts]
-        size = clip.shape[1:3]
-        small = np.stack([resize(frame, self.config.working_size(*size)) for frame in clip])
-        geometry = ClipGeometry(shape=size)
-        ready = {
-            kind: ready_maps(maps, self.config.structure_kind(kind), len(small), small.shape[1:3], geometry)
-            for kind, maps in (structure_from or {}).items()
-        }
-        estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
-        maps = self.read_structure(small, settings, ready, progress, estimated)
-        masked = read_mask(self, mask, background, small, maps, settings, geometry, progress, estimated)
-        given = read_known(self, known, len(small), small.shape[1:3])
-        seen, results = None if masked is None else masked.at(size), []
-        for content, behind in contents:
-            regions = regions_of(content, behind, masked)
-            latents = sample_regions(self, regions, maps, settings, progress, frames=small, given=given)
-            edits = [self.decode(each, progress) for each in latents]
-            edited = composited_regions(iter(clip), regions, edits, size, settings.mask_feather)
-            results.append(EditResult(frames=np.stack(list(edited)), structures=self.pictures_of(maps), mask=seen))
-        return results[0] if prompt is None or isinstance(prompt, str) else results
+    edit = edit_clip
+    __call__ = call_pipeline
 
     def encode_content(
         self,
@@ -287,7 +175,7 @@ class Gen1Pipeline:
     ) -> Conditions:
         """Content and null content; see `ContentEncoder.encode`."""
         told = self.content.encode(prompt, pictures, settings, negative_prompt)
-        self.let_go("clip", "prior", "text", "image_encoder", "image_tokens")
+        self.networks.let_go("clip", "prior", "text", "image_encoder", "image_tokens")
         return told
 
     def read_structure(
@@ -300,7 +188,7 @@ class Gen1Pipeline:
     ) -> Maps:
         """Degraded maps of frames of the model's size, by kind; see `StructureReader.read`."""
         maps = self.structures.read(frames, settings, ready or {}, progress, estimated)
-        self.let_go("depth", "softedge")
+        self.networks.let_go("depth", "softedge")
         return maps
 
     def encode_structure(
@@ -363,7 +251,7 @@ class Gen1Pipeline:
         start = start if settings.strength < 1 else None
         more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
-        self.let_go("unet")
+        self.networks.let_go("unet")
         return latents if given is None else given.on(latents)
 
     def latent_size(self, frames: Any) -> tuple[int, int, int]:
@@ -403,10 +291,4 @@ class Gen1Pipeline:
         """The frames of latents, one by one."""
         for chunk in in_chunks(self.vae.latents_to_images, latents[0], reporter(progress, "decoding")):
             yield from to_uint8(chunk)
-        self.let_go("vae")
-
-    def let_go(self, *names: str) -> None:
-        """Frees weights that an edit has done with, where memory is short; what is compiled stays."""
-        if self.low_memory:
-            for name in set(names) & self._networks.keys():
-                self._networks[name].params = None
+        self.networks.let_go("vae")

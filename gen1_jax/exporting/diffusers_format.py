@@ -4,13 +4,15 @@ unet/  UNet2DConditionModel    vae/  AutoencoderKL              scheduler/  DDIM
 clip/  CLIPModel               tokenizer/  CLIPTokenizer        depth/  DPTForDepthEstimation
 prior/  PriorTransformer       prior_scheduler/  UnCLIPScheduler
 
+pipeline.py  all of it edits videos     temporal/  the layers between frames, and their code
+
 A model whose content is text, of public checkpoints, is taken apart into them:
 
 text_encoder/  CLIPTextModel               motion_adapter/  MotionAdapter     controlnet_KIND/  ControlNetModel
 image_encoder/  CLIPVisionModelWithProjection                                 ip_adapter/, softedge/  authors' names
 
 `gen1 import` reads them back, bit for bit. What such classes have no place for is said in the manifest's `notes`: the
-U-Net is the image model, its temporal layers stay behind.
+U-Net is the image model; see `video_pipeline` for the video model.
 """
 
 import json
@@ -22,6 +24,7 @@ import numpy as np
 
 from gen1_jax.exporting.diffusers_parity import measure
 from gen1_jax.exporting.networks import ExportError, Networks, Written
+from gen1_jax.exporting.video_pipeline import compare_video_model, is_video_model, write_video_pipeline
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
@@ -73,7 +76,11 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
     if config.prior is not None:
         write_json(folder / "prior_scheduler" / _SCHEDULER, their_prior_scheduler_config())
     write_tokenizer(folder / "tokenizer", tokenizer)
-    return Written(measure(source, networks, folder), {"notes": _notes(config)})
+    parity = {}
+    if is_video_model(config):
+        write_video_pipeline(config, networks["unet"], folder)
+        parity = compare_video_model(config, networks, folder)
+    return Written(measure(source, networks, folder) | parity, {"notes": _notes(config)})
 
 
 _OF_PARTS = (
@@ -170,7 +177,10 @@ def _notes(config: Gen1Config) -> dict[str, str]:
         return {"unet": _OF_PARTS}
     unet, scale = config.unet, f"{config.vae.scaling_factor:g}"
     latents, structure = unet.latent_channels, unet.structure_channels
-    temporal = "temporal layers are left out: this is the image model, which sees each frame by itself"
+    temporal = (
+        "temporal layers are left out: this is the image model, which sees each frame by itself; pipeline.py adds them"
+    )
+    temporal += "; pipeline.py adds them" if is_video_model(config) else ""
     notes = {"unet": f"encoder_hidden_states: a CLIP image embedding as one token, zeros without content; {temporal}"}
     if structure:
         notes["unet.in_channels"] = (

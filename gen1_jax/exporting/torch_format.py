@@ -60,14 +60,19 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:
         raise ExportError("the torch format needs torch: pip install torch") from None
-    _check(source.config.unet)
+    if found := layers_beyond(source.config.unet):
+        raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")
     networks = Networks(source, dtype)
     (folder / "config.json").write_text(json.dumps(_config(source.config), indent=2) + "\n", encoding="utf-8")
     save_tensors(folder, "unet", LAYOUT.to_theirs(networks["unet"]), layout="pt")
     shutil.copyfile(Path(__file__).with_name(MODELING), folder / MODELING)
-    inputs = _inputs(source.config)
-    ours = _run_jax(networks.bound("unet"), source.config, inputs)
-    theirs = _run_torch(folder, inputs)
+    return compare(source.config, networks, load_modeling(folder).Gen1Denoiser.from_pretrained(folder))
+
+
+def compare(config: Gen1Config, networks: Networks, denoiser: Any) -> dict[str, float]:
+    """The largest relative differences between the JAX network and a `Gen1Denoiser`; see `write_torch`."""
+    inputs = _inputs(config)
+    ours, theirs = _run_jax(networks.bound("unet"), config, inputs), _run_torch(denoiser, inputs)
     return {name: relative_difference(theirs[name], ours[name]) for name in ours}
 
 
@@ -93,8 +98,8 @@ _NOT_THEIRS = (
 which it does not have."""
 
 
-def _check(config: UNetConfig) -> None:
-    """Refuses what modeling_gen1.py has no layers for: what is published for Stable Diffusion has code of its own."""
+def layers_beyond(config: UNetConfig) -> list[str]:
+    """What modeling_gen1.py has no layers for: what is published for Stable Diffusion has code of its own."""
     others = {
         "motion modules": config.temporal == "animatediff",
         "no temporal layers": config.temporal == "none",
@@ -102,19 +107,23 @@ def _check(config: UNetConfig) -> None:
         "an adapter for pictures": config.image_adapter,
         "several inputs": len(config.inputs) > 1 or config.known,
     }
-    if found := [what for what, there in others.items() if there]:
-        raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")
+    return [what for what, there in others.items() if there]
 
 
 def _config(config: Gen1Config) -> dict[str, Any]:
     """The arguments of the classes in modeling_gen1.py."""
     return {
-        "unet": {name: value for name, value in dataclasses.asdict(config.unet).items() if name not in _NOT_THEIRS},
+        "unet": unet_fields(config.unet),
         "schedule": config.schedule.to_dict(),
         "scaling_factor": config.vae.scaling_factor,
         "num_frames": config.num_frames,
         "window_overlap": config.window_overlap,
     }
+
+
+def unet_fields(config: UNetConfig) -> dict[str, Any]:
+    """The fields of the `UNetConfig` in modeling_gen1.py."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_THEIRS}
 
 
 class _Inputs(NamedTuple):
@@ -159,11 +168,10 @@ def _run_jax(unet: Bound, config: Gen1Config, inputs: _Inputs) -> dict[str, np.n
     return {name: np.moveaxis(np.asarray(x), -1, 2) for name, x in outputs.items()}
 
 
-def _run_torch(folder: Path, inputs: _Inputs) -> dict[str, np.ndarray]:
-    """The same of the folder."""
+def _run_torch(model: Any, inputs: _Inputs) -> dict[str, np.ndarray]:
+    """The same of a `Gen1Denoiser`."""
     import torch
 
-    model = load_modeling(folder).Gen1Denoiser.from_pretrained(folder)
     to_torch = lambda x: None if x is None else torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 2)))
     twice = lambda x: None if x is None else torch.cat([x, x])
     noise, structure, content = to_torch(inputs.noise), to_torch(inputs.structure), torch.from_numpy(inputs.content)

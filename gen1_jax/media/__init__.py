@@ -4,7 +4,7 @@ from gen1_jax.media.animation import ANIMATION_SUFFIXES, write_animation
 from gen1_jax.media.clips import load_video, save_video
 from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
-from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, read_image, side_by_side, write_image
+from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, pixels_of, read_image, side_by_side, write_image
 from gen1_jax.media.info import Frame, VideoInfo
 from gen1_jax.media.note_reader import read_note
 from gen1_jax.media.part import Part
@@ -34,6 +34,7 @@ __all__ = [
     "open_video",
     "open_windows",
     "picture_of",
+    "pixels_of",
     "read_image",
     "read_note",
     "save_video",

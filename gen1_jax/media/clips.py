@@ -1,5 +1,6 @@
 """Whole clips as arrays, for scripts and notebooks: `load_video` and `save_video`."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits
+from gen1_jax.media.errors import DEFAULT_LIMITS, AnyPath, Limits, MediaError, shown
+from gen1_jax.media.images import pixels_of
 from gen1_jax.media.reader import open_video
 from gen1_jax.media.recipes import keeps_pixel_aspect
 from gen1_jax.media.writer import VideoWriter
@@ -44,7 +46,7 @@ def _scaled(rgb: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.
 
 
 def save_video(
-    frames: UInt8[np.ndarray, "t h w 3"],
+    frames: np.ndarray | Sequence[Image.Image | np.ndarray],
     path: AnyPath,
     frame_rate: float | int | Fraction | None = None,
     *,
@@ -54,7 +56,7 @@ def save_video(
     """Writes a video, by suffix, or a folder NAME/ of pictures: whole or not at all.
 
     Args:
-        frames: sRGB.
+        frames: sRGB: uint8 or floats from 0 to 1, (T, H, W, 3); or a list of such frames or of pictures of PIL.
         path: the file to write.
         frame_rate: frames a second; None for that of `like`, or else 8.
         like: a video whose sound and title are taken, its frame rate without another one, and the times of its frames
@@ -65,12 +67,15 @@ def save_video(
         ValueError: a suffix that is none of `VIDEO_SUFFIXES`, or a frame rate that is not positive.
         MediaError: it cannot be written there, or `like` cannot be read.
     """
-    height, width = frames.shape[1:3]
+    if not len(frames):
+        raise MediaError(f"{shown(path)}: there are no frames to write")
+    frames = [pixels_of(frame) for frame in frames]
+    height, width = frames[0].shape[:2]
     rate, times, options = frame_rate or 8, [None] * len(frames), {}
     ends = times
     if like is not None:
         with open_video(like) as reader:
-            info, shown = reader.info, reader.times()
+            info, told = reader.info, reader.times()
             end, sound = reader.end, reader.sound
         rate = frame_rate or info.frame_rate
         if info.has_audio:
@@ -78,8 +83,8 @@ def save_video(
         if keeps_pixel_aspect(path) and (info.height, info.width) == (height, width):
             options["sample_aspect_ratio"] = info.sample_aspect_ratio
         options |= {"metadata": info.metadata, "track_metadata": info.track_metadata}
-        if frame_rate is None and len(shown) == len(frames):
-            times, ends = shown, [*shown[1:], end]
+        if frame_rate is None and len(told) == len(frames):
+            times, ends = told, [*told[1:], end]
             options["sound"] = sound
     with VideoWriter(path, width=width, height=height, frame_rate=rate, provenance=provenance, **options) as writer:
         for frame, time, end in zip(frames, times, ends, strict=True):

@@ -104,6 +104,20 @@ def picture_of(image: Image.Image, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.
     return decode(getattr(image, "filename", None) or "the picture", image, limits)
 
 
+def pixels_of(picture: Image.Image | np.ndarray) -> np.ndarray:
+    """Bytes of a picture or of a clip: of one of Pillow, and of floats from 0 to 1; any other array is left as it is.
+
+    Raises:
+        MediaError: see `picture_of`.
+    """
+    if isinstance(picture, Image.Image):
+        return picture_of(picture)
+    floats = np.issubdtype(picture.dtype, np.floating) and picture.size
+    if floats and picture.min() >= 0 and picture.max() <= 1:
+        return np.rint(picture * 255.0).astype(np.uint8)
+    return picture
+
+
 def decode(path: AnyPath, image: Image.Image, limits: Limits) -> UInt8[np.ndarray, "h w 3"]:
     """The current frame of an opened picture, as `read_image` gives it."""
     check_size(path, image.width, image.height, limits)  # before a pixel is decoded

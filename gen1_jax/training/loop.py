@@ -32,6 +32,7 @@ from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.growing import grown
+from gen1_jax.training.boards import WANDB_ID, OpenBoard
 from gen1_jax.training.checks import check_batches, check_sources, check_weights
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
@@ -81,6 +82,7 @@ def train(
     allow_change: Sequence[str] = (),
     profile: bool = False,
     preview: Preview | None = None,
+    boards: Sequence[OpenBoard] = (),
     progress: ReportStep = lambda done, total, note: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
@@ -95,6 +97,7 @@ def train(
             begun with; the log says which did.
         profile: write a trace of a few steps for TensorBoard or Perfetto.
         preview: makes what is shown every `TrainConfig.preview.every` steps.
+        boards: where the log is shown, beside TensorBoard.
         progress: called as it goes.
         say: called with lines for people: what the run is, what is compiled.
 
@@ -109,9 +112,9 @@ def train(
     check_batches(config, layout.mesh.shape)
     check_sources(config)
     first = jax.process_index() == 0
-    files = WorkFiles(workdir, continued=(LOG,) if first else (), lock=first)
+    files = WorkFiles(workdir, continued=(LOG, WANDB_ID) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
-        run = _Run(config, layout, source, files, checkpoints, preview, progress, say, profile)
+        run = _Run(config, layout, source, files, checkpoints, preview, boards, progress, say, profile)
         if not run.restore(allow_older, allow_change):
             run.initialise()
         return run.go(len(config.stages) - 1 if last_stage is None else last_stage)
@@ -128,6 +131,7 @@ class _Run:
         files: WorkFiles,
         checkpoints: Checkpoints,
         preview: Preview | None,
+        boards: Sequence[OpenBoard],
         progress: ReportStep,
         say: Callable[[str], None],
         profile: bool,
@@ -135,7 +139,7 @@ class _Run:
         self.config, self.layout, self.family = config, layout, config.family(source.config)
         self.source = grown(source, self.family.unet)
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
-        self.preview, self.progress, self.say, self.profile = preview, progress, say, profile
+        self.preview, self.boards, self.progress, self.say, self.profile = preview, boards, progress, say, profile
         for stage in config.stages:
             stage.kinds(self.family.unet.kinds)  # raises now what would end the run at that stage
         self.origin = Origin.of(config.model, source)
@@ -204,7 +208,7 @@ class _Run:
 
     def go(self, last_stage: int) -> Outcome:
         """Runs the stages that are not done."""
-        log = MetricsLog(self.workdir, self.step, enabled=jax.process_index() == 0)
+        log = MetricsLog(self.workdir, self.step, enabled=jax.process_index() == 0, boards=self.boards)
         traced = (self.step + _PROFILED.start, self.step + _PROFILED.stop)
         self.profiler = Profiler(self.workdir / "profile" if self.profile else None, traced)
         with log, self.profiler, Interruption(self.checkpoints.reached_preemption) as interruption:

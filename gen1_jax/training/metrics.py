@@ -1,25 +1,21 @@
-"""Metrics: kept on the device between two entries of the log, then written as JSON lines and for TensorBoard."""
+"""Metrics: kept on the device between two entries of the log, then written as JSON lines and to the boards."""
 
 import contextlib
-import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
-from tensorboardX import SummaryWriter
-from tensorboardX.proto.summary_pb2 import Summary
 
 from gen1_jax.data.storage import Folder
 from gen1_jax.files import write_text
+from gen1_jax.training.boards import OpenBoard, TensorBoard
 from gen1_jax.training.step import Metrics
 
 LOG = "log.jsonl"
-_STRIP = 4  # frames of a clip's strip
 
 
 class MeanMetrics:
@@ -47,15 +43,16 @@ class MeanMetrics:
 
 
 class MetricsLog:
-    """log.jsonl and TensorBoard events of a workdir; a context manager. Entries after `step` are forgotten.
+    """log.jsonl of a workdir, and boards; a context manager. Entries after `step` are forgotten.
 
     Args:
         workdir: of the run.
         step: where the run goes on.
         enabled: False on all processes but one.
+        boards: beside TensorBoard.
     """
 
-    def __init__(self, workdir: Path, step: int, *, enabled: bool = True):
+    def __init__(self, workdir: Path, step: int, *, enabled: bool = True, boards: Sequence[OpenBoard] = ()):
         self._enabled = enabled
         if not enabled:
             return
@@ -63,7 +60,7 @@ class MetricsLog:
         with _naming(path):
             _forget(path, step)
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._boards = [open_board(workdir, step) for open_board in (TensorBoard, *boards)]
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -71,41 +68,25 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         if self._enabled:
             self._file.close()
-            self._board.close()
+            for board in self._boards:
+                board.close()
 
     def write(self, step: int, entry: dict) -> None:
-        """One entry: finite numbers go to both, the rest to log.jsonl alone."""
+        """One entry: finite numbers go to the boards, too, the rest to log.jsonl alone."""
         if not self._enabled:
             return
         plain = {name: None if value != value or value in (np.inf, -np.inf) else value for name, value in entry.items()}
         with _naming(self._file.name):
             self._file.write(json.dumps({"step": step, **plain}) + "\n")
             self._file.flush()
-        for name, value in plain.items():
-            if isinstance(value, float | int):
-                self._board.add_scalar(name, value, step)
-        self._board.flush()
+        numbers = {name: value for name, value in plain.items() if isinstance(value, float | int)}
+        for board in self._boards:
+            board.numbers(step, numbers)
 
     def write_clip(self, step: int, name: str, frames: UInt8[np.ndarray, "t h w 3"], frame_rate: float) -> None:
-        """A clip for TensorBoard's page of images: moving, and as a strip of a few frames, "NAME/frames"."""
-        if not self._enabled:
-            return
-        strip = np.concatenate(
-            [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, _STRIP).round().astype(int))]
-        )
-        self._board.add_image(f"{name}/frames", strip, step, dataformats="HWC")
-        height, width = frames.shape[1:3]
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(frames, frame_rate))
-        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
-        self._board.flush()
-
-
-def _gif(frames: UInt8[np.ndarray, "t h w 3"], frame_rate: float) -> bytes:
-    """The library's own clips need a further package for this."""
-    first, *rest = map(Image.fromarray, frames)
-    file = io.BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=max(20, round(1000 / frame_rate)), loop=0)
-    return file.getvalue()
+        """A clip for the boards."""
+        for board in self._boards if self._enabled else ():
+            board.clip(step, name, frames, frame_rate)
 
 
 @contextlib.contextmanager

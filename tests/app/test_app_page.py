@@ -84,6 +84,7 @@ def test_upload_look_edit_play_download(visitor, tmp_path):
     assert visitor.evaluate("document.querySelector('#result video').videoWidth") == 3 * 20 + 2 * 4
     visitor.wait_for_selector("#slider img")
     visitor.wait_for_function("document.querySelectorAll('#slider img').length == 2")
+    assert visitor.input_value("#history input").startswith("1 · an oil painting of")
     with visitor.expect_download() as download:
         visitor.click("#download")
     assert download.value.suggested_filename == "my clip_edit.mp4"

@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pytest
 from app_clips import write_clip
-from tiny import TINY_PUBLIC, save_tiny_model
+from tiny import TINY, TINY_PUBLIC, save_tiny_model
 
 from gen1_jax.app.session import AppOptions, EditSession
 from gen1_jax.cli import _parse
@@ -89,6 +89,30 @@ def test_an_edit_has_all_that_was_said(page, tmp_path):
     assert (args.negative_prompt, [str(path) for path, _ in args.image]) == ("mud", ["0.png", "1.png"])
     filled = settings_of(args).of(CONFIG)
     assert filled == page.form.request(*values(page, **said)).settings
+
+
+def test_keyframes_are_for_a_model_that_takes_known_frames(page, tmp_path):
+    assert "keyframes" not in page.form.fields
+    from gen1_jax.app.page import Page
+
+    unet = dataclasses.replace(TINY.unet, known=True)
+    folder = save_tiny_model(tmp_path / "model", dataclasses.replace(TINY, unet=unet))
+    clip, painted = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "painted.png"
+    write_image(painted, np.full((32, 48, 3), (200, 30, 90), np.uint8))
+    with EditSession(AppOptions(model=str(folder), max_frames=4)) as session:
+        page = Page(session)
+        said = dict(video=str(clip), frames=2, steps=2, keyframes=[str(painted)], keyframe_numbers="1")
+        assert "--keyframe 1=painted.png" in page._command(*values(page, **said))
+        assert page._command(*values(page, **said | {"keyframe_numbers": "x"})).startswith("# keyframes: ")
+        given = []
+        sample = session.pipeline.sample
+        session.pipeline.sample = lambda *args, **more: given.append(more["given"]) or sample(*args, **more)
+        *_, last = page._edit("visitor", *values(page, **said))
+        assert last[0] == "done", last[0]
+        assert read_record(last[4])["keyframes"] == ["1=painted.png"]
+        np.testing.assert_array_equal(given[0].mask[0, :, 0, 0, 0], [0, 1])
+        *_, failed = page._edit("visitor", *values(page, **said | {"keyframe_numbers": "5"}))
+        assert "known frame 5: the clip has 2 frames" in failed[0]
 
 
 def test_what_is_left_out(page, tmp_path):

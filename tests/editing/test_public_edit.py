@@ -170,10 +170,10 @@ def test_each_setting_matters_and_compiles_nothing(pipeline, monkeypatch):
         {"seed": 1},
     ):
         assert (edit(**change) != first).mean() > 0.05, change
-    monkeypatch.setattr(pipeline, "low_memory", True)
+    monkeypatch.setattr(pipeline.networks, "low_memory", True)
     for _ in range(2):
         np.testing.assert_array_equal(edit(), first)
-        assert {name for name, network in pipeline._networks.items() if network.params is not None} <= {"depth"}
+        assert {name for name, network in pipeline.networks.kept.items() if network.params is not None} <= {"depth"}
     assert sampler.advance._cache_size() == compiled
 
 

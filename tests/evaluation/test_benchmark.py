@@ -47,7 +47,7 @@ def editor(source):
     leaves, tree = jax.tree.flatten(pipeline.unet.params)
     rng = np.random.default_rng(0)
     noisy = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) for leaf in leaves]
-    pipeline._networks["unet"] = Bound(pipeline.unet.module, jax.tree.unflatten(tree, noisy))
+    pipeline.networks.kept["unet"] = Bound(pipeline.unet.module, jax.tree.unflatten(tree, noisy))
     return Editor(pipeline, Worlds(3, frames=4, height=16, width=16, maps=synthetic.EXACT), batch_size=2)
 
 

@@ -6,6 +6,8 @@ from PIL import Image
 
 from gen1_jax.cli import main
 from gen1_jax.evaluation.curves import read_training
+from gen1_jax.evaluation.watch import in_letters, overview_of
+from gen1_jax.media import save_video
 
 
 @pytest.fixture
@@ -68,3 +70,31 @@ def test_workdirs_without_entries_are_left_out_with_a_word(workdir, tmp_path, ca
     assert picture.exists()
     assert main(["curves", str(empty), str(empty), "-o", str(picture)]) == 2
     assert main(["curves", str(tmp_path / "none"), str(workdir), "-o", str(picture)]) == 2
+
+
+def test_a_run_is_watched_in_a_terminal(workdir, capsys):
+    stages = [{"name": "first", "steps": 20}, {"name": "second", "steps": 30}]
+    (workdir / "config.json").write_text(json.dumps({"component": "vae", "stages": stages}))
+    assert main(["train", "--show", "--workdir", str(workdir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "vae: vae, step 40 of 50, stage second (2 of 2), 0 min of steps, about 0 min left"
+    assert lines[1] == "loss 0.025, 0.5 s a step, 16 examples a second"
+    bars = [line.split("│")[1] for line in lines if "│" in line]
+    assert len(bars) == 8 and all(len(bar) == 4 for bar in bars)
+    assert bars[0][0] == "█" and bars[0][1:] == "   " and bars[-1] == "███▁"  # from 0.1 down to 0.025
+    assert any(line.startswith("preview ") and line.endswith("20.mp4") for line in lines)
+    assert main(["train", "--show", "--workdir", str(workdir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 40
+    assert main(["train", "--show", "--workdir", str(workdir / "nowhere")]) == 2
+    assert "not a workdir of gen1 train" in capsys.readouterr().err
+
+
+def test_the_last_preview_is_drawn_in_letters(workdir):
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:10] = 255, 0, 0
+    lines = in_letters(picture, 8)
+    assert len(lines) == 2 and all(line.count("▀") == 8 for line in lines)
+    assert lines[0].startswith("\x1b[38;2;255;0;0") and lines[1].endswith("0;0;0m▀\x1b[0m")
+    (workdir / "previews").mkdir()
+    save_video(picture[None], workdir / "previews" / "20.mp4")
+    assert "▀" in overview_of(workdir, colours=True)[0] and "▀" not in overview_of(workdir)[0]

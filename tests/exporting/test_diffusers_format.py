@@ -8,15 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle import relative_error
+from PIL import Image
 from processes import run_elsewhere
 
 from gen1_jax.cli import main
+from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.exporting import diffusers_format
 from gen1_jax.exporting.export import export
 from gen1_jax.models.module import flatten, initialise
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
+from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.pretrained.hf_config import ConfigError
 from gen1_jax.pretrained.hf_prior import PRIOR, prior_config, prior_tensors, their_prior_config
@@ -95,14 +99,100 @@ def test_clip_alone_is_a_judge(trained_model, exported, tmp_path):
 def test_manifest_tells_what_was_measured(exported):
     manifest = json.loads((exported / "manifest.json").read_text())
     measured = {"unet", "vae_encode", "vae_decode", "clip_image", "clip_text", "clip_logit_scale", "depth", "prior"}
-    assert set(manifest["parity"]) == measured | {"scheduler", "tokenizer"}
+    video = {"unet_image", "unet_video", "guided_step"}
+    assert set(manifest["parity"]) == measured | video | {"scheduler", "tokenizer"}
     assert all(0 <= value <= 1e-4 for value in manifest["parity"].values())
     assert manifest["parity"]["unet"] > 0
     assert {"torch", "diffusers", "transformers", "jax"} <= set(manifest["versions"])
+    assert manifest["parity"]["guided_step"] > 0
     assert "temporal layers are left out" in manifest["notes"]["unet"]
     assert "padded with zeros to 16" in manifest["notes"]["prior"]
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert files - {"manifest.json"} == set(manifest["sha256"])
+
+
+STEPS, W, W_T = 2, 3.0, 1.5
+CLIP = np.random.default_rng(8).integers(0, 256, (TINY.num_frames + 2, 20, 28, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def torch_pipeline(exported, tmp_path_factory):
+    import diffusers
+    import torch
+
+    torch.set_num_threads(1)
+    modules = str(tmp_path_factory.mktemp("modules"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusers.utils.dynamic_modules_utils, "HF_MODULES_CACHE", modules)
+        patch.setattr(sys, "path", [*sys.path])
+        load = diffusers.DiffusionPipeline.from_pretrained
+        pipe = load(str(exported), custom_pipeline=str(exported), trust_remote_code=True)
+        pipe.set_progress_bar_config(disable=True)
+        yield pipe
+
+
+def test_the_folder_edits_videos_as_the_model_does(trained_model, torch_pipeline):
+    """A clip longer than the window, of another shape than the model's, under all branches of guidance."""
+    import torch
+
+    ours, settings = (
+        Gen1Pipeline.from_pretrained(trained_model),
+        EditSettings(
+            num_inference_steps=STEPS, structure_blur=2, guidance_scale=W, temporal_guidance_scale=W_T, seed=3
+        ),
+    )
+    size = ours.config.working_size(*CLIP.shape[1:3])
+    assert size == torch_pipeline.working_size(*CLIP.shape[1:3]) and size[0] != size[1]
+    small = np.stack([resize(frame, size) for frame in CLIP])
+    maps = ours.read_structure(small, settings.of(ours.config))
+    content = ours.encode_content(None, [CLIP[1]], settings)
+    latents = ours.sample(content, maps, settings, frames=small)
+    sampler = ours.sampler(settings)
+    noise = np.asarray(sampler.start(jnp.uint32(3), latents.shape, None, None, None).latents)
+    scales = dict(guidance_scale=W, temporal_guidance_scale=W_T, num_inference_steps=STEPS, structure_blur=2)
+    given = dict(image=Image.fromarray(CLIP[1]), latents=torch.tensor(np.moveaxis(noise, -1, 2).copy()), **scales)
+    theirs = torch_pipeline(CLIP, output_type="latent", **given).frames
+    assert relative_error(np.moveaxis(theirs.numpy(), 2, -1), latents) <= 1e-4
+    frames = torch_pipeline([Image.fromarray(frame) for frame in CLIP], output_type="np", **given).frames
+    edit = ours.edit(CLIP, image=CLIP[1], num_inference_steps=STEPS, structure_blur=2, guidance_scale=W,
+                     temporal_guidance_scale=W_T, seed=3)  # fmt: skip
+    assert frames.shape == (1, *CLIP.shape)
+    assert np.abs(np.rint(frames[0] * 255) - edit.frames).max() <= 1  # what is rounded may fall either way
+    assert (np.rint(frames[0] * 255) == edit.frames).mean() > 0.99
+
+
+def test_the_folder_reads_prompts_as_the_model_does(trained_model, torch_pipeline):
+    import torch
+
+    ours, text = Gen1Pipeline.from_pretrained(trained_model), "a red cat"
+    generator = torch.Generator().manual_seed(5)
+    steps = ours.config.prior_num_inference_steps
+    noise = [torch.randn(1, ours.config.prior.embedding_dim, generator=generator).numpy() for _ in range(steps)]
+    ids, mask = ours.tokenizer([text, ""])
+    embeddings, states = ours.clip.encode_text_tokens(ids)
+    told, empty = ((embeddings[i], states[i], mask[i]) for i in (slice(1), slice(1, 2)))
+    draws = jnp.asarray(np.stack([*noise, np.zeros_like(noise[0])]))  # the last step adds none
+    expected = ours.prior.denoise(draws, told, jnp.float32(ours.config.prior_guidance_scale), empty)
+    with torch.no_grad():
+        found = torch_pipeline.embed_prompt(text, torch.Generator().manual_seed(5))
+    assert relative_error(found[:, 0], expected) <= 1e-4
+
+
+def test_what_the_folder_refuses(torch_pipeline):
+    with pytest.raises(ValueError, match="a prompt, an image or image_embeds"):
+        torch_pipeline(CLIP)
+    with pytest.raises(ValueError, match="no frames"):
+        torch_pipeline([], prompt="a cat")
+
+
+def test_calling_takes_the_names_of_diffusers():
+    import inspect
+
+    from diffusers import AnimateDiffVideoToVideoPipeline
+
+    theirs = set(inspect.signature(AnimateDiffVideoToVideoPipeline.__call__).parameters)
+    ours = set(inspect.signature(Gen1Pipeline.__call__).parameters)
+    assert ours - theirs == {"image", "temporal_guidance_scale", "seed", "more"}
 
 
 def test_import_export_import_is_exact(trained_model, exported, tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """What checkpoints are told to be, from names and shapes alone, and how one that is not wanted is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+import gen1_jax
+from gen1_jax.pretrained import recognition
 from gen1_jax.pretrained.recognition import KINDS, check_is
 from gen1_jax.pretrained.tensors import FolderError, checkpoint_files, stored_tensors
 
@@ -93,6 +96,14 @@ def test_variants_are_refused_by_name(said):
     with pytest.raises(FolderError, match=re.escape(said)) as refused:
         check_is(option, "some.safetensors", tensors)
     assert str(refused.value).startswith("some.safetensors ") and "\n" not in str(refused.value)
+
+
+def test_the_zoo_names_all_that_is_refused():
+    page = (Path(gen1_jax.__file__).parent / "pretrained" / "README.md").read_text()
+    refused = page[page.index("| does not fit |") :]
+    for variant in recognition._VARIANTS:
+        name = re.sub(r"^(an?|of) ", "", variant.what)
+        assert name in refused, variant.what
 
 
 def test_what_is_nothing_known_is_shown():

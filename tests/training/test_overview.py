@@ -99,7 +99,7 @@ def run(tmp_path):
     )
     silent, source = lambda *words: None, open_trained("tiny")
     with WorkFiles(tmp_path) as files, Checkpoints(tmp_path) as checkpoints:
-        yield loop._Run(config, alone(), source, files, checkpoints, None, silent, silent, False)
+        yield loop._Run(config, alone(), source, files, checkpoints, None, (), silent, silent, False)
 
 
 def test_recomputation_is_no_work(run):

@@ -65,7 +65,7 @@ def read_mask(
     if given is None:
         given = f"near:{AUTO}"
     mask = _read(pipeline, given, frames, maps, settings, geometry, progress, {} if estimated is None else estimated)
-    pipeline.let_go("depth", "unet")
+    pipeline.networks.let_go("depth", "unet")
     if background is None and mask.is_everywhere(0):
         name = os.fspath(given) if isinstance(given, str | os.PathLike) else "it"
         warnings.warn(f"mask: {name} is empty, so that nothing changes", stacklevel=3)

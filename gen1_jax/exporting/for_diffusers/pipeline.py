@@ -1,0 +1,206 @@
+"""A Gen-1 model as a pipeline of diffusers: a video in, a video of another content and the same structure out.
+
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import export_to_video, load_video
+
+    folder = "exported_diffusers"
+    pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True).to("cuda")
+    out = pipe(load_video("car.mp4"), prompt="a golden car in the snow", temporal_guidance_scale=1.2)
+    export_to_video(out.frames[0], "gold.mp4", fps=8)
+
+Structure and Content-Guided Video Synthesis with Diffusion Models, https://arxiv.org/abs/2302.03011. It needs torch,
+diffusers and transformers. Networks stay where `to` puts them: hooks that offload them do not see this U-Net run.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from .temporal.modeling_gen1 import Gen1Denoiser, SpaceTimeUNet, UNetConfig, structure_images
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CHUNK = 8  # frames that go through a network of pictures together
+
+
+class Gen1Output(BaseOutput):
+    """The videos: a list of lists of pictures, an array (B, T, H, W, 3) of 0 to 1, or latents (B, T, C, h, w)."""
+
+    frames: list | np.ndarray | Tensor
+
+
+class Gen1VideoPipeline(DiffusionPipeline):
+    """The parts of the folder. `unet` is the model of single frames, to which `temporal` adds the layers between them.
+
+    `prior` and its scheduler turn prompts into what `clip` makes of pictures; without them there are no prompts.
+    `depth` estimates the structure; without it, `depth` is to be given to a call.
+    """
+
+    _optional_components = ["depth", "prior", "prior_scheduler"]  # noqa: RUF012, diffusers only reads it
+
+    def __init__(
+        self, unet, temporal, vae, scheduler, clip, tokenizer, depth=None, prior=None, prior_scheduler=None,
+        height=256, width=448, num_frames=8, window_overlap=4, guidance_scale=7.5, num_inference_steps=50,
+        prior_guidance_scale=4.0, prior_num_inference_steps=25, depth_quantiles=(0.0, 1.0),
+    ):  # fmt: skip
+        super().__init__()
+        networks = dict(unet=unet, temporal=temporal, vae=vae, clip=clip, depth=depth, prior=prior)
+        self.register_modules(**networks, scheduler=scheduler, prior_scheduler=prior_scheduler, tokenizer=tokenizer)
+        self.register_to_config(
+            height=height, width=width, num_frames=num_frames, window_overlap=window_overlap,
+            guidance_scale=guidance_scale, num_inference_steps=num_inference_steps, depth_quantiles=depth_quantiles,
+            prior_guidance_scale=prior_guidance_scale, prior_num_inference_steps=prior_num_inference_steps,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def __call__(
+        self, video, prompt: str | None = None, image=None, *, structure_blur: int = 0, guidance_scale=None,
+        temporal_guidance_scale=1.0, num_inference_steps=None, generator=None, latents: Tensor | None = None,
+        depth: Tensor | None = None, image_embeds: Tensor | None = None, output_type="pil", return_dict=True,
+    ):  # fmt: skip
+        """Edit a video.
+
+        Args:
+            video: pictures of PIL, or an array (T, H, W, 3) of uint8 or of floats from 0 to 1.
+            prompt: what the result should look like; or
+            image: a picture of PIL that shows it; or
+            image_embeds: (1, 1, D), what CLIP would make of such a picture: projected, not normalised.
+            structure_blur: t_s, 0 to 7, how much detail of the structure is given up.
+            guidance_scale: w, how strongly the content is followed; by default the model's own.
+            temporal_guidance_scale: w_t; above 1 smoother in time, below 1 more hand-drawn.
+            num_inference_steps: by default the model's own.
+            generator: of all randomness.
+            latents: (1, T, C, h, w), the noise to begin with.
+            depth: (1, T, h, w), inverse depth in place of an estimate, of the size that `working_size` gives.
+            output_type: "pil", "np" or "latent".
+        """
+        frames, device = pictures(video), self._execution_device
+        size = self.working_size(*frames[0].size[::-1])
+        seen = torch.stack([pixels(resized(frame, size)) for frame in frames]).to(device)  # T 3 h w
+        if image_embeds is None:
+            image_embeds = self.embed_image(image) if prompt is None else self.embed_prompt(prompt, generator)
+        depth = self.estimate_depth(seen)[None] if depth is None else depth.to(device)
+        structure = self.encode_structure(depth, structure_blur)
+        if latents is None:
+            latents = randn_tensor(structure.shape, generator=generator, device=device)
+        w = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        self.scheduler.set_timesteps(num_inference_steps or self.config.num_inference_steps, device=device)
+        denoiser, level = self.denoiser(), torch.full((1,), structure_blur, device=device)
+        for t in self.progress_bar(self.scheduler.timesteps):
+            args = latents.float(), int(t), image_embeds, structure, level
+            latents = self.scheduler.step(denoiser.guided(*args, w, temporal_guidance_scale), t, latents).prev_sample
+        result = latents if output_type == "latent" else self.decode(latents, frames[0].size[::-1], output_type)
+        return Gen1Output(frames=result) if return_dict else (result,)
+
+    def denoiser(self) -> Gen1Denoiser:
+        """The whole U-Net, of the tensors of its two parts, with the guidance of equation 10."""
+        with torch.device("meta"):
+            network = SpaceTimeUNet(UNetConfig(**self.temporal.config.unet))
+        stored = {
+            **self.unet.state_dict(),
+            **self.temporal.state_dict(),
+        }  # projections may be there as 1x1 convolutions
+        stored = {name: stored[name].view(tensor.shape) for name, tensor in network.state_dict().items()}
+        network.load_state_dict(stored, assign=True)
+        network.requires_grad_(False)
+        windows = dict(num_frames=self.config.num_frames, window_overlap=self.config.window_overlap)
+        return Gen1Denoiser(network, levels=[], scaling_factor=self.vae.config.scaling_factor, **windows)
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which a video is seen: its shape, about the model's number of pixels."""
+        config, steps = self.config, len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels)
+        multiple, scale = 2 ** (steps - 2), (config.height * config.width / (height * width)) ** 0.5
+        return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+
+    def estimate_depth(self, seen: Tensor) -> Tensor:
+        """Inverse depth (T, h, w) of pictures (T, 3, h, w) in [-1, 1], any scale and shift."""
+        if self.depth is None:
+            raise ValueError("this model does not estimate depth: give depth=(1, T, h, w)")
+        (height, width), config = seen.shape[2:], self.depth.config
+        scale = min(config.image_size / height, config.image_size / width, key=lambda s: abs(1 - s))
+        patch, multiple = config.patch_size, round(config.patch_size / min(1, config.reassemble_factors[-1]))
+        size = [max(1, round(scale * side / multiple)) * multiple for side in (height, width)]
+
+        def estimate(x):
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(-1, 1).to(self.depth.dtype)
+            states = self.depth.dpt(x, output_hidden_states=True).hidden_states[1:]
+            kept = [states[index] for index in config.backbone_out_indices]  # forward takes square pictures only
+            found = self.depth.head(self.depth.neck(kept, size[0] // patch, size[1] // patch)).float()
+            return F.interpolate(found[:, None], size=(height, width), mode="bilinear", antialias=True)[:, 0]
+
+        return torch.cat([estimate(x) for x in seen.split(CHUNK)])
+
+    def encode_structure(self, depth: Tensor, structure_blur: int) -> Tensor:
+        """Latents (1, T, C, h, w) of depth (1, T, h, w)."""
+        x = structure_images(depth, structure_blur, self.config.depth_quantiles)[0].to(self.vae.dtype)
+        means = [self.vae.encode(part).latent_dist.mean for part in x.split(CHUNK)]
+        return torch.cat(means)[None].float() * self.vae.config.scaling_factor
+
+    def embed_image(self, image: Image.Image | None) -> Tensor:
+        """CLIP's embedding (1, 1, D) of a picture."""
+        if image is None:
+            raise ValueError("give a prompt, an image or image_embeds")
+        side = self.clip.config.vision_config.image_size
+        (image,) = pictures([image])
+        scale = side / min(image.size)
+        image = resized(image, [max(side, round(length * scale)) for length in image.size[::-1]])
+        shorter = min(image.size)
+        width, height = (side * length // shorter for length in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - side) // 2, (height - side) // 2
+        x = (pixels(image.crop((left, top, left + side, top + side))) + 1) / 2
+        mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+        x = ((x - mean) / std)[None].to(self._execution_device, self.clip.dtype)
+        return self.clip.visual_projection(self.clip.vision_model(x).pooler_output)[:, None].float()
+
+    def embed_prompt(self, prompt: str, generator=None) -> Tensor:
+        """What the prior makes of a prompt: a picture's embedding (1, 1, D)."""
+        if self.prior is None:
+            raise ValueError("this model has no prior, so it cannot take a prompt: give an image")
+        device, length = self._execution_device, self.clip.config.text_config.max_position_embeddings
+        texts = dict(padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        tokens = self.tokenizer(["", prompt], **texts).to(device)  # both branches of guidance are one batch
+        text = self.clip.text_model(tokens.input_ids)
+        width = self.prior.config.embedding_dim
+        states = F.pad(text.last_hidden_state, (0, width - text.last_hidden_state.shape[2]))
+        told = self.clip.text_projection(text.pooler_output), states, tokens.attention_mask.bool()
+        x = randn_tensor((1, width), generator=generator, device=device, dtype=states.dtype)
+        self.prior_scheduler.set_timesteps(self.config.prior_num_inference_steps, device=device)
+        steps = self.prior_scheduler.timesteps
+        for t, before in zip(steps, [*steps[1:], None], strict=True):
+            null, given = self.prior(torch.cat([x, x]), t, *told).predicted_image_embedding.chunk(2)
+            x0 = null + self.config.prior_guidance_scale * (given - null)
+            more = dict(prev_timestep=before, generator=generator)
+            x = self.prior_scheduler.step(x0, t, x, **more).prev_sample.to(states.dtype)
+        return self.prior.post_process_latents(x)[:, None].float()
+
+    def decode(self, latents: Tensor, size: tuple[int, int], output_type: str):
+        """The videos of latents, at (height, width)."""
+        x = (latents[0] / self.vae.config.scaling_factor).to(self.vae.dtype)
+        x = torch.cat([self.vae.decode(part).sample.float() for part in x.split(CHUNK)])
+        x = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu().numpy()
+        videos = [[resized(Image.fromarray(frame), size) for frame in x]]
+        return videos if output_type == "pil" else np.stack([np.stack(video) for video in videos]) / np.float32(255)
+
+
+def pictures(video) -> list[Image.Image]:
+    """The frames of a video."""
+    if not len(video):
+        raise ValueError("the video has no frames")
+    bytes_of = lambda x: x if x.dtype == np.uint8 else np.rint(x * 255).astype(np.uint8)
+    return [x.convert("RGB") if isinstance(x, Image.Image) else Image.fromarray(bytes_of(x)) for x in video]
+
+
+def resized(picture: Image.Image, size) -> Image.Image:
+    """A picture at (height, width)."""
+    return picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+
+
+def pixels(picture: Image.Image) -> Tensor:
+    """(3, h, w) in [-1, 1]."""
+    return torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).movedim(-1, 0)
