@@ -23,7 +23,7 @@ from gen1_jax.pretrained.folder import ModelFolder, ModelSource, is_named, open_
 from gen1_jax.pretrained.growing import grown
 from gen1_jax.pretrained.lora import merge, merged_when_read
 from gen1_jax.pretrained.lora_write import Deltas, deltas_of
-from gen1_jax.pretrained.subject import SUBJECT, Subject, Subjects
+from gen1_jax.pretrained.subject import SUBJECT, Subjects, read_subject
 from gen1_jax.pretrained.tensors import FolderError
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.pretrained.words import READS_WORDS
@@ -92,7 +92,7 @@ class TrainedModel:
     def subjects(self) -> Subjects:
         """What `gen1 customize` showed it, see `pretrained.subject`, or what it began with."""
         file = self.path / SUBJECT
-        own = [(Subject.from_text(file.read_text(), str(file)), 1.0)] if file.exists() else []
+        own = [(read_subject(file), 1.0)] if file.exists() else []
         return own or getattr(self.base, "subjects", [])
 
     def parameters(self, component: str) -> Params:

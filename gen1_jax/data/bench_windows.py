@@ -64,6 +64,7 @@ def bench_windows(path: str, *, split: str, frames: int, stride: int, bucket: Bu
         bucket=bucket,
         frames=frames,
         stride=stride,
+        subject=None,
         inputs="pixels",
         map_kinds=(),
         structure=(),

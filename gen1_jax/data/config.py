@@ -29,16 +29,24 @@ class SourceConfig:
         split: for TFDS data sets, parts such as "train[:10%]" included.
         weight: its share of the examples, relative to the other sources; None for all of them: by their sizes.
         stride: every how many-th frame of a video is taken; prepared and rendered clips have been thinned out.
+        subject: subject.json of `gen1 customize`; half of the examples are told the mean embedding that it has in place
+            of their own, as edits with the adapter are. Of precomputed latents alone.
     """
 
     path: str
     split: str = "train"
     weight: float | None = None
     stride: int = 1
+    subject: str = ""
 
     def __post_init__(self):
         if self.stride < 1 or (self.weight is not None and self.weight <= 0):
             raise UserError(f"{self.path}: stride {self.stride} and weight {self.weight} must be positive")
+
+    @property
+    def drawn(self) -> int | list[Any]:
+        """What examples depend on beside their records; without a subject as it was before there were any."""
+        return [self.stride, "subject"] if self.subject else self.stride
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,6 +131,8 @@ class DataConfig:
             "structure flow goes to the next frame: stride must be 1": "flow" not in self.structure
             or self.inputs == "pixels"
             or all(source.stride == 1 for stream in (self.image, self.video) for source in stream.sources),
+            "subject is told in place of precomputed content: inputs must be latents": self.inputs == "latents"
+            or not any(source.subject for stream in (self.image, self.video) for source in stream.sources),
             "seed is not in [0, 2^32)": 0 <= self.seed < 2**32,
             "workers is negative": self.workers >= 0,
             "threads, prefetch and caption_bytes are not positive": min(self.threads, self.prefetch, self.caption_bytes)

@@ -68,6 +68,7 @@ class LoadExample(grain.transforms.RandomMap):
         bucket: height and width.
         frames: of an example.
         stride: from frame to frame.
+        subject: an embedding that half of the examples are told in place of their own, or None.
         inputs: see `DataConfig`, and so the rest.
         map_kinds: see there.
         structure: kinds.
@@ -84,6 +85,7 @@ class LoadExample(grain.transforms.RandomMap):
     bucket: Bucket
     frames: int
     stride: int
+    subject: Float32[np.ndarray, " d"] | None
     inputs: Inputs
     map_kinds: tuple[str, ...]
     structure: tuple[str, ...]
@@ -213,7 +215,9 @@ class LoadExample(grain.transforms.RandomMap):
             "maps": {kind: maps[kind][chosen] for kind in self.structure if kind in maps},
         }
         if "content" in record:
-            arrays["content"] = record["content"][chosen][choices["content_index"]]
+            arrays["content"] = content = record["content"][chosen][choices["content_index"]]
+            if self.subject is not None and rng.random() < 0.5:
+                arrays["content"] = self.subject.astype(content.dtype)
         return arrays | choices
 
     def _held(self, level: np.int32, levels: tuple[int, ...] | None) -> np.int32:

@@ -26,13 +26,14 @@ from absl import flags
 from jaxtyping import Int
 
 from gen1_jax.data.batch import Batch, collate
-from gen1_jax.data.config import KINDS, Bucket, DataConfig, Kind, StreamConfig
+from gen1_jax.data.config import KINDS, Bucket, DataConfig, Kind, SourceConfig, StreamConfig
 from gen1_jax.data.dataset import RecordError
 from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.loading import STEPS, LoadExample
 from gen1_jax.data.memory import InMemory
 from gen1_jax.data.sources import Source, open_source
 from gen1_jax.errors import UserError
+from gen1_jax.pretrained.subject import embedding_in
 
 _LAST_STEP = 2**60
 _GRAIN_SHUFFLES = 2**16
@@ -84,7 +85,7 @@ class _Share(NamedTuple):
 
     number: int
     source: Source
-    stride: int
+    settings: SourceConfig
     indices: Int[np.ndarray, " n"]
     weight: float
 
@@ -279,7 +280,8 @@ def _pipeline(config: DataConfig, kind: Kind, bucket: Bucket, members: Sequence[
             indices=share.indices,
             bucket=bucket,
             frames=stream.frames,
-            stride=share.stride,
+            stride=share.settings.stride,
+            subject=embedding_in(share.settings.subject) if share.settings.subject else None,
             inputs=config.inputs,
             map_kinds=config.map_kinds,
             structure=config.structure,
@@ -359,7 +361,7 @@ def _shares(stream: StreamConfig, opened: Callable[[str, str], Source]) -> dict[
             indices = np.flatnonzero(buckets == position)
             weight = len(indices) if settings.weight is None else settings.weight * len(indices) / len(source)
             if len(indices):
-                shares[bucket].append(_Share(number, source, settings.stride, indices, weight))
+                shares[bucket].append(_Share(number, source, settings, indices, weight))
     return shares
 
 
@@ -390,7 +392,7 @@ def _fingerprint(config: DataConfig, shares: Mapping[tuple[Kind, Bucket], Sequen
     if values["structure"] == ("depth",):
         del values["structure"]  # as it was before there were other kinds: streams of then go on
     for kind in KINDS:
-        values[kind]["sources"] = [source["stride"] for source in values[kind]["sources"]]
+        values[kind]["sources"] = [source.drawn for source in getattr(config, kind).sources]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for key, members in sorted(shares.items()):
         for share in members:

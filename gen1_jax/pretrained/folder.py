@@ -23,7 +23,7 @@ from gen1_jax.pretrained.family import NANO, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
 from gen1_jax.pretrained.sizes import SIZES
-from gen1_jax.pretrained.subject import SUBJECT, Subject, Subjects
+from gen1_jax.pretrained.subject import SUBJECT, Subjects, read_subject
 from gen1_jax.pretrained.tensors import (
     FolderError,
     StoredTensor,
@@ -103,7 +103,7 @@ class ModelFolder:
     def subjects(self) -> Subjects:
         """That of a model which `gen1 customize --full` made; see `pretrained.subject`."""
         file = self.path / SUBJECT
-        return [(Subject.from_text(read_text(file), str(file)), 1.0)] if file.is_file() else []
+        return [(read_subject(file), 1.0)] if file.is_file() else []
 
     def tokenizer(self) -> CLIPTokenizer:
         """The tokenizer of the text tower."""

@@ -7,12 +7,15 @@ model whose content is text by the caption that they had.
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from gen1_jax.errors import UserError
+from gen1_jax.pretrained.tensors import read_text
 
 SUBJECT = "subject.json"
 """Of a model folder or a workdir; the text of `Subject.to_text`."""
@@ -55,6 +58,27 @@ class Subject:
         if not is_vector or not isinstance(caption, str | None):
             raise UserError(f"{source}: what it says of its subject is damaged")
         return cls(embedding, caption)
+
+
+def read_subject(file: Path) -> Subject:
+    """A `Subject` from a file that holds its text.
+
+    Raises:
+        UserError: it cannot be read or is damaged.
+    """
+    return Subject.from_text(read_text(file), str(file))
+
+
+def embedding_in(file: str | os.PathLike[str]) -> Float[np.ndarray, " d"]:
+    """The embedding that such a file has.
+
+    Raises:
+        UserError: it cannot be read or is damaged, or has none.
+    """
+    embedding = read_subject(Path(file)).embedding
+    if embedding is None:
+        raise UserError(f"{file}: it has no embedding of its subject")
+    return embedding
 
 
 Subjects = Sequence[tuple[Subject, float]]

@@ -148,7 +148,13 @@ def make_data(
 def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -> TrainConfig:
     """What `gen1 train` is to do with them."""
     unet, size = source.config.unet, (source.config.height, source.config.width)
-    halves = tuple(SourceConfig(path=str(workdir / _DATA / name), weight=0.5) for name in (_SUBJECT, _ORDINARY))
+    of_text = unet.content_kind == "text"
+    halves = (
+        SourceConfig(
+            path=str(workdir / _DATA / _SUBJECT), weight=0.5, subject="" if of_text else str(workdir / SUBJECT)
+        ),
+        SourceConfig(path=str(workdir / _DATA / _ORDINARY), weight=0.5),
+    )
     lora = LowRankConfig(rank=options.rank, targets=options.targets)
     told = {"image": options.preview_image} if options.preview_image else {"prompt": options.caption or "a picture"}
     return TrainConfig(

@@ -18,6 +18,7 @@ def loader(source, **settings):
         "bucket": (32, 48),
         "frames": 3,
         "stride": 1,
+        "subject": None,
         "inputs": "pixels",
         "structure": ("depth",),
         "structure_levels": (0, 7),
@@ -145,6 +146,9 @@ def test_precomputed_latents(tmp_path):
         assert np.array_equal(example["structure"]["depth"][:, 0, 0, 0], 100 * level + start + np.arange(3))
         assert example["content"].shape == (5,) and example["content"][0] == start + example["content_index"]
     assert starts == {0, 1, 2, 3} and levels == {2, 3, 4, 5}
+    subject = np.full(5, 9, np.float32)
+    told = [load(source, seed, inputs="latents", subject=subject) for seed in range(40)]
+    assert 10 <= sum(float(example["content"][0]) == 9 for example in told) <= 30
     with pytest.raises(RecordError, match="no precomputed latents"):
         load(Records([clip(0)]), inputs="latents")
     with pytest.raises(RecordError, match="its latents are of 48x32, those wanted of 32x32"):
