@@ -13,7 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 
-LONGEST = ("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark")
+LONGEST = (
+    *("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark"),
+    *("test_torch_format", "test_public_edit", "test_eight_devices", "test_pipeline", "test_processes_train"),
+    *("test_customise", "test_objectives", "test_processes_slurm", "test_cli", "test_plan", "test_bench"),
+)
 
 
 def pytest_collection_modifyitems(items):
