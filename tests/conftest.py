@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from pathlib import Path
@@ -12,12 +13,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 
-LONGEST = ("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark")
+LONGEST = (
+    *("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark"),
+    *("test_torch_format", "test_public_edit", "test_eight_devices", "test_pipeline", "test_processes_train"),
+    *("test_customise", "test_objectives", "test_processes_slurm", "test_cli", "test_plan", "test_bench"),
+)
 
 
 def pytest_collection_modifyitems(items):
     """The longest files come first, lest one process work at the last of them while the others wait."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish():
+    """Tracing makes many objects and no garbage: searching all modules for it takes a tenth of the time of a test."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -210,7 +210,8 @@ class WorldRenderer:
     def _launch(self, scenes: list["Scene"], device: jax.Device) -> _Rendered:
         padded = scenes + scenes[-1:] * (self._batch_size - len(scenes))  # one shape, one compilation
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[scene.programs for scene in padded])
-        return self._render(*jax.device_put(stacked, device))
+        # Arrays that lie on a device are another program, and taking the one clip out of them a program for each.
+        return self._render(*(stacked if len(self._devices) == 1 else jax.device_put(stacked, device)))
 
 
 def _one(render: Callable[..., _Rendered]) -> Callable[..., _Rendered]:

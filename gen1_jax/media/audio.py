@@ -1,5 +1,6 @@
 """The sound track: carried from the source to the output, where it was against the pictures."""
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -55,6 +56,7 @@ class SoundTrack:
         self._track: _Copied | _Encoded | None = None
         self._since: Fraction | None = None
         self._zero = Fraction(0)  # what becomes time 0 of the output, seconds
+        self._lead = Fraction(0)  # how much of the next packet is not heard, seconds; 0 but for the first one
         local = existing_path(path)
         if local.is_dir() or is_picture(path, local):
             return
@@ -81,6 +83,22 @@ class SoundTrack:
         self._items = self._track.items(self._container.demux(stream))
         self._next = next(self._items, None)
         self._origin = origin(self._path, local)
+        if self._next is not None:
+            self._leave_out_hidden()
+
+    def _leave_out_hidden(self) -> None:
+        """Passes over what an edit list of the source hides at its start, where the output cannot hide it.
+
+        The packet in which the sound begins is kept whole, for half of a packet cannot be copied: then a little of
+        what was hidden is heard, and nothing that was heard is lost.
+        """
+        self._lead = hidden = _skipped(self._next)
+        if self._edit_list:
+            return
+        self._lead = min(hidden, self._track.padding)
+        needed = self._time(self._next) + hidden - self._lead
+        while self._next is not None and hidden > self._lead and self._end(self._next) <= needed:
+            self._next = next(self._items, None)
 
     def begin(self, start: Fraction, time_base: Fraction) -> int:
         """To be called once, before `carry`.
@@ -95,7 +113,7 @@ class SoundTrack:
         self._since = start if self._part is None else self._part[0]
         ticks = 0
         if self._track is not None and self._next is not None and self._since is None:
-            early = start - (self._time(self._next) + _skipped(self._next))
+            early = start - (self._time(self._next) + self._lead)
             if early > _LONGEST_GAP:
                 self._since = start
             elif early > self._next.time_base:  # less is rounding
@@ -129,6 +147,7 @@ class SoundTrack:
             if self._wanted(self._next):
                 packets = self._track.convert(self._next, self._zero + self._origin)
             self._next = next(self._items, None)
+            self._lead = Fraction(0)
         self._mux(packets)
 
     def close(self) -> None:
@@ -145,13 +164,13 @@ class SoundTrack:
     def _time(self, item: av.Packet | av.AudioFrame) -> Fraction:
         return item.pts * item.time_base - self._origin
 
+    def _end(self, item: av.Packet | av.AudioFrame) -> Fraction:
+        return self._time(item) + (item.duration or 0) * item.time_base
+
     def _wanted(self, item: av.Packet | av.AudioFrame) -> bool:
-        time = self._time(item)
         if not self._edit_list:
-            heard = time + (_skipped(item) if self._track.states_padding else 0)
-            return heard >= max(self._zero, self._since or self._zero) - item.time_base
-        end = time + (item.duration or 0) * item.time_base
-        return self._since is None or end > self._since - self._track.preroll
+            return self._time(item) + self._lead >= max(self._zero, self._since or self._zero) - item.time_base
+        return self._since is None or self._end(item) > self._since - self._track.preroll
 
 
 class _Copied:
@@ -161,9 +180,7 @@ class _Copied:
 
     def __init__(self, stream: AudioStream, output: OutputContainer) -> None:
         self._stream = output.add_stream_from_template(stream)
-        # How much of the first packet is not to be heard, unless it was an edit list that said so.
-        name = stream.codec_context.codec.canonical_name
-        self.states_padding = name == "opus" or not stream.container.format.name.startswith("mov,")
+        self.padding = _padding(stream)
         self._stream.metadata.update(carried(stream.metadata, of_track=True))
         self._last: int | None = None
 
@@ -203,7 +220,7 @@ class _Encoded:
     """Decoded and encoded again: mono, stereo, 5.1 and 7.1 as they are, any other number of channels as stereo."""
 
     preroll = Fraction(0)
-    states_padding = True
+    padding = Fraction(0)  # decoders have left it out
 
     def __init__(self, stream: AudioStream, output: OutputContainer, encoder: str) -> None:
         channels = stream.channels if stream.channels in _LAYOUTS else 2
@@ -293,3 +310,15 @@ def _skipped(item: av.Packet | av.AudioFrame) -> Fraction:
         return Fraction(0)
     samples = int.from_bytes(bytes(item.get_sidedata("skip_samples"))[:4], "little")
     return Fraction(samples, item.stream.codec_context.sample_rate)
+
+
+def _padding(stream: AudioStream) -> float | Fraction:
+    """The most that the header of a copy lets decoders leave out at the start, seconds.
+
+    It is all that the source leaves out, unless an edit list says so: of that a header carries what Opus needs to
+    settle (RFC 7845 section 5.1).
+    """
+    if not stream.container.format.name.startswith("mov,"):
+        return math.inf
+    head = bytes(stream.codec_context.extradata or b"")
+    return Fraction(int.from_bytes(head[10:12], "little"), 48_000) if head.startswith(b"OpusHead") else Fraction(0)

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gen1_jax.checkpoints import store
+from gen1_jax.checkpoints import checksum, store
 from gen1_jax.checkpoints.checksum import PLAIN, digest
 from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.checkpoints.store import CheckpointError, Checkpoints
@@ -32,6 +32,13 @@ def moved(x):
     return [x[::-1], x[:, ::-1], np.concatenate([lower, upper]), np.roll(x, 1), swapped, x.T.reshape(x.shape)]
 
 
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Arrays of JAX are summed where they lie, as on any device but the CPU."""
+    monkeypatch.setattr(checksum, "_on_host", lambda leaf: False)
+
+
+@pytest.mark.usefixtures("accelerator")
 @pytest.mark.parametrize("on", [jnp.asarray, np.asarray], ids=["device", "host"])
 def test_order_matters(on):
     x = numbers(256, 64)  # from bfloat16, halves 2^13 places apart: products of bits and place would agree
@@ -39,6 +46,14 @@ def test_order_matters(on):
     assert {digest({"a": on(each)}, PLAIN) for each in moved(x)} == {digest({"a": on(x)}, PLAIN)}
 
 
+def test_on_a_cpu_nothing_is_compiled(monkeypatch):
+    x = numbers(3, 5, 7)
+    expected = digest([x])
+    monkeypatch.setattr(checksum, "_device_sums", None)
+    assert digest([jnp.asarray(x)]) == expected
+
+
+@pytest.mark.usefixtures("accelerator")
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, ml_dtypes.bfloat16, np.float16, np.int8])
 def test_the_host_finds_what_the_device_finds(dtype):
     for x in (numbers(3, 5, 7, dtype=dtype), numbers(700, 400, dtype=dtype), np.ones((), dtype)):

@@ -59,6 +59,9 @@ def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("GEN1_NOTEBOOK_SMALL", "1")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / ".ipython"))
+    startup = tmp_path / ".ipython" / "profile_default" / "startup" / "first.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("import gc; gc.set_threshold(50_000, 20, 20)")  # as in conftest.py
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel's own, which puts figures into outputs
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))  # as of conftest.py
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

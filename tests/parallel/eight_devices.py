@@ -168,7 +168,7 @@ def loaded(layout):
 
 
 def main():
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", True)  # of LLVM: collectives come before it
     results = {"numerics": {}}
     for frames, meshes in ((FRAMES, MESHES), (1, MESHES[2:])):
         reference = jax.tree.map(np.asarray, loss_and_gradients(frames, None))
@@ -177,7 +177,6 @@ def main():
             results["numerics"][f"{mesh} t={frames}"] = difference(loss_and_gradients(frames, layout), reference)
     alone, shared = sampled(None), sampled(Layout(make_mesh(MESHES[3]), smallest=64))
     results["sampled"] = float(np.abs(alone - shared).max() / np.abs(alone).max())
-    jax.config.update("jax_disable_most_optimizations", False)
     context, tensor = MESHES[3], MESHES[2]
     video = (4, 4, 4, 8, 16)  # two clips a device
     block = lambda: TransformerBlock(16, 2)

@@ -22,10 +22,14 @@ END = 2 * STEPS
 
 
 @pytest.mark.parametrize("component", ["prior", pytest.param("unet", marks=pytest.mark.slow)])
-def test_the_command_is_killed_and_started_again(trainer_of, component, tmp_path, monkeypatch):
+def test_the_command_is_killed_and_started_again(component, request, trainer_of, tmp_path, monkeypatch):
     """Without the fork server: 6 steps are 3 steps, kill -9, and 3 steps."""
-    trainer, unbroken, workdir = trainer_of(component), tmp_path / "unbroken", tmp_path / "killed"
-    trainer.finish(unbroken)
+    if component == "prior":
+        trainer, unbroken = request.getfixturevalue("prior"), request.getfixturevalue("unbroken")
+    else:
+        trainer = trainer_of(component)
+        unbroken = trainer.finish(tmp_path / "unbroken")
+    workdir = tmp_path / "killed"
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     command = [sys.executable, "-m", "gen1_jax.cli", "train", f"--config={trainer.recipe}", f"--workdir={workdir}"]

@@ -33,10 +33,20 @@ def step():
     return TrainStep(objective, OPTIMIZER, learning_rates(OPTIMIZER, [(100, None)]), layout())
 
 
+def begin(step, params=None):
+    """The state before the first step, where a step leaves it: anywhere else it would be compiled twice."""
+    params = jax.tree.map(jnp.asarray, initialise(step.objective.module, 0)) if params is None else params
+    return jax.device_put(initial_state(params, OPTIMIZER), step.state_shardings)
+
+
+def at(state, number):
+    """The same before another step."""
+    return state._replace(step=jax.device_put(np.int32(number), state.step.sharding))
+
+
 @pytest.fixture
 def state(step):
-    params = jax.tree.map(jnp.asarray, initialise(step.objective.module, 0))
-    return initial_state(params, OPTIMIZER)
+    return begin(step)
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +64,13 @@ def test_overfits_a_fixed_batch(step, state, inputs):
     """One batch with one draw of noise: the loss falls below a fifth."""
     losses = []
     for _ in range(60):
-        state, metrics = step(state._replace(step=jnp.int32(0)), {}, inputs)
+        state, metrics = step(at(state, 0), {}, inputs)
         losses.append(take(metrics)["loss"])
     assert losses[-1] < 0.2 * losses[0]
 
 
 def test_accumulation_changes_nothing_but_rounding(step, inputs):
-    make = lambda: initial_state(jax.tree.map(jnp.asarray, initialise(step.objective.module, 0)), OPTIMIZER)
-    (whole, metrics), (parts, of_parts) = step(make(), {}, inputs), step(make(), {}, inputs, 4)
+    (whole, metrics), (parts, of_parts) = step(begin(step), {}, inputs), step(begin(step), {}, inputs, 4)
     gradients, of_sum = (state.optimizer[1].mu for state in (whole, parts))
     errors = jax.tree.map(lambda a, b: float(relative_error(a, b)) if a.any() else 0.0, gradients, of_sum)
     assert max(jax.tree.leaves(errors)) < 1e-4
@@ -75,8 +84,8 @@ def test_what_a_batch_cannot_teach_stays_as_it_is(step, state):
     images = jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "image", 4)))
     moved = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
     adam = state.optimizer[1]._replace(mu=moved(state.optimizer[1].mu), nu=moved(state.optimizer[1].nu))
-    state = state._replace(
-        params=moved(state.params), optimizer=(state.optimizer[0], adam, *state.optimizer[2:]), step=jnp.int32(50)
+    state = at(state, 50)._replace(
+        params=moved(state.params), optimizer=(state.optimizer[0], adam, *state.optimizer[2:])
     )
     before = jax.tree.map(np.asarray, state)
     after, _ = step(state, {}, images)
@@ -112,10 +121,10 @@ def test_a_few_parameters_beside_a_frozen_network_are_trained(inputs):
     assert step.frozen == ("unet",)
     base = jax.tree.map(jnp.asarray, initialise(objective.module, 0))
     base["conv_out"]["kernel"] = base["conv_out"]["kernel"] + 0.1
-    state = initial_state(objective.learned.initial(base, 0), OPTIMIZER)
+    state = begin(step, objective.learned.initial(base, 0))
     losses = []
     for _ in range(5):
-        state, metrics = step(state._replace(step=jnp.int32(0)), {"unet": base}, inputs)
+        state, metrics = step(at(state, 0), {"unet": base}, inputs)
         losses.append(take(metrics)["loss"])
     assert losses[-1] < losses[0]
     assert flatten(state.params).keys() == {"a.kernel", "b.kernel"} and state.params["b"]["kernel"].any()
@@ -136,7 +145,7 @@ def test_a_step_that_is_not_finite_changes_nothing(step, state, inputs):
 
 def test_draws_depend_on_the_step_alone(step, state, inputs):
     def loss(number):
-        fresh = jax.tree.map(jnp.copy, state)._replace(step=jnp.int32(number))
+        fresh = at(jax.tree.map(jnp.copy, state), number)
         return take(step(fresh, {}, inputs)[1])["loss"]
 
     assert loss(0) == loss(0)

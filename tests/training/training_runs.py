@@ -1,6 +1,7 @@
 """Real processes of `gen1 train` on the smallest model and data, each forked from a server that has imported all."""
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -161,6 +162,7 @@ class Trainer:
 def _train(command: list[str], output: str, devices: int, largest_file: int | None, cache: str) -> None:
     from gen1_jax.cli import main
 
+    gc.set_threshold(50_000, 20, 20)  # as in conftest.py
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)
