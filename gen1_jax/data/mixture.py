@@ -153,6 +153,22 @@ class Mixture:
         seconds[-1] = time.perf_counter() - began - seconds.sum()
         return {"arrays": arrays, "seconds": seconds, "skipped": skipped}
 
+    def shapes(self, first: int, end: int) -> tuple[tuple[Kind, Bucket], ...]:
+        """Of the batches from step `first` to before `end`, in the order in which they come."""
+        return tuple(dict.fromkeys(self.draw(step)[:2] for step in range(first, end)))
+
+    def alike(self, kind: Kind, bucket: Bucket) -> Batch:
+        """A batch as they are of this shape: the first example over and over, which takes the memory of one.
+
+        Raises:
+            RecordError: it is damaged.
+        """
+        example = self._pipelines[kind, bucket][0]
+        size = getattr(self.config, kind).batch_size // self._process_count
+        arrays = {name: value for name, value in example.items() if name not in ("skipped", "seconds")}
+        repeated = jax.tree.map(lambda x: np.broadcast_to(x, (size, *np.shape(x))), arrays)
+        return Batch(**repeated, kind=kind, bucket=bucket)
+
     def iterate(self, step: int = 0) -> "BatchIterator":
         """The batches from `step` on."""
         return BatchIterator(self, step)

@@ -157,6 +157,12 @@ class Layout:
         sharding = self.batch()
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
+    def abstract_batch(self, tree: Any) -> Any:
+        """Shapes and shardings of what `put_batch` makes of these arrays."""
+        sharding, (_, count) = self.batch(), self.process_shard()
+        abstract = lambda x: jax.ShapeDtypeStruct((x.shape[0] * count, *x.shape[1:]), x.dtype, sharding=sharding)
+        return jax.tree.map(abstract, tree)
+
     def put(self, tree: Any, shardings: Any) -> Any:
         """Host arrays straight into their shards, one after the other, no device ever holding a whole one.
 

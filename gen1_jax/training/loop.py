@@ -7,9 +7,7 @@ import collections
 import dataclasses
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,11 @@ from gen1_jax.checkpoints.checksum import digest
 from gen1_jax.checkpoints.store import CheckpointError, Checkpoints
 from gen1_jax.checkpoints.trained import Origin, open_trained, with_latent_scale
 from gen1_jax.checkpoints.workdir import WorkFiles
-from gen1_jax.data.batch import Batch
+from gen1_jax.data.config import Kind
 from gen1_jax.data.mixture import BatchIterator, Mixture
 from gen1_jax.data.precompute import check_latents
 from gen1_jax.data.storage import folder
-from gen1_jax.errors import Failure, UserError, counted
+from gen1_jax.errors import Failure, UserError
 from gen1_jax.files import write_text
 from gen1_jax.models.module import Params, cast_kernels
 from gen1_jax.parallel.mesh import make_mesh
@@ -34,21 +32,23 @@ from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.growing import grown
 from gen1_jax.training.boards import WANDB_ID, OpenBoard
 from gen1_jax.training.checks import check_batches, check_sources, check_weights
+from gen1_jax.training.compiling import Shape, StagePrograms
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
 from gen1_jax.training.learned import beginning
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
-from gen1_jax.training.objective import Calibrated
+from gen1_jax.training.objective import BatchArrays, Calibrated
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import ema_decays, learning_rates
 from gen1_jax.training.overview import overview
 from gen1_jax.training.preview import Preview, take_preview
 from gen1_jax.training.recipe import changes, refused
-from gen1_jax.training.step import TrainState, TrainStep, initial_state
-from gen1_jax.training.throughput import Profiler, Throughput, model_flops
+from gen1_jax.training.step import Programs, TrainState, TrainStep, initial_state
+from gen1_jax.training.throughput import Profiler, Throughput
 
 _IN_FLIGHT = 2  # steps that may be queued on the device
-_PROFILED = range(3, 6)  # steps after the start: those before compile
+_PROFILED = range(3, 6)  # steps after the start: those before are the first of their shapes
+_FORESEEN = 1 << 12  # steps whose shapes are looked at before a stage
 
 ReportStep = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a few words)."""
@@ -146,7 +146,7 @@ class _Run:
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
         self.frozen: dict[str, Params] = {}
-        self.compiled: dict[bool | tuple[str, ...], dict] = collections.defaultdict(dict)  # by what steps see
+        self.programs: dict[bool | tuple[str, ...], Programs] = collections.defaultdict(Programs)  # by what steps see
         self.metrics: dict[str, Any] = {}
         self.state: TrainState
         self.step = 0  # of the run, that `state` has come to
@@ -195,7 +195,7 @@ class _Run:
         fresh = self.config.from_scratch or self.source.warning is not None
         params = beginning(objective.module, seed, None if fresh else self.source.stored(component))
         if isinstance(objective, Calibrated):
-            batches = self._mixture(0, whole=True).iterate()
+            batches = self.mixture(0, whole=True).iterate()
             params = objective.calibrate(params, self.frozen_weights(step), batches)
             batches.close()
         params = objective.learned.initial(params, seed)
@@ -250,7 +250,7 @@ class _Run:
             dtype=jnp.dtype(config.dtype),
             ema_decay=self.ema_decays,
             seed=config.seed,
-            compiled=None if counted else self.compiled[config.stages[stage].structure],  # levels are an input
+            programs=None if counted else self.programs[config.stages[stage].structure],  # levels are an input
         )
 
     def _abstract_state(self) -> TrainState:
@@ -271,7 +271,7 @@ class _Run:
                 self.origin = self.origin.with_frozen(name, digest(self.frozen[name]), self.source)
         return {name: self.frozen[name] for name in step.frozen}
 
-    def _mixture(self, stage: int, *, whole: bool = False) -> Mixture:
+    def mixture(self, stage: int, *, whole: bool = False) -> Mixture:
         """The batches of a stage: this process's part of each, or all of it."""
         data = self.config.stage_data(stage)
         index, count = (0, 1) if whole else self.layout.process_shard()
@@ -280,17 +280,17 @@ class _Run:
                 check_latents(source.path, source.split, self.source)
         return Mixture(data, process_index=index, process_count=count)
 
-    def batches(self, stage: int, first: int) -> BatchIterator:
-        """The batches of a stage, from where the run is."""
-        batches = self._mixture(stage).iterate(self.step - first)
+    def batches(self, mixture: Mixture, first: int) -> BatchIterator:
+        """The batches of a stage that began at step `first`, from where the run is."""
+        batches = mixture.iterate(self.step - first)
         if self.data_state is not None and self.step > first:
             batches.set_state(self.data_state)
         self.data_state = None
         return batches
 
-    def parts(self, batch: Batch) -> int:
+    def parts(self, kind: Kind) -> int:
         """Into how many parts a batch is divided; `check_batches` has seen that it can be."""
-        return self.config.microbatches.of(batch.kind)
+        return self.config.microbatches.of(kind)
 
 
 class _Stage:
@@ -300,17 +300,21 @@ class _Stage:
         self.run, self.config, self.log, self.number = run, run.config, log, number
         self.name = run.config.stages[number].name
         self.first, self.end = run.config.first_step(number), run.config.first_step(number + 1)
-        self.train_step, self.counted = run.train_step(number), run.train_step(number, counted=True)
+        self.train_step, plain = run.train_step(number), run.train_step(number, counted=True)
         self.frozen = run.frozen_weights(self.train_step)
-        self.batches = run.batches(number, self.first)
+        self.mixture = run.mixture(number)
+        self.batches = run.batches(self.mixture, self.first)
         self.means, self.clock = MeanMetrics(), Throughput()
-        self.flops: dict[tuple, int] = {}
+        self.programs = StagePrograms(self.name, self.train_step, plain, self.mixture, run.parts, run.say)
+        self.begun: set[Shape] = set()
         self.in_flight: collections.deque = collections.deque()
 
     def go(self, interruption: Interruption) -> int | None:
         """Steps to the end of the stage; the exit code if told to end before."""
         config, run = self.config, self.run
         try:
+            self.batches.start_prefetch()  # while they compile
+            self.clock.without(self.compile)
             while run.step < self.end:
                 self.advance()
                 last = run.step == self.end
@@ -335,15 +339,14 @@ class _Stage:
         waited = seconds["wait"] - before
         run.profiler.before(run.step)
         inputs = run.layout.put_batch(self.train_step.objective.inputs(batch))
-        step = partial(self.train_step, run.state, self.frozen, inputs, run.parts(batch))
         shape = (batch.kind, batch.bucket)
-        if shape in self.flops:
-            run.state, metrics = step()
-            self.clock.add(len(jax.tree.leaves(inputs)[0]), self.flops[shape], waited)
-        else:  # neither its time nor its work counts: it compiles
+        if shape in self.begun:
+            program = self.programs[shape]
+            run.state, metrics = program.run(run.state, self.frozen, inputs)
+            self.clock.add(len(jax.tree.leaves(inputs)[0]), program.flops, waited)
+        else:  # its time does not count: memory is found for it, and connections are made
             jax.block_until_ready(run.state)  # the time of those before it does
-            self.flops[shape] = self.clock.without(lambda: model_flops(self.counted, self.frozen, inputs))
-            run.state, metrics = self.clock.without(lambda: self.compile(batch, step))
+            run.state, metrics = self.clock.without(lambda: self.begin(shape, inputs))
             self.clock.leave_out(waited)
         run.step += 1
         run.files.begun = True
@@ -353,16 +356,18 @@ class _Stage:
             jax.block_until_ready(self.in_flight.popleft())
         run.profiler.after(run.step, metrics)
 
-    def compile(self, batch: Batch, step: Callable[[], tuple[TrainState, Any]]) -> tuple[TrainState, Any]:
-        """The first step of a shape, which nothing else tells from one that hangs."""
-        run, began = self.run, time.perf_counter()
-        (height, width), size = batch.bucket, getattr(self.config.data, batch.kind).batch_size
-        what = f"{counted(size, batch.kind)} of {width}x{height} in {counted(run.parts(batch), 'part')}"
-        run.say(f"compiling   {self.name}: {what} ...")
-        run.progress(run.step, self.config.total_steps, f"compiling {batch.kind}s of {width}x{height}")
-        result = jax.block_until_ready(step())
-        run.say(f"            ... {time.perf_counter() - began:.1f} s with its first step")
-        return result
+    def begin(self, shape: Shape, inputs: BatchArrays) -> tuple[TrainState, Any]:
+        """The first step of a shape."""
+        self.programs.compile([shape], self.run.state, self.frozen)  # if it was not foreseen
+        self.begun.add(shape)
+        return jax.block_until_ready(self.programs[shape].run(self.run.state, self.frozen, inputs))
+
+    def compile(self) -> None:
+        """The steps of all shapes that the stage will meet; of a long one, soon."""
+        run, first = self.run, self.run.step - self.first
+        run.progress(run.step, self.config.total_steps, "compiling")
+        shapes = self.mixture.shapes(first, min(first + _FORESEEN, self.end - self.first))
+        self.programs.compile(shapes, run.state, self.frozen)
 
     def write_log(self) -> None:
         """An entry of the log; ends a run whose gradients are not finite any more."""

@@ -5,7 +5,7 @@ batch ──► microbatches, one after the other ──► gradients, summed, s
       ──► AdamW, where something was learned ──► state, EMA
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -49,6 +49,31 @@ class TrainState(NamedTuple):
     skipped_in_a_row: Int[Array, ""]
 
 
+class CompiledStep(NamedTuple):
+    """A step for batches of one shape.
+
+    Attributes:
+        run: (state, frozen, inputs) -> (state, metrics); `state` is donated.
+        flops: of the forward and backward pass, without recomputation.
+    """
+
+    run: Callable
+    flops: int
+
+
+class Programs:
+    """What is compiled of a step; for steps, too, whose objectives differ in `inputs` alone.
+
+    Attributes:
+        jitted: the function of a number of microbatches.
+        compiled: what was compiled of it ahead, by all that tells its arguments apart.
+    """
+
+    def __init__(self) -> None:
+        self.jitted: dict[int, Callable] = {}
+        self.compiled: dict[Hashable, CompiledStep] = {}
+
+
 def initial_state(params: Params, config: OptimizerConfig) -> TrainState:
     """The state at step 0; inside a jit, so that nothing is ever whole on one device."""
     zero = lambda: jnp.zeros((), jnp.int32)
@@ -67,7 +92,7 @@ class TrainStep:
         dtype: of the computation; float32 parameters are cast to it once a step.
         ema_decay: of every step of the run; None for that of `optimizer`.
         seed: of every draw; a step's draws depend on it and on the number of the step alone.
-        compiled: where to keep what is compiled, to share it with steps whose objectives differ in `inputs` alone.
+        programs: where to keep what is compiled.
     """
 
     def __init__(
@@ -80,7 +105,7 @@ class TrainStep:
         dtype: DTypeLike = jnp.float32,
         ema_decay: Callable[[Int[Array, ""]], Float[Array, ""] | float] | None = None,
         seed: int = 0,
-        compiled: dict[int, Callable] | None = None,
+        programs: Programs | None = None,
     ):
         self.objective, self.layout = objective, layout
         self._optimizer = make_optimizer(optimizer)
@@ -92,7 +117,7 @@ class TrainStep:
         self.abstract_state = jax.eval_shape(lambda p: initial_state(p, optimizer), abstract)
         self.state_shardings = layout.at_rest(self.abstract_state, self.rules)
         self._gathered = layout.gathered(abstract, self.rules)
-        self._jitted = {} if compiled is None else compiled
+        self.programs = programs or Programs()
 
     def __call__(self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int = 1):
         """Runs a step; `state` is donated."""
@@ -100,13 +125,14 @@ class TrainStep:
 
     def jitted(self, microbatches: int = 1) -> Callable:
         """The jitted function, for lowering; compiled anew for each batch shape."""
-        if microbatches not in self._jitted:
-            self._jitted[microbatches] = jax.jit(
+        jitted = self.programs.jitted
+        if microbatches not in jitted:
+            jitted[microbatches] = jax.jit(
                 lambda state, frozen, inputs: self._step(state, frozen, inputs, microbatches),
                 donate_argnums=0,
                 out_shardings=(self.state_shardings, self.layout.replicated()),
             )
-        return self._jitted[microbatches]
+        return jitted[microbatches]
 
     @property
     def frozen(self) -> tuple[str, ...]:
