@@ -16,8 +16,10 @@ def model_hash(source: ModelSource) -> str:
 
     It tells models apart that people mix up; who wants to forge one can. Of a workdir it is that of the record of its
     last checkpoint and of the model that it began from; of one with LoRAs that of the model, their files and strengths.
+    Which steps are guided by default does not count: every edit says it of itself, and models may learn better.
     """
-    digest = hashlib.sha256(json.dumps(source.config.to_dict(), sort_keys=True).encode())
+    config = {name: value for name, value in source.config.to_dict().items() if name != "guidance_interval"}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     if isinstance(source, TrainedModel):
         digest.update(json.dumps(source.record, sort_keys=True).encode() + model_hash(source.base).encode())
     elif isinstance(source, WithLoRA):
