@@ -296,3 +296,15 @@ def test_configuration_files(tmp_path, clips, mixed):
 
 def test_no_tensorflow():
     assert "tensorflow" not in sys.modules
+
+
+def test_the_shapes_of_batches_are_known_before_they_are_drawn(clips, mixed):
+    whole, half = mixture(joint(clips, mixed)), mixture(joint(clips, mixed), 1, 2)
+    shapes = whole.shapes(3, 40)
+    batches = take(whole.iterate(3), 37)
+    assert shapes == tuple(dict.fromkeys((batch.kind, batch.bucket) for batch in batches)) and len(shapes) > 2
+    described = lambda batch: (jax.tree.map(lambda x: (x.shape, x.dtype), batch), batch.kind, batch.bucket)
+    for shape in shapes:
+        real = next(batch for batch in batches if (batch.kind, batch.bucket) == shape)
+        assert described(whole.alike(*shape)) == described(real)
+        assert 2 * len(half.alike(*shape)) == len(real)
