@@ -136,11 +136,16 @@ class GuidedSampler:
         Raises:
             ValueError: as `Sampler.tables`.
         """
+        prediction_type = self.unet.config.prediction_type
+        other = self.with_tables(self.sampler.tables(self.schedule, num_inference_steps, prediction_type, strength))
+        other.strength = strength
+        return other
+
+    def with_tables(self, tables: SamplerTables) -> "GuidedSampler":
+        """The same along other tables, as those of `ddim_inversion`; what is compiled is shared."""
         other = copy.copy(self)
         other.__dict__.pop("padded_tables", None)
-        prediction_type = self.unet.config.prediction_type
-        other.tables = self.sampler.tables(self.schedule, num_inference_steps, prediction_type, strength)
-        other.strength = strength
+        other.tables = tables
         return other
 
     @cached_property

@@ -58,9 +58,10 @@ def write_report(results: Results, out: Path) -> Path:
         f"<p>{html.escape(_conditions(results))}</p>",
         "<h2>Verdict</h2>",
         table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
-        "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
+        "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips). Evaluations are of "
+        "the denoiser, for each frame; seconds are of all clips, with what had to be compiled first.</p>",
         table(
-            ("method", *(headed(name, _ALL[name]) for name in _measures(results)), "seconds"),
+            ("method", *(headed(name, _ALL[name]) for name in _measures(results)), "evaluations", "seconds"),
             [_method_row(*item, _measures(results)) for item in results["methods"].items()],
         ),
         "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
@@ -105,7 +106,9 @@ def _measures(results: Results) -> list[str]:
 
 
 def _method_row(name: str, entry: dict[str, Any], measures: list[str]) -> tuple[str, ...]:
-    return html.escape(name), *(score_cell(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
+    spent = f"{entry['evaluations']:.3g}" if "evaluations" in entry else ""  # older results do not say
+    scores = (score_cell(entry["scores"][measure]) for measure in measures)
+    return html.escape(name), *scores, spent, f"{entry['seconds']:.1f}"
 
 
 def _definitions(results: Results) -> Iterable[str]:

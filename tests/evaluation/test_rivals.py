@@ -1,0 +1,72 @@
+"""Rivals on known answers: what their algorithms give back exactly, and what they cost."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import TINY
+
+from gen1_jax.editing.pipeline import Gen1Pipeline
+from gen1_jax.editing.settings import EditSettings
+from gen1_jax.evaluation import rivals
+from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.methods import Method
+from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.models.module import Bound
+from gen1_jax.pretrained.folder import open_model
+
+STEPS = EditSettings(num_inference_steps=2).of(TINY)
+PLAIN = dataclasses.replace(STEPS, guidance_scale=1.0)
+BOTH = np.arange(2)
+
+
+@pytest.fixture(scope="module")
+def editor():
+    """Of two worlds, by a model whose every weight is random: fresh temporal layers do nothing."""
+    pipeline = Gen1Pipeline(open_model("tiny"))
+    leaves, tree = jax.tree.flatten(pipeline.unet.params)
+    rng = np.random.default_rng(0)
+    noisy = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) for leaf in leaves]
+    pipeline.networks.kept["unet"] = Bound(pipeline.unet.module, jax.tree.unflatten(tree, noisy))
+    return Editor(pipeline, Worlds(2, frames=4, height=16, width=16), batch_size=2)
+
+
+def spent(editor, make):
+    before = editor.evaluations
+    out = make()
+    return out, editor.evaluations - before
+
+
+def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_the_more_steps(editor):
+    inputs, far = editor.latents[BOTH], []
+    told = editor.told(Way(settings=PLAIN), BOTH)
+    for steps in (50, 400):
+        way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=steps))
+        noise, cost = spent(editor, lambda way=way: rivals.inverted(editor, way, told, inputs))
+        assert cost == steps and noise.shape == inputs.shape
+        far.append(float(jnp.abs(rivals.guided(editor, way, told, noise) - inputs).mean() / np.abs(inputs).mean()))
+    assert far[1] < 0.25 * far[0], far
+
+
+def test_inversion_is_told_the_input_and_sampling_what_is_asked_for(editor):
+    way = Way(settings=STEPS)
+    edit, cost = spent(editor, lambda: rivals.inverted_edit(editor, way, BOTH))
+    assert cost == 2 + 2 * len(STEPS.guidance.branches)
+    before = editor.content, editor.source_content
+    try:
+        for change in ("content", "source_content"):
+            setattr(editor, change, getattr(editor, change)[::-1].copy())
+            assert (rivals.inverted_edit(editor, way, BOTH) != edit).any()
+            editor.content, editor.source_content = before
+    finally:
+        editor.content, editor.source_content = before
+    assert (rivals.inverted_edit(editor, way, BOTH) == edit).all()
+
+
+def test_every_rival_has_its_edits_and_its_cost(editor):
+    methods = [Method(*each) for each in rivals.rivals(STEPS)]
+    for method in methods:
+        clips, cost = spent(editor, lambda method=method: method.make(editor))
+        assert clips.shape == editor.worlds.clips.source.shape and clips.dtype == np.uint8 and cost > 0, method.name
