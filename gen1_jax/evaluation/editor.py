@@ -272,7 +272,7 @@ class Editor:
         kept = self._known(way, indices)
         kept = kept if given is None else given.kept(kept)
         if way.frame_by_frame:
-            noise = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
+            noise = noise_of_clips(settings.seed, jnp.asarray(indices), inputs.shape[1:])
             inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
             kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
             out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, kept)
@@ -283,7 +283,9 @@ class Editor:
             part, here = inputs[:, frames], kept
             if settings.keyframe_stride > 1:
                 here = None if known is None else known.kept()
-            noise = _noise(settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:])
+            noise = noise_of_clips(
+                settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:]
+            )
             return self._run(way, this, told.at(frames), part, noise, here)
 
         known = None if kept is None else KnownLatents.of(kept)
@@ -359,7 +361,7 @@ def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
         yield np.minimum(np.arange(start, start + size), count - 1)
 
 
-def _noise(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
+def noise_of_clips(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
     """Of every clip its own, whatever the batch."""
     draw = lambda index: jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), shape)
     return jax.vmap(draw)(indices)

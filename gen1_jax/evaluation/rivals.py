@@ -6,17 +6,21 @@ What begins at the input inverts it, told what the input shows, and samples back
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gen1_jax.diffusion import Guidance, ddim_inversion, guidance_runs
+from gen1_jax.diffusion import DDIM, Guidance, ddim_inversion, guidance_runs
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor, Way, after, noise_of_clips
 from gen1_jax.evaluation.inputs import Fields
 from gen1_jax.models.conditions import Conditions
 
-INVERSION = "DDIM inversion"
+INVERSION, FRIENDLY = "DDIM inversion", "edit friendly noise"
+FRIENDLY_STRENGTHS = (0.4, 0.64, 0.8, 1.0)
+"""Shares of the steps that are taken; the paper takes 64 of 100."""
+
 _WITH_DEPTH = " with depth"
 
 Latents = Float[Array, "b t i j c"]
@@ -35,6 +39,14 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
         told = ", told the depth both ways" if sees_structure else ""
         what = f"the input is led up to noise by DDIM, then down again, told the new content{told}"
         yield INVERSION + suffix, None, what, _sampling(inverted_edit, way)
+        for strength in FRIENDLY_STRENGTHS:
+            what = f"DDPM by the noise that leads to the input at each of the last {strength:.0%} of the steps{told}"
+            yield (
+                FRIENDLY + suffix,
+                strength,
+                what,
+                _sampling(edit_by_friendly_noise, dataclasses.replace(way, strength=strength)),
+            )
 
 
 def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
@@ -43,11 +55,44 @@ def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
     return guided(editor, way, editor.told(way, indices), noise)
 
 
+def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latents:
+    """Ancestral sampling whose noise of each step is what would have led to the input, told what the input shows.
+
+    The input is noised to every timestep by itself, x_t. What leads from where the model's step at x_t ends to x_{t-1}
+    is the noise, as it is added, so that the last step, which draws none, is made good, too. The same content and
+    guidance give the input back exactly, whatever the model.
+
+    Source: https://arxiv.org/abs/2304.06140, section 3 (edit-friendly DDPM inversion), with w = 1 for what the input
+    shows (there 3.5).
+    """
+    sampler = _sampler(editor, way)
+    schedule, prediction_type = sampler.schedule, sampler.unet.config.prediction_type
+    steps = len(sampler.tables.timesteps)
+    sampler = sampler.with_tables(DDIM(eta=1.0).tables(schedule, steps, prediction_type))
+    source, told = editor.told(way, indices, editor.source_content), editor.told(way, indices)
+    inputs, first = jnp.asarray(editor.latents[indices]), min(round(steps * (1 - way.strength)), steps - 1)
+
+    def noised(step: int) -> Latents:
+        if step == steps:
+            return inputs
+        noise = noise_of_clips(way.settings.seed + step, jnp.asarray(indices), inputs.shape[1:])
+        return schedule.add_noise(inputs, noise, jnp.full(len(inputs), sampler.tables.timesteps[step]))
+
+    now = latents = noised(first)
+    for start, stop, guidance in after(first, _guidance(way, sampler)):
+        for step in range(start, stop):
+            then = noised(step + 1)
+            noise = then - editor.run(sampler, source, now, [(step, step + 1, _unguided())])
+            latents = editor.run(sampler, told, latents, [(step, step + 1, guidance)]) + noise
+            now = then
+    return latents
+
+
 def inverted(editor: Editor, way: Way, told: Conditions, latents: Latents | Float[np.ndarray, "b t i j c"]) -> Latents:
     """The noise that DDIM takes to these latents, told this, without guidance: with w above 1 inversion diverges."""
     down = _sampler(editor, way)
     ascending = ddim_inversion(down.schedule, down.tables.timesteps, down.unet.config.prediction_type)
-    parts = [(0, len(ascending.timesteps), Guidance.of(1.0, 1.0))]
+    parts = [(0, len(ascending.timesteps), _unguided())]
     return editor.run(down.with_tables(ascending), told, latents, parts)
 
 
@@ -59,6 +104,11 @@ def guided(editor: Editor, way: Way, told: Conditions, noise: Latents) -> Latent
 
 def _sampler(editor: Editor, way: Way) -> GuidedSampler:
     return editor.pipeline.sampler(way.settings)
+
+
+def _unguided() -> Guidance:
+    """One evaluation a step."""
+    return Guidance.of(1.0, 1.0)
 
 
 def _guidance(way: Way, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:

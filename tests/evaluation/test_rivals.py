@@ -65,6 +65,18 @@ def test_inversion_is_told_the_input_and_sampling_what_is_asked_for(editor):
     assert (rivals.inverted_edit(editor, way, BOTH) == edit).all()
 
 
+def test_noise_that_leads_to_the_input_gives_it_back_exactly(editor, monkeypatch):
+    inputs = editor.latents[BOTH]
+    way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=5), strength=0.6)
+    edit, cost = spent(editor, lambda: rivals.edit_by_friendly_noise(editor, way, BOTH))
+    assert cost == 2 * 3 and jnp.abs(edit - inputs).max() > 0.1  # three steps, one to find the noise and one to use it
+    monkeypatch.setattr(editor, "content", editor.source_content)
+    for strength in (0.2, 0.6, 1.0):
+        way = dataclasses.replace(way, strength=strength)
+        again = rivals.edit_by_friendly_noise(editor, way, BOTH)
+        assert jnp.abs(again - inputs).max() <= 1e-5  # rounding of what has the noise's standard deviation of 1
+
+
 def test_every_rival_has_its_edits_and_its_cost(editor):
     methods = [Method(*each) for each in rivals.rivals(STEPS)]
     for method in methods:
