@@ -141,6 +141,11 @@ class GuidedSampler:
         other.strength = strength
         return other
 
+    def of(self, unet: Bound) -> "GuidedSampler":
+        """The same of another denoiser, which compiles its own programs."""
+        how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition)
+        return GuidedSampler(unet, self.schedule, self.sampler, 1, **how).with_tables(self.tables)
+
     def with_tables(self, tables: SamplerTables) -> "GuidedSampler":
         """The same along other tables, as those of `ddim_inversion`; what is compiled is shared."""
         other = copy.copy(self)

@@ -23,6 +23,7 @@ from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.models.attended import Attended, Attending
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import told_level
@@ -87,6 +88,7 @@ class Editor:
         self.latents = self._of_frames(self._encode, worlds.clips.source)
         self.evaluations = 0.0
         self._found: dict[str, np.ndarray] = {}
+        self._attending: dict[Attended, GuidedSampler] = {}
 
     def edit(
         self,
@@ -312,6 +314,15 @@ class Editor:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
         parts = guidance_runs(settings.guidance, steps, settings.guidance_interval)
         return self.run(sampler, told, noise, after(first_step, parts), kept)
+
+    def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
+        """The model's sampler; its frames look at those of others in self-attention, if that is said."""
+        sampler = self.pipeline.sampler(settings)
+        if where is None:
+            return sampler
+        if where not in self._attending:
+            self._attending[where] = sampler.of(Attending(self.pipeline.unet, where))
+        return self._attending[where].with_tables(sampler.tables)
 
     def run(
         self,

@@ -5,6 +5,7 @@ What begins at the input inverts it, told what the input shows, and samples back
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +16,18 @@ from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor, Way, after, noise_of_clips
 from gen1_jax.evaluation.inputs import Fields
+from gen1_jax.models.attended import Attended, first_and_previous, first_frame
 from gen1_jax.models.conditions import Conditions
 
 INVERSION, FRIENDLY = "DDIM inversion", "edit friendly noise"
 FRIENDLY_STRENGTHS = (0.4, 0.64, 0.8, 1.0)
 """Shares of the steps that are taken; the paper takes 64 of 100."""
+
+LOOKING = {
+    "EVE attention": (first_frame, "the first"),
+    "Pix2Video attention": (first_and_previous, "the first and of the one before"),
+}
+"""At which frames those of the image model look, by method; and in words."""
 
 _WITH_DEPTH = " with depth"
 
@@ -41,18 +49,28 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
         yield INVERSION + suffix, None, what, _sampling(inverted_edit, way)
         for strength in FRIENDLY_STRENGTHS:
             what = f"DDPM by the noise that leads to the input at each of the last {strength:.0%} of the steps{told}"
-            yield (
-                FRIENDLY + suffix,
-                strength,
-                what,
-                _sampling(edit_by_friendly_noise, dataclasses.replace(way, strength=strength)),
-            )
+            part = dataclasses.replace(way, strength=strength)
+            yield FRIENDLY + suffix, strength, what, _sampling(edit_by_friendly_noise, part)
+    way = Way(settings=settings)
+    for group, (where, read) in LOOKING.items():
+        what = f"the image model, told the depth, from inverted noise; every frame has keys and values of {read}"
+        yield group, None, what, _sampling(partial(looking_edit, where=where), way)
 
 
 def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
     """DDIM inversion (https://arxiv.org/abs/2010.02502, section 5.4), then DDIM with the new content."""
-    noise = inverted(editor, way, editor.told(way, indices, editor.source_content), editor.latents[indices])
-    return guided(editor, way, editor.told(way, indices), noise)
+    sampler = editor.sampler(way.settings)
+    noise = inverted(editor, sampler, editor.told(way, indices, editor.source_content), editor.latents[indices])
+    return editor.run(sampler, editor.told(way, indices), noise, _guidance(way, sampler))
+
+
+def looking_edit(editor: Editor, way: Way, indices: Indices, where: Attended) -> Latents:
+    """The same by the image model, each of whose frames has its keys and values from others, up and down."""
+    sampler = editor.sampler(way.settings, where)
+    source, told = editor.told(way, indices, editor.source_content).frames(), editor.told(way, indices).frames()
+    noise = inverted(editor, sampler, source, editor.latents[indices])
+    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in _guidance(way, sampler)]
+    return editor.run(sampler, told, noise, parts)
 
 
 def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latents:
@@ -65,7 +83,7 @@ def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latent
     Source: https://arxiv.org/abs/2304.06140, section 3 (edit-friendly DDPM inversion), with w = 1 for what the input
     shows (there 3.5).
     """
-    sampler = _sampler(editor, way)
+    sampler = editor.sampler(way.settings)
     schedule, prediction_type = sampler.schedule, sampler.unet.config.prediction_type
     steps = len(sampler.tables.timesteps)
     sampler = sampler.with_tables(DDIM(eta=1.0).tables(schedule, steps, prediction_type))
@@ -88,22 +106,14 @@ def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latent
     return latents
 
 
-def inverted(editor: Editor, way: Way, told: Conditions, latents: Latents | Float[np.ndarray, "b t i j c"]) -> Latents:
-    """The noise that DDIM takes to these latents, told this, without guidance: with w above 1 inversion diverges."""
-    down = _sampler(editor, way)
-    ascending = ddim_inversion(down.schedule, down.tables.timesteps, down.unet.config.prediction_type)
+def inverted(
+    editor: Editor, sampler: GuidedSampler, told: Conditions, latents: Latents | Float[np.ndarray, "b t i j c"]
+) -> Latents:
+    """The noise that the sampler takes to these latents, told this, without guidance: with w above 1 it diverges."""
+    prediction_type = sampler.unet.config.prediction_type
+    ascending = ddim_inversion(sampler.schedule, sampler.tables.timesteps, prediction_type)
     parts = [(0, len(ascending.timesteps), _unguided())]
-    return editor.run(down.with_tables(ascending), told, latents, parts)
-
-
-def guided(editor: Editor, way: Way, told: Conditions, noise: Latents) -> Latents:
-    """Sampled from the noise with the guidance of the edit."""
-    sampler = _sampler(editor, way)
-    return editor.run(sampler, told, noise, _guidance(way, sampler))
-
-
-def _sampler(editor: Editor, way: Way) -> GuidedSampler:
-    return editor.pipeline.sampler(way.settings)
+    return editor.run(sampler.with_tables(ascending), told, latents, parts)
 
 
 def _unguided() -> Guidance:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from tiny import TINY
 
+from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation import rivals
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import Method
 from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.models.attended import Attending, first_and_previous, first_frame
 from gen1_jax.models.module import Bound
 from gen1_jax.pretrained.folder import open_model
 
@@ -44,9 +46,11 @@ def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_t
     told = editor.told(Way(settings=PLAIN), BOTH)
     for steps in (50, 400):
         way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=steps))
-        noise, cost = spent(editor, lambda way=way: rivals.inverted(editor, way, told, inputs))
+        sampler = editor.sampler(way.settings)
+        noise, cost = spent(editor, lambda sampler=sampler: rivals.inverted(editor, sampler, told, inputs))
         assert cost == steps and noise.shape == inputs.shape
-        far.append(float(jnp.abs(rivals.guided(editor, way, told, noise) - inputs).mean() / np.abs(inputs).mean()))
+        again = editor.run(sampler, told, noise, [(0, steps, Guidance.of(1.0, 1.0))])
+        far.append(float(jnp.abs(again - inputs).mean()))
     assert far[1] < 0.25 * far[0], far
 
 
@@ -75,6 +79,45 @@ def test_noise_that_leads_to_the_input_gives_it_back_exactly(editor, monkeypatch
         way = dataclasses.replace(way, strength=strength)
         again = rivals.edit_by_friendly_noise(editor, way, BOTH)
         assert jnp.abs(again - inputs).max() <= 1e-5  # rounding of what has the noise's standard deviation of 1
+
+
+def seen_by(editor, where, still):
+    """Which frames' latents each frame's prediction depends on."""
+    unet = editor.pipeline.unet if where is None else Attending(editor.pipeline.unet, where)
+    told = editor.told(Way(settings=PLAIN), BOTH[:1])
+    told = told.frames() if still else told
+    latents = jnp.asarray(editor.latents[:1])
+    predict = jax.jit(lambda x: unet.apply(unet.params, x, jnp.array([500]), told, method="denoise")[0])
+    changed = [predict(latents.at[:, t].add(1)) != predict(latents) for t in range(latents.shape[1])]
+    return [[bool(change[0, t].any()) for change in changed] for t in range(latents.shape[1])]
+
+
+def test_frames_of_the_image_model_look_where_they_are_told(editor):
+    own = np.eye(4, dtype=bool)
+    first = own | (np.arange(4) == 0)
+    assert np.array_equal(seen_by(editor, None, still=True), own)
+    assert np.array_equal(seen_by(editor, first_frame, still=True), first)
+    reached = np.tril(np.ones((4, 4), bool))  # through several layers, the one before the one before, too
+    looking = np.array(seen_by(editor, first_and_previous, still=True))
+    assert not looking[~reached].any() and (looking >= (first | np.eye(4, k=-1, dtype=bool))).all()
+    assert looking[2:, 0].all() and np.array(seen_by(editor, None, still=False)).all()
+
+
+def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
+    way = Way(settings=STEPS)
+    edits = [rivals.looking_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
+    assert jnp.abs(edits[0] - edits[1]).max() > 1e-3
+    sampler, told = editor.sampler(STEPS), editor.told(way, BOTH).frames()
+    source = editor.told(way, BOTH, editor.source_content).frames()
+    noise = rivals.inverted(editor, sampler, source, editor.latents[BOTH])
+    plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance.of_images())])
+    np.testing.assert_allclose(edits[1], plain, atol=1e-5 * float(jnp.abs(plain).max()))
+
+
+def test_what_is_attended_to():
+    x = jnp.arange(3.0)[None, :, None, None] * jnp.ones((1, 3, 2, 1))
+    assert first_frame(x).squeeze().tolist() == [[0, 0]] * 3
+    assert first_and_previous(x).squeeze().tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
 
 
 def test_every_rival_has_its_edits_and_its_cost(editor):
