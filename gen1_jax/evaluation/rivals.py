@@ -19,7 +19,7 @@ from gen1_jax.evaluation.inputs import Fields
 from gen1_jax.models.attended import Attended, first_and_previous, first_frame
 from gen1_jax.models.conditions import Conditions
 
-INVERSION, FRIENDLY = "DDIM inversion", "edit friendly noise"
+INVERSION, FRIENDLY, BRIDGED = "DDIM inversion", "edit friendly noise", "BIVDiff"
 FRIENDLY_STRENGTHS = (0.4, 0.64, 0.8, 1.0)
 """Shares of the steps that are taken; the paper takes 64 of 100."""
 
@@ -28,6 +28,9 @@ LOOKING = {
     "Pix2Video attention": (first_and_previous, "the first and of the one before"),
 }
 """At which frames those of the image model look, by method; and in words."""
+
+MIXING = (0.0, 0.25, 0.5, 1.0)
+"""Share of the image model's inversion in BIVDiff's; there 1 for a ControlNet, 0.25 for Prompt-to-Prompt."""
 
 _WITH_DEPTH = " with depth"
 
@@ -55,6 +58,11 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
     for group, (where, read) in LOOKING.items():
         what = f"the image model, told the depth, from inverted noise; every frame has keys and values of {read}"
         yield group, None, what, _sampling(partial(looking_edit, where=where), way)
+    for mixing in MIXING:
+        what = (
+            f"frames edited one by one, led up to noise by the image model ({mixing:.0%}) and the video model, and down"
+        )
+        yield BRIDGED, mixing, f"{what} by the video model", _sampling(partial(bridged_edit, mixing=mixing), way)
 
 
 def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
@@ -71,6 +79,24 @@ def looking_edit(editor: Editor, way: Way, indices: Indices, where: Attended) ->
     noise = inverted(editor, sampler, source, editor.latents[indices])
     parts = [(start, stop, guidance.of_images()) for start, stop, guidance in _guidance(way, sampler)]
     return editor.run(sampler, told, noise, parts)
+
+
+def bridged_edit(editor: Editor, way: Way, indices: Indices, mixing: float) -> Latents:
+    """Frames edited one by one, whose noise, by the image model's and the video model's inversion, the latter samples.
+
+    Source: https://arxiv.org/abs/2312.02813, section 3 (BIVDiff: mixed inversion and video temporal smoothing).
+
+    Args:
+        editor: of the worlds.
+        way: what all three are told.
+        indices: of the worlds.
+        mixing: share of the image model's inversion.
+    """
+    sampler, told = editor.sampler(way.settings), editor.told(way, indices)
+    frames = editor.sample(dataclasses.replace(way, frame_by_frame=True), indices)
+    shares = ((mixing, told.frames()), (1 - mixing, told))
+    noise = sum(share * inverted(editor, sampler, by, frames) for share, by in shares if share)
+    return editor.run(sampler, told, noise, _guidance(way, sampler))
 
 
 def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latents:

@@ -120,6 +120,18 @@ def test_what_is_attended_to():
     assert first_and_previous(x).squeeze().tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
 
 
+def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
+    """Of the video model alone; what the image model has inverted it takes elsewhere."""
+    way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=200))
+    frames = editor.sample(dataclasses.replace(way, frame_by_frame=True), BOTH)
+    far = {}
+    for mixing, inversions in ((0.0, 1), (0.5, 2), (1.0, 1)):
+        edit, cost = spent(editor, lambda mixing=mixing: rivals.bridged_edit(editor, way, BOTH, mixing))
+        assert cost == 200 * (2 + inversions)
+        far[mixing] = float(jnp.abs(edit - frames).mean())
+    assert far[0.0] < 0.3 * far[1.0] and far[0.0] < far[0.5], far
+
+
 def test_every_rival_has_its_edits_and_its_cost(editor):
     methods = [Method(*each) for each in rivals.rivals(STEPS)]
     for method in methods:
