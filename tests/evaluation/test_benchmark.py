@@ -115,6 +115,7 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     assert [results["methods"][name]["evaluations"] for name in (EDIT, rival, ANSWER)] == [4, 1, 0]
     text = write_report(results, tmp_path).read_text()
     assert all((tmp_path / name).exists() for name in re.findall(r'src="([^"]+)"', text)) and "videos/01.mp4" in text
+    assert re.search(rf"<td>{rival}</td>.*79.4% to 91.2%", text)
     moving = results["methods"][ANSWER]["scores"]["frame_consistency"]["clips"]
     assert f"By motion, against {rival}" in text and f"<tr><td>{min(moving):.4f}</td><td>1</td>" in text
 
