@@ -23,7 +23,7 @@ from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
-from gen1_jax.models.attended import Attended, Attending
+from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import told_level
@@ -54,6 +54,10 @@ class Way:
     def __post_init__(self):
         if not 0 < self.strength <= 1:
             raise UserError(f"strength must be above 0 and at most 1, got {self.strength}")
+
+    def first_step(self, steps: int) -> int:
+        """Of a run of so many steps, where one of this strength begins; at least one step is taken."""
+        return min(round(steps * (1 - self.strength)), steps - 1)
 
 
 class Editor:
@@ -88,7 +92,7 @@ class Editor:
         self.latents = self._of_frames(self._encode, worlds.clips.source)
         self.evaluations = 0.0
         self._found: dict[str, np.ndarray] = {}
-        self._attending: dict[Attended, GuidedSampler] = {}
+        self._looking: dict[tuple, GuidedSampler] = {}
 
     def edit(
         self,
@@ -233,20 +237,17 @@ class Editor:
             signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
         return signals
 
-    def told(
-        self, way: Way, indices: Int[np.ndarray, " b"], content: Float32[np.ndarray, "n m d"] | None = None
-    ) -> Conditions:
+    def told(self, way: Way, indices: Int[np.ndarray, " b"]) -> Conditions:
         """What the denoiser is told of some worlds.
 
         Args:
             way: which structures it sees, and how.
             indices: of the worlds.
-            content: of all worlds, instead of what is asked for.
         """
         reads = self.pipeline.config.unet.content_kind
         null = {} if self.null is None else {reads: jnp.asarray(self.null)}
-        chosen = jnp.asarray((self.content if content is None else content)[indices])
-        return Conditions(content={reads: chosen}, null=null, structure=self._structure(way, indices))
+        content = {reads: jnp.asarray(self.content[indices])}
+        return Conditions(content=content, null=null, structure=self._structure(way, indices))
 
     @cached_property
     def source_content(self) -> Float32[np.ndarray, "n m d"]:
@@ -306,7 +307,7 @@ class Editor:
         """The sampler's run, from noise or from noised inputs; what is kept is told to a model with an input for it."""
         sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
-        first_step = min(round(steps * (1 - way.strength)), steps - 1)
+        first_step = way.first_step(steps)
         if first_step:
             timesteps = jnp.full(len(inputs), sampler.tables.timesteps[first_step])
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
@@ -320,9 +321,10 @@ class Editor:
         sampler = self.pipeline.sampler(settings)
         if where is None:
             return sampler
-        if where not in self._attending:
-            self._attending[where] = sampler.of(Attending(self.pipeline.unet, where))
-        return self._attending[where].with_tables(sampler.tables)
+        key = (where, settings.sampler, settings.shift_windows)
+        if key not in self._looking:
+            self._looking[key] = sampler.looking_at(where)
+        return self._looking[key].with_tables(sampler.tables)
 
     def run(
         self,
@@ -340,6 +342,10 @@ class Editor:
             latents: to begin with.
             parts: (first step, end, guidance), one after another.
             kept: what is to stay as it is.
+
+        Returns:
+            (B, T, h, w, c). Of a clip that is longer than the model's window each frame counts once, though it may be
+            in two windows.
         """
         state = sampler.sampler.init(jnp.array(latents))  # a copy, for the state is donated
         frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))

@@ -1,7 +1,7 @@
 """Which frames self-attention within a frame looks at: its own, unless said otherwise while a network is traced.
 
 Image models become a little consistent over time where all frames read keys and values of the same ones, without any
-training: Text2Video-Zero and EVE (the first frame), Pix2Video and Tune-A-Video (the first and the one before).
+training: Text2Video-Zero and EVE (the first frame), Pix2Video (the first and the one before).
 """
 
 import contextlib
@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-from gen1_jax.models.module import Bound
 
 Attended = Callable[[Float[Array, "b t s c"]], Float[Array, "b t k c"]]
 """Positions of every frame -> those that each frame's queries look at."""
@@ -31,9 +29,9 @@ _attended: contextvars.ContextVar[Attended | None] = contextvars.ContextVar("att
 
 
 @contextlib.contextmanager
-def attending_to(attended: Attended):
-    """Networks that are traced inside look there. A function jitted before is not traced again."""
-    token = _attended.set(attended)
+def attending_to(frames: Attended | None):
+    """Networks traced inside look there; None for each frame its own. What was jitted before stays as it is."""
+    token = _attended.set(frames)
     try:
         yield
     finally:
@@ -41,23 +39,5 @@ def attending_to(attended: Attended):
 
 
 def attended() -> Attended | None:
-    """What was said; None for each frame its own."""
+    """What was said, see `attending_to`."""
     return _attended.get()
-
-
-class Attending(Bound):
-    """A network whose frames look at those of others. See `Bound`.
-
-    Args:
-        network: it, which stays as it is.
-        where: at which they look.
-    """
-
-    def __init__(self, network: Bound, where: Attended):
-        super().__init__(network.module, network.params)
-        self._where = where
-
-    def apply(self, params, *args, method: str = "__call__", **kwargs):
-        """See `Bound.apply`."""
-        with attending_to(self._where):
-            return super().apply(params, *args, method=method, **kwargs)

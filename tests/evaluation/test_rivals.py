@@ -15,7 +15,7 @@ from gen1_jax.evaluation import rivals
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import Method
 from gen1_jax.evaluation.worlds import Worlds
-from gen1_jax.models.attended import Attending, first_and_previous, first_frame
+from gen1_jax.models.attended import attending_to, first_and_previous, first_frame
 from gen1_jax.models.module import Bound
 from gen1_jax.pretrained.folder import open_model
 
@@ -69,25 +69,62 @@ def test_inversion_is_told_the_input_and_sampling_what_is_asked_for(editor):
     assert (rivals.inverted_edit(editor, way, BOTH) == edit).all()
 
 
-def test_noise_that_leads_to_the_input_gives_it_back_exactly(editor, monkeypatch):
-    inputs = editor.latents[BOTH]
+def test_noise_that_leads_to_the_input_is_that_of_ancestral_sampling(editor):
+    """Of a denoiser that says x_0 = 0, steps are the DDPM posterior, and x_t are noised by the schedule, each anew."""
+    way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=5), strength=0.6)
+    ran, run = [], editor.run
+
+    def of_nothing(sampler, told, latents, parts):
+        ((step, stop, _),) = parts
+        assert stop == step + 1 and not sampler.tables.from_noise.any()
+        tables = jax.tree.map(lambda column: column[step], sampler.tables)
+        ran.append((int(tables.timesteps), tables, np.asarray(latents)))
+        return tables.from_latents * latents
+
+    try:
+        editor.run = of_nothing
+        rivals.edit_by_friendly_noise(editor, way, BOTH)
+    finally:
+        editor.run = run
+    schedule = editor.pipeline.config.schedule
+    levels = schedule.alphas_cumprod_float64
+    assert [timestep for timestep, *_ in ran] == [599, 599, 399, 399, 199]
+    for (now, tables, _), then in ((ran[0], 399), (ran[2], 199)):
+        posterior = np.sqrt(levels[now] / levels[then]) * (1 - levels[then]) / (1 - levels[now])
+        assert abs(tables.from_latents - posterior) < 1e-6  # of x_t; of x_0 it is as DDPM's equation 7 has it
+    noises = [
+        (latents - np.sqrt(levels[now]) * editor.latents[BOTH]) / np.sqrt(1 - levels[now])
+        for now, _, latents in (ran[1], ran[3])
+    ]
+    assert all(abs(noise.std() - 1) < 0.1 for noise in noises)
+    assert abs(np.corrcoef(noises[0].ravel(), noises[1].ravel())[0, 1]) < 0.1
+
+
+def test_noise_that_leads_to_the_input_takes_the_same_content_along_the_noised_input(editor, monkeypatch):
     way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=5), strength=0.6)
     edit, cost = spent(editor, lambda: rivals.edit_by_friendly_noise(editor, way, BOTH))
-    assert cost == 2 * 3 and jnp.abs(edit - inputs).max() > 0.1  # three steps, one to find the noise and one to use it
+    assert cost == 2 * 3 - 1  # three steps, one to find the noise and one to use it; the last has none
     monkeypatch.setattr(editor, "content", editor.source_content)
-    for strength in (0.2, 0.6, 1.0):
-        way = dataclasses.replace(way, strength=strength)
-        again = rivals.edit_by_friendly_noise(editor, way, BOTH)
-        assert jnp.abs(again - inputs).max() <= 1e-5  # rounding of what has the noise's standard deviation of 1
+    ends, run = [], editor.run
+    monkeypatch.setattr(editor, "run", lambda *args: ends.append(args[2]) or run(*args))
+    again = rivals.edit_by_friendly_noise(editor, way, BOTH)
+    assert len(ends) == 5 and jnp.abs(again - edit).max() > 0.1
+    for along_input, along_edit in (ends[:2], ends[2:4]):
+        np.testing.assert_allclose(along_input, along_edit, atol=1e-5)
 
 
 def seen_by(editor, where, still):
     """Which frames' latents each frame's prediction depends on."""
-    unet = editor.pipeline.unet if where is None else Attending(editor.pipeline.unet, where)
+    unet = editor.pipeline.unet
     told = editor.told(Way(settings=PLAIN), BOTH[:1])
     told = told.frames() if still else told
     latents = jnp.asarray(editor.latents[:1])
-    predict = jax.jit(lambda x: unet.apply(unet.params, x, jnp.array([500]), told, method="denoise")[0])
+
+    @jax.jit
+    def predict(x):
+        with attending_to(where):
+            return unet.apply(unet.params, x, jnp.array([500]), told, method="denoise")[0]
+
     changed = [predict(latents.at[:, t].add(1)) != predict(latents) for t in range(latents.shape[1])]
     return [[bool(change[0, t].any()) for change in changed] for t in range(latents.shape[1])]
 
@@ -105,10 +142,10 @@ def test_frames_of_the_image_model_look_where_they_are_told(editor):
 
 def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
     way = Way(settings=STEPS)
-    edits = [rivals.looking_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
+    edits = [rivals.cross_frame_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
     assert jnp.abs(edits[0] - edits[1]).max() > 1e-3
     sampler, told = editor.sampler(STEPS), editor.told(way, BOTH).frames()
-    source = editor.told(way, BOTH, editor.source_content).frames()
+    source = rivals._as_input(editor, told, BOTH)
     noise = rivals.inverted(editor, sampler, source, editor.latents[BOTH])
     plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance.of_images())])
     np.testing.assert_allclose(edits[1], plain, atol=1e-5 * float(jnp.abs(plain).max()))
@@ -126,14 +163,22 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
     frames = editor.sample(dataclasses.replace(way, frame_by_frame=True), BOTH)
     far = {}
     for mixing, inversions in ((0.0, 1), (0.5, 2), (1.0, 1)):
-        edit, cost = spent(editor, lambda mixing=mixing: rivals.bridged_edit(editor, way, BOTH, mixing))
+        edit, cost = spent(editor, lambda mixing=mixing: rivals.bivdiff_edit(editor, way, BOTH, mixing))
         assert cost == 200 * (2 + inversions)
         far[mixing] = float(jnp.abs(edit - frames).mean())
     assert far[0.0] < 0.3 * far[1.0] and far[0.0] < far[0.5] < far[1.0], far
 
 
 def test_every_rival_has_its_edits_and_its_cost(editor):
-    methods = [Method(*each) for each in rivals.rivals(STEPS)]
+    methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance.branches)
+    costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
+    costs |= {("DDIM inversion" + depth, None): 2 + 2 * full for depth in ("", " with depth")}
+    for depth in ("", " with depth"):
+        costs |= {("edit friendly noise" + depth, strength): full for strength in (0.4, 0.64)}  # the last step alone
+        costs["edit friendly noise" + depth, 1.0] = 1 + 2 * full
+    costs |= {("BIVDiff", mixing): 2 * 2 + 2 * n + 2 * full for mixing, n in ((0.0, 1), (0.25, 2), (1.0, 1))}
     for method in methods:
         clips, cost = spent(editor, lambda method=method: method.make(editor))
-        assert clips.shape == editor.worlds.clips.source.shape and clips.dtype == np.uint8 and cost > 0, method.name
+        assert clips.shape == editor.worlds.clips.source.shape and clips.dtype == np.uint8, method.name
+        assert cost == costs[method.group, method.value], method.name
+    assert len(methods) == len(costs)

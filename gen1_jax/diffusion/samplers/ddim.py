@@ -63,6 +63,12 @@ def ddim_inversion(schedule: NoiseSchedule, timesteps: Int32[np.ndarray, " n"], 
         schedule: of the timesteps.
         timesteps: of the run that goes down, descending, t_0 first; this one ends at t_0.
         prediction_type: see `PREDICTION_TYPES`.
+
+    Returns:
+        As many rows as timesteps, ascending from 0; no noise is drawn along them.
+
+    Raises:
+        ValueError: an unknown prediction type.
     """
     visited = np.append(0, timesteps[::-1]).astype(np.int32)
     levels = schedule.alphas_cumprod_float64[visited]

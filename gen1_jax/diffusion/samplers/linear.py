@@ -87,7 +87,7 @@ def first_order(
     """
     alpha, sigma = np.sqrt(now), np.sqrt(1 - now)
     std = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then)) if eta else np.zeros_like(now)
-    direction = np.sqrt(1 - then - std**2)
+    direction = np.sqrt(np.maximum(1 - then - std**2, 0))  # of eta = 1 from noise alone 0, but for rounding
     return assembled(
         schedule,
         timesteps,
