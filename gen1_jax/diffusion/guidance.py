@@ -5,7 +5,8 @@
     guided prediction ◄────────────────────────────────────────────────────────────────────┘
 
 Where the model sees the source (the video that is edited), the chain may have one more link, mu(source), whose guidance
-has a scale of its own, as in InstructPix2Pix (https://arxiv.org/abs/2211.09800): see `Guidance`.
+has a scale of its own, as in InstructPix2Pix (https://arxiv.org/abs/2211.09800): see `Guidance`. A model that was
+distilled from guided predictions has learned equation 10: it is told the scales, and evaluated once.
 
 Which of them are evaluated is part of the program, the scales are arguments of it: changing them compiles nothing
 unless one becomes, or ceases to be, a number at which an evaluation has no weight.
@@ -23,11 +24,12 @@ from jaxtyping import Array, Float
 from gen1_jax.diffusion.broadcast import PerExample, per_example
 from gen1_jax.diffusion.samplers import Denoiser, steps_within
 
-Branch = Literal["image", "null", "source", "content"]
-"""mu_pi(0), mu(0) and mu(c) of equation 10; and mu(source), without content."""
+Branch = Literal["image", "null", "source", "content", "distilled"]
+"""mu_pi(0), mu(0) and mu(c) of equation 10; mu(source), without content; and mu(c, w, w_t), all of it in one."""
 
 _BRANCHES: tuple[Branch, ...] = ("image", "null", "content")
 _CHAIN: tuple[Branch, ...] = ("image", "null", "source", "content")
+_DISTILLED: tuple[Branch, ...] = ("distilled",)
 
 
 @runtime_checkable
@@ -40,6 +42,10 @@ class Conditions(Protocol):
 
     def without_source(self) -> "Conditions":
         """The same for a model that is not shown the video that is edited."""
+        ...
+
+    def with_guidance(self, guidance_scale: PerExample, temporal_guidance_scale: PerExample) -> "Conditions":
+        """The same for a model that is told the scales of guidance."""
         ...
 
     def frames(self) -> "Conditions":
@@ -117,9 +123,9 @@ class Guidance:
         mu~ = equation 10 with mu(source) for mu(c) and w_src for w,  + w (mu(source, c) - mu(source))
 
     Attributes:
-        guidance_scale: w, traced.
-        temporal_guidance_scale: w_t, traced. Of one frame it is without effect, since mu is mu_pi there.
-        branches: that are evaluated, in the order of equation 10; at least one.
+        guidance_scale: w, traced; a number, or one of each clip.
+        temporal_guidance_scale: w_t, as w. Of one frame it is without effect, since mu is mu_pi there.
+        branches: that are evaluated, in the order of equation 10; at least one. "distilled" stands alone.
         source_guidance_scale: w_src, traced; None for equation 10, in which a source is a structure like others.
     """
 
@@ -134,13 +140,39 @@ class Guidance:
         guidance_scale: float | int,
         temporal_guidance_scale: float | int,
         source_guidance_scale: float | int | None = None,
+        *,
+        distilled: bool = False,
     ) -> "Guidance":
-        """Those of two numbers, or of three, with the branches that have weight."""
+        """Those of two numbers, or of three, with the branches that have weight.
+
+        Args:
+            guidance_scale: w.
+            temporal_guidance_scale: w_t.
+            source_guidance_scale: w_src, or None.
+            distilled: for a model that is told w and w_t, and takes no w_src.
+        """
+        if distilled:
+            return cls.whole(jnp.float32(guidance_scale), jnp.float32(temporal_guidance_scale), distilled=True)
         weights = branch_weights(guidance_scale, temporal_guidance_scale, source_guidance_scale)
         chain = _BRANCHES if source_guidance_scale is None else _CHAIN
         needed = tuple(branch for branch, weight in zip(chain, weights, strict=True) if weight != 0)
         of_source = None if source_guidance_scale is None else jnp.float32(source_guidance_scale)
         return cls(jnp.float32(guidance_scale), jnp.float32(temporal_guidance_scale), needed, of_source)
+
+    @classmethod
+    def whole(cls, guidance_scale: Any, temporal_guidance_scale: Any, *, distilled: bool = False) -> "Guidance":
+        """Those of two scales with every branch that a model may need, whatever the scales are; they may be traced."""
+        return cls(guidance_scale, temporal_guidance_scale, _DISTILLED if distilled else _BRANCHES)
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether it is for a model that is told the scales."""
+        return self.branches == _DISTILLED
+
+    @property
+    def off(self) -> "Guidance":
+        """One evaluation, of the conditional model: w = w_t = 1."""
+        return Guidance.of(1.0, 1.0, distilled=self.is_distilled)
 
     @property
     def chain(self) -> tuple[Branch, ...]:
@@ -155,8 +187,11 @@ class Guidance:
     def combine(self, predictions: list[Float[Array, " b *dims"]]) -> Float[Array, " b *dims"]:
         """Equation 10, or its longer chain, of the predictions of `branches`.
 
-        In the place of a branch without weight stands the next that has some, or else the last: the terms cancel.
+        A distilled model's prediction is that already. In the place of a branch without weight stands the next that has
+        some, or else the last: the terms cancel.
         """
+        if self.is_distilled:
+            return predictions[0]
         known, last = dict(zip(self.branches, predictions, strict=True)), predictions[-1]
         chain = []
         for branch in reversed(self.chain):
@@ -187,8 +222,8 @@ def guidance_runs(
         (first step, end, guidance), one after another; nothing empty.
     """
     within = steps_within(*interval, steps) or range(0)
-    plain = Guidance.of(1.0, 1.0)
-    parts = [(0, within.start, plain), (within.start, within.stop, guidance), (within.stop, steps, plain)]
+    outside = guidance.off
+    parts = [(0, within.start, outside), (within.start, within.stop, guidance), (within.stop, steps, outside)]
     return [part for part in parts if part[0] < part[1]]
 
 
@@ -211,6 +246,9 @@ def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) ->
 
     def denoise(latents: Float[Array, "b t h w c"], timesteps: Array) -> Float[Array, "b t h w c"]:
         chosen = guidance.of_images() if latents.shape[1] == 1 else guidance
+        if chosen.is_distilled:
+            scales = chosen.guidance_scale, chosen.temporal_guidance_scale
+            return model(latents, timesteps, conditions.with_guidance(*scales))
         first, *others = (told[branch] for branch in chosen.branches)
         n = len(chosen.branches)
         rows = model(latents.repeat(n, axis=0), timesteps.repeat(n, axis=0), first.together(*others))

@@ -170,7 +170,9 @@ class EditSettings:
             UserError: it follows a structure that the model does not know, or asks for what the model does not have.
         """
         sampler = self.sampler or config.sampler
-        steps, guidance = FEW_STEPS.get(sampler, (config.num_inference_steps, config.guidance_scale))
+        steps, guidance = config.num_inference_steps, config.guidance_scale
+        if sampler in FEW_STEPS and not config.unet.guidance_embedded:
+            steps, guidance = FEW_STEPS[sampler]
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
         own["guidance_interval"] = config.guidance_interval
         kinds = config.unet.required or config.unet.kinds[:1]
@@ -183,10 +185,10 @@ class EditSettings:
         filled._check(config)
         return filled
 
-    @property
-    def guidance(self) -> Guidance:
-        """The scales, and which branches they need."""
-        return Guidance.of(self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale)
+    def guidance(self, config: Gen1Config) -> Guidance:
+        """The scales, and which branches of a model they need."""
+        scales = self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale
+        return Guidance.of(*scales, distilled=config.unet.guidance_embedded)
 
     @property
     def structures(self) -> tuple[StructureUse, ...]:
@@ -203,6 +205,8 @@ class EditSettings:
         if self.source_guidance_scale is not None and SOURCE not in asked:
             mend = f"--structure {self.structure},source" if SOURCE in unet.kinds else "take a model that does"
             raise UserError(f"source_guidance_scale is for an edit that follows the source: {mend}")
+        if self.source_guidance_scale is not None and unet.guidance_embedded:
+            raise UserError("source_guidance_scale: this model was distilled, for w and w_t alone; leave it out")
         if self.keyframe_stride > 1 and not unet.known:
             raise UserError(
                 "keyframe_stride: this model has no input for known frames; leave it 1, or take one that has"

@@ -313,7 +313,7 @@ class Editor:
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
-        parts = guidance_runs(settings.guidance, steps, settings.guidance_interval)
+        parts = guidance_runs(settings.guidance(self.pipeline.config), steps, settings.guidance_interval)
         return self.run(sampler, told, noise, after(first_step, parts), kept)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:

@@ -76,7 +76,7 @@ def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices)
     noise = inverted(editor, sampler, _as_input(editor, told, indices), editor.latents[indices])
-    return editor.run(sampler, told, noise, _guidance(way, sampler))
+    return editor.run(sampler, told, noise, _guidance(editor, way, sampler))
 
 
 def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended) -> Latents:
@@ -92,7 +92,7 @@ def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices).frames()
     noise = inverted(editor, sampler, _as_input(editor, told, indices), editor.latents[indices])
-    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in _guidance(way, sampler)]
+    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in _guidance(editor, way, sampler)]
     return editor.run(editor.sampler(way.settings, where), told, noise, parts)
 
 
@@ -113,7 +113,7 @@ def bivdiff_edit(editor: Editor, way: Way, indices: Indices, mixing: float) -> L
     silent = told.without_content()
     shares = ((mixing, silent.frames()), (1 - mixing, silent))
     noise = sum(share * inverted(editor, sampler, by, frames) for share, by in shares if share)
-    return editor.run(sampler, told, noise, _guidance(way, sampler))
+    return editor.run(sampler, told, noise, _guidance(editor, way, sampler))
 
 
 def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latents:
@@ -147,12 +147,13 @@ def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latent
     def mean(latents: Latents, step: int, told: Conditions, guidance: Guidance) -> Latents:
         return editor.run(sampler, told, latents, [(step, step + 1, guidance)])
 
+    guidance = way.settings.guidance(editor.pipeline.config)
     now = latents = noised(first)
     for step in range(first, steps - 1):
         then = noised(step + 1)
-        latents = mean(latents, step, told, way.settings.guidance) + then - mean(now, step, source, _unguided())
+        latents = mean(latents, step, told, guidance) + then - mean(now, step, source, guidance.off)
         now = then
-    return mean(latents, steps - 1, told, way.settings.guidance)
+    return mean(latents, steps - 1, told, guidance)
 
 
 def inverted(
@@ -168,7 +169,7 @@ def inverted(
     """
     prediction_type = sampler.unet.config.prediction_type
     ascending = ddim_inversion(sampler.schedule, sampler.tables.timesteps, prediction_type)
-    parts = [(0, len(ascending.timesteps), _unguided())]
+    parts = [(0, len(ascending.timesteps), _unguided(editor))]
     return editor.run(sampler.with_tables(ascending), told, latents, parts)
 
 
@@ -178,13 +179,14 @@ def _as_input(editor: Editor, told: Conditions, indices: Indices) -> Conditions:
     return dataclasses.replace(told, content=dict.fromkeys(told.content, shown))
 
 
-def _unguided() -> Guidance:
+def _unguided(editor: Editor) -> Guidance:
     """One evaluation a step."""
-    return Guidance.of(1.0, 1.0)
+    return Guidance.of(1.0, 1.0, distilled=editor.pipeline.config.unet.guidance_embedded)
 
 
-def _guidance(way: Way, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
-    return guidance_runs(way.settings.guidance, len(sampler.tables.timesteps), way.settings.guidance_interval)
+def _guidance(editor: Editor, way: Way, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
+    guidance = way.settings.guidance(editor.pipeline.config)
+    return guidance_runs(guidance, len(sampler.tables.timesteps), way.settings.guidance_interval)
 
 
 def _sampling(sample: Callable[[Editor, Way, Indices], Latents], way: Way) -> Callable[[Editor], EditClips]:

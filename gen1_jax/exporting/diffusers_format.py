@@ -55,6 +55,8 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
     """
     if len(source.config.unet.inputs) > 1 or source.config.unet.known:
         raise ExportError("the diffusers format is of a U-Net with one structure, and this one has several inputs")
+    if source.config.unet.guidance_embedded:
+        raise ExportError("the diffusers format is of a U-Net that is not told scales of guidance, and this one is")
     config, networks, tokenizer = source.config, Networks(source, dtype), source.tokenizer()
     pending: dict[str, np.ndarray] = {}  # of an IP-Adapter, whose file holds parameters of two networks
     for component in config.components:

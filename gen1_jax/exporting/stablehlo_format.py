@@ -139,7 +139,8 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
 
     def request(guidance_scale, temporal_guidance_scale, **given):
         scales = jnp.asarray(guidance_scale), jnp.asarray(temporal_guidance_scale)
-        return conditions_of(config.unet, **given), Guidance(*scales)  # all branches: scales are arguments
+        guidance = Guidance.whole(*scales, distilled=config.unet.guidance_embedded)  # scales are arguments
+        return conditions_of(config.unet, **given), guidance
 
     def sample(params: Params, seed, **given):
         state = sampler.start(seed, latents)

@@ -93,6 +93,7 @@ class _WithoutBytecode(importlib.machinery.SourceFileLoader):
 _NOT_THEIRS = (
     *("kind", "structure_kinds", "structure_optional", "known", "content_kind"),
     *("image_adapter", "temporal", "motion_mid_block", "controls"),
+    "guidance_embedded",
 )
 """Fields of our `UNetConfig` that name what the tensors are, which PyTorch code need not know, or that are of layers
 which it does not have."""
@@ -105,6 +106,7 @@ def layers_beyond(config: UNetConfig) -> list[str]:
         "no temporal layers": config.temporal == "none",
         "ControlNets": bool(config.controls),
         "an adapter for pictures": config.image_adapter,
+        "scales of guidance as inputs": config.guidance_embedded,
         "several inputs": len(config.inputs) > 1 or config.known,
     }
     return [what for what, there in others.items() if there]

@@ -73,6 +73,8 @@ class Conditions:
         strength: (B,), how much a kind of content beside the main one counts; 1 for those that it lacks.
         null: (1, N, D) tokens that say nothing, by kind; zeros for the kinds that it lacks.
         structure: by kind ("depth", ...).
+        guidance: (B, 2), w and w_t, for a model that has learned them (`UNetConfig.guidance_embedded`); None for one
+            that has not, and for what such a one was before.
         still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
             Rows of a clip lie beside each other in the batch, pictures first: of (True, False) every other row is
             pictures.
@@ -83,6 +85,7 @@ class Conditions:
     strength: dict[str, PerClip] = dataclasses.field(default_factory=dict)
     null: dict[str, Tokens] = dataclasses.field(default_factory=dict)
     structure: dict[str, Signal] = dataclasses.field(default_factory=dict)
+    guidance: Float[Array, "b 2"] | Any | None = None
     still: tuple[bool, ...] = dataclasses.field(default=(False,), metadata={"static": True})
     alike: tuple[int, ...] = dataclasses.field(default=(0,), metadata={"static": True})
 
@@ -100,6 +103,12 @@ class Conditions:
             name: dataclasses.replace(x, weight=0 * x.weight) for name, x in self.structure.items() if name == SOURCE
         }
         return dataclasses.replace(self, structure=self.structure | hidden)
+
+    def with_guidance(self, guidance_scale: Any, temporal_guidance_scale: Any) -> "Conditions":
+        """The same with the scales w and w_t of guidance, each a number or one of each clip."""
+        clips = len(next(iter(self.content.values())))
+        scales = [jnp.broadcast_to(scale, (clips,)) for scale in (guidance_scale, temporal_guidance_scale)]
+        return dataclasses.replace(self, guidance=jnp.stack(scales, axis=-1).astype(jnp.float32))
 
     def at(self, indices: np.ndarray) -> "Conditions":
         """Of some of the frames, by their numbers."""
@@ -132,11 +141,11 @@ class Conditions:
             rows = [x.reshape(-1, len(part.still), *x.shape[1:]) for x, part in zip(leaves, parts, strict=True)]
             return jnp.concatenate(rows, axis=1).reshape(-1, *leaves[0].shape[1:])
 
-        told = [(part.content, part.strength, part.structure) for part in parts]
-        content, strength, structure = jax.tree.map(beside, *told)
+        told = [(part.content, part.strength, part.structure, part.guidance) for part in parts]
+        content, strength, structure, guidance = jax.tree.map(beside, *told)
         alike = _alike([jax.tree.leaves(each) for each in told]) if len(still) == len(parts) else range(len(still))
-        together = dict(content=content, strength=strength, structure=structure, still=still, alike=tuple(alike))
-        return dataclasses.replace(self, **together)
+        together = dict(content=content, strength=strength, structure=structure, guidance=guidance)
+        return dataclasses.replace(self, **together, still=still, alike=tuple(alike))
 
     def once(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """What a function of clips gives that has no use for `still`, evaluated once for the rows of a clip `alike`.

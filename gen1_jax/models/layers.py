@@ -220,8 +220,9 @@ class TimestepMLP(nnx.Module):
         self.linear_1 = Linear(features, out_features)
         self.linear_2 = Linear(out_features, out_features)
 
-    def __call__(self, timesteps: Int[Array, " b"]) -> Float[Array, "b e"]:
+    def __call__(self, timesteps: Int[Array, " b"], more: Float[Array, "b d"] | None = None) -> Float[Array, "b e"]:
         embedding = timestep_embedding(timesteps, self.linear_1.kernel.shape[0])
+        embedding = embedding if more is None else embedding + more
         return self.linear_2(jax.nn.silu(self.linear_1(embedding)))
 
 

@@ -236,7 +236,7 @@ class Programs:
         conditions = abstract_conditions(unet, shape, tokens, self.dtype)
         scale = array((), jnp.float32)
         tables = jax.tree.map(lambda x: array(x.shape, x.dtype), sampler.padded_tables)
-        return state, conditions, Guidance(scale, scale), tables
+        return state, conditions, Guidance.whole(scale, scale, distilled=unet.guidance_embedded), tables
 
     def _step(self, structure: tuple[str, ...], layout: Layout, remat: bool) -> TrainStep:
         if (structure, layout, remat) not in self._steps:

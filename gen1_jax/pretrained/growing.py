@@ -45,4 +45,6 @@ class GrownModel:
 
 def grown(source: ModelSource, unet: UNetConfig) -> ModelSource:
     """The model, with as many inputs as a shape of its U-Net has; itself if it has them."""
-    return source if source.config.unet.inputs == unet.inputs else GrownModel(source, unet)
+    has = source.config.unet
+    same = (has.inputs, has.guidance_embedded) == (unet.inputs, unet.guidance_embedded)
+    return source if same else GrownModel(source, unet)

@@ -57,7 +57,7 @@ def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_t
 def test_inversion_is_told_the_input_and_sampling_what_is_asked_for(editor):
     way = Way(settings=STEPS)
     edit, cost = spent(editor, lambda: rivals.inverted_edit(editor, way, BOTH))
-    assert cost == 2 + 2 * len(STEPS.guidance.branches)
+    assert cost == 2 + 2 * len(STEPS.guidance(TINY).branches)
     before = editor.content, editor.source_content
     try:
         for change in ("content", "source_content"):
@@ -147,7 +147,7 @@ def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
     sampler, told = editor.sampler(STEPS), editor.told(way, BOTH).frames()
     source = rivals._as_input(editor, told, BOTH)
     noise = rivals.inverted(editor, sampler, source, editor.latents[BOTH])
-    plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance.of_images())])
+    plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance(TINY).of_images())])
     np.testing.assert_allclose(edits[1], plain, atol=1e-5 * float(jnp.abs(plain).max()))
 
 
@@ -170,7 +170,7 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
 
 
 def test_every_rival_has_its_edits_and_its_cost(editor):
-    methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance.branches)
+    methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance(TINY).branches)
     costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
     costs |= {("DDIM inversion" + depth, None): 2 + 2 * full for depth in ("", " with depth")}
     for depth in ("", " with depth"):

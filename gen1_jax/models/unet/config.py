@@ -75,6 +75,8 @@ class UNetConfig:
         cross_attention_dim: width of a content token.
         norm_num_groups: groups of every group normalisation.
         max_frames: number of learnable frame positions, the longest clip of one evaluation.
+        guidance_embedded: whether it is told the scales w and w_t of guidance beside the timestep, as one that was
+            distilled from guided predictions: one evaluation is then all of equation 10 (arXiv 2210.03142; 2310.04378).
         prediction_type: what the output means: "v_prediction", "epsilon" or "sample".
     """
 
@@ -98,6 +100,7 @@ class UNetConfig:
     cross_attention_dim: int = 768
     norm_num_groups: int = 32
     max_frames: int = 32
+    guidance_embedded: bool = dataclasses.field(default=False, metadata=LATER)
     prediction_type: str = "v_prediction"
 
     def __post_init__(self):
@@ -112,6 +115,8 @@ class UNetConfig:
             raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
         if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
             raise UserError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
+        if self.guidance_embedded and self.controls:
+            raise UserError("guidance_embedded is for a U-Net without controls, which are told no guidance")
         if KNOWN in self.structure_kinds:
             raise UserError(f"structure_kinds names {KNOWN!r}, which is no structure: it is a field of its own")
         if self.image_adapter and self.content_kind == "image":

@@ -1,4 +1,5 @@
 """More inputs for a network that has been trained: further rows of conv_in, of zeros, so that it is the same at first.
+Scales of guidance, too, are told it by a projection of zeros.
 
 conv_in   z_t | depth | edges | ... | known        rows of inputs that it had stay as they are, whatever they are
                         └──────────────┴─ zeros ─► nothing is added until they are trained
@@ -10,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.module import Params, flatten, unflatten
+from gen1_jax.models.module import Params, abstract_parameters, flatten, unflatten
 from gen1_jax.models.unet.config import KNOWN, UNetConfig
+from gen1_jax.models.unet.guidance import GuidanceEmbedding
 
 _KERNEL = "conv_in.kernel"  # (3, 3, in, out)
+_GUIDANCE = "guidance_embedding"
 
 
 def with_inputs(config: UNetConfig, inputs: Sequence[str]) -> UNetConfig:
@@ -50,6 +53,11 @@ def grow(params: Params, before: UNetConfig, after: UNetConfig) -> Params:
         after: see `with_inputs`.
     """
     flat = flatten(params)
+    if after.guidance_embedded and not before.guidance_embedded:
+        zeros = abstract_parameters(GuidanceEmbedding(after.block_out_channels[0]))
+        told = {f"{_GUIDANCE}.{name}": np.zeros(x.shape, np.float32) for name, x in flatten(zeros).items()}
+        flat |= told
+        params = unflatten(flat)
     if _KERNEL not in flat or after.in_channels == before.in_channels:
         return params
     kernel = np.asarray(flat[_KERNEL])

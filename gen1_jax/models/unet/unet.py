@@ -26,6 +26,7 @@ from gen1_jax.models.unet.config import UNetConfig
 from gen1_jax.models.unet.control import Injection, concatenated, conditions_of
 from gen1_jax.models.unet.controlnet import ControlNet
 from gen1_jax.models.unet.down_path import DownPath, Skips
+from gen1_jax.models.unet.guidance import GuidanceEmbedding
 from gen1_jax.models.unet.spatial import Content
 
 
@@ -53,6 +54,7 @@ class SpaceTimeUNet(DownPath):
 
         self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], epsilon=1e-5)
         self.conv_out = Conv(widths[0], config.latent_channels)
+        self.guidance_embedding = GuidanceEmbedding(widths[0]) if config.guidance_embedded else None
         self.controls = nnx.Dict({c.kind: ControlNet(config, c, dtype=dtype, remat=remat) for c in config.controls})
 
     def __call__(
@@ -101,7 +103,7 @@ class SpaceTimeUNet(DownPath):
         self._check(latents, conditions)
         content = self._content(conditions)
         injection = self.inject(latents, timesteps, conditions, content)
-        given = BlockInputs(time=self.time_embedding(timesteps), content=content, still=conditions.still)
+        given = BlockInputs(time=self._time(timesteps, conditions), content=content, still=conditions.still)
         x, skips = self.down(latents, injection, given)
         x = self.middle(x, injection, given)
         return self.up(x, skips, given), cache
@@ -158,6 +160,11 @@ class SpaceTimeUNet(DownPath):
         x = jax.nn.silu(self.conv_norm_out(x.astype(jnp.float32)))
         return self.conv_out(x)
 
+    def _time(self, timesteps: Int[Array, " b"], conditions: Conditions) -> Float[Array, "b e"]:
+        """The embedding of the timestep, and of the scales of guidance where they are told."""
+        told = self.guidance_embedding is not None and conditions.guidance is not None
+        return self.time_embedding(timesteps, self.guidance_embedding(conditions.guidance) if told else None)
+
     def _content(self, conditions: Conditions) -> Content:
         """What cross-attention reads: the main kind, and a picture beside it if the model has an adapter for one."""
         tokens = conditions.content[self.config.content_kind].astype(self.dtype)
@@ -176,6 +183,8 @@ class SpaceTimeUNet(DownPath):
         if unknown := sorted(given - set(config.kinds) - set(config.inputs)):
             takes = f"only {', '.join(config.kinds)}" if config.kinds else "no structure"
             raise UserError(f"this model takes {takes}, not {', '.join(unknown)}")
+        if conditions.guidance is not None and not config.guidance_embedded:
+            raise UserError("this model is not told scales of guidance: it was not distilled (guidance_embedded)")
         if config.content_kind not in conditions.content:
             raise UserError(f"this model needs content of kind {config.content_kind!r}")
         if takes_no := sorted(set(conditions.content) - set(config.content_kinds)):
