@@ -348,12 +348,16 @@ class Editor:
             in two windows.
         """
         state = sampler.sampler.init(jnp.array(latents))  # a copy, for the state is donated
-        frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
             branches = (guidance.of_images() if latents.shape[1] == 1 else guidance).branches
-            self.evaluations += (stop - start) * len(branches) * latents.shape[0] * latents.shape[1] / frames
+            self.count((stop - start) * len(branches), latents)
         return state.latents
+
+    def count(self, evaluations: int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
+        """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
+        frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
+        self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames
 
 
 def after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
