@@ -319,6 +319,12 @@ def alphas_cumprod(
     return root.square().tolist()
 
 
+def x0_coefficients(prediction_type: str, level: float) -> list[float]:
+    """a and b of x0 = a x + b output at a level of `alphas_cumprod`."""
+    alpha, sigma = level**0.5, (1 - level) ** 0.5
+    return {"v_prediction": [alpha, -sigma], "sample": [0.0, 1.0]}.get(prediction_type) or [1 / alpha, -sigma / alpha]
+
+
 def solver_steps(
     levels: list[float], count: int, prediction_type: str, sampler: str, set_alpha_to_one: bool = False
 ) -> list[tuple[int, list[float]]]:
@@ -349,13 +355,12 @@ def solver_steps(
     steps = []
     for i, (timestep, level, target) in enumerate(zip(timesteps, now, then, strict=True)):
         alpha, sigma = level**0.5, (1 - level) ** 0.5
-        x0 = {"v_prediction": [alpha, -sigma], "sample": [0.0, 1.0]}.get(prediction_type) or [1 / alpha, -sigma / alpha]
         kept = (1 - target) ** 0.5 / sigma  # the noise in x is (x - alpha x0) / sigma
         towards, change = target**0.5 - alpha * kept, 0.0
         if second_order and 0 < i < count - 1:  # the last step is infinitely long
             before, length = log_snr[i] - log_snr[i - 1], log_snr[i + 1] - log_snr[i]
             change = towards * length / before / 2 if before > 0 else 0.0
-        steps.append((timestep, [*x0, kept, towards, change]))
+        steps.append((timestep, [*x0_coefficients(prediction_type, level), kept, towards, change]))
     return steps
 
 

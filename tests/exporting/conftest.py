@@ -23,11 +23,28 @@ SMALLEST = dataclasses.replace(  # one level of one block each: programs of whic
     vae=dataclasses.replace(TINY.vae, block_out_channels=(8,)),
 )
 
+SEVERAL = dataclasses.replace(
+    FAMILY,
+    unet=dataclasses.replace(
+        FAMILY.unet,
+        structure_kinds=("depth", "edges", "flow", "source"),
+        structure_optional=True,
+        known=True,
+        structure_level_period=16.0,
+    ),
+)
+
 
 @pytest.fixture(scope="session")
 def trained_model(tmp_path_factory):
     """A model folder in which no parameter is zero or one any more, so that none can be missed."""
     return save_trained(FAMILY, tmp_path_factory.mktemp("models") / "trained")
+
+
+@pytest.fixture(scope="session")
+def several_model(tmp_path_factory):
+    """The same with several inputs, any of which may be given."""
+    return save_trained(SEVERAL, tmp_path_factory.mktemp("models") / "several")
 
 
 @pytest.fixture(scope="session")
