@@ -19,7 +19,14 @@ FAMILY = dataclasses.replace(  # attention on a level, and text states narrower 
 
 SMALLEST = dataclasses.replace(  # one level of one block each: programs of which most of the time is compilation
     TINY,
-    unet=dataclasses.replace(TINY.unet, block_out_channels=(8,), attention_levels=(False,)),
+    unet=dataclasses.replace(
+        TINY.unet,
+        block_out_channels=(8,),
+        attention_levels=(False,),
+        structure_kinds=("depth", "edges"),
+        structure_optional=True,
+        known=True,
+    ),
     vae=dataclasses.replace(TINY.vae, block_out_channels=(8,)),
 )
 
@@ -49,7 +56,7 @@ def several_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smallest_model(tmp_path_factory):
-    """The same of less."""
+    """The same of less, with several inputs."""
     return save_trained(SMALLEST, tmp_path_factory.mktemp("models") / "smallest")
 
 

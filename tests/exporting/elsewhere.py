@@ -53,9 +53,12 @@ def run_stablehlo(folder, inputs):
     given = lambda *names: {name: inputs[name] for name in names}
     conditions = given("content", "structure", "structure_level")
     scales = given("guidance_scale", "temporal_guidance_scale")
-    programs = loader.load(folder)
+    programs, half = loader.load(folder), np.array([0.5], np.float32)
     return {
         "denoiser": programs["denoiser"](**given("latents", "timesteps"), **conditions),
+        "several": programs["denoiser"](
+            **given("latents", "timesteps", "content", "edges", "known"), edges_weight=half
+        ),
         "guided_sampler": programs["guided_sampler"](seed=np.uint32(7), **conditions, **scales),
         "vae_encode": programs["vae_encode"](**given("images")),
         "vae_decode": programs["vae_decode"](latents=inputs["latents"][0]),

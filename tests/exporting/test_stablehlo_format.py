@@ -1,5 +1,6 @@
 """Programs for jax alone, run by it in a process that cannot import this package."""
 
+import dataclasses
 import json
 
 import jax
@@ -15,7 +16,9 @@ from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.exporting import stablehlo_format
+from gen1_jax.models.conditions import Signal
 from gen1_jax.models.unet import conditions_of
+from gen1_jax.pretrained.family import TINY
 
 NAMES = {"denoiser", "guided_sampler", "vae_encode", "vae_decode"}
 
@@ -39,6 +42,8 @@ def test_programs_compute_what_the_model_does_without_this_package(smallest_mode
         "latents": normal(0, 1, 2, 4, 6, 4),
         "structure": normal(1, 1, 2, 4, 6, 4),
         "structure_level": np.array([3], np.int32),
+        "edges": normal(4, 1, 2, 4, 6, 4),
+        "known": np.concatenate([normal(5, 1, 2, 4, 6, 4), np.ones((1, 2, 4, 6, 1), np.float32)], -1),
         "timesteps": np.array([801], np.int32),
         "content": normal(2, 1, 1, 16),
         "images": normal(3, 2, 4, 6, 3),
@@ -50,13 +55,16 @@ def test_programs_compute_what_the_model_does_without_this_package(smallest_mode
     conditions = conditions_of(pipe.config.unet, *(jnp.asarray(x[name]) for name in GIVEN[:3]))
     guidance = Guidance.of(*(float(x[name]) for name in GIVEN[3:]))
     settings = EditSettings(sampler="ddim", num_inference_steps=3)
+    signals = {"edges": Signal.of(x["edges"], weight=jnp.array([0.5])), "known": Signal.of(x["known"])}
+    several = dataclasses.replace(conditions, structure=signals)
     ours = {
         "denoiser": pipe.unet(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
+        "several": pipe.unet.denoise(jnp.asarray(x["latents"]), x["timesteps"], several)[0],
         "guided_sampler": pipe.sampler(settings)(x["latents"].shape, 7, conditions, guidance),
         "vae_encode": pipe.vae.images_to_latents(x["images"]),
         "vae_decode": pipe.vae.latents_to_images(x["latents"][0]),
     }
-    assert ours.keys() == theirs.keys() == NAMES
+    assert ours.keys() == theirs.keys() == NAMES | {"several"}
     for name, value in ours.items():
         assert relative_error(theirs[name], value) <= 1e-4, name
 
@@ -72,8 +80,20 @@ def test_artifacts_are_small_and_for_all_platforms(exported):
         weights = (exported / entry["weights"]).read_bytes()
         assert weights[1000:3000] not in artifact
     sampler = manifest["signature"]["guided_sampler"]
-    assert [argument["name"] for argument in sampler["arguments"]] == ["seed", *GIVEN]
+    required = [argument["name"] for argument in sampler["arguments"] if "of" not in argument]
+    assert required == ["seed", "content", *GIVEN[3:]]
+    optional = {argument["name"]: argument["of"] for argument in sampler["arguments"] if "of" in argument}
+    weighed = {f"{of}{end}": of for of in ("structure", "edges") for end in ("", "_level", "_weight")}
+    assert optional == weighed | {"known": "known"}
     assert sampler["result"] == {"shape": [1, 2, 4, 6, 4], "dtype": "float32"}
+
+
+def test_a_model_that_needs_its_structure_has_no_weights():
+    arguments = stablehlo_format._inputs(TINY.unet, (1, 2, 4, 6, 4))
+    assert list(arguments) == ["structure", "structure_level"]
+    assert not stablehlo_format._may_lack(TINY.unet)
+    told = stablehlo_format._conditions(TINY.unet, jnp.zeros((1, 1, 16)), **arguments)
+    assert list(told.structure) == ["depth"] and told.structure["depth"].weight == 1
 
 
 @pytest.mark.parametrize(
