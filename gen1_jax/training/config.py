@@ -8,7 +8,7 @@ from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
-from gen1_jax.models.unet import with_inputs
+from gen1_jax.models.unet import UNetConfig, with_inputs
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -29,7 +29,8 @@ class StageConfig:
         name: for logs.
         steps: optimizer steps.
         image_probability: that a batch is one of images; None for that of the data.
-        structure: whether the U-Net sees structure, or the kinds that it sees; zeros, and t_s 0, for the others.
+        structure: whether the U-Net sees structure, see `TrainConfig.kinds`, or the kinds that it sees; zeros, and t_s
+            0, for the others.
         structure_levels: t_s is drawn uniformly from the first to the last, both included; None for those of the data.
         learning_rate: peak of this stage; None for that of the optimizer.
         ema_decay: of the running mean in this stage; None for that of the optimizer. What ships is the mean at the end:
@@ -203,6 +204,18 @@ class TrainConfig:
             raise UserError(
                 f"stage {stage.name} sees {missing[0]}, but batches have {', '.join(held)} (data.structure)"
             )
+
+    def kinds(self, stage: StageConfig, unet: UNetConfig) -> tuple[str, ...]:
+        """The kinds of structure that the U-Net sees in a stage.
+
+        Where the stage names none, those that the U-Net can do without are seen if `data.structure` has them.
+
+        Raises:
+            UserError: one that it does not take.
+        """
+        kinds, held = stage.kinds(unet.kinds), (*unet.required, *self.data.structure)
+        named = isinstance(stage.structure, tuple)
+        return tuple(kind for kind in kinds if named or kind in held or kind not in unet.structures)
 
     @property
     def total_steps(self) -> int:

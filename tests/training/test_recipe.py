@@ -1,10 +1,12 @@
 """Recipes: files, overrides, and what may change between two runs of one."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.unet import ControlConfig, UNetConfig
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.recipe import differences, read_recipe
 
@@ -43,6 +45,19 @@ def test_stages_see_the_kinds_that_they_name():
     assert TrainConfig.from_dict({**smoke, "stages": stages}).stages[0].structure == ("depth",)
     with pytest.raises(UserError, match=r"stage images sees depth, .*data\.structure"):
         TrainConfig.from_dict({**smoke, "stages": stages, "data": {**smoke["data"], "inputs": "maps", "structure": ()}})
+
+
+def test_of_inputs_that_a_model_can_do_without_a_stage_sees_those_of_the_data():
+    """A recipe for a model of one structure is one for the same model with more."""
+    recipe = read_recipe(CONFIGS / "own.py")
+    several = UNetConfig(structure_kinds=("depth", "edges", "source"), structure_optional=True)
+    needed = dataclasses.replace(several, structure_optional=False)
+    stage = lambda structure: dataclasses.replace(recipe.stages[0], structure=structure)
+    seen = lambda structure, unet: recipe.kinds(stage(structure), unet)
+    assert seen(True, several) == ("depth",) and seen(True, needed) == ("depth", "edges", "source")
+    assert seen(False, several) == () and seen(("source", "depth"), several) == ("depth", "source")
+    public = UNetConfig(structure_channels=0, controls=(ControlConfig(kind="canny"),))
+    assert seen(True, public) == ("canny",)
 
 
 def test_the_papers_recipe():
