@@ -143,9 +143,8 @@ def _info(args) -> None:
 
 
 def _check(args, model: str) -> None:
-    import numpy as np
 
-    from gen1_jax.editing.inputs import resize
+    from gen1_jax.editing.inputs import resize_frames
     from gen1_jax.editing.pipeline import Gen1Pipeline
     from gen1_jax.editing.progress import progress_bars
     from gen1_jax.evaluation import check
@@ -158,7 +157,7 @@ def _check(args, model: str) -> None:
         raise UserError("--clip needs --prompt: say what is to be seen in it")
     with open_video(args.clip or check.CLIP, frames=pipeline.config.num_frames) as reader:
         size = pipeline.config.working_size(*reader.info.square_size[::-1])
-        frames = np.stack([resize(frame.rgb, size) for frame in reader])
+        frames = resize_frames((frame.rgb for frame in reader), size)
     with progress_bars(enabled=not args.json) as progress:
         checked = check.check(pipeline, frames, prompt, progress=progress)
     report(checked.to_dict(), args.json, check.render(checked))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gen1_jax.editing.inputs import Clip, Picture, is_several, prompts_and_seeds, resize, to_frames, to_pictures
+from gen1_jax.editing.inputs import Clip, Picture, is_several, prompts_and_seeds, resize_frames, to_frames, to_pictures
 from gen1_jax.editing.known import KnownFrames, read_known
 from gen1_jax.editing.maps import ClipGeometry, ready_maps
 from gen1_jax.editing.masks import GivenMask, read_mask
@@ -123,7 +123,7 @@ def edit_clip(
         for text, own in zip(prompts, each, strict=True)
     ]
     size = clip.shape[1:3]
-    small = np.stack([resize(frame, self.config.working_size(*size)) for frame in clip])
+    small = resize_frames(clip, self.config.working_size(*size))
     geometry = ClipGeometry(shape=size)
     ready = {
         kind: ready_maps(maps, self.config.structure_kind(kind), len(small), small.shape[1:3], geometry)

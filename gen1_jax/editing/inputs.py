@@ -1,7 +1,7 @@
 """What people hand to an edit (a path, pictures of PIL, lists of either) as arrays."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ def resize(
     if (height, width) == tuple(size) and (box is None or tuple(box) == (0, 0, width, height)):
         return picture
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
+
+
+def resize_frames(frames: Iterable[UInt8[np.ndarray, "h w 3"]], size: tuple[int, int]) -> UInt8[np.ndarray, "t i j 3"]:
+    """Every frame at (height, width), see `resize`."""
+    return np.stack([resize(frame, size) for frame in frames])
 
 
 def is_several(value: Any) -> bool:

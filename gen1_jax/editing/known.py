@@ -16,7 +16,7 @@ from einops import reduce
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from gen1_jax.data.prepare_geometry import cover
-from gen1_jax.editing.inputs import Clip, Picture, resize, to_frames, to_picture
+from gen1_jax.editing.inputs import Clip, Picture, resize, resize_frames, to_frames, to_picture
 from gen1_jax.editing.maps import ClipGeometry, check_shape
 from gen1_jax.editing.sampling import Known
 from gen1_jax.errors import UserError, counted
@@ -73,7 +73,7 @@ class KnownClip(NamedTuple):
             )
         grey = (np.clip(mask.astype(np.float32), 0, 1) * 255).astype(np.uint8)
         small = [resize(np.repeat(frame[..., None], 3, -1), size)[..., 0] > 127 for frame in grey]
-        return cls(np.stack([resize(frame, size) for frame in frames]), np.stack(small))
+        return cls(resize_frames(frames, size), np.stack(small))
 
     def encoded(
         self, encode: Callable[[UInt8[np.ndarray, "t h w 3"]], Float[Array, "1 t i j c"]], downscale: int

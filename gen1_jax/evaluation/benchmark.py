@@ -22,7 +22,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bars import bars
 from gen1_jax.evaluation.editor import Editor
-from gen1_jax.evaluation.judge import open_judge
+from gen1_jax.evaluation.judge import Judge, open_judge
 from gen1_jax.evaluation.local import LOCAL_MEASURES, LocalScorer, local_methods
 from gen1_jax.evaluation.local_worlds import local_scene
 from gen1_jax.evaluation.methods import Method, chosen, methods
@@ -122,13 +122,14 @@ def run_benchmark(
     wanted = chosen(known, config.only)
     folder = out / _METHODS
     folder.mkdir(parents=True, exist_ok=True)
-    identity = _claim(out / _IDENTITY, _identity(source, config))
+    judge = None if config.judge is None else open_judge(config.judge)
+    identity = _claim(out / _IDENTITY, _identity(source, config, judge))
 
     size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
     maps, size["make"] = traced(_kinds(source, config)), suite.scene
     rendering = lambda *done: report("rendering", *done)
     worlds = Worlds(config.clips, **size, seed=config.seed, maps=maps, progress=rendering)
-    scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer))
+    scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer, judge))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
         write_json(components, _plain(scorer().components()))
@@ -189,10 +190,12 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
         return arrays["clips"]
 
 
-def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer]) -> Scorer:
+def _scorer(
+    source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer], judge: Judge | None
+) -> Scorer:
     pipeline = Gen1Pipeline(source)
     editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
-    return scorer(editor, _kinds(source, config), None if config.judge is None else open_judge(config.judge))
+    return scorer(editor, _kinds(source, config), judge)
 
 
 def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
@@ -223,11 +226,11 @@ class _Lazily:
         return self._value
 
 
-def _identity(source: ModelSource, config: BenchmarkConfig) -> dict[str, Any]:
+def _identity(source: ModelSource, config: BenchmarkConfig, judge: Judge | None) -> dict[str, Any]:
     """What results depend on, and what they were made with."""
     measured = {name: value for name, value in dataclasses.asdict(config).items() if name != "only"}
     measured |= {name: getattr(source.config, name) for name in ("prior_guidance_scale", "prior_num_inference_steps")}
-    measured["judge"] = None if config.judge is None else open_judge(config.judge).fingerprint
+    measured["judge"] = None if judge is None else judge.fingerprint
     return {
         "model": source.name,
         "trained": source.warning is None,

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion.prediction import to_x0_and_epsilon
-from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.inputs import resize_frames
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames
@@ -150,7 +150,7 @@ def check(
     """
     config = pipeline.config
     size = config.working_size(*frames.shape[1:3])
-    frames = np.stack([resize(frame, size) for frame in frames[: config.num_frames]])
+    frames = resize_frames(frames[: config.num_frames], size)
     latents = pipeline.encode_frames(frames)
     decoded = np.stack(list(pipeline.decode(latents)))
     decibels = float(psnr(*((pixels_to_images(clip)[None] + 1) / 2 for clip in (decoded, frames)))[0])

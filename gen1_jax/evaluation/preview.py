@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.inputs import resize_frames
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Maps
@@ -53,7 +53,7 @@ class EditPreview:
         with open_video(config.video or _DEMO, frames=config.frames) as reader:
             width, height = reader.info.square_size
             size = source.config.working_size(height, width)
-            self._frames = np.stack([resize(frame.rgb, size) for frame in reader])
+            self._frames = resize_frames((frame.rgb for frame in reader), size)
             self._rate = reader.info.frame_rate
 
     def __call__(self, step: int, ema: Params, *, structures: tuple[str, ...]) -> Shown | None:

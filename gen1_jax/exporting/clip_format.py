@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gen1_jax.exporting.diffusers_format import write_json, write_tensors, write_tokenizer
+from gen1_jax.exporting.diffusers_format import write_tensors, write_tokenizer
 from gen1_jax.exporting.diffusers_parity import measure_clip, quiet
-from gen1_jax.exporting.networks import ExportError, Networks, Written
+from gen1_jax.exporting.networks import ExportError, Networks, Written, write_json
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_clip import CLIP, their_clip_config, their_image_processor_config
 

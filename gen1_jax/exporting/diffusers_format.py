@@ -15,7 +15,6 @@ image_encoder/  CLIPVisionModelWithProjection                                 ip
 U-Net is the image model; see `video_pipeline` for the video model.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen1_jax.exporting.diffusers_parity import measure
-from gen1_jax.exporting.networks import Networks, Written
+from gen1_jax.exporting.networks import Networks, Written, write_json
 from gen1_jax.exporting.video_pipeline import compare_video_model, is_video_model, write_video_pipeline
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
@@ -161,12 +160,6 @@ def write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
         **dict.fromkeys(("eos_token", "pad_token", "unk_token"), end),
     }
     write_json(folder / "tokenizer_config.json", config)
-
-
-def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """A file of JSON, in a folder that is made for it."""
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _notes(config: Gen1Config) -> dict[str, str]:

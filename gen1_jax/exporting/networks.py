@@ -1,6 +1,8 @@
 """What formats share: networks as they are exported, inputs to compare them by, and the measure of agreement."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +31,12 @@ class Written(NamedTuple):
 
     parity: dict[str, float]
     details: dict[str, Any] = {}  # noqa: RUF012, nobody writes to it
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """A file of JSON, in a folder that is made for it."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 class Networks(Mapping[str, Params]):

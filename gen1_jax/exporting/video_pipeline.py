@@ -7,12 +7,11 @@ that of for_diffusers/ and modeling_gen1.py, is copied; it is not part of this p
 """
 
 import importlib.metadata
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.exporting.networks import Networks
+from gen1_jax.exporting.networks import Networks, write_json
 from gen1_jax.exporting.torch_format import LAYOUT, MODELING, compare, layers_beyond, load_modeling, unet_fields
 from gen1_jax.models.module import Params
 from gen1_jax.pretrained.family import Gen1Config
@@ -51,9 +50,9 @@ def write_video_pipeline(config: Gen1Config, unet: Params, folder: Path) -> None
     for file in (f"{_CLASS[0]}.py", f"{_TEMPORAL}/{_LAYERS}.py"):
         shutil.copyfile(here / "for_diffusers" / file, folder / file)
     version = {"_diffusers_version": importlib.metadata.version("diffusers")}
-    _write(temporal / "config.json", {"_class_name": "TemporalLayers", **version, "unet": unet_fields(config.unet)})
+    write_json(temporal / "config.json", {"_class_name": "TemporalLayers", **version, "unet": unet_fields(config.unet)})
     settings = {name: getattr(config, name) for name in _SETTINGS} | {"structures": _structures(config)}
-    _write(folder / "model_index.json", {"_class_name": _CLASS, **version, **_components(config), **settings})
+    write_json(folder / "model_index.json", {"_class_name": _CLASS, **version, **_components(config), **settings})
 
 
 def compare_video_model(config: Gen1Config, networks: Networks, folder: Path) -> dict[str, float]:
@@ -97,7 +96,3 @@ def _components(config: Gen1Config) -> dict[str, list[str | None]]:
     lacking = {"depth"} if config.depth is None or config.depth.kind != "dpt" else set()
     lacking |= {"prior", "prior_scheduler"} if config.prior is None else set()
     return {name: [None, None] if name in lacking else list(which) for name, which in classes.items()}
-
-
-def _write(file: Path, value: dict[str, Any]) -> None:
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

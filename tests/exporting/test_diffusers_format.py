@@ -110,6 +110,7 @@ def test_manifest_tells_what_was_measured(exported):
     assert {"torch", "diffusers", "transformers", "jax"} <= set(manifest["versions"])
     assert manifest["parity"]["guided_step"] > 0
     assert "temporal layers are left out" in manifest["notes"]["unet"]
+    assert manifest["notes"]["unet"].count("pipeline.py adds them") == (exported / "pipeline.py").is_file() == 1
     assert "padded with zeros to 16" in manifest["notes"]["prior"]
     files = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert files - {"manifest.json"} == set(manifest["sha256"])

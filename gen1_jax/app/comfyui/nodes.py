@@ -11,7 +11,7 @@ import numpy as np
 from gen1_jax.app.comfyui.reports import NodeReports
 from gen1_jax.app.comfyui.tensors import frames_of, images_like, mask_like, mask_of
 from gen1_jax.diffusion import SAMPLERS
-from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.inputs import resize_frames
 from gen1_jax.editing.maps import ClipGeometry
 from gen1_jax.editing.masks import read_mask
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -226,14 +226,13 @@ class Gen1Edit:
 
 def _seen(model: Gen1Pipeline, frames: np.ndarray) -> np.ndarray:
     """Frames at the size at which the model sees them."""
-    size = model.config.working_size(*frames.shape[1:3])
-    return np.stack([resize(frame, size) for frame in frames])
+    return resize_frames(frames, model.config.working_size(*frames.shape[1:3]))
 
 
 def _like_frames(pictures: Mapping[str, np.ndarray], frames: np.ndarray) -> np.ndarray:
     """Structures side by side, each of the size of the frames; black if there are none."""
     size = frames.shape[1:3]
-    shown = [np.stack([resize(picture, size) for picture in each]) for each in pictures.values()]
+    shown = [resize_frames(each, size) for each in pictures.values()]
     return np.concatenate(shown or [np.zeros_like(frames)], axis=2)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.inputs import resize_frames
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.structures import in_chunks
 from gen1_jax.evaluation.footage.pairs import Frames, Pair
@@ -183,7 +183,7 @@ class FootageScorer:
     def _depth(self, frames: Frames) -> Float32[np.ndarray, "t i j"]:
         """Inverse depth at the model's size."""
         size = self._pipeline.config.working_size(*frames.shape[1:3])
-        small = np.stack([resize(frame, size) for frame in frames])
+        small = resize_frames(frames, size)
         estimate = lambda chunk: self._pipeline.depth.estimate(pixels_to_images(chunk), frames_per_chunk=len(chunk))
         return _by_chunk(estimate, small)
 
