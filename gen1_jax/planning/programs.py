@@ -116,7 +116,7 @@ class Programs:
         """Shapes of the batches of a stage and how likely each is; buckets of a kind are taken as equally likely."""
         stage, data = self.config.stages[index], self.config.stage_data(index)
         chance = {"image": data.image_probability, "video": 1 - data.image_probability}
-        structure = self.config.kinds(stage, self.family.unet) if self.config.component == "unet" else ()
+        structure = self.config.seen_kinds(stage, self.family.unet)
         return {
             Shape(kind=kind, bucket=bucket, structure=structure): chance[kind] / len(stream.buckets)
             for kind, stream in data.streams.items()
@@ -211,7 +211,7 @@ class Programs:
         Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
         comes from the running mean, which each chip gathers.
         """
-        seen = [self.config.kinds(stage, self.family.unet) for stage in self.config.stages]
+        seen = [self.config.seen_kinds(stage, self.family.unet) for stage in self.config.stages]
         step = self._step(max(seen, key=len), self.layout, self.config.remat)
         kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
         modules = {name: self.family.build(name, self.dtype) for name in self.family.components}

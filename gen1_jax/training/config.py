@@ -29,8 +29,8 @@ class StageConfig:
         name: for logs.
         steps: optimizer steps.
         image_probability: that a batch is one of images; None for that of the data.
-        structure: whether the U-Net sees structure, see `TrainConfig.kinds`, or the kinds that it sees; zeros, and t_s
-            0, for the others.
+        structure: whether the U-Net sees structure, see `TrainConfig.seen_kinds`, or the kinds that it sees; zeros, and
+            t_s 0, for the others.
         structure_levels: t_s is drawn uniformly from the first to the last, both included; None for those of the data.
         learning_rate: peak of this stage; None for that of the optimizer.
         ema_decay: of the running mean in this stage; None for that of the optimizer. What ships is the mean at the end:
@@ -199,23 +199,33 @@ class TrainConfig:
         if isinstance(stage.structure, bool):
             return
         check_kinds(stage.structure)
-        held = data.structure if data.inputs == "latents" else data.map_kinds
-        if data.inputs != "pixels" and (missing := sorted(set(stage.structure) - set(held))):
+        if data.inputs != "pixels" and (missing := sorted(set(stage.structure) - set(data.held))):
             raise UserError(
-                f"stage {stage.name} sees {missing[0]}, but batches have {', '.join(held)} (data.structure)"
+                f"stage {stage.name} sees {missing[0]}, but batches have {', '.join(data.held)} (data.structure)"
             )
 
-    def kinds(self, stage: StageConfig, unet: UNetConfig) -> tuple[str, ...]:
-        """The kinds of structure that the U-Net sees in a stage.
+    def seen_kinds(self, stage: StageConfig, unet: UNetConfig) -> tuple[str, ...]:
+        """The kinds of structure that the U-Net sees in a stage; none where another component is trained.
 
-        Where the stage names none, those that the U-Net can do without are seen if `data.structure` has them.
+        Where the stage names none, it sees those of its controls, those that it cannot do without, and of the others
+        what there is (`DataConfig.has`).
+
+        Args:
+            stage: of this run.
+            unet: the shape of the network.
+
+        Returns:
+            Names, in the order of `UNetConfig.kinds`.
 
         Raises:
-            UserError: one that it does not take.
+            UserError: the stage names one that the U-Net does not take.
         """
-        kinds, held = stage.kinds(unet.kinds), (*unet.required, *self.data.structure)
-        named = isinstance(stage.structure, tuple)
-        return tuple(kind for kind in kinds if named or kind in held or kind not in unet.structures)
+        if self.component != "unet":
+            return ()
+        kinds, optional = stage.kinds(unet.kinds), set(unet.structures) - set(unet.required)
+        if isinstance(stage.structure, tuple):
+            return kinds
+        return tuple(kind for kind in kinds if kind not in optional or self.data.has(kind))
 
     @property
     def total_steps(self) -> int:

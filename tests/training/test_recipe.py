@@ -8,6 +8,7 @@ import pytest
 from gen1_jax.errors import UserError
 from gen1_jax.models.unet import ControlConfig, UNetConfig
 from gen1_jax.training.config import StageConfig, TrainConfig
+from gen1_jax.training.denoising import DenoisingConfig
 from gen1_jax.training.recipe import differences, read_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -53,11 +54,30 @@ def test_of_inputs_that_a_model_can_do_without_a_stage_sees_those_of_the_data():
     several = UNetConfig(structure_kinds=("depth", "edges", "source"), structure_optional=True)
     needed = dataclasses.replace(several, structure_optional=False)
     stage = lambda structure: dataclasses.replace(recipe.stages[0], structure=structure)
-    seen = lambda structure, unet: recipe.kinds(stage(structure), unet)
+    seen = lambda structure, unet: recipe.seen_kinds(stage(structure), unet)
     assert seen(True, several) == ("depth",) and seen(True, needed) == ("depth", "edges", "source")
     assert seen(False, several) == () and seen(("source", "depth"), several) == ("depth", "source")
     public = UNetConfig(structure_channels=0, controls=(ControlConfig(kind="canny"),))
     assert seen(True, public) == ("canny",)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "structure", "expected"),
+    [
+        ("pixels", ("depth",), ("depth", "source", "normals")),  # all that a step can estimate, whatever is named
+        ("depth", ("normals",), ("depth",)),
+        ("maps", ("normals", "edges"), ("edges", "normals")),
+        ("latents", ("source",), ("source",)),
+    ],
+)
+def test_what_there_is_to_see_follows_from_what_batches_hold(inputs, structure, expected):
+    pictures = read_recipe(CONFIGS / "pictures.py")
+    unet = UNetConfig(structure_kinds=("depth", "source", "edges", "normals"), structure_optional=True, known=True)
+    data = dataclasses.replace(pictures.data, inputs=inputs, structure=structure)
+    recipe = dataclasses.replace(pictures, data=data)
+    assert recipe.seen_kinds(recipe.stages[0], unet) == expected
+    other = dataclasses.replace(recipe, component="vae", unet=DenoisingConfig())
+    assert other.seen_kinds(other.stages[0], unet) == ()
 
 
 def test_the_papers_recipe():
