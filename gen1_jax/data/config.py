@@ -90,8 +90,8 @@ class DataConfig:
         inputs: what batches hold: "pixels"; "depth", pixels and the depth that every record must have (synthetic
             clips do); "maps", pixels and the maps of each kind of `structure` that every record must have;
             "latents", what `gen1 precompute` wrote, with the latents of each kind of `structure`.
-        structure: kinds of structure that batches of "maps" and "latents" hold, by name; those of "depth" hold depth, and
-            beside "pixels" structure is estimated in the step (`has`).
+        structure: kinds of structure that batches of "maps" and "latents" hold, by name; those of "depth" hold depth,
+            and beside "pixels" structure is estimated in the step (`has`).
         flip_probability: that an example is mirrored, its structure with it; latents never are.
         random_crop: whether the part of a picture outside the bucket is cut off at random or evenly.
         caption_bytes: room for a caption, in bytes of UTF-8; longer ones are cut.

@@ -233,7 +233,7 @@ class _Run:
             begins = f"begins with random weights of seed {self.config.seed}"
         else:
             begins = f"begins with the weights of {self.source.name}"
-        for line in overview(self.config, self.layout, self.state.params, frozen, begins):
+        for line in overview(self.config, self.layout, self.state.params, frozen, begins, self.family.unet):
             self.say(line)
         check_weights(self.config.component, self.state.params, self.layout)
 

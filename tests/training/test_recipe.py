@@ -80,6 +80,21 @@ def test_what_there_is_to_see_follows_from_what_batches_hold(inputs, structure, 
     assert other.seen_kinds(other.stages[0], unet) == ()
 
 
+def test_structure_that_a_recipe_asks_for_is_not_left_out_in_silence():
+    nano2 = read_recipe(CONFIGS / "nano2.py")
+    unet = UNetConfig(structure_kinds=nano2.data.structure, structure_optional=True, known=True)
+    assert nano2.seen_kinds(nano2.stages[0], unet) == nano2.data.structure
+    less = dataclasses.replace(nano2.data, structure=("depth", "edges"))
+    with pytest.raises(UserError, match=r"sees flow \(unet\.inputs\), but batches have depth, edges \(data\.structure"):
+        dataclasses.replace(nano2, data=less)
+    none = dataclasses.replace(nano2.stages[0], structure=False)
+    assert dataclasses.replace(nano2, data=less, stages=(none,)).seen_kinds(none, unet) == ()
+    own = read_recipe(CONFIGS / "own.py")
+    blind = UNetConfig(structure_kinds=("edges", "normals"), structure_optional=True)
+    with pytest.raises(UserError, match=r"would see nothing: the model takes edges, normals, and batches have depth"):
+        own.seen_kinds(own.stages[0], blind)
+
+
 def test_the_papers_recipe():
     config = read_recipe(CONFIGS / "gen1.py")
     assert [stage.steps for stage in config.stages] == [15_000, 75_000, 25_000, 10_000]
