@@ -208,11 +208,12 @@ class Programs:
     def preview_bytes(self) -> tuple[int, int]:
         """Of the first chip during a preview, activations aside: what training keeps there, and what is loaded.
 
-        Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
-        comes from the running mean, which each chip gathers.
+        Training keeps its state and the frozen networks of all stages at rest. A preview loads all networks whole,
+        cast, and the U-Net comes from the running mean, which each chip gathers.
         """
-        seen = [self.config.seen_kinds(stage, self.family.unet) for stage in self.config.stages]
-        step = self._step(max(seen, key=len), self.layout, self.config.remat)
+        unet, stages = self.family.unet, self.config.stages
+        seen = {kind for stage in stages for kind in self.config.seen_kinds(stage, unet)}
+        step = self._step(tuple(kind for kind in unet.kinds if kind in seen), self.layout, self.config.remat)
         kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
         modules = {name: self.family.build(name, self.dtype) for name in self.family.components}
         loaded = {name: _cast(abstract_parameters(module), self.dtype) for name, module in modules.items()}
