@@ -61,7 +61,7 @@ class Signal(NamedTuple):
 
     maps: Tensor  # (B, T, S, h, w) encoded structure, or of "known" what `known_signal` makes of latents
     level: int | Tensor = 0  # t_s, of all clips or (B,); 0 for a kind from which t_s takes no detail
-    weight: float | Tensor = 1.0  # how much it counts, for all clips or (B,)
+    weight: float | Tensor = 1.0  # how much it counts, for all clips or (B,); what is known is kept at any but 0
 
 
 def known_signal(latents: Tensor, mask: Tensor) -> Signal:
@@ -69,8 +69,19 @@ def known_signal(latents: Tensor, mask: Tensor) -> Signal:
     return Signal(torch.cat([latents * mask, mask.to(latents)], dim=2))
 
 
+def kept(told: dict[str, Signal], latents: Tensor) -> Tensor:
+    """Clean latents with what is known in its place, of what `signals` gives."""
+    if "known" not in told:
+        return latents
+    maps, _, weight = told["known"]
+    return torch.where(maps[:, :, -1:] * weight[:, None, None, None, None] > 0, maps[:, :, :-1].to(latents), latents)
+
+
 def signals(config: UNetConfig, structure, structure_level: int | Tensor, clips: Tensor) -> dict[str, Signal]:
-    """The inputs of clips by name, every value a tensor; arguments as of `SpaceTimeUNet.forward`."""
+    """The inputs of clips by name, every value a tensor; arguments as of `SpaceTimeUNet.forward`.
+
+    Raises ValueError: an input that the model needs is missing, or it does not take one.
+    """
     names = [name for name, _ in config.inputs]
     if isinstance(structure, Tensor):
         structure = {(names or ["structure"])[0]: Signal(structure, structure_level)}
@@ -398,7 +409,7 @@ class Gen1Denoiser:
         return cls(unet=unet, levels=alphas_cumprod(**schedule), set_alpha_to_one=clean, **values)
 
     def sample(self, *args, **kwargs) -> Tensor:
-        """Latents without noise, (B, T, C, h, w) float32; arguments as for `steps`."""
+        """Latents without noise, (B, T, C, h, w) float32; arguments and errors are those of `steps`."""
         return deque(self.steps(*args, **kwargs), maxlen=1).pop()
 
     @torch.no_grad()
@@ -407,7 +418,7 @@ class Gen1Denoiser:
         structure_level: int | Tensor = 0, *, guidance_scale=7.5, temporal_guidance_scale=1.0,
         source_guidance_scale=None, num_inference_steps=50, sampler="ddim",
     ) -> Iterator[Tensor]:  # fmt: skip
-        """The latents after each step, for progress and previews.
+        """The latents after each step, for progress and previews. Raises as `signals`, `guided` and `solver_steps`.
 
         Args:
             noise: (B, T, C, h, w) standard normal, where sampling starts.
@@ -420,15 +431,13 @@ class Gen1Denoiser:
             num_inference_steps: evaluations of the guided network, by the sampler "ddim" or "dpm++".
         """
         told = signals(self.unet.config, structure, structure_level, noise)
-        known = told["known"].maps.float().split([noise.shape[2], 1], dim=2) if "known" in told else None
         latents, before, scales = noise.float(), None, (guidance_scale, temporal_guidance_scale, source_guidance_scale)
         solver = self.levels, num_inference_steps, self.unet.config.prediction_type, sampler, self.set_alpha_to_one
-        for timestep, (a, b, c, d, e) in solver_steps(*solver):
-            x0 = a * latents + b * self.guided(latents, timestep, content, told, *scales)
-            x0 = x0 if known is None else torch.where(known[1] > 0, known[0], x0)
+        for step, (timestep, (a, b, c, d, e)) in enumerate(solver_steps(*solver), 1):
+            x0 = kept(told, a * latents + b * self.guided(latents, timestep, content, told, *scales))
             latents = c * latents + d * x0 + e * (0 if before is None else x0 - before)
             before = x0
-            yield latents
+            yield latents if step < num_inference_steps else kept(told, latents)  # the last leaves a trace of noise
 
     def guided(self, latents, timestep: int, content, told: dict[str, Signal], w, w_t, w_src=None) -> Tensor:
         """Equation 10 of the paper, of what `signals` gives; a branch of weight zero is not evaluated.

@@ -17,6 +17,7 @@ from oracle import relative_error
 
 from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler, sample
 from gen1_jax.diffusion.windows import blend_weights, window_starts
+from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.exporting import torch_format
 from gen1_jax.exporting.torch_format import load_modeling, write_torch
@@ -211,6 +212,7 @@ def test_a_guided_run_with_known_frames_and_source(exported):
     known, mask = jnp.split(told[KNOWN].maps, [4], axis=-1)
     conditions = Conditions(content={"image": content}, structure=told)
     expected = sampler(SHAPE, 5, conditions, Guidance.of(*scales), known=Known(known, 1 - mask))
+    expected = KnownLatents(known, mask).on(expected)
     names = "guidance_scale", "temporal_guidance_scale", "source_guidance_scale"
     model = modeling.Gen1Denoiser.from_pretrained(exported(SEVERAL)[0])
     given = signals_to_torch(told, ("depth", "source", KNOWN))
@@ -219,6 +221,21 @@ def test_a_guided_run_with_known_frames_and_source(exported):
     assert relative_error(from_torch(latents), expected) < LIMIT
     other = model.sample(*args, num_inference_steps=STEPS, **dict(zip(names[:2], scales, strict=False)))
     assert relative_error(other, latents) > LIMIT
+
+
+def test_what_is_known_is_kept_whatever_its_weight_unless_that_is_zero(exported):
+    told = several(SHAPE, (KNOWN, "depth"), seed=30)
+    given, mask = signals_to_torch(told, (KNOWN, "depth")), to_torch(told[KNOWN].maps[..., -1:]) > 0
+    model = modeling.Gen1Denoiser.from_pretrained(exported(SEVERAL)[0])
+
+    def run(signals):
+        args = to_torch(normal(*SHAPE, seed=1)), torch.from_numpy(normal(1, 1, 16, seed=3)), signals
+        return model.sample(*args, num_inference_steps=2)
+
+    weighed = lambda weight: run({**given, KNOWN: modeling.Signal(given[KNOWN].maps, weight=weight)})
+    where = mask.expand_as(given["depth"].maps)
+    assert where.any() and torch.equal(weighed(0.5)[where], given[KNOWN].maps[:, :, :-1][where])
+    torch.testing.assert_close(weighed(0.0), run({"depth": given["depth"]}))
 
 
 def test_known_latents():
