@@ -78,10 +78,7 @@ def kept(told: dict[str, Signal], latents: Tensor) -> Tensor:
 
 
 def signals(config: UNetConfig, structure, structure_level: int | Tensor, clips: Tensor) -> dict[str, Signal]:
-    """The inputs of clips by name, every value a tensor; arguments as of `SpaceTimeUNet.forward`.
-
-    Raises ValueError: an input that the model needs is missing, or it does not take one.
-    """
+    """The inputs of clips as tensors, of `SpaceTimeUNet.forward`'s. Raises ValueError: one is missing or not known."""
     names = [name for name, _ in config.inputs]
     if isinstance(structure, Tensor):
         structure = {(names or ["structure"])[0]: Signal(structure, structure_level)}
@@ -444,6 +441,7 @@ class Gen1Denoiser:
 
         image(null) + w_t (video(null) - image(null)) + w (video(content) - video(null)); with w_src these do not see
         the source, and w_src (video(source) - video(null)) + w (video(source, content) - video(source)) is the end.
+        Raises ValueError: w_src without a source.
         """
         w_t = 1.0 if latents.shape[1] == 1 else w_t  # of one frame both models are one
         null, out, blind = torch.zeros_like(content), torch.zeros_like(latents), told
@@ -451,6 +449,8 @@ class Gen1Denoiser:
             w_src = w
         elif "source" in told:
             blind = {**told, "source": told["source"]._replace(weight=torch.zeros_like(told["source"].weight))}
+        else:
+            raise ValueError("source_guidance_scale is for a run that is told of its source")
         chain = (w_t - w_src, null, blind), (w_src - w, null, told), (w, content, told)
         if branches := [branch for branch in chain if branch[0] != 0]:
             weights, contents, seen = zip(*branches, strict=True)

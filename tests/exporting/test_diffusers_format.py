@@ -216,6 +216,9 @@ def test_a_model_of_several_inputs(several):
 
     depth = pipeline(CLIP[:count], **given).frames
     assert torch.equal(depth, pipeline(CLIP[:count], structure_maps={"depth": None}, **given).frames)
+    both = pipeline(CLIP[:count], source_guidance_scale=w_src, **given).frames
+    named = dict(structure_maps={"depth": None, "source": None}, source_guidance_scale=w_src)
+    assert torch.equal(both, pipeline(CLIP[:count], **named, **given).frames) and not torch.equal(both, depth)
     none = pipeline(CLIP[:count], structure_maps={}, **given).frames
     assert relative_error(none, depth) > 1e-3 and relative_error(depth, theirs) > 1e-3
     with pytest.raises(ValueError, match="nothing here estimates edges: give structure_maps="):
@@ -224,6 +227,8 @@ def test_a_model_of_several_inputs(several):
         pipeline(CLIP[:count], structure_maps={"pose": None}, **given)
     with pytest.raises(ValueError, match="2 pictures of maps for"):
         pipeline(CLIP[:count], structure_maps={"edges": CLIP[:2]}, **given)
+    with pytest.raises(ValueError, match="source_guidance_scale is for an edit that follows the source"):
+        pipeline(CLIP[:count], structure_maps={"depth": None}, source_guidance_scale=2.0, **given)
     with pytest.raises(ValueError, match="known frame 9: the clip has"):
         pipeline(CLIP[:count], known={9: CLIP[0]}, **given)
 

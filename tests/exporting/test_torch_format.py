@@ -221,6 +221,8 @@ def test_a_guided_run_with_known_frames_and_source(exported):
     assert relative_error(from_torch(latents), expected) < LIMIT
     other = model.sample(*args, num_inference_steps=STEPS, **dict(zip(names[:2], scales, strict=False)))
     assert relative_error(other, latents) > LIMIT
+    with pytest.raises(ValueError, match="source_guidance_scale is for a run that is told of its source"):
+        model.sample(*args[:2], signals_to_torch(told, ("depth",)), source_guidance_scale=2.0)
 
 
 def test_what_is_known_is_kept_whatever_its_weight_unless_that_is_zero(exported):

@@ -96,16 +96,17 @@ class Gen1VideoPipeline(DiffusionPipeline):
                 for the frames, or one for all, as `gen1 edit --save-structure` writes them; None for "depth" that is
                 estimated and for "source", which is the video itself. By default depth alone.
             known: by the numbers of frames, pictures of the result that are kept, for a model that goes on from them.
-            source_guidance_scale: how strongly a source is followed; by default it is a structure like others.
+            source_guidance_scale: how strongly the source is followed, which then is by default; None: like others.
+
+        Raises:
+            ValueError: what is given does not go together, is not of the video, or is not what the model takes.
         """
         frames, device = pictures(video), self._execution_device
         size = self.working_size(*frames[0].size[::-1])
         seen = torch.stack([pixels(resized(frame, size)) for frame in frames]).to(device)  # T 3 h w
         if image_embeds is None:
             image_embeds = self.embed_image(image) if prompt is None else self.embed_prompt(prompt, generator)
-        first, _ = self.temporal.config.unet["inputs"][0]
-        wanted = {first: None} if structure_maps is None else structure_maps
-        wanted = wanted if depth is None else {**wanted, "depth": None}
+        wanted = self.followed(structure_maps, depth, source_guidance_scale)
         told = {kind: self.signal(kind, maps, seen, structure_blur, depth) for kind, maps in wanted.items()}
         if known:
             told["known"] = self.known(known, seen)
@@ -131,6 +132,24 @@ class Gen1VideoPipeline(DiffusionPipeline):
             latents = torch.where(keep[1] > 0, keep[0], latents)
         result = latents if output_type == "latent" else self.decode(latents, frames[0].size[::-1], output_type)
         return Gen1Output(frames=result) if return_dict else (result,)
+
+    def followed(self, structure_maps: dict | None, depth: Tensor | None, source_guidance_scale) -> dict:
+        """The maps of each kind that is followed, None where they are made here; see `__call__`."""
+        if structure_maps is None:
+            unet = self.temporal.config.unet
+            kinds = [*(unet["required"] or [name for name, _ in unet["inputs"][:1]])]
+            sees_source = source_guidance_scale is not None and "source" in self.config.structures
+            structure_maps = dict.fromkeys([*kinds, "source"] if sees_source else kinds)
+        if source_guidance_scale is not None and "source" not in structure_maps:
+            raise ValueError(
+                "source_guidance_scale is for an edit that follows the source: give it in structure_maps, if this "
+                "model takes it"
+            )
+        if depth is None:
+            return structure_maps
+        if structure_maps.get("depth") is not None:
+            raise ValueError("depth is given twice: as depth and in structure_maps")
+        return {**structure_maps, "depth": None}
 
     def denoiser(self) -> Gen1Denoiser:
         """The whole U-Net, of the tensors of its two parts, with the guidance of equation 10."""
