@@ -225,12 +225,34 @@ def test_a_model_of_several_inputs(several):
         pipeline(CLIP[:count], structure_maps={"edges": None}, **given)
     with pytest.raises(ValueError, match="follows depth, edges, flow, source, not pose"):
         pipeline(CLIP[:count], structure_maps={"pose": None}, **given)
+    with pytest.raises(ValueError, match="depth is given twice"):
+        pipeline(CLIP[:count], structure_maps={"depth": CLIP[:1]}, depth=torch.zeros(1, count, *size), **given)
     with pytest.raises(ValueError, match="2 pictures of maps for"):
         pipeline(CLIP[:count], structure_maps={"edges": CLIP[:2]}, **given)
     with pytest.raises(ValueError, match="source_guidance_scale is for an edit that follows the source"):
         pipeline(CLIP[:count], structure_maps={"depth": None}, source_guidance_scale=2.0, **given)
     with pytest.raises(ValueError, match="known frame 9: the clip has"):
         pipeline(CLIP[:count], known={9: CLIP[0]}, **given)
+
+
+def test_pictures_of_maps_are_fitted_each_by_itself(several):
+    import torch
+
+    *_, pipeline = several
+    large, small = (Image.fromarray(CLIP[0]).resize(size) for size in ((56, 40), (7, 5)))
+    read = lambda maps, count: pipeline.read_maps(maps, torch.zeros(count, 3, 20, 28), 3, "area")
+    assert torch.equal(read(small, 3), read([small], 1).expand(-1, 3, -1, -1, -1))  # one for all, in a list or not
+    both = torch.cat([read(large, 1), read(small, 1)], dim=1)
+    assert torch.equal(read([large, small], 2), both) and torch.equal(read([small, large], 2), both.flip(1))
+
+
+def test_a_model_that_needs_its_structures_follows_all_of_them_by_default(several, monkeypatch):
+    *_, pipeline = several
+    assert [*pipeline.followed(None, None, None)] == ["depth"]
+    assert [*pipeline.followed(None, None, 2.0)] == ["depth", "source"]
+    needs = pipeline.temporal.config.unet | {"required": ["depth", "source"]}
+    monkeypatch.setattr(pipeline.temporal, "_internal_dict", type(pipeline.temporal.config)({"unet": needs}))
+    assert [*pipeline.followed(None, None, None)] == ["depth", "source"] == [*pipeline.followed(None, None, 2.0)]
 
 
 def test_several_inputs_are_compared_and_read_back(several, tmp_path):

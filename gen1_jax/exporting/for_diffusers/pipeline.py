@@ -28,6 +28,7 @@ from .temporal.modeling_gen1 import (
     SpaceTimeUNet,
     UNetConfig,
     blur,
+    kept,
     known_signal,
     signals,
     structure_images,
@@ -36,7 +37,6 @@ from .temporal.modeling_gen1 import (
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CHUNK = 8  # frames that go through a network of pictures together
-DEPTH = {"channels": 1, "degrades": "maps", "resampling": "area"}  # what is to be known of maps that are pictures
 
 
 class Gen1Output(BaseOutput):
@@ -67,7 +67,7 @@ class Gen1VideoPipeline(DiffusionPipeline):
             height=height, width=width, num_frames=num_frames, window_overlap=window_overlap,
             guidance_scale=guidance_scale, num_inference_steps=num_inference_steps, depth_quantiles=depth_quantiles,
             prior_guidance_scale=prior_guidance_scale, prior_num_inference_steps=prior_num_inference_steps,
-            structures=structures or {"depth": DEPTH},
+            structures=structures,  # the folder has it; an argument without default would be a network to diffusers
         )  # fmt: skip
 
     @torch.no_grad()
@@ -90,11 +90,13 @@ class Gen1VideoPipeline(DiffusionPipeline):
             num_inference_steps: by default the model's own.
             generator: of all randomness.
             latents: (1, T, C, h, w), the noise to begin with.
-            depth: (1, T, h, w), inverse depth in place of an estimate, of the size that `working_size` gives.
+            depth: (1, T, h, w), inverse depth in place of an estimate, of the size that `working_size` gives; then
+                `structure_maps` has none.
             output_type: "pil", "np" or "latent".
             structure_maps: by kind, the structures that are followed, of those of the folder's model: pictures of maps
                 for the frames, or one for all, as `gen1 edit --save-structure` writes them; None for "depth" that is
-                estimated and for "source", which is the video itself. By default depth alone.
+                estimated and for "source", which is the video itself. By default those that the model needs, or else
+                the first that it takes.
             known: by the numbers of frames, pictures of the result that are kept, for a model that goes on from them.
             source_guidance_scale: how strongly the source is followed, which then is by default; None: like others.
 
@@ -110,26 +112,24 @@ class Gen1VideoPipeline(DiffusionPipeline):
         told = {kind: self.signal(kind, maps, seen, structure_blur, depth) for kind, maps in wanted.items()}
         if known:
             told["known"] = self.known(known, seen)
-        steps = len(self.vae.config.block_out_channels) - 1
         if latents is None:
-            shape = 1, len(seen), self.unet.config.out_channels, *(side >> steps for side in size)
+            halvings = len(self.vae.config.block_out_channels) - 1
+            shape = 1, len(seen), self.unet.config.out_channels, *(side >> halvings for side in size)
             latents = randn_tensor(shape, generator=generator, device=device)
         w = self.config.guidance_scale if guidance_scale is None else guidance_scale
         self.scheduler.set_timesteps(num_inference_steps or self.config.num_inference_steps, device=device)
         denoiser = self.denoiser()
         told = signals(denoiser.unet.config, told, 0, latents)
-        keep = told["known"].maps.split([latents.shape[2], 1], dim=2) if known else None
         for t in self.progress_bar(self.scheduler.timesteps):
             args = latents.float(), int(t), image_embeds, told
             output = denoiser.guided(*args, w, temporal_guidance_scale, source_guidance_scale)
-            if keep is not None:  # the output that means what is known
-                a, b = x0_coefficients(
-                    denoiser.unet.config.prediction_type, float(self.scheduler.alphas_cumprod[int(t)])
-                )
-                output = torch.where(keep[1] > 0, (keep[0] - a * latents) / b, output)
+            if known:  # the output that means what is known
+                level = float(self.scheduler.alphas_cumprod[int(t)])
+                a, b = x0_coefficients(denoiser.unet.config.prediction_type, level)
+                x0 = a * latents + b * output
+                output = output + (kept(told, x0) - x0) / b
             latents = self.scheduler.step(output, t, latents).prev_sample
-        if keep is not None:  # the last step leaves a trace of noise
-            latents = torch.where(keep[1] > 0, keep[0], latents)
+        latents = kept(told, latents)  # the last step leaves a trace of noise
         result = latents if output_type == "latent" else self.decode(latents, frames[0].size[::-1], output_type)
         return Gen1Output(frames=result) if return_dict else (result,)
 
@@ -139,7 +139,7 @@ class Gen1VideoPipeline(DiffusionPipeline):
             unet = self.temporal.config.unet
             kinds = [*(unet["required"] or [name for name, _ in unet["inputs"][:1]])]
             sees_source = source_guidance_scale is not None and "source" in self.config.structures
-            structure_maps = dict.fromkeys([*kinds, "source"] if sees_source else kinds)
+            structure_maps = dict.fromkeys([*kinds, "source"] if sees_source else kinds)  # once each
         if source_guidance_scale is not None and "source" not in structure_maps:
             raise ValueError(
                 "source_guidance_scale is for an edit that follows the source: give it in structure_maps, if this "
@@ -167,8 +167,8 @@ class Gen1VideoPipeline(DiffusionPipeline):
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which a video is seen: its shape, about the model's number of pixels."""
-        config, steps = self.config, len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels)
-        multiple, scale = 2 ** (steps - 2), (config.height * config.width / (height * width)) ** 0.5
+        config, levels = self.config, len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels)
+        multiple, scale = 2 ** (levels - 2), (config.height * config.width / (height * width)) ** 0.5
         return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
 
     def estimate_depth(self, seen: Tensor) -> Tensor:
@@ -190,12 +190,16 @@ class Gen1VideoPipeline(DiffusionPipeline):
         return torch.cat([estimate(x) for x in seen.split(CHUNK)])
 
     def signal(self, kind: str, maps, seen: Tensor, structure_blur: int, depth: Tensor | None = None) -> Signal:
-        """What the U-Net is told of one kind of structure of pictures (T, 3, h, w); see `__call__`."""
+        """What the U-Net is told of one kind of structure of pictures (T, 3, h, w); see `__call__`.
+
+        Raises:
+            ValueError: the model does not follow it, nothing here estimates it, or maps are not of the frames.
+        """
         if kind not in self.config.structures:
             raise ValueError(f"this model follows {', '.join(self.config.structures)}, not {kind}")
         about = self.config.structures[kind]
         if maps is not None:
-            x = self.read_maps(maps, seen, **about)
+            x = self.read_maps(maps, seen, about["channels"], about["resampling"])
         elif kind == "depth":
             depth = self.estimate_depth(seen)[None] if depth is None else depth.to(seen.device)
             x = structure_images(depth, 0, self.config.depth_quantiles)
@@ -206,16 +210,23 @@ class Gen1VideoPipeline(DiffusionPipeline):
         x = blur(x, structure_blur) if about["degrades"] == "maps" else x
         return Signal(self.encode(x[0])[None], 0 if about["degrades"] == "nothing" else structure_blur)
 
-    def read_maps(self, maps, seen: Tensor, channels: int, resampling: str, degrades: str) -> Tensor:
-        """Pictures of maps as what is encoded, (1, T, 3, h, w) in [-1, 1]."""
-        found, size = pictures(maps), seen.shape[2:]
+    def read_maps(self, maps, seen: Tensor, channels: int, resampling: str) -> Tensor:
+        """Pictures of maps as what is encoded, (1, T, 3, h, w) in [-1, 1].
+
+        Raises:
+            ValueError: they are neither one nor as many as there are frames.
+        """
+        found, size = pictures([maps] if isinstance(maps, Image.Image) else maps), seen.shape[2:]
         found = found * len(seen) if len(found) == 1 else found
         if len(found) != len(seen):
             raise ValueError(f"{len(found)} pictures of maps for {len(seen)} frames")
-        shrinks = size[0] <= found[0].height and size[1] <= found[0].width
-        smooth = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-        filter = Image.Resampling.NEAREST if resampling == "nearest" else smooth
-        x = torch.stack([pixels(resized(picture, size, filter)) for picture in found]).to(seen)
+
+        def fitted(picture):
+            shrinks = size[0] <= picture.height and size[1] <= picture.width
+            smooth = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+            return resized(picture, size, Image.Resampling.NEAREST if resampling == "nearest" else smooth)
+
+        x = torch.stack([pixels(fitted(picture)) for picture in found]).to(seen)
         if channels == 1:
             x = x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         elif channels == 2:  # blue is in the middle
@@ -223,7 +234,11 @@ class Gen1VideoPipeline(DiffusionPipeline):
         return x[None]
 
     def known(self, given: dict, seen: Tensor) -> Signal:
-        """What the U-Net is told of pictures by the numbers of their frames."""
+        """What the U-Net is told of pictures by the numbers of their frames.
+
+        Raises:
+            ValueError: the clip has no such frame.
+        """
         numbers = [*given]
         if wrong := [number for number in numbers if not -len(seen) <= number < len(seen)]:
             raise ValueError(f"known frame {wrong[0]}: the clip has {len(seen)}, counted from 0")
