@@ -11,10 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import DDIM, sample
-from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, fixed_pictures, relative_difference
+from gen1_jax.exporting.networks import (
+    ExportError,
+    Networks,
+    fixed_inputs,
+    fixed_normal,
+    fixed_pictures,
+    relative_difference,
+)
 from gen1_jax.exporting.public_parity import UNetParts, measure_image_encoder, measure_image_tokens, measure_text
 from gen1_jax.models.conditions import Conditions, Signal
-from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.models.unet.control import concatenated
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
@@ -57,11 +63,8 @@ def _unet(source: ModelSource, networks: Networks, folder: Path) -> dict[str, fl
     latents = fixed_normal(2, 1, side, side, config.latent_channels)
     content = fixed_normal(2, 1, config.cross_attention_dim, seed=1)
     timesteps, levels = np.array([3, 900], np.int32), np.array([0, 5], np.int32)
-    maps = abstract_conditions(config, latents.shape, 1, np.float32).structure
-    signals = {
-        name: Signal.of(jnp.asarray(fixed_normal(*maps[name].maps.shape, seed=seed)), jnp.asarray(levels))
-        for seed, name in enumerate(config.inputs, 2)
-    }
+    maps = fixed_inputs(config, latents.shape)
+    signals = {name: Signal.of(jnp.asarray(x), jnp.asarray(levels)) for name, x in maps.items()}
     told = Conditions(content={config.content_kind: jnp.asarray(content)}, structure=signals)
     beside = concatenated(config, told, jnp.asarray(latents), jnp.asarray(timesteps)).first
     inputs = [latents] if beside is None else [latents, beside]

@@ -28,6 +28,7 @@ from gen1_jax.exporting.networks import (
     ExportError,
     Networks,
     Written,
+    fixed_inputs,
     fixed_normal,
     fixed_pictures,
     in_float32,
@@ -36,7 +37,7 @@ from gen1_jax.exporting.networks import (
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
-from gen1_jax.models.unet import KNOWN, UNetConfig, abstract_conditions
+from gen1_jax.models.unet import KNOWN, UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import FORMAT, ModelSource
 from gen1_jax.pretrained.tensors import save_tensors
@@ -188,12 +189,10 @@ def _argument(config: UNetConfig, name: str) -> str:
 def _inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, np.ndarray]:
     """An example of each argument that tells of inputs of the U-Net, in their order."""
     given = {}
-    for seed, (name, signal) in enumerate(abstract_conditions(config, latents, 1, np.float32).structure.items(), 1):
+    for name, maps in fixed_inputs(config, latents).items():
         argument = _argument(config, name)
-        given[argument] = fixed_normal(*signal.maps.shape, seed=seed)
-        if name == KNOWN:  # latents where the mask is 1, the last channel; so that it needs no weight
-            given[argument][..., -1:] = given[argument][..., -1:] > 0
-            given[argument][..., :-1] *= given[argument][..., -1:]
+        given[argument] = maps
+        if name == KNOWN:  # it has no t_s, and a mask that is 0 rather than a weight
             continue
         given[f"{argument}_level"] = np.array([2], np.int32)
         if name not in config.required:

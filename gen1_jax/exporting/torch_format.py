@@ -19,10 +19,10 @@ import numpy as np
 
 from gen1_jax.diffusion import DDIM, temporal_guidance
 from gen1_jax.diffusion.wrappers import acting_on_x0, keeping
-from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, relative_difference
+from gen1_jax.exporting.networks import ExportError, Networks, fixed_inputs, fixed_normal, relative_difference
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.unet import KNOWN, UNetConfig, abstract_conditions
+from gen1_jax.models.unet import KNOWN, UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET
@@ -141,21 +141,13 @@ def _inputs(config: Gen1Config) -> _Inputs:
     """A clip as small as a U-Net can see, of three frames so that one has two neighbours, with all inputs."""
     unet, scale = config.unet, config.unet.downscale
     shape = 1, min(3, config.num_frames), max(4, 2 * scale), max(6, 3 * scale), unet.latent_channels
-    told = abstract_conditions(unet, shape, 1, np.float32)
-    maps = {
-        name: fixed_normal(*signal.maps.shape, seed=seed)
-        for seed, (name, signal) in enumerate(told.structure.items(), 1)
-    }
-    if KNOWN in maps:
-        maps[KNOWN][..., -1] = maps[KNOWN][..., -1] > 0  # a mask
-        maps[KNOWN][..., :-1] *= maps[KNOWN][..., -1:]
     structure = {
-        name: Signal(x, np.array([0 if name == KNOWN else _LEVEL], np.int32), np.array([_WEIGHT], np.float32))
-        for name, x in maps.items()
+        name: Signal(maps, np.array([0 if name == KNOWN else _LEVEL], np.int32), np.array([_WEIGHT], np.float32))
+        for name, maps in fixed_inputs(unet, shape).items()
     }
     content = {unet.content_kind: fixed_normal(1, 1, unet.cross_attention_dim)}
     timestep = DDIM().tables(config.schedule, _STEPS, unet.prediction_type).timesteps[:1]
-    return _Inputs(fixed_normal(*shape), timestep, dataclasses.replace(told, content=content, structure=structure))
+    return _Inputs(fixed_normal(*shape), timestep, Conditions(content=content, structure=structure))
 
 
 def _run_jax(unet: Bound, config: Gen1Config, inputs: _Inputs) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.exporting import stablehlo_format
 from gen1_jax.models.conditions import Signal
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.unet import ControlConfig, conditions_of
 from gen1_jax.pretrained.family import TINY
 
 NAMES = {"denoiser", "guided_sampler", "vae_encode", "vae_decode"}
@@ -94,6 +94,12 @@ def test_a_model_that_needs_its_structure_has_no_weights():
     assert not stablehlo_format._may_lack(TINY.unet)
     told = stablehlo_format._conditions(TINY.unet, jnp.zeros((1, 1, 16)), **arguments)
     assert list(told.structure) == ["depth"] and told.structure["depth"].weight == 1
+
+
+def test_controls_are_no_arguments():
+    """They are told of features; an argument that no program heeds would be one that the loader asks for."""
+    unet = dataclasses.replace(TINY.unet, controls=(ControlConfig(kind="canny"),))
+    assert list(stablehlo_format._inputs(unet, (1, 2, 4, 6, 4))) == ["structure", "structure_level"]
 
 
 @pytest.mark.parametrize(
