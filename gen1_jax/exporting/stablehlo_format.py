@@ -11,6 +11,7 @@ https://docs.jax.dev/en/latest/export/export.html
 """
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.exporting.networks import (
     ExportError,
@@ -136,7 +138,7 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
 def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int], steps: int) -> dict[str, _Program]:
     frames, height, width = shape
     rows, columns = height // config.vae.downscale, width // config.vae.downscale
-    latents = (1, frames, rows, columns, config.unet.latent_channels)
+    shape_of_latents = (1, frames, rows, columns, config.unet.latent_channels)
     sampler = GuidedSampler(
         unet,
         config.schedule,
@@ -150,34 +152,31 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
         scales = jnp.asarray(guidance_scale), jnp.asarray(temporal_guidance_scale)
         return _conditions(config.unet, **given), Guidance(*scales)  # all branches: scales are arguments
 
-    def kept(given) -> Known | None:
+    def keeping(run: Callable[[Known | None], jax.Array], given) -> jax.Array:
+        """The result of a run that keeps what is known; its last step leaves a trace of noise there."""
         if KNOWN not in given:
-            return None
-        maps = jnp.asarray(given[KNOWN])
-        return Known(maps[..., :-1], 1 - maps[..., -1:])
+            return run(None)
+        known = KnownLatents(*jnp.split(jnp.asarray(given[KNOWN]), [config.unet.latent_channels], axis=-1))
+        return known.on(run(known.kept()))
 
     def sample(params: Params, seed, **given):
-        state = sampler.start(seed, latents)
-        return sampler.advance(params, state, *request(**given), sampler.padded_tables, 0, steps, kept(given)).latents
+        state, told = sampler.start(seed, shape_of_latents), request(**given)
+        run = lambda known: sampler.advance(params, state, *told, sampler.padded_tables, 0, steps, known).latents
+        return keeping(run, given)
+
+    def sample_live(seed, **given):
+        return keeping(lambda known: sampler(shape_of_latents, int(seed), *request(**given), known=known), given)
 
     def denoise(params: Params, latents, timesteps, **given):
         return unet.apply(params, latents, timesteps, _conditions(config.unet, **given), method="denoise")[0]
 
-    def denoise_live(latents, timesteps, **given):
-        return unet.denoise(latents, timesteps, _conditions(config.unet, **given))[0]
-
     given = {"content": fixed_normal(1, 1, config.unet.cross_attention_dim, seed=2)}
-    given |= _inputs(config.unet, latents)
-    noisy = {"latents": fixed_normal(*latents), "timesteps": np.array([500], np.int32)}
+    given |= _inputs(config.unet, shape_of_latents)
+    noisy = {"latents": fixed_normal(*shape_of_latents), "timesteps": np.array([500], np.int32)}
     scales = {"guidance_scale": np.float32(7.5), "temporal_guidance_scale": np.float32(1.5)}
     return {
-        "denoiser": _Program("unet", denoise, denoise_live, noisy | given),
-        "guided_sampler": _Program(
-            "unet",
-            sample,
-            lambda seed, **given: sampler(latents, int(seed), *request(**given), known=kept(given)),
-            {"seed": np.uint32(0)} | given | scales,
-        ),
+        "denoiser": _Program("unet", denoise, functools.partial(jax.jit(denoise), unet.params), noisy | given),
+        "guided_sampler": _Program("unet", sample, sample_live, {"seed": np.uint32(0)} | given | scales),
     }
 
 
@@ -203,7 +202,8 @@ def _inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, np.ndarra
 def _may_lack(config: UNetConfig) -> dict[str, str]:
     """Arguments that the loader fills in if they are not given, and the maps that they belong to."""
     names = {name: _argument(config, name) for name in config.inputs if name not in config.required}
-    return {f"{maps}{end}": maps for maps in names.values() for end in ("", "_level", "_weight")}
+    ends = lambda name: ("",) if name == KNOWN else ("", "_level", "_weight")
+    return {f"{maps}{end}": maps for name, maps in names.items() for end in ends(name)}
 
 
 def _conditions(config: UNetConfig, content: Any, **given: Any) -> Conditions:

@@ -30,6 +30,11 @@ SMALLEST = dataclasses.replace(  # one level of one block each: programs of whic
     vae=dataclasses.replace(TINY.vae, block_out_channels=(8,)),
 )
 
+NEEDING = dataclasses.replace(  # it cannot do without its structure, as nano
+    SMALLEST,
+    unet=dataclasses.replace(SMALLEST.unet, structure_kinds=("depth",), structure_optional=False, known=False),
+)
+
 SEVERAL = dataclasses.replace(
     FAMILY,
     unet=dataclasses.replace(
@@ -58,6 +63,12 @@ def several_model(tmp_path_factory):
 def smallest_model(tmp_path_factory):
     """The same of less, with several inputs."""
     return save_trained(SMALLEST, tmp_path_factory.mktemp("models") / "smallest")
+
+
+@pytest.fixture(scope="session")
+def needing_model(tmp_path_factory):
+    """The same with one structure, which it needs."""
+    return save_trained(NEEDING, tmp_path_factory.mktemp("models") / "needing")
 
 
 def save_trained(config, folder):

@@ -13,6 +13,7 @@ from processes import run_elsewhere
 
 from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
+from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.exporting import stablehlo_format
@@ -36,14 +37,29 @@ def exported(smallest_model, tmp_path_factory):
     return out
 
 
-def test_programs_compute_what_the_model_does_without_this_package(smallest_model, exported, tmp_path):
+@pytest.fixture(scope="module")
+def needing_exported(needing_model, exported):
+    """The denoiser of a model that needs its structure, beside the other."""
+    out, programs = exported.with_name("needing"), stablehlo_format._unet_programs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stablehlo_format, "_unet_programs", lambda *x: {"denoiser": programs(*x)["denoiser"]})
+        patch.setattr(stablehlo_format, "_vae_programs", lambda *_: {})
+        assert main(command(needing_model, out, "--frames", "2", "--size", "6x4", "--platforms", "cpu")) == 0
+    return out
+
+
+def test_programs_compute_what_the_model_does_without_this_package(
+    smallest_model, needing_model, exported, needing_exported, tmp_path
+):
+    mask = np.zeros((1, 2, 4, 6, 1), np.float32)
+    mask[:, 0], mask[:, 1, :2] = 1, 1
     normal = lambda seed, *shape: np.random.default_rng(seed).standard_normal(shape, np.float32)
     x = {
         "latents": normal(0, 1, 2, 4, 6, 4),
         "structure": normal(1, 1, 2, 4, 6, 4),
         "structure_level": np.array([3], np.int32),
         "edges": normal(4, 1, 2, 4, 6, 4),
-        "known": np.concatenate([normal(5, 1, 2, 4, 6, 4), np.ones((1, 2, 4, 6, 1), np.float32)], -1),
+        "known": np.concatenate([normal(5, 1, 2, 4, 6, 4) * mask, mask], -1),
         "timesteps": np.array([801], np.int32),
         "content": normal(2, 1, 1, 16),
         "images": normal(3, 2, 4, 6, 3),
@@ -57,14 +73,20 @@ def test_programs_compute_what_the_model_does_without_this_package(smallest_mode
     settings = EditSettings(sampler="ddim", num_inference_steps=3)
     signals = {"edges": Signal.of(x["edges"], weight=jnp.array([0.5])), "known": Signal.of(x["known"])}
     several = dataclasses.replace(conditions, structure=signals)
+    known, latents = KnownLatents(x["known"][..., :-1], mask), x["latents"].shape
+    going_on = dataclasses.replace(conditions, structure=conditions.structure | {"known": signals["known"]})
+    needing = Gen1Pipeline.from_pretrained(needing_model).unet
     ours = {
         "denoiser": pipe.unet(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
         "several": pipe.unet.denoise(jnp.asarray(x["latents"]), x["timesteps"], several)[0],
-        "guided_sampler": pipe.sampler(settings)(x["latents"].shape, 7, conditions, guidance),
+        "needing": needing(x["latents"], x["timesteps"], x["content"], x["structure"], x["structure_level"]),
+        "guided_sampler": pipe.sampler(settings)(latents, 7, conditions, guidance),
+        "going_on": known.on(pipe.sampler(settings)(latents, 7, going_on, guidance, known=known.kept())),
         "vae_encode": pipe.vae.images_to_latents(x["images"]),
         "vae_decode": pipe.vae.latents_to_images(x["latents"][0]),
     }
-    assert ours.keys() == theirs.keys() == NAMES | {"several"}
+    assert ours.keys() == theirs.keys() == NAMES | {"needing", "several", "going_on"}
+    np.testing.assert_array_equal(theirs["going_on"] * mask, x["known"][..., :-1])
     for name, value in ours.items():
         assert relative_error(theirs[name], value) <= 1e-4, name
 
