@@ -17,6 +17,7 @@ from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.exporting import stablehlo_format
+from gen1_jax.exporting.load_stablehlo import load
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.unet import ControlConfig, conditions_of
 from gen1_jax.pretrained.family import TINY
@@ -108,6 +109,22 @@ def test_artifacts_are_small_and_for_all_platforms(exported):
     weighed = {f"{of}{end}": of for of in ("structure", "edges") for end in ("", "_level", "_weight")}
     assert optional == weighed | {"known": "known"}
     assert sampler["result"] == {"shape": [1, 2, 4, 6, 4], "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("edgs",), "no argument is called edgs, only seed, content, structure"),
+        (("edges_weight",), "edges is not given"),
+        (("structure_level", "edges"), "structure is not given"),
+        ((), "guidance_scale is not given"),
+    ],
+)
+def test_what_the_loader_does_not_take(exported, names, told):
+    sampler, always = load(exported)["guided_sampler"], dict.fromkeys(("seed", "content"), 0)
+    scales = dict.fromkeys(("guidance_scale", "temporal_guidance_scale"), 0) if names else {}
+    with pytest.raises(TypeError, match=told):
+        sampler(**always, **scales, **dict.fromkeys(names, 0))
 
 
 def test_a_model_that_needs_its_structure_has_no_weights():
