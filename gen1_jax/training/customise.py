@@ -147,11 +147,11 @@ def make_data(
 
 
 def _seen(unet: UNetConfig) -> tuple[str, ...]:
-    """What is seen of a picture beside its content: what an edit follows where nothing else is said.
+    """What is seen of a picture beside its content: what an edit follows by default, but no control.
 
     Of a picture that it sees as source a model would learn nothing.
     """
-    return unet.required or unet.structures[:1]
+    return tuple(kind for kind in unet.default_kinds if kind in unet.structures)
 
 
 def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -> TrainConfig:

@@ -25,7 +25,7 @@ from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.low_rank import TARGETS, LowRankConfig, changed, target_kernels
 from gen1_jax.models.module import abstract_parameters, flatten, initialise
 from gen1_jax.models.selection import Selection
-from gen1_jax.models.unet import UNetConfig
+from gen1_jax.models.unet import ControlConfig, UNetConfig
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelFolder
@@ -164,6 +164,8 @@ def test_of_several_inputs_a_subject_is_learned_with_the_first():
     assert _seen(several) == ("depth",)
     assert _seen(dataclasses.replace(several, structure_optional=False)) == several.structures
     assert _seen(UNetConfig(structure_channels=0)) == ()
+    public = UNetConfig(structure_channels=0, controls=(ControlConfig(kind="canny"),))
+    assert public.default_kinds == ("canny",) and _seen(public) == ()
 
 
 def test_a_damaged_subject_is_refused():
