@@ -314,7 +314,7 @@ class Editor:
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
         parts = guidance_runs(settings.guidance, steps, settings.guidance_interval)
-        return self.run(sampler, told, noise, after(first_step, parts), kept)
+        return self.run(sampler, told, noise, _after(first_step, parts), kept)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
         """The model's sampler; its frames look at those of others in self-attention, if that is said."""
@@ -360,7 +360,7 @@ class Editor:
         self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames
 
 
-def after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
+def _after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
     """What is left of a run in parts that begins at one of its steps."""
     return ((max(start, first_step), stop, guidance) for start, stop, guidance in parts if stop > first_step)
 

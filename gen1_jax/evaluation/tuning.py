@@ -7,11 +7,12 @@ tuned, keys and values are not; structure by DDIM inversion).
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from gen1_jax.diffusion import NoiseSchedule, denoising_loss, training_target
 from gen1_jax.evaluation.editor import Editor, Way
@@ -43,15 +44,15 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
     sampler = editor.sampler(way.settings, first_and_previous)
     unet, told, latents = sampler.unet, editor.told(way, indices), jnp.asarray(editor.latents[indices])
     source, fixed = told_input(editor, told, indices), TUNED.others(unet.params)
-    learned = tuned(unet, editor.pipeline.config.schedule, source, latents, steps=steps, seed=way.settings.seed)
+    drawn = jax.vmap(partial(jax.random.fold_in, jax.random.key(way.settings.seed)))(jnp.asarray(indices))
+    learned = tuned(unet, editor.pipeline.config.schedule, source, latents, drawn, steps=steps)
     editor.count(EVALUATIONS * steps, latents)
     edits = []
     for clip in range(len(indices)):
-        one = slice(clip, clip + 1)
-        of_clip = sampler.with_weights(_whole(fixed, jax.tree.map(lambda x, clip=clip: x[clip], learned)))
-        noise = inverted(editor, of_clip, _each(source, lambda x, one=one: x[one]), latents[one])
-        told_clip = _each(told, lambda x, one=one: x[one])
-        edits.append(editor.run(of_clip, told_clip, noise, guided_parts(way, sampler)))
+        one = itemgetter(slice(clip, clip + 1))
+        of_clip = sampler.with_weights(_whole(fixed, jax.tree.map(itemgetter(clip), learned)))
+        noise = inverted(editor, of_clip, _each(source, one), one(latents))
+        edits.append(editor.run(of_clip, _each(told, one), noise, guided_parts(way, sampler)))
     return jnp.concatenate(edits)
 
 
@@ -60,9 +61,9 @@ def tuned(
     schedule: NoiseSchedule,
     told: Conditions,
     latents: Float[Array, "b t i j c"],
+    keys: Key[Array, " b"],
     *,
     steps: int,
-    seed: int,
     learning_rate: float = LEARNING_RATE,
 ) -> Params:
     """The weights of `TUNED` after some steps on each clip by itself, every leaf (B, ...), float32.
@@ -72,14 +73,13 @@ def tuned(
         schedule: of the timesteps, which are drawn uniformly.
         told: what the clips show.
         latents: clean ones.
+        keys: of noise and timesteps; those of a clip are its own, whatever the batch.
         steps: of Adam.
-        seed: of noise and timesteps; each clip has its own.
         learning_rate: of Adam.
     """
     begin = jax.tree.map(
         lambda x: jnp.broadcast_to(x.astype(jnp.float32), (len(latents), *x.shape)), TUNED.chosen(unet.params)
     )
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(len(latents)))
     told = dataclasses.replace(_each(told, lambda x: x[:, None]), null={})
     fixed = TUNED.others(unet.params)
     return _tuned(unet, schedule, steps, learning_rate, fixed, begin, told, latents[:, None], keys)
