@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -53,6 +54,21 @@ CLIP_FEATURES: Features = {
 # One record a chunk: a record is read without its neighbours, and checked by its own hash.
 _WRITER_OPTIONS = "group_size:1"
 _VERSION = "1.0.0"
+
+
+class _BytesRead(threading.local):
+    """How many bytes of records this thread has asked for, as they are without the file's compression."""
+
+    count = 0
+
+    def counted(self, record: bytes) -> bytes:
+        """The record."""
+        self.count += len(record)
+        return record
+
+
+BYTES_READ = _BytesRead()
+"""Of array_record files; those of videos and pictures are read by their decoders, and are not counted."""
 
 
 class RecordError(UserError):
@@ -204,7 +220,7 @@ class RecordSource:
         if not 0 <= index < len(self):
             raise IndexError(f"{self}: no record {index} among {len(self)}")
         try:
-            example = self.features.deserialize_example_np(self._records[index])
+            example = self.features.deserialize_example_np(BYTES_READ.counted(self._records[index]))
             return {key: value.decode() if key in self._texts else value for key, value in example.items()}
         except Exception as error:  # array_record raises RuntimeError, protobuf DecodeError, TFDS anything
             reason = " ".join(str(error).split())

@@ -26,6 +26,7 @@ from jaxtyping import BFloat16, Int
 
 from gen1_jax.data.codec import decode_maps, encode_maps
 from gen1_jax.data.dataset import (
+    BYTES_READ,
     CLIP_FEATURES,
     Example,
     Features,
@@ -236,7 +237,7 @@ class LatentSource:
         return LatentSource, (self._records,)
 
     def _level(self, kind: str, index: int, place: int) -> bytes:
-        return self._levels[kind][index * self._counts[kind] + place]
+        return BYTES_READ.counted(self._levels[kind][index * self._counts[kind] + place])
 
 
 @dataclasses.dataclass(frozen=True)
