@@ -18,7 +18,6 @@ import itertools
 import json
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -31,7 +30,7 @@ from jaxtyping import Int
 from tensorflow_datasets.core import dataset_info as tfds_info
 from tensorflow_datasets.core import example_serializer, file_adapters, naming
 
-from gen1_jax.data.storage import Folder, folder, local_folder
+from gen1_jax.data.storage import BYTES_READ, Folder, folder, local_folder
 from gen1_jax.errors import UserError, counted
 from gen1_jax.files import replacing, write_text
 
@@ -54,21 +53,6 @@ CLIP_FEATURES: Features = {
 # One record a chunk: a record is read without its neighbours, and checked by its own hash.
 _WRITER_OPTIONS = "group_size:1"
 _VERSION = "1.0.0"
-
-
-class _BytesRead(threading.local):
-    """How many bytes of records this thread has asked for, as they are without the file's compression."""
-
-    count = 0
-
-    def counted(self, record: bytes) -> bytes:
-        """The record."""
-        self.count += len(record)
-        return record
-
-
-BYTES_READ = _BytesRead()
-"""Of array_record files; those of videos and pictures are read by their decoders, and are not counted."""
 
 
 class RecordError(UserError):

@@ -26,7 +26,6 @@ from jaxtyping import BFloat16, Int
 
 from gen1_jax.data.codec import decode_maps, encode_maps
 from gen1_jax.data.dataset import (
-    BYTES_READ,
     CLIP_FEATURES,
     Example,
     Features,
@@ -39,7 +38,7 @@ from gen1_jax.data.dataset import (
     shard_path,
     write_dataset,
 )
-from gen1_jax.data.storage import folder, local_folder
+from gen1_jax.data.storage import BYTES_READ, folder, local_folder
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, structure_kind

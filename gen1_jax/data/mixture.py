@@ -27,11 +27,12 @@ from jaxtyping import Int
 
 from gen1_jax.data.batch import Batch, collate
 from gen1_jax.data.config import KINDS, Bucket, DataConfig, Kind, SourceConfig, StreamConfig
-from gen1_jax.data.dataset import BYTES_READ, RecordError
+from gen1_jax.data.dataset import RecordError
 from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.loading import STEPS, LoadExample
 from gen1_jax.data.memory import InMemory
 from gen1_jax.data.sources import Source, open_source
+from gen1_jax.data.storage import BYTES_READ
 from gen1_jax.errors import UserError
 from gen1_jax.pretrained.subject import embedding_in
 
@@ -139,12 +140,11 @@ class Mixture:
         size = getattr(self.config, kind).batch_size
         share = size // self._process_count
         first = count * size + self._process_index * share
-        pipeline = self._pipelines[kind, bucket]
         skipped, seconds, began, read = [], np.zeros(len(STEPS)), time.perf_counter(), BYTES_READ.count
 
         def examples() -> Iterator[dict[str, np.ndarray]]:
             for position in range(first, first + share):
-                example = pipeline[position]
+                example = self._pipelines[kind, bucket][position]
                 skipped.extend(example.pop("skipped"))
                 seconds[:-1] += example.pop("seconds")
                 yield example
@@ -184,7 +184,7 @@ class LoadStats:
         batches: given out.
         examples: in them.
         nbytes: of their arrays.
-        read: bytes of records that were read for them, see `dataset.BYTES_READ`.
+        read: bytes of records that were read for them, see `storage.BYTES_READ`.
         seconds: of the workers, for each of `STEPS`, and "wait", of whoever asked for batches.
         skipped: damaged records replaced.
         drawn: batches of each (kind, bucket).

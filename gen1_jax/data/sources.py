@@ -20,9 +20,9 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Bool, Int
 
 from gen1_jax.data.captions import Captions
-from gen1_jax.data.dataset import BYTES_READ, Example, RecordError, count_records, open_dataset
+from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
 from gen1_jax.data.latents import LatentSource
-from gen1_jax.data.storage import folder, is_remote
+from gen1_jax.data.storage import BYTES_READ, folder, is_remote
 from gen1_jax.errors import UserError
 from gen1_jax.media.errors import Limits, MediaError, shown
 from gen1_jax.media.frame_index import known_size
