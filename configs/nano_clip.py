@@ -3,7 +3,7 @@
 gen1 render --clips 20000 --frames 8 --size 128 --out worlds
 gen1 train  --config configs/nano_clip.py --workdir runs/nano_clip
 
-gen1 render --clips 20000 --seed 1 --frames 8 --size 128 --out worlds_judge
+gen1 render --clips 20000 --seed 1 --frames 2 --size 128 --out worlds_judge
 gen1 train  --config configs/nano_clip.py:judge --workdir runs/judge
 gen1 export --model runs/judge --format clip --dtype bfloat16 -o nano_judge
 

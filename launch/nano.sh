@@ -17,7 +17,7 @@ set -euo pipefail
 self=$(realpath "$0")
 configs=$(dirname "$self")/../configs
 gpus=${GPUS:-$(nvidia-smi -L 2>/dev/null | wc -l || true)}
-clips=${CLIPS:-20000} seed=${SEED:-0} rendered=worlds
+clips=${CLIPS:-20000} seed=${SEED:-0} frames=8 rendered=worlds
 from=${FROM:-}
 encoders=(vae depth clip) model=nano text=runs/clip encode=./encoders all=(worlds networks encoders latents unet nano)
 if test -n "$from"; then # its encoders are there from the start, so latents are made beside the networks
@@ -34,7 +34,7 @@ train() { # train RECIPE WORKDIR MODEL [PART]: a network beside those of the mod
 }
 
 render() { # render ARGUMENT...: a share of the worlds
-    gen1 render --clips "$clips" --seed "$seed" --frames 8 --size 128 --out "$rendered" "$@"
+    gen1 render --clips "$clips" --seed "$seed" --frames "$frames" --size 128 --out "$rendered" "$@"
 }
 
 worlds() {
@@ -110,7 +110,7 @@ for target; do
     unet) train nano unet ./encoders ;;
     nano) model_folder unet nano ;;
     judge)
-        seed=$((seed + 1)) rendered=worlds_judge worlds
+        seed=$((seed + 1)) frames=2 rendered=worlds_judge worlds # it sees pictures: many worlds, few of each
         from='' train nano_clip judge nano judge
         test -d nano_judge || gen1 export --model runs/judge --format clip --dtype bfloat16 -o nano_judge
         ;;

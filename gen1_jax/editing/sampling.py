@@ -30,6 +30,7 @@ from gen1_jax.diffusion.sweep import Band, Round, take_round
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.errors import UserError
+from gen1_jax.models.attended import Attended, attending_to
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
@@ -75,6 +76,7 @@ class GuidedSampler:
         overlap: frames that neighbouring windows share.
         shift: whether windows lie elsewhere at each step, see `windowed`.
         partition: how activations are divided over devices; None for not at all.
+        attended: which frames self-attention within a frame looks at, see `models.attended`; None for its own.
 
     Attributes:
         tables: of the solver, one row a step that is run.
@@ -98,8 +100,9 @@ class GuidedSampler:
         overlap: int,
         shift: bool = False,
         partition: Partition | None = None,
+        attended: Attended | None = None,
     ):
-        self.unet, self.partition, self.schedule = unet, partition, schedule
+        self.unet, self.partition, self.schedule, self.attended = unet, partition, schedule, attended
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
         self.strength = 1.0
@@ -136,11 +139,33 @@ class GuidedSampler:
         Raises:
             ValueError: as `Sampler.tables`.
         """
+        prediction_type = self.unet.config.prediction_type
+        other = self.with_tables(self.sampler.tables(self.schedule, num_inference_steps, prediction_type, strength))
+        other.strength = strength
+        return other
+
+    def looking_at(self, attended: Attended) -> "GuidedSampler":
+        """The same whose frames look at others, see `models.attended`; it compiles its own programs."""
+        how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition)
+        other = GuidedSampler(self.unet, self.schedule, self.sampler, 1, **how, attended=attended)
+        other.strength = self.strength
+        return other.with_tables(self.tables)
+
+    def with_weights(self, params: Params) -> "GuidedSampler":
+        """The same of other weights of the denoiser; what is compiled is shared."""
+        other = copy.copy(self)
+        other.unet = Bound(self.unet.module, params)
+        return other
+
+    def with_tables(self, tables: SamplerTables) -> "GuidedSampler":
+        """The same along other tables, as those of `ddim_inversion`; what is compiled is shared.
+
+        Args:
+            tables: whose fresh noise is drawn only if `sampler` draws some.
+        """
         other = copy.copy(self)
         other.__dict__.pop("padded_tables", None)
-        prediction_type = self.unet.config.prediction_type
-        other.tables = self.sampler.tables(self.schedule, num_inference_steps, prediction_type, strength)
-        other.strength = strength
+        other.tables = tables
         return other
 
     @cached_property
@@ -278,7 +303,8 @@ class GuidedSampler:
 
     def _model(self, params: Params) -> Model:
         def model(latents: Array, timesteps: Array, told: Conditions) -> Array:
-            prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
+            with attending_to(self.attended):
+                prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
             return prediction
 
         return model

@@ -173,7 +173,7 @@ class EditSettings:
         steps, guidance = FEW_STEPS.get(sampler, (config.num_inference_steps, config.guidance_scale))
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
         own["guidance_interval"] = config.guidance_interval
-        kinds = config.unet.required or config.unet.kinds[:1]
+        kinds = config.unet.default_kinds
         if self.source_guidance_scale is not None and SOURCE in config.unet.kinds:
             kinds = (*kinds, *({SOURCE} - set(kinds)))
         own["structure"] = ",".join(kinds) or None

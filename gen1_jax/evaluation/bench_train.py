@@ -197,7 +197,7 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
 
     return Batch(
         moments=noise(frames, height, width, 2 * channels),
-        structure={"depth": noise(frames, height, width, channels)},
+        structure={kind: noise(frames, height, width, channels) for kind in config.unet.structures},
         maps={c.kind: _maps(c.kind, batch_size, frames, config.height, config.width) for c in config.unet.controls},
         content=noise(config.unet.cross_attention_dim) if config.unet.content_kind == "image" else None,
         structure_level=rng.integers(0, MAX_STRUCTURE_LEVEL + 1, batch_size, np.int32),

@@ -205,13 +205,13 @@ def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
 
 
 def _measure(scorer: Scorer, method: Method, folder: Path) -> None:
-    began = time.perf_counter()
+    began, before = time.perf_counter(), scorer.editor.evaluations
     clips = method.make(scorer.editor)
-    seconds = time.perf_counter() - began
+    cost = {"seconds": time.perf_counter() - began, "evaluations": scorer.editor.evaluations - before}
     target = folder / f"{file_name(method.name)}.npz"
     with replacing(target) as partial:
         np.savez_compressed(partial, clips=clips[:SHOWN])
-    write_json(_file(folder, method), {"seconds": seconds, "scores": _plain(scorer.score(clips))})
+    write_json(_file(folder, method), cost | {"scores": _plain(scorer.score(clips))})
 
 
 class _Lazily:

@@ -1,27 +1,29 @@
 """Many edits with one model, in batches: by the method of the paper, and by others with the same weights."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Float32, Int32, UInt8
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
-from gen1_jax.diffusion import SamplerState, guidance_runs
+from gen1_jax.diffusion import Guidance, guidance_runs
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
 from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.pipeline import Gen1Pipeline
-from gen1_jax.editing.sampling import Known
+from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import told_level
@@ -53,6 +55,10 @@ class Way:
         if not 0 < self.strength <= 1:
             raise UserError(f"strength must be above 0 and at most 1, got {self.strength}")
 
+    def first_step(self, steps: int) -> int:
+        """Of a run of so many steps, where one of this strength begins; at least one step is taken."""
+        return min(round(steps * (1 - self.strength)), steps - 1)
+
 
 class Editor:
     """Edits all of some worlds; depth, content and latents of the inputs are computed once.
@@ -67,6 +73,8 @@ class Editor:
         content: (N, n, d), what the edits are told: what the prior makes of the prompts, or the text encoder's states.
         null: (1, n, d), what says nothing; None for zeros.
         depth: (N, T, H, W), inverse depth as the model's network estimates it.
+        latents: (N, T, h, w, c), of the inputs.
+        evaluations: of the denoiser so far, for each frame of the worlds; guidance of n branches is n of them.
     """
 
     def __init__(
@@ -81,8 +89,10 @@ class Editor:
         self.pipeline, self.worlds, self.batch_size, self.seed = pipeline, worlds, batch_size, seed
         self.content, self.null = self._contents() if content is None else (np.tile(content, (len(worlds), 1, 1)), None)
         self.depth = self.estimate_depth(worlds.clips.source)
-        self._latents = self._of_frames(self._encode, worlds.clips.source)
+        self.latents = self._of_frames(self._encode, worlds.clips.source)
+        self.evaluations = 0.0
         self._found: dict[str, np.ndarray] = {}
+        self._looking: dict[tuple, GuidedSampler] = {}
 
     def edit(
         self,
@@ -97,10 +107,26 @@ class Editor:
             progress: called with clips done, and all.
             first: (N, 1, H, W, 3), first frames that are given, to a model that goes on from them.
         """
-        edits, count = [], len(self.worlds)
         given = None if first is None else self._of_frames(self._encode, first)
+        over_input = lambda indices, edits: self._over_input(way, indices, edits)
+        return self.decoded(lambda indices: self.sample(way, indices, given), progress, over_input)
+
+    def decoded(
+        self,
+        sample: Callable[[Int[np.ndarray, " b"]], Float[Array, "b t i j c"]],
+        progress: Callable[[int, int], None] | None = None,
+        finish: Callable[[np.ndarray, EditClips], EditClips] = lambda indices, edits: edits,
+    ) -> EditClips:
+        """The edits of all worlds whose latents are made by whatever method.
+
+        Args:
+            sample: latents of some worlds, by their numbers.
+            progress: called with clips done, and all.
+            finish: what is done with the numbers and the frames of a batch, at last.
+        """
+        edits, count = [], len(self.worlds)
         for indices in self.batches():
-            edits.append(self._over_input(way, indices, to_uint8(self._decode(self._sample(way, indices, given)))))
+            edits.append(finish(indices, to_uint8(self._decode(sample(indices)))))
             if progress is not None:
                 progress(int(indices[-1]) + 1, count)
         return np.concatenate(edits)[:count]
@@ -121,7 +147,7 @@ class Editor:
             return None
         cell, size = self.pipeline.config.vae.downscale, self.worlds.clips.source.shape[2:4]
         change = [latent_change(way.masks[index].at(size), cell) for index in indices]
-        return Known(jnp.asarray(self._latents[indices]), jnp.asarray(np.concatenate(change)))
+        return Known(jnp.asarray(self.latents[indices]), jnp.asarray(np.concatenate(change)))
 
     def through_autoencoder(self, clips: EditClips) -> EditClips:
         """What is left of clips after the autoencoder."""
@@ -158,7 +184,7 @@ class Editor:
             self._found[kind] = self.estimate(kind, source) if is_estimated else exact_kind(self.worlds, kind)
         return self._found[kind]
 
-    def batches(self) -> Iterator[Int32[np.ndarray, " b"]]:
+    def batches(self) -> Iterator[Int[np.ndarray, " b"]]:
         """Indices of the clips that are taken at once: batches of one size, for which one program is compiled.
 
         As few as `batch_size` allows, and as small as their number allows: 20 clips are two batches of 10, and the
@@ -197,7 +223,7 @@ class Editor:
         """What the model is told of the inputs: zeros, and t_s 0, of what it needs where it is not to see it."""
         unet, settings = self.pipeline.config.unet, way.settings.of(self.pipeline.config)
         if not way.sees_structure:
-            return {kind: Signal.of(jnp.zeros(self._latents[indices].shape)) for kind in unet.required}
+            return {kind: Signal.of(jnp.zeros(self.latents[indices].shape)) for kind in unet.required}
         level = jnp.full(len(indices), settings.structure_blur)
         signals = {}
         for use in settings.structures:
@@ -211,14 +237,37 @@ class Editor:
             signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
         return signals
 
-    def _sample(
-        self, way: Way, indices: np.ndarray, first: Float[np.ndarray, "n 1 i j c"] | None = None
-    ) -> Float[Array, "b t i j c"]:
-        settings = way.settings.of(self.pipeline.config)
-        inputs, signals, clips = jnp.asarray(self._latents[indices]), self._structure(way, indices), len(indices)
-        reads, content = self.pipeline.config.unet.content_kind, jnp.asarray(self.content[indices])
+    def told(self, way: Way, indices: Int[np.ndarray, " b"]) -> Conditions:
+        """What the denoiser is told of some worlds.
+
+        Args:
+            way: which structures it sees, and how.
+            indices: of the worlds.
+        """
+        reads = self.pipeline.config.unet.content_kind
         null = {} if self.null is None else {reads: jnp.asarray(self.null)}
-        told = Conditions(content={reads: content}, null=null, structure=signals)
+        content = {reads: jnp.asarray(self.content[indices])}
+        return Conditions(content=content, null=null, structure=self._structure(way, indices))
+
+    @cached_property
+    def source_content(self) -> Float32[np.ndarray, "n m d"]:
+        """What the inputs show, as content: CLIP's embedding of the first frames; of text, which they lack, nothing."""
+        if self.null is not None:
+            return np.repeat(self.null, len(self.worlds), axis=0)
+        return self.embed(self.worlds.clips.source[:, :1])
+
+    def sample(
+        self, way: Way, indices: Int[np.ndarray, " b"], first: Float[np.ndarray, "n 1 i j c"] | None = None
+    ) -> Float[Array, "b t i j c"]:
+        """Latents of the edits of some worlds.
+
+        Args:
+            way: how.
+            indices: of the worlds.
+            first: of all worlds, first frames that are given.
+        """
+        settings = way.settings.of(self.pipeline.config)
+        inputs, told, clips = jnp.asarray(self.latents[indices]), self.told(way, indices), len(indices)
         count = 1 if way.first_frame_only else inputs.shape[1]
         if count == 1:
             told, inputs = told.window(0, 1), inputs[:, :1]
@@ -226,7 +275,7 @@ class Editor:
         kept = self._known(way, indices)
         kept = kept if given is None else given.kept(kept)
         if way.frame_by_frame:
-            noise = _noise(settings.seed, jnp.asarray(indices), inputs.shape[1:])
+            noise = noise_of_clips(settings.seed, jnp.asarray(indices), inputs.shape[1:])
             inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
             kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
             out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, kept)
@@ -237,7 +286,9 @@ class Editor:
             part, here = inputs[:, frames], kept
             if settings.keyframe_stride > 1:
                 here = None if known is None else known.kept()
-            noise = _noise(settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:])
+            noise = noise_of_clips(
+                settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:]
+            )
             return self._run(way, this, told.at(frames), part, noise, here)
 
         known = None if kept is None else KnownLatents.of(kept)
@@ -256,17 +307,62 @@ class Editor:
         """The sampler's run, from noise or from noised inputs; what is kept is told to a model with an input for it."""
         sampler = self.pipeline.sampler(settings)
         steps = len(sampler.tables.timesteps)
-        first_step = min(round(steps * (1 - way.strength)), steps - 1)
+        first_step = way.first_step(steps)
         if first_step:
             timesteps = jnp.full(len(inputs), sampler.tables.timesteps[first_step])
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
-        state: SamplerState = sampler.sampler.init(noise)
-        for start, stop, part in guidance_runs(settings.guidance, steps, settings.guidance_interval):
-            if stop > first_step:
-                state = sampler.run(state, told, part, kept, start=max(start, first_step), stop=stop)
+        parts = guidance_runs(settings.guidance, steps, settings.guidance_interval)
+        return self.run(sampler, told, noise, after(first_step, parts), kept)
+
+    def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
+        """The model's sampler; its frames look at those of others in self-attention, if that is said."""
+        sampler = self.pipeline.sampler(settings)
+        if where is None:
+            return sampler
+        key = (where, settings.sampler, settings.shift_windows)
+        if key not in self._looking:
+            self._looking[key] = sampler.looking_at(where)
+        return self._looking[key].with_tables(sampler.tables)
+
+    def run(
+        self,
+        sampler: GuidedSampler,
+        told: Conditions,
+        latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"],
+        parts: Iterable[tuple[int, int, Guidance]],
+        kept: Known | None = None,
+    ) -> Float[Array, "b t i j c"]:
+        """Latents after some steps, all of whose evaluations are counted.
+
+        Args:
+            sampler: along whose tables they are taken.
+            told: what the denoiser is told.
+            latents: to begin with.
+            parts: (first step, end, guidance), one after another.
+            kept: what is to stay as it is.
+
+        Returns:
+            (B, T, h, w, c). Of a clip that is longer than the model's window each frame counts once, though it may be
+            in two windows.
+        """
+        state = sampler.sampler.init(jnp.array(latents))  # a copy, for the state is donated
+        for start, stop, guidance in parts:
+            state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
+            branches = (guidance.of_images() if latents.shape[1] == 1 else guidance).branches
+            self.count((stop - start) * len(branches), latents)
         return state.latents
+
+    def count(self, evaluations: int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
+        """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
+        frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
+        self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames
+
+
+def after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
+    """What is left of a run in parts that begins at one of its steps."""
+    return ((max(start, first_step), stop, guidance) for start, stop, guidance in parts if stop > first_step)
 
 
 def _frame_by_frame(told: Conditions, count: int) -> Conditions:
@@ -280,13 +376,13 @@ def _frame_by_frame(told: Conditions, count: int) -> Conditions:
     return dataclasses.replace(told, content=content, structure=structure)
 
 
-def _batches(count: int, size: int) -> Iterator[Int32[np.ndarray, " b"]]:
+def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
     """The numbers up to `count` in batches of one size, the last one filled up."""
     for start in range(0, count, size):
         yield np.minimum(np.arange(start, start + size), count - 1)
 
 
-def _noise(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
+def noise_of_clips(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
     """Of every clip its own, whatever the batch."""
     draw = lambda index: jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), shape)
     return jax.vmap(draw)(indices)

@@ -68,13 +68,12 @@ def open_judge(name_or_folder: str | Path | None = None) -> Judge:
     """The CLIP of a folder of transformers, of a model folder or of a workdir, by its name, computing in float32.
 
     Args:
-        name_or_folder: "nano-judge" is the one that ships; None for that, or for nano's own where none does.
+        name_or_folder: None for "nano-judge", the one that ships.
 
     Raises:
         UserError: there is no such model, or it has no CLIP.
     """
-    if name_or_folder is None:
-        name_or_folder = NANO_JUDGE if SHIPPED.is_dir() else "nano"
+    name_or_folder = NANO_JUDGE if name_or_folder is None else name_or_folder
     folder = SHIPPED if str(name_or_folder) == NANO_JUDGE else Path(name_or_folder)
     if is_clip_folder(folder):
         return Judge(NANO_JUDGE if folder == SHIPPED else folder.resolve().name, *read_clip_folder(folder))

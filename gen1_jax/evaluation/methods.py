@@ -12,6 +12,7 @@ from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import input_methods
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
+from gen1_jax.evaluation.rivals import WITH_DEPTH, rivals
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.pretrained.family import Gen1Config
 
@@ -34,7 +35,6 @@ MASKED, CLICKED = "masked edit", "masked edit by a click"
 DEPTH_BY_FRAME = "depth frame by frame"
 FIRST_FRAME, FIRST_FRAME_ESTIMATED = "first frame true flow", "first frame estimated flow"
 SDEDIT_BY_FRAME, SDEDIT_BY_CLIP = "SDEdit frame by frame", "SDEdit whole clip"
-_WITH_DEPTH = " with depth"
 _VARIED = {
     "temporal_guidance_scale": "the temporal guidance scale, w_t",
     "structure_blur": "how much detail of the structure is given up, t_s",
@@ -89,8 +89,9 @@ def chosen(known: Sequence[Method], patterns: Iterable[str]) -> list[Method]:
 
 def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
     """All that are compared of worlds, the edit with `settings` first; what only some models can, by one's `config`."""
-    further = [] if config is None else input_methods(settings, config)
-    return [*first_methods(settings), *_baselines(settings), *_sweeps(settings), *(Method(*each) for each in further)]
+    others = [Method(*each) for each in rivals(settings)]
+    further = [] if config is None else [Method(*each) for each in input_methods(settings, config)]
+    return [*first_methods(settings), *_baselines(settings), *others, *_sweeps(settings), *further]
 
 
 def first_methods(settings: EditSettings) -> list[Method]:
@@ -158,7 +159,7 @@ def _baselines(settings: EditSettings) -> list[Method]:
     ]
     for frame_by_frame in (True, False):
         for sees_structure in (False, True):
-            group = (SDEDIT_BY_FRAME if frame_by_frame else SDEDIT_BY_CLIP) + _WITH_DEPTH * sees_structure
+            group = (SDEDIT_BY_FRAME if frame_by_frame else SDEDIT_BY_CLIP) + WITH_DEPTH * sees_structure
             what = "every frame by itself" if frame_by_frame else "the clip"
             what += ", whose depth is told" if sees_structure else ""
             for strength in STRENGTHS:

@@ -20,6 +20,7 @@ from gen1_jax.evaluation.methods import (
     DEPTH_BY_FRAME,
     EDIT,
     FIRST_FRAME,
+    FIRST_FRAME_ESTIMATED,
     INPUT,
     MASKED,
     SDEDIT_BY_CLIP,
@@ -28,6 +29,7 @@ from gen1_jax.evaluation.methods import (
 )
 from gen1_jax.evaluation.pages import definitions, headed, score_cell, table, write_page
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
+from gen1_jax.evaluation.rivals import BIVDIFF, INVERSION
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
@@ -39,6 +41,8 @@ _SWEPT = {
     "num_inference_steps": ("perceptual", "psnr", "structure_error", "frame_consistency"),
 }
 _ALL = MEASURES | KIND_MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES
+_PREFERRED = {SDEDIT_BY_FRAME: "about 3 in 4", FIRST_FRAME_ESTIMATED: "79.4% to 91.2%"}
+"""Of the paper's user study, where motion was estimated, too."""
 _NEARNESS = ("perceptual", "psnr")
 
 
@@ -58,13 +62,15 @@ def write_report(results: Results, out: Path) -> Path:
         f"<p>{html.escape(_conditions(results))}</p>",
         "<h2>Verdict</h2>",
         table(("figure", "measured", "bar", ""), [_bar_row(bar) for bar in results["bars"]]),
-        "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips).</p>",
+        "<h2>Methods</h2><p>Means and 95% intervals (bootstrap over clips). Evaluations are of "
+        "the denoiser, for each frame; seconds are of all clips, with what had to be compiled first.</p>",
         table(
-            ("method", *(headed(name, _ALL[name]) for name in _measures(results)), "seconds"),
+            ("method", *(headed(name, _ALL[name]) for name in _measures(results)), "evaluations", "seconds"),
             [_method_row(*item, _measures(results)) for item in results["methods"].items()],
         ),
-        "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best.</p>",
-        table(("than", "in CLIP's space", "by PSNR"), _nearer_rows(results)),
+        "<h2>Nearer to the answer</h2><p>Share of clips where the edit is nearer than another method at its best; "
+        "and of people who preferred Gen-1's edits of real clips in the paper, where it compares the two.</p>",
+        table(("than", "in CLIP's space", "by PSNR", "preferred in the paper"), _nearer_rows(results)),
         "<h2>Networks by themselves</h2>",
         table(
             ("", "mean"),
@@ -105,7 +111,9 @@ def _measures(results: Results) -> list[str]:
 
 
 def _method_row(name: str, entry: dict[str, Any], measures: list[str]) -> tuple[str, ...]:
-    return html.escape(name), *(score_cell(entry["scores"][measure]) for measure in measures), f"{entry['seconds']:.1f}"
+    spent = f"{entry['evaluations']:.3g}" if "evaluations" in entry else ""  # older results do not say
+    scores = (score_cell(entry["scores"][measure]) for measure in measures)
+    return html.escape(name), *scores, spent, f"{entry['seconds']:.1f}"
 
 
 def _definitions(results: Results) -> Iterable[str]:
@@ -121,7 +129,7 @@ def _nearer_rows(results: Results) -> Iterable[tuple[str, ...]]:
     for group in groups:
         if group not in (EDIT, ANSWER, *SWEEPS, AUTOENCODED):
             shares = [nearer(results, best(results, group, measure), measure) for measure in _NEARNESS]
-            yield html.escape(group), *map(_share, shares)
+            yield html.escape(group), *map(_share, shares), _PREFERRED.get(group, "")
 
 
 def _share(share: Interval) -> str:
@@ -160,7 +168,7 @@ def _by_content(results: Results) -> Iterable[str]:
 
 def _videos(results: Results, out: Path) -> Iterable[str]:
     """A video a clip, methods side by side, and a still of all for where no video can play."""
-    wanted = (INPUT, EDIT, ANSWER, *(best(results, group, "perceptual") for group in _RIVALS))
+    wanted = (INPUT, EDIT, ANSWER, *(best(results, group, "perceptual") for group in _SHOWN))
     clips = {name: shown for name in wanted if name and (shown := shown_clips(out, name)) is not None}
     titles = " | ".join(clips)
     yield f"<h2>Clips</h2><p>{html.escape(titles)}</p>"
@@ -179,4 +187,4 @@ def _videos(results: Results, out: Path) -> Iterable[str]:
     Image.fromarray(np.concatenate(stills)).save(out / "clips.png")
 
 
-_RIVALS = (MASKED, CLICKED, DEPTH_BY_FRAME, SDEDIT_BY_FRAME, SDEDIT_BY_CLIP, FIRST_FRAME)
+_SHOWN = (MASKED, CLICKED, DEPTH_BY_FRAME, SDEDIT_BY_FRAME, SDEDIT_BY_CLIP, FIRST_FRAME, INVERSION, BIVDIFF)

@@ -118,7 +118,7 @@ class Programs:
         """Shapes of the batches of a stage and how likely each is; buckets of a kind are taken as equally likely."""
         stage, data = self.config.stages[index], self.config.stage_data(index)
         chance = {"image": data.image_probability, "video": 1 - data.image_probability}
-        structure = stage.kinds(self.family.unet.kinds) if self.config.component == "unet" else ()
+        structure = self.config.seen_kinds(stage, self.family.unet)
         return {
             Shape(kind=kind, bucket=bucket, structure=structure): chance[kind] / len(stream.buckets)
             for kind, stream in data.streams.items()
@@ -130,7 +130,7 @@ class Programs:
         kinds = shape.structure
         if self.config.component == "unet" and self.config.data.inputs == "latents":
             unet = self.family.unet  # zeros cost as much as structure that is at hand, controls nothing
-            kinds = tuple(kind for kind in unet.kinds if kind in (*unet.structures, *kinds))
+            kinds = tuple(kind for kind in unet.kinds if kind in (*unet.required, *kinds))
         shape = Shape(kind=shape.kind, bucket=tuple(sorted(shape.bucket)), structure=kinds)
         if (shape, remat) not in self._counts:
             step = self._step(shape.structure, self._alone, remat)
@@ -215,10 +215,12 @@ class Programs:
     def preview_bytes(self) -> tuple[int, int]:
         """Of the first chip during a preview, activations aside: what training keeps there, and what is loaded.
 
-        Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
-        comes from the running mean, which each chip gathers.
+        Training keeps its state and the frozen networks of all stages at rest. A preview loads all networks whole,
+        cast, and the U-Net comes from the running mean, which each chip gathers.
         """
-        step = self._step(self.family.unet.kinds, self.layout, self.config.remat)
+        unet, stages = self.family.unet, self.config.stages
+        seen = {kind for stage in stages for kind in self.config.seen_kinds(stage, unet)}
+        step = self._step(tuple(kind for kind in unet.kinds if kind in seen), self.layout, self.config.remat)
         kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
         modules = {name: self.family.build(name, self.dtype) for name in self.family.components}
         loaded = {name: _cast(abstract_parameters(module), self.dtype) for name, module in modules.items()}

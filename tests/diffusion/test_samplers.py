@@ -133,6 +133,13 @@ def test_dpm_solver_begun_in_the_middle_equals_diffusers(start):
     assert_same_run(get_sampler("dpm++"), scheduler, "v_prediction", 10, start=start)
 
 
+def test_ancestral_steps_from_noise_alone_have_numbers():
+    schedule = NoiseSchedule(rescale_zero_terminal_snr=True)
+    for num_steps in range(1, 100):
+        tables = get_sampler("ddim", eta=1.0).tables(schedule, num_steps, "v_prediction")
+        assert all(np.isfinite(column).all() for column in tables), num_steps
+
+
 def test_ddim_may_end_at_clean_data():
     sampler = get_sampler("ddim", set_alpha_to_one=True)
     assert_same_run(sampler, diffusers_ddim("epsilon", "leading", set_alpha_to_one=True), "epsilon", 5)

@@ -53,8 +53,8 @@ def editor(source):
 
 def test_little_of_sdedit_leaves_the_input_and_all_of_it_nothing(editor):
     settings, indices = dataclasses.replace(STEPS, num_inference_steps=20, guidance_scale=1.0), np.arange(2)
-    inputs = np.asarray(editor._latents[indices])
-    far = lambda strength: np.abs(editor._sample(Way(settings=settings, strength=strength), indices) - inputs).mean()
+    inputs = np.asarray(editor.latents[indices])
+    far = lambda strength: np.abs(editor.sample(Way(settings=settings, strength=strength), indices) - inputs).mean()
     assert far(0.05) < 0.5 * far(0.5) < 0.5 * far(1.0)
     with pytest.raises(ValueError, match="strength must be above 0"):
         Way(settings=settings, strength=0.0)
@@ -111,8 +111,14 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     assert set(results["methods"]) == {"edit", "input", "answer", "structure_blur=3", rival}
     answer = results["methods"][ANSWER]["scores"]
     assert answer["psnr"]["mean"] == 100 and abs(answer["perceptual"]["mean"]) < 1e-5 and answer["ssim"]["mean"] == 1
+    # two steps of two branches: of every frame, of the first of four, of none
+    assert [results["methods"][name]["evaluations"] for name in (EDIT, rival, ANSWER)] == [4, 1, 0]
     text = write_report(results, tmp_path).read_text()
     assert all((tmp_path / name).exists() for name in re.findall(r'src="([^"]+)"', text)) and "videos/01.mp4" in text
+    assert re.search(rf"<td>{rival}</td>(<td>[^/]*</small></td>){{2}}<td></td>", text)  # nobody has true motion
+    named = dict(results["methods"], other=results["methods"][rival] | {"group": "first frame estimated flow"})
+    rows = {name: preferred for name, *_, preferred in report._nearer_rows(results | {"methods": named})}
+    assert rows["first frame estimated flow"] == "79.4% to 91.2%"
     moving = results["methods"][ANSWER]["scores"]["frame_consistency"]["clips"]
     assert f"By motion, against {rival}" in text and f"<tr><td>{min(moving):.4f}</td><td>1</td>" in text
 

@@ -233,6 +233,15 @@ def test_two_files_of_one_name_are_refused(footage, tmp_path):
         find_rows(read_wanted(tmp_path / "prompts.csv"), footage / "JPEGImages", {"out": tmp_path / "out"})
 
 
+def test_the_judge_that_ships_is_another_clip_than_nanos():
+    judge, own = open_judge(), open_judge("nano")
+    assert (judge.name, judge.alone, own.alone) == ("nano-judge", True, False)
+    assert judge.clip.config.text.hidden_size != own.clip.config.text.hidden_size
+    of = judge.embed_texts(["a clay horse on Mars", "a horse made of clay, on Mars", "a jade statue in a forest"])
+    of = of / np.linalg.norm(of, axis=-1, keepdims=True)
+    assert of[0] @ of[1] > 0.7 > 0.4 > of[0] @ of[2]
+
+
 def test_a_judge_is_a_model_folder_or_a_clip_of_transformers(model, tmp_path):
     frames, own = scene(0), open_judge(model)
     assert not own.alone and own.embed(frames).shape == (FRAMES, 16) and own.embed_texts(["a", "b"]).shape == (2, 16)

@@ -11,7 +11,7 @@ step, computed once in float64; the step itself is one short function, the same 
 """
 
 from gen1_jax.diffusion.samplers.consistency import LCM, TCD
-from gen1_jax.diffusion.samplers.ddim import DDIM
+from gen1_jax.diffusion.samplers.ddim import DDIM, ddim_inversion
 from gen1_jax.diffusion.samplers.dpm import DPMSolverMultistep
 from gen1_jax.diffusion.samplers.loop import (
     Denoiser,
@@ -50,6 +50,7 @@ __all__ = [
     "Sampler",
     "SamplerState",
     "SamplerTables",
+    "ddim_inversion",
     "get_sampler",
     "noised_start",
     "run_steps",

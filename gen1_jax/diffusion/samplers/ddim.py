@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int32
 
 from gen1_jax.diffusion.samplers.linear import first_order
 from gen1_jax.diffusion.samplers.loop import SamplerTables
@@ -47,3 +48,28 @@ class DDIM(SpacedSampler):
         clean = schedule.set_alpha_to_one if self.set_alpha_to_one is None else self.set_alpha_to_one
         then = np.append(now[1:], 1.0 if clean else alphas_cumprod[0])
         return first_order(schedule, timesteps, prediction_type, now, then, eta=self.eta)
+
+
+def ddim_inversion(schedule: NoiseSchedule, timesteps: Int32[np.ndarray, " n"], prediction_type: str) -> SamplerTables:
+    """Ascending tables: from clean data to the noise that DDIM would take back to it, by the steps of a run.
+
+    x_{t+} = alpha_{t+} x0(x_t, t) + sigma_{t+} eps(x_t, t): each step asks the network at the noise that it begins at,
+    clean data at that of timestep 0. As a step down asks at its noisier end, there and back is exact to first order
+    in the size of the steps. (diffusers' DDIMInverseScheduler tells the network the timestep where the step ends.)
+
+    Source: https://arxiv.org/abs/2010.02502, section 5.4 (reconstruction from latent space).
+
+    Args:
+        schedule: of the timesteps.
+        timesteps: of the run that goes down, descending, t_0 first; this one ends at t_0.
+        prediction_type: see `PREDICTION_TYPES`.
+
+    Returns:
+        As many rows as timesteps, ascending from 0; no noise is drawn along them.
+
+    Raises:
+        ValueError: an unknown prediction type.
+    """
+    visited = np.append(0, timesteps[::-1]).astype(np.int32)
+    levels = schedule.alphas_cumprod_float64[visited]
+    return first_order(schedule, visited[:-1], prediction_type, levels[:-1], levels[1:])

@@ -81,10 +81,13 @@ def first_order(
     then: Float[np.ndarray, " n"],
     eta: float = 0.0,
 ) -> SamplerTables:
-    """First-order steps from alpha_bar = `now` to `then`: x' = alpha' x0 + direction eps + std noise."""
+    """First-order steps from alpha_bar = `now` to `then`: x' = alpha' x0 + direction eps + std noise.
+
+    Without noise (eta = 0) `then` may be below `now`, and 0.
+    """
     alpha, sigma = np.sqrt(now), np.sqrt(1 - now)
-    std = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then))
-    direction = np.sqrt(1 - then - std**2)
+    std = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then)) if eta else np.zeros_like(now)
+    direction = np.sqrt(np.maximum(1 - then - std**2, 0))  # of eta = 1 from noise alone 0, but for rounding
     return assembled(
         schedule,
         timesteps,

@@ -21,7 +21,7 @@ class SamplerTables(NamedTuple):
     next = from_latents x + from_x0 x0 + from_x0_change (x0 - x0 of the step before) + from_noise eps
 
     Attributes:
-        timesteps: what the denoiser is told, descending.
+        timesteps: what the denoiser is told; descending, but those of an inversion ascend.
         x0_from_latents: see above, as the other columns.
         x0_from_output: the prediction type is in these two columns and nowhere else.
         from_latents: kept of the latents.

@@ -22,7 +22,7 @@ from gen1_jax.errors import Failure, UserError, in_one_line
 from gen1_jax.evaluation.footage.listing import SOURCE, Row, find_rows, read_wanted
 from gen1_jax.evaluation.footage.pairs import PairOptions, read_pair
 from gen1_jax.evaluation.footage.scores import FVD_FRAMES, MEASURES, OF_LPIPS, OUTSIDE, FootageScorer
-from gen1_jax.evaluation.judge import open_judge
+from gen1_jax.evaluation.judge import NANO_JUDGE, open_judge
 from gen1_jax.evaluation.scores import Measure
 from gen1_jax.evaluation.stored import interval_of, json_number, own_file_name, read_json, with_mean, write_json
 from gen1_jax.files import write_text
@@ -44,6 +44,7 @@ OF_FVD = (
     "number only, and take no figure for a difference that is smaller than the one between two halves of the sources",
 )
 OF_OWN_JUDGE = "the judge is the CLIP of {}, which also makes edits: of its own edits it is no independent judge"
+OF_NANO_JUDGE = "the judge is nano-judge, which knows synthetic worlds alone: for footage name a public CLIP (--judge)"
 
 FootageProgress = Callable[[int, int, str], None]
 """Called with edits done, all edits, and what is being done."""
@@ -249,6 +250,8 @@ def _summarise(
     results["caveats"] = [*CAVEATS, *(OF_FVD if config.fvd else ())]
     if identity["judge"]["edits"]:
         results["caveats"].append(OF_OWN_JUDGE.format(identity["judge"]["name"]))
+    if identity["judge"]["name"] == NANO_JUDGE:
+        results["caveats"].append(OF_NANO_JUDGE)
     write_json(out / RESULTS, results)
     write_text(out / TABLE, _csv(results))
     return results

@@ -1,6 +1,7 @@
 """Layers within a frame, which images and videos share. They see (b t) pictures."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
+from gen1_jax.models.attended import attended
 from gen1_jax.models.attention import AdaptedAttention, Attention
 from gen1_jax.models.layers import FeedForward, GroupNorm, LayerNorm, Linear
 from gen1_jax.models.partition import fold, unfold
@@ -52,11 +54,21 @@ class TransformerBlock(nnx.Module):
         x: Float[Array, "b s c"],
         *context: Float[Array, "b n d"],
         positions: Float[Array, "s c"] | None = None,
+        seen: Callable[[Float[Array, "b s c"]], Float[Array, "b k c"]] = lambda y: y,
         **picture: Array,
     ) -> Float[Array, "b s c"]:
-        """`positions` are added to what both attentions look at; `picture` is for an `AdaptedAttention`."""
+        """The output.
+
+        Args:
+            x: positions, or frames.
+            context: of the second attention.
+            positions: added to what both attentions look at.
+            seen: of the sequences of a batch, those that the first attention has its keys and values from.
+            picture: for an `AdaptedAttention`.
+        """
         at = (lambda y: y) if positions is None else (lambda y: y + positions.astype(y.dtype))
-        x = x + self.attn1(at(self.norm1(x)))
+        looking = at(self.norm1(x))
+        x = x + self.attn1(looking, seen(looking))
         x = x + self.attn2(at(self.norm2(x)), *context, **picture)
         return x + self.ff(self.norm3(x))
 
@@ -77,6 +89,8 @@ class SpatialTransformer(nnx.Module):
         y = rearrange(self.proj_in(self.norm(x)), "b t h w c -> b t (h w) c")
         a_frame = lambda told: fold(jnp.broadcast_to(told[:, None], (batch, frames, *told.shape[1:])))
         picture = {} if content.image is None else {"image": a_frame(content.image), "weight": a_frame(content.weight)}
-        y = unfold(self.block(fold(y), a_frame(content.tokens), **picture), batch)
+        where = attended()
+        seen = {} if where is None else {"seen": lambda y: fold(where(unfold(y, batch)))}
+        y = unfold(self.block(fold(y), a_frame(content.tokens), **seen, **picture), batch)
         y = rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width)
         return x + self.proj_out(y)
