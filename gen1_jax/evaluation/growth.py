@@ -277,7 +277,9 @@ def plot_growth(rows: Sequence[Row], path: Path) -> None:
         panel.set_yscale("log")
         panel.set_xlabel(axis, fontsize=8)
         panel.set_title({"seconds": "seconds a step", "tflop": "TFLOP", "temporary_bytes": "GiB"}[figure], fontsize=8)
-        panel.tick_params(labelsize=7)
+        panel.tick_params(labelsize=7, which="both")
+        places = {row["x"]: row["label"] for row in points if row["axis"] == axis}
+        panel.set_xticks(list(places), list(places.values()))
         if panel.lines:
             panel.legend(fontsize=6)
     sheet.savefig(path, format="png")
