@@ -9,9 +9,11 @@ from pathlib import Path
 import jax
 import pytest
 
+from gen1_jax.cli import main
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.planning.compiled import needed_bytes
+from gen1_jax.planning.growth import ChipBench
 from gen1_jax.planning.plan import make_plan, next_to_try
 from gen1_jax.planning.programs import Programs
 from gen1_jax.planning.report import render
@@ -181,3 +183,17 @@ def test_compiles_for_a_tpu_that_is_not_there():
     assert video["fits"] and 0 < video["argument_bytes"] < video["peak_bytes"] < 2**30
     assert any("fsdp" in c["axes"] for c in video["collectives"]) and video["step_s"] > 0
     assert stages["stages"][0]["hours"] is None
+
+
+def test_growth_on_chips_that_are_not_there(capsys):
+    clip = dict(height=16, width=16)
+    bench = ChipBench("tiny", "h200", estimate_only=True)
+    short, long = (bench(work="sample", frames=n, devices=1, **clip) for n in (4, 8))
+    both = bench(work="train", frames=4, devices=2, **clip)
+    assert short["memory"] == "estimated" and (short["windows"], long["windows"]) == (1, 3)
+    assert long["tflop"] == pytest.approx(3 * short["tflop"])
+    assert long["hbm_gb"] > 2.5 * short["hbm_gb"]  # of activations, which move for every window
+    assert both["tflop"] > 0 and both["seconds"] > 0 and "windows" not in both
+    assert main(["bench", "growth", "--chip", "v9"]) == 2 and "v9" in capsys.readouterr().err
+    assert main(["bench", "growth", "--chip", "v5e", "--estimate", "--devices", "1", "2"]) == 2
+    assert "v5e:2x1" in capsys.readouterr().err
