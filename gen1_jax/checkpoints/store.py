@@ -7,6 +7,7 @@ The record holds checksums of every array, the same on any mesh (`checksum.py`),
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from gen1_jax.data.storage import Folder
 from gen1_jax.errors import PassingFault, UserError, in_one_line, is_passing
 from gen1_jax.models.module import Params
 from gen1_jax.versions import versions
+
+_SETTINGS = re.compile(r" \[\w+='\{.*", re.DOTALL)
+"""How TensorStore was told to write, which it may say after what went wrong."""
 
 _ITEMS = ("params", "ema", "progress", "record")
 _PACKAGES = ("gen1-jax", "jax", "flax", "optax", "orbax-checkpoint")
@@ -239,4 +243,5 @@ def _reason(error: BaseException) -> str:
     """What began it, in a few words."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return in_one_line(error, 285)
+    told = _SETTINGS.sub("", str(error))
+    return in_one_line(Exception(told) if told else error, 285)

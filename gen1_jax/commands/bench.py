@@ -8,7 +8,7 @@ from gen1_jax.commands.datasets import (
     run_bench_render,
     run_bench_windows,
 )
-from gen1_jax.errors import counted
+from gen1_jax.errors import UserError, counted
 
 
 def add_bench(commands) -> None:
@@ -59,6 +59,33 @@ def add_bench(commands) -> None:
     parser.add_argument("--microbatches", type=int, default=1, metavar="N", help="parts of each batch (1)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps (10)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each batch")
+
+    parser = command(
+        subjects,
+        "growth",
+        _bench_growth,
+        "show how time and memory grow with frames, pixels and devices, here or on a chip that is not there",
+        "gen1 bench growth --out growth\n  gen1 bench growth --size full --chip h200 --out growth",
+    )
+    parser.add_argument("--size", help="tiny, nano, full or public (full, on a CPU nano)")
+    parser.add_argument("--work", default="sample,train", metavar="LIST", help="sample,train")
+    parser.add_argument("--frames", type=int, nargs="*", metavar="N", help="(8 16 32 64 128, on a CPU 8 16 32)")
+    parser.add_argument(
+        "--pixels",
+        nargs="*",
+        metavar="WxH",
+        help="(256x256 384x384 512x512 768x768, on a CPU 64x64 96x96 128x128 192x192)",
+    )
+    parser.add_argument(
+        "--devices", type=int, nargs="*", metavar="N", help="that divide a clip of the sampler, or each train (1 2 4)"
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="clips of training for each device (1)")
+    parser.add_argument("--remat", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--steps", type=int, default=3, metavar="N", help="timed steps (3)")
+    parser.add_argument("--chip", metavar="NAME", help="plan for v5e, h200, ... as gen1 plan does; nothing is timed")
+    parser.add_argument("--estimate", action="store_true", help="with --chip: compile nothing, formulas only")
+    parser.add_argument("--out", metavar="DIR", help="keep rows there and draw growth.png; run again to go on")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each row")
 
     add_bench_customise(subjects)
 
@@ -127,3 +154,63 @@ def _bench_train(args) -> None:
             print(json.dumps(row), flush=True)
         else:
             print(render_row(row) if number else render_table(row), flush=True)
+
+
+def _bench_growth(args) -> None:
+    import json
+    import os
+    from pathlib import Path
+
+    if args.chip:
+        os.environ["JAX_PLATFORMS"] = "cpu"  # what is planned for is not here; what is here stays free
+    elif args.estimate:
+        raise UserError("--estimate is for a --chip that is not there")
+
+    import jax
+
+    from gen1_jax.data.prepare_geometry import parse_bucket
+    from gen1_jax.evaluation import growth
+
+    works = args.work.split(",")
+    if wrong := [work for work in works if work not in growth.WORKS]:
+        raise UserError(f"--work {wrong[0]!r} is not one of {', '.join(growth.WORKS)}")
+    small = jax.default_backend() == "cpu" and not args.chip
+    frames, pixels = ([8, 16, 32], [64, 96, 128, 192]) if small else ([8, 16, 32, 64, 128], [256, 384, 512, 768])
+    pixels = [(side, side) for side in pixels] if args.pixels is None else list(map(parse_bucket, args.pixels))
+    size = args.size or ("nano" if small else "full")
+    if args.chip:
+        from gen1_jax.planning.growth import ChipBench
+
+        bench = ChipBench(size, args.chip, batch=args.batch, remat=args.remat, estimate_only=args.estimate)
+    else:
+        from gen1_jax.evaluation.bench_growth import DeviceBench
+
+        bench = DeviceBench(size, batch=args.batch, steps=args.steps, remat=args.remat)
+    devices = bench.counts if args.devices is None else args.devices
+    for count in devices:
+        bench.check(count)
+    out = Path(args.out) if args.out else None
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out}: is a file, not a folder")
+        out.mkdir(parents=True, exist_ok=True)
+    rows = growth.bench_growth(
+        growth.Measurements(bench, bench.settings, out and out / "growth.jsonl"),
+        bench.config,
+        works=works,
+        frames=frames if args.frames is None else args.frames,
+        pixels=pixels,
+        devices=devices,
+        plot=out and out / "growth.png",
+    )
+    shown = None
+    for row in rows:
+        if args.json:
+            print(json.dumps(row), flush=True)
+            continue
+        if shown is None:
+            print(growth.render_settings(bench.settings), flush=True)
+        if shown != (row["work"], row["axis"]):
+            shown = row["work"], row["axis"]
+            print("\n" + growth.render_head(row), flush=True)
+        print(growth.render(row), flush=True)

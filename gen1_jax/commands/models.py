@@ -143,7 +143,6 @@ def _info(args) -> None:
 
 
 def _check(args, model: str) -> None:
-
     from gen1_jax.editing.inputs import resize_frames
     from gen1_jax.editing.pipeline import Gen1Pipeline
     from gen1_jax.editing.progress import progress_bars

@@ -90,7 +90,8 @@ class DataConfig:
         inputs: what batches hold: "pixels"; "depth", pixels and the depth that every record must have (synthetic
             clips do); "maps", pixels and the maps of each kind of `structure` that every record must have;
             "latents", what `gen1 precompute` wrote, with the latents of each kind of `structure`.
-        structure: kinds of structure, by name.
+        structure: kinds of structure that batches of "maps" and "latents" hold, by name; those of "depth" hold depth,
+            and beside "pixels" structure is estimated in the step (`has`).
         flip_probability: that an example is mirrored, its structure with it; latents never are.
         random_crop: whether the part of a picture outside the bucket is cut off at random or evenly.
         caption_bytes: room for a caption, in bytes of UTF-8; longer ones are cut.
@@ -152,6 +153,21 @@ class DataConfig:
     def map_kinds(self) -> tuple[str, ...]:
         """Kinds of structure whose maps batches hold, as they are recorded."""
         return {"depth": ("depth",), "maps": self.structure}.get(self.inputs, ())
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Kinds of structure that batches hold, as latents or as maps."""
+        return self.structure if self.inputs == "latents" else self.map_kinds
+
+    def has(self, kind: str) -> bool:
+        """Whether a kind of structure is there to be seen: batches hold it, or a step can estimate it from pixels.
+
+        Raises:
+            UserError: there is no such kind.
+        """
+        if self.inputs != "pixels":
+            return kind in self.held
+        return structure_kind(kind).is_estimated and not structure_kind(kind).runs_on_host
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values."""

@@ -30,7 +30,7 @@ from jaxtyping import Int
 from tensorflow_datasets.core import dataset_info as tfds_info
 from tensorflow_datasets.core import example_serializer, file_adapters, naming
 
-from gen1_jax.data.storage import Folder, folder, local_folder
+from gen1_jax.data.storage import BYTES_READ, Folder, folder, local_folder
 from gen1_jax.errors import UserError, counted
 from gen1_jax.files import replacing, write_text
 
@@ -204,7 +204,7 @@ class RecordSource:
         if not 0 <= index < len(self):
             raise IndexError(f"{self}: no record {index} among {len(self)}")
         try:
-            example = self.features.deserialize_example_np(self._records[index])
+            example = self.features.deserialize_example_np(BYTES_READ.counted(self._records[index]))
             return {key: value.decode() if key in self._texts else value for key, value in example.items()}
         except Exception as error:  # array_record raises RuntimeError, protobuf DecodeError, TFDS anything
             reason = " ".join(str(error).split())

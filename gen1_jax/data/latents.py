@@ -38,7 +38,7 @@ from gen1_jax.data.dataset import (
     shard_path,
     write_dataset,
 )
-from gen1_jax.data.storage import folder, local_folder
+from gen1_jax.data.storage import BYTES_READ, folder, local_folder
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, StructureKind, structure_kind
@@ -236,7 +236,7 @@ class LatentSource:
         return LatentSource, (self._records,)
 
     def _level(self, kind: str, index: int, place: int) -> bytes:
-        return self._levels[kind][index * self._counts[kind] + place]
+        return BYTES_READ.counted(self._levels[kind][index * self._counts[kind] + place])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from gen1_jax.data.latents import LatentSource
 from gen1_jax.data.loading import STEPS, LoadExample
 from gen1_jax.data.memory import InMemory
 from gen1_jax.data.sources import Source, open_source
+from gen1_jax.data.storage import BYTES_READ
 from gen1_jax.errors import UserError
 from gen1_jax.pretrained.subject import embedding_in
 
@@ -139,19 +140,18 @@ class Mixture:
         size = getattr(self.config, kind).batch_size
         share = size // self._process_count
         first = count * size + self._process_index * share
-        pipeline = self._pipelines[kind, bucket]
-        skipped, seconds, began = [], np.zeros(len(STEPS)), time.perf_counter()
+        skipped, seconds, began, read = [], np.zeros(len(STEPS)), time.perf_counter(), BYTES_READ.count
 
         def examples() -> Iterator[dict[str, np.ndarray]]:
             for position in range(first, first + share):
-                example = pipeline[position]
+                example = self._pipelines[kind, bucket][position]
                 skipped.extend(example.pop("skipped"))
                 seconds[:-1] += example.pop("seconds")
                 yield example
 
         arrays = collate(examples(), share)
         seconds[-1] = time.perf_counter() - began - seconds.sum()
-        return {"arrays": arrays, "seconds": seconds, "skipped": skipped}
+        return {"arrays": arrays, "seconds": seconds, "skipped": skipped, "read": BYTES_READ.count - read}
 
     def shapes(self, first: int, end: int) -> tuple[tuple[Kind, Bucket], ...]:
         """Of the batches from step `first` to before `end`, in the order in which they come."""
@@ -184,6 +184,7 @@ class LoadStats:
         batches: given out.
         examples: in them.
         nbytes: of their arrays.
+        read: bytes of records that were read for them, see `storage.BYTES_READ`.
         seconds: of the workers, for each of `STEPS`, and "wait", of whoever asked for batches.
         skipped: damaged records replaced.
         drawn: batches of each (kind, bucket).
@@ -192,6 +193,7 @@ class LoadStats:
     batches: int = 0
     examples: int = 0
     nbytes: int = 0
+    read: int = 0
     seconds: Counter = dataclasses.field(default_factory=Counter)
     skipped: int = 0
     drawn: Counter = dataclasses.field(default_factory=Counter)
@@ -230,6 +232,7 @@ class BatchIterator(grain.DatasetIterator):
         stats.batches += 1
         stats.examples += len(batch)
         stats.nbytes += batch.nbytes
+        stats.read += loaded["read"]
         stats.seconds.update(dict(zip(STEPS, loaded["seconds"].tolist(), strict=True)) | {"wait": waited})
         stats.drawn[batch.kind, batch.bucket] += 1
         stats.skipped += len(loaded["skipped"])

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Int
 from gen1_jax.data.captions import Captions
 from gen1_jax.data.dataset import Example, RecordError, count_records, open_dataset
 from gen1_jax.data.latents import LatentSource
-from gen1_jax.data.storage import folder, is_remote
+from gen1_jax.data.storage import BYTES_READ, folder, is_remote
 from gen1_jax.errors import UserError
 from gen1_jax.media.errors import Limits, MediaError, shown
 from gen1_jax.media.frame_index import known_size
@@ -180,7 +180,7 @@ class MediaRecords:
 
     def __getitem__(self, index: int) -> Example:
         try:
-            data = self._records[index]
+            data = BYTES_READ.counted(self._records[index])
         except RuntimeError as error:
             raise RecordError(f"{self.locate(index)} cannot be read ({' '.join(str(error).split())})") from error
         return {"image" if is_image(data) else "video": data, "caption": ""}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import threading
 from pathlib import Path
 
 from etils import epath
@@ -43,3 +44,18 @@ def local_folder(path: str | os.PathLike[str]) -> Path:
     if is_remote(path):
         raise UserError(f"{path}: is written to a folder only; copy the folder to the bucket when it is whole")
     return Path(path)
+
+
+class _BytesRead(threading.local):
+    """How many bytes of records this thread has asked for, as they are without the file's compression."""
+
+    count = 0
+
+    def counted(self, record: bytes) -> bytes:
+        """The record."""
+        self.count += len(record)
+        return record
+
+
+BYTES_READ = _BytesRead()
+"""Of array_record files; those of videos and pictures are read by their decoders, and are not counted."""

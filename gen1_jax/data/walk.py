@@ -30,9 +30,10 @@ def walk(
         progress: called with (batches drawn, `batches`).
 
     Returns:
-        A summary: batches, examples, frames and MiB a second; the milliseconds of a loading thread or process that an
-        example takes, for each of `STEPS`; the share of the time spent waiting; batches of each kind and bucket;
-        records skipped; what there is to tell about the sources. And the last batch.
+        A summary: batches, examples, frames and MiB a second; bytes of the arrays of a batch, and of the records read
+        for it, as they are without the file's compression (0 of files of videos and pictures); the milliseconds of a
+        loading thread or process that an example takes, for each of `STEPS`; the share of the time spent waiting;
+        batches of each kind and bucket; records skipped; what there is to tell about the sources. And the last batch.
     """
     if batches < 1:
         raise UserError(f"{batches} batches: need at least 1")
@@ -54,6 +55,8 @@ def walk(
         "examples_per_second": stats.examples / seconds,
         "frames_per_second": frames / seconds,
         "MiB_per_second": stats.nbytes / 2**20 / seconds,
+        "array_bytes_per_batch": stats.nbytes / batches,
+        "read_bytes_per_batch": stats.read / batches,
         **{f"{step}_ms_per_example": 1000 * stats.seconds[step] / stats.examples for step in STEPS},
         "waiting": stats.seconds["wait"] / seconds,
         "skipped": stats.skipped,
@@ -73,6 +76,9 @@ def render_walk(summary: dict[str, Any]) -> str:
         + "; {waiting:.0%} of the time was spent waiting",
         "batches: " + ", ".join(f"{count} of {name}" for name, count in summary["drawn"].items()),
     ]
+    if summary["read_bytes_per_batch"]:
+        read, arrays = (summary[f"{what}_bytes_per_batch"] / 2**20 for what in ("read", "array"))
+        lines.append(f"a batch takes {read:.3f} MiB of records, read, to {arrays:.3f} MiB of arrays")
     if summary["skipped"]:
         lines.append("{skipped} damaged records skipped")
     return "\n".join(["\n".join(lines).format(**summary), *summary["notes"]])

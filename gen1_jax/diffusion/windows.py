@@ -26,6 +26,11 @@ def window_starts(frames: int, window: int, overlap: int) -> np.ndarray:
     return np.append(starts, frames - window).astype(np.int32)
 
 
+def window_count(frames: int, window: int, overlap: int) -> int:
+    """How many windows a clip has: one where it is no longer than that."""
+    return 1 if frames <= window else len(window_starts(frames, window, overlap))
+
+
 def blend_weights(frames: int, window: int, overlap: int) -> Float[np.ndarray, "n window"]:
     """Weight of each window in each of its frames: ramps over the overlaps, one in total for every frame."""
     starts, ramp = window_starts(frames, window, overlap), _ramp(window, overlap)

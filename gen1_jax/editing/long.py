@@ -88,7 +88,7 @@ class LongEdit:
             self.work.size,
             settings.seed,
             dataclasses.replace(self.content, structure=bare),
-            settings.guidance(self.pipeline.config),
+            settings.guidance(self.pipeline.config.unet),
             interval=settings.guidance_interval,
             shared_noise=settings.shared_noise,
         )

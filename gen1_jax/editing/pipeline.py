@@ -242,7 +242,7 @@ class Gen1Pipeline:
         if told is not None and self.config.unet.known:
             signals[KNOWN] = known_signal(*told)
         conditions = dataclasses.replace(content, structure=signals)
-        guidance = settings.guidance(self.config)
+        guidance = settings.guidance(self.config.unet)
         sampler = self.sampler(settings)
         shape = (1, len(frames), *self.latent_size(frames))
         interval = settings.guidance_interval

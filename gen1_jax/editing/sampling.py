@@ -151,6 +151,12 @@ class GuidedSampler:
         other.strength = self.strength
         return other.with_tables(self.tables)
 
+    def with_weights(self, params: Params) -> "GuidedSampler":
+        """The same of other weights of the denoiser; what is compiled is shared."""
+        other = copy.copy(self)
+        other.unet = Bound(self.unet.module, params)
+        return other
+
     def with_tables(self, tables: SamplerTables) -> "GuidedSampler":
         """The same along other tables, as those of `ddim_inversion`; what is compiled is shared.
 

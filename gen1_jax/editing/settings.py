@@ -10,6 +10,7 @@ from gen1_jax.diffusion import Guidance, get_sampler, steps_within
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 
 FEW_STEPS = {"lcm": (6, 1.5), "tcd": (6, 1.5)}
@@ -175,7 +176,7 @@ class EditSettings:
             steps, guidance = FEW_STEPS[sampler]
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
         own["guidance_interval"] = config.guidance_interval
-        kinds = config.unet.required or config.unet.kinds[:1]
+        kinds = config.unet.default_kinds
         if self.source_guidance_scale is not None and SOURCE in config.unet.kinds:
             kinds = (*kinds, *({SOURCE} - set(kinds)))
         own["structure"] = ",".join(kinds) or None
@@ -185,10 +186,10 @@ class EditSettings:
         filled._check(config)
         return filled
 
-    def guidance(self, config: Gen1Config) -> Guidance:
-        """The scales, and which branches of a model they need."""
+    def guidance(self, unet: UNetConfig) -> Guidance:
+        """The scales, and which branches a U-Net needs for them."""
         scales = self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale
-        return Guidance.of(*scales, distilled=config.unet.guidance_embedded)
+        return Guidance.of(*scales, distilled=unet.guidance_embedded)
 
     @property
     def structures(self) -> tuple[StructureUse, ...]:

@@ -1,5 +1,6 @@
 """`gen1 bench`: speed and memory on random weights, with an analytic count of operations."""
 
+import dataclasses
 import resource
 import statistics
 import sys
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from gen1_jax.diffusion import Guidance, get_sampler, guided_denoiser
+from gen1_jax.diffusion import Guidance, SamplerState, get_sampler, guided_denoiser
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
@@ -19,6 +20,7 @@ from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
 from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.hardware import default_dtype
+from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.sizes import SIZES
 
@@ -52,56 +54,114 @@ def bench_sample(
     Raises:
         ValueError: an unknown size, or numbers below one.
     """
-    if size not in SIZES:
-        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
-    config = SIZES[size]
+    config = size_named(size)
     frames = config.num_frames if frames is None else frames
     if min(frames, steps, repeats) < 1:
         raise UserError("frames, steps and repeats must be at least 1")
-    height, width = height or config.height, width or config.width
-    device = jax.devices()[0]
-    dtype = default_dtype()
-    module = config.build("unet", dtype)
-    unet = Bound(module, jax.device_put(random_parameters(abstract_parameters(module), dtype)))
-    shape = (1, frames, height // config.vae.downscale, width // config.vae.downscale, config.unet.latent_channels)
-    sampler = GuidedSampler(
-        unet, config.schedule, get_sampler("ddim"), steps, window=config.num_frames, overlap=config.window_overlap
-    )
-    conditions = _random_conditions(config, shape, dtype)
+    config = dataclasses.replace(config, height=height or config.height, width=width or config.width)
     guidance = Guidance.of(guidance_scale, temporal_guidance_scale)
-    began = time.perf_counter()
-    state = sampler.start(jnp.uint32(0), shape)
-    compiled = sampler.advance.lower(
-        unet.params, state, conditions, guidance, sampler.padded_tables, 0, steps
-    ).compile()
-    compile_seconds = time.perf_counter() - began
-    run = lambda seed: sampler(shape, seed, conditions, guidance).block_until_ready()
-    run(0)
-    times = [_seconds(lambda seed=seed: run(seed)) for seed in range(repeats)]
+    sampler = CompiledSampler(config, frames=frames, steps=steps, guidance=guidance)
+    finite = bool(np.isfinite(np.asarray(sampler(0))).all())
+    times = [_seconds(lambda seed=seed: sampler(seed)) for seed in range(repeats)]
     seconds = statistics.median(times)
-    flops = steps * step_flops(unet, shape, conditions, guidance, config.num_frames, config.window_overlap)
+    flops = steps * sampler.step_flops()
+    device = jax.devices()[0]
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
         "size": size,
-        "parameters": parameter_count(unet.params),
-        "dtype": jnp.dtype(dtype).name,
+        "parameters": parameter_count(sampler.unet.params),
+        "dtype": jnp.dtype(default_dtype()).name,
         "frames": frames,
-        "height": height,
-        "width": width,
+        "height": config.height,
+        "width": config.width,
         "steps": steps,
         "guidance_scale": guidance_scale,
         "temporal_guidance_scale": temporal_guidance_scale,
-        "compile_seconds": compile_seconds,
+        "compile_seconds": sampler.compile_seconds,
         "seconds": seconds,
         "all_seconds": times,
         "step_milliseconds": 1000 * seconds / steps,
         "step_tflop": flops / steps / 1e12,
         "tflop_per_second": flops / seconds / 1e12,
-        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "temporary_bytes": sampler.compiled.memory_analysis().temp_size_in_bytes,
         "peak_bytes": _peak_bytes(device),
-        "finite": bool(np.isfinite(np.asarray(sampler(shape, 0, conditions, guidance))).all()),
+        "finite": finite,
     }
+
+
+def size_named(size: str) -> Gen1Config:
+    """The model of a size.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if size not in SIZES:
+        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    return SIZES[size]
+
+
+class CompiledSampler:
+    """The guided sampler, compiled for one clip; structure, content and weights are random.
+
+    Args:
+        config: of the model; its height and width are those of the clip.
+        frames: of the clip; more than the window of the model are windows one after another.
+        steps: of the sampler.
+        guidance: how strictly it follows what it is told; which branches are evaluated depends on it.
+        layout: devices that divide the clip and the weights; None for the first alone.
+
+    Attributes:
+        unet: the network and its weights.
+        compiled: the program.
+        compile_seconds: how long that took.
+    """
+
+    def __init__(
+        self, config: Gen1Config, *, frames: int, steps: int, guidance: Guidance, layout: Layout | None = None
+    ):
+        dtype = default_dtype()
+        module = config.build("unet", dtype)
+        abstract = abstract_parameters(module)
+        weights = random_parameters(abstract, dtype)
+        if layout is None:
+            self._placed, weights = lambda tree: tree, jax.device_put(weights)
+        else:
+            self._placed = lambda tree: jax.device_put(tree, layout.replicated())
+            weights = layout.put(weights, layout.gathered(abstract, UNET_RULES))
+        self._config, self._guidance, self._steps = config, guidance, steps
+        self.unet = Bound(module, weights)
+        size = (side // config.vae.downscale for side in (config.height, config.width))
+        self._shape = (1, frames, *size, config.unet.latent_channels)
+        self._conditions = self._placed(_random_conditions(config, self._shape, dtype))
+        self._sampler = GuidedSampler(
+            self.unet,
+            config.schedule,
+            get_sampler("ddim"),
+            steps,
+            window=config.num_frames,
+            overlap=config.window_overlap,
+            partition=None if layout is None else layout.activations(),
+        )
+        arguments, began = self._arguments(0), time.perf_counter()
+        self.compiled = self._sampler.advance.lower(*arguments).compile()
+        self.compile_seconds = time.perf_counter() - began
+
+    def __call__(self, seed: int) -> jax.Array:
+        """The latents, when they are there."""
+        return self.compiled(*self._arguments(seed)).latents.block_until_ready()
+
+    def step_flops(self) -> int:
+        """Operations of the evaluations that a step runs, on each of the windows of a longer clip."""
+        window, overlap = self._config.num_frames, self._config.window_overlap
+        return step_flops(self.unet, self._shape, self._conditions, self._guidance, window, overlap)
+
+    def _arguments(self, seed: int) -> tuple:
+        rest = self._state(seed), self._conditions, self._guidance, self._sampler.padded_tables
+        return (self.unet.params, *rest, 0, self._steps)
+
+    def _state(self, seed: int) -> SamplerState:
+        return self._placed(self._sampler.start(jnp.uint32(seed), self._shape))
 
 
 def _random_conditions(config: Gen1Config, shape: tuple[int, ...], dtype: DTypeLike) -> Conditions:

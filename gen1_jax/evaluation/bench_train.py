@@ -11,17 +11,16 @@ import numpy as np
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
 from gen1_jax.errors import UserError, counted
-from gen1_jax.evaluation.bench import random_parameters
+from gen1_jax.evaluation.bench import random_parameters, size_named
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.parallel.hardware import peak_flops
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.pretrained.sizes import SIZES
 from gen1_jax.training.denoising import DenoisingObjective
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
-from gen1_jax.training.step import TrainStep, initial_state
+from gen1_jax.training.step import TrainState, TrainStep, initial_state
 from gen1_jax.training.throughput import model_flops
 
 
@@ -52,46 +51,33 @@ def bench_train(
     Raises:
         ValueError: an unknown size, a mesh that does not fit the devices, or numbers below one.
     """
-    if size not in SIZES:
-        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    config = size_named(size)
     if min((steps, microbatches, *clips, *images)) < 1:
         raise UserError("batch sizes, microbatches and steps must be at least 1")
-    config = SIZES[size]
     layout = Layout(make_mesh(mesh or MeshConfig()))
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    objective = DenoisingObjective(config, dtype=dtype, remat=remat)
-    optimizer = OptimizerConfig()
-    rates = learning_rates(optimizer, [(1000, None)])
-    step = TrainStep(objective, optimizer, rates, layout, dtype=dtype)
-    abstract = abstract_parameters(objective.module)
-    make_state = jax.jit(lambda p: initial_state(p, optimizer), out_shardings=step.state_shardings)
+    bench = StepBench(config, layout, remat=remat, microbatches=microbatches)
     common = {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "mesh": {name: n for name, n in layout.mesh.shape.items() if n > 1},
         "jax": jax.__version__,
         "size": size,
-        "parameters": parameter_count(abstract),
-        "dtype": jnp.dtype(dtype).name,
+        "parameters": bench.parameters,
+        "dtype": bench.dtype.name,
         "remat": remat,
         "microbatches": microbatches,
     }
-    plain = DenoisingObjective(config, dtype=dtype)
-    counter = TrainStep(plain, optimizer, rates, layout, dtype=dtype)
     for kind, batch_size in [("video", n) for n in clips] + [("image", n) for n in images]:
         batch = random_latents(config, kind, batch_size)
         row = common | {"kind": kind, "batch": batch_size}
         try:
-            flops = model_flops(counter, {}, objective.inputs(batch))
-            state = make_state(layout.put(random_parameters(abstract), step.state_shardings.params))
-            timing = _time(step, state, objective.inputs(batch), microbatches, steps)
+            flops = bench.flops(batch)
+            timing = bench.compile(batch).timing(steps)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             yield row | {"error": "out of memory"}
             continue
-        finally:
-            state = None
         rate = flops / timing["seconds"]
         peak = peak_flops(common["device"])
         yield (
@@ -104,6 +90,98 @@ def bench_train(
                 "examples_per_second": batch_size / timing["seconds"],
             }
         )
+
+
+def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether a program did not fit on its devices."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+class StepBench:
+    """Forward, backward, AdamW and EMA of a U-Net on random weights and latents.
+
+    Args:
+        config: of the model.
+        layout: of the devices.
+        remat: recompute activations of blocks in the backward pass.
+        microbatches: parts of each batch.
+
+    Attributes:
+        dtype: of the computation.
+        parameters: how many weights there are.
+    """
+
+    def __init__(self, config: Gen1Config, layout: Layout, *, remat: bool = False, microbatches: int = 1):
+        self.dtype = jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+        self.microbatches = microbatches
+        objective = DenoisingObjective(config, dtype=self.dtype, remat=remat)
+        optimizer = OptimizerConfig()
+        rates = learning_rates(optimizer, [(1000, None)])
+        self.step = TrainStep(objective, optimizer, rates, layout, dtype=self.dtype)
+        plain = DenoisingObjective(config, dtype=self.dtype)
+        self._counter = TrainStep(plain, optimizer, rates, layout, dtype=self.dtype)
+        self._abstract = abstract_parameters(objective.module)
+        self._make_state = jax.jit(lambda p: initial_state(p, optimizer), out_shardings=self.step.state_shardings)
+        self.parameters = parameter_count(self._abstract)
+
+    def flops(self, batch: Batch) -> int:
+        """Operations of forward and backward pass over a batch, those of recomputation left out."""
+        return model_flops(self._counter, {}, self.step.objective.inputs(batch))
+
+    def compile(self, batch: Batch) -> "CompiledStep":
+        """The step for batches like this one."""
+        return CompiledStep(self, batch)
+
+    def state(self) -> TrainState:
+        """With random weights."""
+        return self._make_state(
+            self.step.layout.put(random_parameters(self._abstract), self.step.state_shardings.params)
+        )
+
+
+class CompiledStep:
+    """The program for a batch; of the devices' memory it takes that of the batch, until it is timed.
+
+    Args:
+        bench: what is compiled.
+        batch: of its shape and kind.
+
+    Attributes:
+        compiled: the program.
+        compile_seconds: how long that took.
+    """
+
+    def __init__(self, bench: StepBench, batch: Batch):
+        self._bench = bench
+        self._inputs = bench.step.layout.put_batch(bench.step.objective.inputs(batch))
+        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        abstract = jax.tree.map(place, bench.step.abstract_state, bench.step.state_shardings)
+        began = time.perf_counter()
+        self.compiled = bench.step.jitted(bench.microbatches).lower(abstract, {}, self._inputs).compile()
+        self.compile_seconds = time.perf_counter() - began
+
+    def timing(self, steps: int) -> dict[str, float]:
+        """Runs it, twice before `steps` that are timed: plain values, times in seconds, memory in bytes."""
+        memory = self.compiled.memory_analysis()
+        return {
+            "compile_seconds": self.compile_seconds,
+            "seconds": self.seconds(steps),
+            "state_bytes": memory.argument_size_in_bytes,
+            "temporary_bytes": memory.temp_size_in_bytes,
+            "peak_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        }
+
+    def seconds(self, steps: int) -> float:
+        """Of a step."""
+        state = self._bench.state()
+        for _ in range(2):
+            state, metrics = self.compiled(state, {}, self._inputs)
+        jax.block_until_ready(metrics)
+        began = time.perf_counter()
+        for _ in range(steps):  # queued one after the other, as in training
+            state, metrics = self.compiled(state, {}, self._inputs)
+        jax.block_until_ready(metrics)
+        return (time.perf_counter() - began) / steps
 
 
 def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
@@ -119,7 +197,7 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
 
     return Batch(
         moments=noise(frames, height, width, 2 * channels),
-        structure={"depth": noise(frames, height, width, channels)},
+        structure={name: noise(frames, height, width, channels) for name in config.unet.structures},
         maps={c.kind: _maps(c.kind, batch_size, frames, config.height, config.width) for c in config.unet.controls},
         content=noise(config.unet.cross_attention_dim) if config.unet.content_kind == "image" else None,
         structure_level=rng.integers(0, MAX_STRUCTURE_LEVEL + 1, batch_size, np.int32),
@@ -135,29 +213,6 @@ def _maps(kind: str, *size: int) -> np.ndarray:
     """A ramp for each frame: maps of noise would say nothing when they are blurred."""
     ramp = np.linspace(0, 1, size[-1], dtype=np.float32)[:, None]
     return np.broadcast_to(ramp, (*size, structure_kind(kind).channels))
-
-
-def _time(step: TrainStep, state, inputs: dict, microbatches: int, steps: int) -> dict:
-    placed = step.layout.put_batch(inputs)
-    began = time.perf_counter()
-    compiled = step.jitted(microbatches).lower(state, {}, placed).compile()
-    compile_seconds = time.perf_counter() - began
-    for _ in range(2):
-        state, metrics = compiled(state, {}, placed)
-    jax.block_until_ready(metrics)
-    began = time.perf_counter()
-    for _ in range(steps):  # queued one after the other, as in training
-        state, metrics = compiled(state, {}, placed)
-    jax.block_until_ready(metrics)
-    seconds = (time.perf_counter() - began) / steps
-    memory = compiled.memory_analysis()
-    return {
-        "compile_seconds": compile_seconds,
-        "seconds": seconds,
-        "state_bytes": memory.argument_size_in_bytes,
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "peak_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
-    }
 
 
 def render_table(row: dict) -> str:

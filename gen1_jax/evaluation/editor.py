@@ -313,8 +313,8 @@ class Editor:
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
-        parts = guidance_runs(settings.guidance(self.pipeline.config), steps, settings.guidance_interval)
-        return self.run(sampler, told, noise, after(first_step, parts), kept)
+        parts = guidance_runs(settings.guidance(self.pipeline.config.unet), steps, settings.guidance_interval)
+        return self.run(sampler, told, noise, _after(first_step, parts), kept)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
         """The model's sampler; its frames look at those of others in self-attention, if that is said."""
@@ -348,15 +348,19 @@ class Editor:
             in two windows.
         """
         state = sampler.sampler.init(jnp.array(latents))  # a copy, for the state is donated
-        frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
             branches = (guidance.of_images() if latents.shape[1] == 1 else guidance).branches
-            self.evaluations += (stop - start) * len(branches) * latents.shape[0] * latents.shape[1] / frames
+            self.count((stop - start) * len(branches), latents)
         return state.latents
 
+    def count(self, evaluations: int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
+        """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
+        frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
+        self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames
 
-def after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
+
+def _after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
     """What is left of a run in parts that begins at one of its steps."""
     return ((max(start, first_step), stop, guidance) for start, stop, guidance in parts if stop > first_step)
 

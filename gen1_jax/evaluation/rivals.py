@@ -9,18 +9,18 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
-from gen1_jax.diffusion import Guidance, ddim_inversion, guidance_runs
-from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor, Way, noise_of_clips
 from gen1_jax.evaluation.inputs import Fields
+from gen1_jax.evaluation.inversion import Indices, Latents, guided_parts, inverted, told_input
+from gen1_jax.evaluation.tuning import tuned_edit
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended, first_and_previous, first_frame
 from gen1_jax.models.conditions import Conditions
 
-INVERSION, FRIENDLY, BIVDIFF = "DDIM inversion", "edit friendly noise", "BIVDiff"
+INVERSION, FRIENDLY, TUNED, BIVDIFF = "DDIM inversion", "edit friendly noise", "Tune-A-Video", "BIVDiff"
 WITH_DEPTH = " with depth"
 
 FRIENDLY_STRENGTHS = (0.4, 0.64, 1.0)
@@ -34,9 +34,6 @@ CROSS_FRAME = {
 
 MIXING = (0.0, 0.25, 1.0)
 """Share of the image model's inversion in BIVDiff's; there 1 for a ControlNet, 0.25 for Prompt-to-Prompt."""
-
-Latents = Float[Array, "b t i j c"]
-Indices = Int[np.ndarray, " b"]
 
 
 def rivals(settings: EditSettings) -> Iterator[Fields]:
@@ -55,6 +52,8 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
             what = f"DDPM by the noise that leads to the input at each of the last {strength:.0%} of the steps{told}"
             part = dataclasses.replace(way, strength=strength)
             yield FRIENDLY + suffix, strength, what, _sampling(edit_by_friendly_noise, part)
+        what = f"the same as {INVERSION} by weights that were tuned on each clip{told}"
+        yield TUNED + suffix, None, what, _sampling(tuned_edit, way)
     way = Way(settings=settings)
     for group, (where, read) in CROSS_FRAME.items():
         what = f"the image model, told the depth, from inverted noise; every frame has keys and values of {read}"
@@ -75,8 +74,8 @@ def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
         indices: of the worlds.
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices)
-    noise = inverted(editor, sampler, _as_input(editor, told, indices), editor.latents[indices])
-    return editor.run(sampler, told, noise, _guidance(editor, way, sampler))
+    noise = inverted(editor, sampler, told_input(editor, told, indices), editor.latents[indices])
+    return editor.run(sampler, told, noise, guided_parts(way, sampler))
 
 
 def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended) -> Latents:
@@ -91,8 +90,8 @@ def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended
         where: at which frames each one looks.
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices).frames()
-    noise = inverted(editor, sampler, _as_input(editor, told, indices), editor.latents[indices])
-    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in _guidance(editor, way, sampler)]
+    noise = inverted(editor, sampler, told_input(editor, told, indices), editor.latents[indices])
+    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in guided_parts(way, sampler)]
     return editor.run(editor.sampler(way.settings, where), told, noise, parts)
 
 
@@ -113,7 +112,7 @@ def bivdiff_edit(editor: Editor, way: Way, indices: Indices, mixing: float) -> L
     silent = told.without_content()
     shares = ((mixing, silent.frames()), (1 - mixing, silent))
     noise = sum(share * inverted(editor, sampler, by, frames) for share, by in shares if share)
-    return editor.run(sampler, told, noise, _guidance(editor, way, sampler))
+    return editor.run(sampler, told, noise, guided_parts(way, sampler))
 
 
 def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latents:
@@ -137,7 +136,7 @@ def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latent
     tables = ancestral.tables(schedule, steps, sampler.unet.config.prediction_type)
     sampler = sampler.with_tables(tables._replace(from_noise=np.zeros_like(tables.from_noise)))  # means: noise is ours
     told = editor.told(way, indices)
-    source, first = _as_input(editor, told, indices), way.first_step(steps)
+    source, first = told_input(editor, told, indices), way.first_step(steps)
     inputs = jnp.asarray(editor.latents[indices])
     noise = noise_of_clips(way.settings.seed, jnp.asarray(indices), (steps, *inputs.shape[1:]))
 
@@ -147,46 +146,13 @@ def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latent
     def mean(latents: Latents, step: int, told: Conditions, guidance: Guidance) -> Latents:
         return editor.run(sampler, told, latents, [(step, step + 1, guidance)])
 
-    guidance = way.settings.guidance(editor.pipeline.config)
+    guidance = way.settings.guidance(sampler.unet.config)
     now = latents = noised(first)
     for step in range(first, steps - 1):
         then = noised(step + 1)
         latents = mean(latents, step, told, guidance) + then - mean(now, step, source, guidance.off)
         now = then
     return mean(latents, steps - 1, told, guidance)
-
-
-def inverted(
-    editor: Editor, sampler: GuidedSampler, told: Conditions, latents: Latents | Float[np.ndarray, "b t i j c"]
-) -> Latents:
-    """The noise that the sampler takes to these latents, without guidance: with w above 1 it diverges.
-
-    Args:
-        editor: counts the evaluations.
-        sampler: the one that goes down.
-        told: what the denoiser is told.
-        latents: clean ones.
-    """
-    prediction_type = sampler.unet.config.prediction_type
-    ascending = ddim_inversion(sampler.schedule, sampler.tables.timesteps, prediction_type)
-    parts = [(0, len(ascending.timesteps), _unguided(editor))]
-    return editor.run(sampler.with_tables(ascending), told, latents, parts)
-
-
-def _as_input(editor: Editor, told: Conditions, indices: Indices) -> Conditions:
-    """The same, told what the inputs show."""
-    shown = jnp.asarray(editor.source_content[indices])
-    return dataclasses.replace(told, content=dict.fromkeys(told.content, shown))
-
-
-def _unguided(editor: Editor) -> Guidance:
-    """One evaluation a step."""
-    return Guidance.of(1.0, 1.0, distilled=editor.pipeline.config.unet.guidance_embedded)
-
-
-def _guidance(editor: Editor, way: Way, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
-    guidance = way.settings.guidance(editor.pipeline.config)
-    return guidance_runs(guidance, len(sampler.tables.timesteps), way.settings.guidance_interval)
 
 
 def _sampling(sample: Callable[[Editor, Way, Indices], Latents], way: Way) -> Callable[[Editor], EditClips]:

@@ -51,10 +51,8 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
 
     Raises:
         ConfigError: the prior is one that PriorTransformer cannot be.
-        ExportError: a class does not take what was written, or the U-Net has inputs of which it cannot be told.
+        ExportError: a class does not take what was written, or the U-Net is told scales of guidance.
     """
-    if len(source.config.unet.inputs) > 1 or source.config.unet.known:
-        raise ExportError("the diffusers format is of a U-Net with one structure, and this one has several inputs")
     if source.config.unet.guidance_embedded:
         raise ExportError("the diffusers format is of a U-Net that is not told scales of guidance, and this one is")
     config, networks, tokenizer = source.config, Networks(source, dtype), source.tokenizer()
@@ -170,17 +168,12 @@ def _notes(config: Gen1Config) -> dict[str, str]:
     """What is to be known of the networks beyond their configurations."""
     if config.unet.content_kind == "text":
         return {"unet": _OF_PARTS}
-    unet, scale = config.unet, f"{config.vae.scaling_factor:g}"
-    latents, structure = unet.latent_channels, unet.structure_channels
+    unet = config.unet
     temporal = "temporal layers are left out: this is the image model, which sees each frame by itself"
     temporal += "; pipeline.py adds them" if is_video_model(config) else ""
     notes = {"unet": f"encoder_hidden_states: a CLIP image embedding as one token, zeros without content; {temporal}"}
-    if structure:
-        notes["unet.in_channels"] = (
-            f"{latents} of z_t; {structure} of structure: blurred depth in [-1, 1] (near is 1) as 3 equal channels, "
-            f"encoded, the mean times {scale}; {unet.structure_level_channels} of t_s, constant over a frame: cosines, "
-            f"then sines, of t_s / {unet.structure_level_period:g}^(i / {unet.structure_level_channels // 2})"
-        )
+    if unet.inputs:
+        notes["unet.in_channels"] = "; ".join(_inputs(config))
     notes["clip"] = "content is the projected image embedding, not normalised"
     notes["depth"] = (
         f"square pictures in [-1, 1], sides multiples of {config.depth.size_multiple}; the result is inverse depth"
@@ -193,3 +186,20 @@ def _notes(config: Gen1Config) -> dict[str, str]:
             f"padded with zeros to {config.prior.embedding_dim}"
         )
     return notes
+
+
+def _inputs(config: Gen1Config) -> Iterator[str]:
+    """What the input channels of the U-Net are, in their order, and what is in them."""
+    unet = config.unet
+    yield ", ".join(f"{count} of {name}" for name, count in {"z_t": unet.latent_channels, **unet.inputs}.items())
+    if unet.structures:
+        yield (
+            f"of a structure: {unet.structure_channels} of its maps in [-1, 1] (depth: blurred, near is 1, as 3 equal "
+            f"channels), encoded, the mean times {config.vae.scaling_factor:g}; {unet.structure_level_channels} of its "
+            f"t_s, constant over a frame: cosines, then sines, of t_s / {unet.structure_level_period:g}^(i / "
+            f"{unet.structure_level_channels // 2})"
+        )
+    if unet.structure_optional:
+        yield "all of them 0 for a structure that is absent"
+    if unet.known:
+        yield "of what is known: its latents, and a mask that is 1 where they are given; elsewhere 0"

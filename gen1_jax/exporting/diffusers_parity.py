@@ -11,9 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import DDIM, sample
-from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, fixed_pictures, relative_difference
+from gen1_jax.exporting.networks import (
+    ExportError,
+    Networks,
+    fixed_inputs,
+    fixed_normal,
+    fixed_pictures,
+    relative_difference,
+)
 from gen1_jax.exporting.public_parity import UNetParts, measure_image_encoder, measure_image_tokens, measure_text
-from gen1_jax.models.layers import timestep_embedding
+from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.unet.control import concatenated
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 
@@ -55,18 +63,16 @@ def _unet(source: ModelSource, networks: Networks, folder: Path) -> dict[str, fl
     latents = fixed_normal(2, 1, side, side, config.latent_channels)
     content = fixed_normal(2, 1, config.cross_attention_dim, seed=1)
     timesteps, levels = np.array([3, 900], np.int32), np.array([0, 5], np.int32)
-    inputs, structure = [latents[:, 0]], None
-    if config.structure_channels:
-        structure = fixed_normal(2, 1, side, side, config.structure_channels, seed=2)
-        level = np.asarray(
-            timestep_embedding(jnp.asarray(levels), config.structure_level_channels, config.structure_level_period)
-        )
-        inputs += [structure[:, 0], np.tile(level[:, None, None], (1, side, side, 1))]
+    maps = fixed_inputs(config, latents.shape)
+    signals = {name: Signal.of(jnp.asarray(x), jnp.asarray(levels)) for name, x in maps.items()}
+    told = Conditions(content={config.content_kind: jnp.asarray(content)}, structure=signals)
+    beside = concatenated(config, told, jnp.asarray(latents), jnp.asarray(timesteps)).first
+    inputs = [latents] if beside is None else [latents, beside]
     theirs = _load(UNet2DConditionModel, folder)(
-        _channels_first(np.concatenate(inputs, axis=-1)), torch.tensor(timesteps), torch.tensor(content)
+        _channels_first(np.concatenate(inputs, axis=-1)[:, 0]), torch.tensor(timesteps), torch.tensor(content)
     )
     ours = networks.bound("unet")
-    prediction = ours(latents, timesteps, content, structure, levels)
+    prediction, _ = ours.denoise(latents, timesteps, told)
     parity = {"unet": relative_difference(prediction[:, 0], _channels_last(theirs.sample))}
     return parity | UNetParts(source, ours, folder.parent, _load).measure()
 

@@ -16,14 +16,20 @@ models, which `gen1 export --format diffusers` writes. Videos are (batch, time, 
     noise = torch.randn(1, *structure.shape, device="cuda")
     latents = model.sample(noise, content, structure[None], structure_level=2, temporal_guidance_scale=1.2)
     frames = vae.decode(latents[0] / model.scaling_factor).sample                # (T, 3, H, W) in [-1, 1]
+
+A model of several inputs is told of any of them in place of one structure, or of none if it needs none:
+
+    told = {"depth": Signal(structure[None], level=2), "edges": Signal(edges), "known": known_signal(clean, mask)}
+    latents = model.sample(noise, content, told)
 """
 
 import dataclasses
 import json
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +42,8 @@ class UNetConfig:
     """Shape of a `SpaceTimeUNet`."""
 
     latent_channels: int
-    structure_channels: int  # of the encoded structure; 0: a model without structure
+    inputs: tuple[tuple[str, int], ...]  # what it sees beside z_t, and channels of each: a structure's and its t_s's
+    required: tuple[str, ...]  # inputs that it cannot do without
     structure_level_channels: int  # of the embedding of the structure level t_s
     block_out_channels: tuple[int, ...]  # width of each level, finest first
     attention_levels: tuple[bool, ...]  # which levels have transformers
@@ -47,6 +54,56 @@ class UNetConfig:
     max_frames: int  # longest clip of one evaluation
     prediction_type: str  # "v_prediction", "epsilon" or "sample"
     structure_level_period: float = 10_000.0  # longest period of the embedding of t_s, over 2 pi
+
+
+class Signal(NamedTuple):
+    """One input of B clips; at weight 0 it is as if it were not there."""
+
+    maps: Tensor  # (B, T, S, h, w) encoded structure, or of "known" what `known_signal` makes of latents
+    level: int | Tensor = 0  # t_s, of all clips or (B,); 0 for a kind from which t_s takes no detail
+    weight: float | Tensor = 1.0  # how much it counts, for all clips or (B,); what is known is kept at any but 0
+
+
+def known_signal(latents: Tensor, mask: Tensor) -> Signal:
+    """The input "known": latents (B, T, C, h, w) that are given where the mask (B, T, 1, h, w) is 1, and kept there."""
+    return Signal(torch.cat([latents * mask, mask.to(latents)], dim=2))
+
+
+def kept(told: dict[str, Signal], latents: Tensor) -> Tensor:
+    """Clean latents with what is known in its place, of what `signals` gives."""
+    if "known" not in told:
+        return latents
+    maps, _, weight = told["known"]
+    return torch.where(maps[:, :, -1:] * weight[:, None, None, None, None] > 0, maps[:, :, :-1].to(latents), latents)
+
+
+def signals(config: UNetConfig, structure, structure_level: int | Tensor, clips: Tensor) -> dict[str, Signal]:
+    """The inputs of clips as tensors, of `SpaceTimeUNet.forward`'s. Raises ValueError: one is missing or not known."""
+    names = [name for name, _ in config.inputs]
+    if isinstance(structure, Tensor):
+        structure = {(names or ["structure"])[0]: Signal(structure, structure_level)}
+    told: Mapping[str, Signal] = structure or {}
+    if missing := [name for name in config.required if name not in told]:
+        raise ValueError(f"this model needs structure: {', '.join(missing)}")
+    if unknown := [name for name in told if name not in names]:
+        raise ValueError(f"this model takes {', '.join(names) or 'no structure'}, but was given {unknown[0]}")
+    per_clip = lambda x: torch.as_tensor(x, device=clips.device).expand(len(clips))
+    return {name: Signal(maps, *map(per_clip, others)) for name, (maps, *others) in told.items()}
+
+
+def concatenated(config: UNetConfig, told: dict[str, Signal], latents: Tensor) -> Tensor:
+    """z_t and, as further channels, its inputs with the embedding of their t_s; those that are absent are zeros."""
+    channels, (batch, length, _, *size) = [latents], latents.shape
+    for name, count in config.inputs:
+        x = latents.new_zeros(batch, length, count, *size)
+        if name in told:
+            maps, level, weight = told[name]
+            features = 0 if name == "known" else config.structure_level_channels
+            level = _sinusoids(level, features, config.structure_level_period)[:, None, :, None, None]
+            x = torch.cat([maps.to(x), level.to(x).expand(-1, length, -1, *size)], dim=2)
+            x = x * weight.to(x)[:, None, None, None, None]
+        channels.append(x)
+    return torch.cat(channels, dim=2)
 
 
 # Inside the network frames are pictures of one batch, (B T) C H W; `frames` is T, or 1 to leave time out.
@@ -186,8 +243,7 @@ class SpaceTimeUNet(nn.Module):
         self.config, widths, layers = config, config.block_out_channels, config.layers_per_block
         first, time, last = widths[0], 4 * widths[0], len(widths) - 1
         resampler = lambda width, stride: nn.ModuleDict({"conv": nn.Conv2d(width, width, 3, stride, padding=1)})
-        conditions = config.structure_channels and config.structure_channels + config.structure_level_channels
-        self.conv_in = nn.Conv2d(config.latent_channels + conditions, first, 3, padding=1)
+        self.conv_in = nn.Conv2d(config.latent_channels + sum(n for _, n in config.inputs), first, 3, padding=1)
         mlp = OrderedDict(linear_1=nn.Linear(first, time), act=nn.SiLU(), linear_2=nn.Linear(time, time))
         self.time_embedding = nn.Sequential(mlp)
         self.down_blocks, self.up_blocks, skips, width = nn.ModuleList(), nn.ModuleList(), [first], first
@@ -207,27 +263,22 @@ class SpaceTimeUNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, first, eps=1e-5)
         self.conv_out = nn.Conv2d(first, config.latent_channels, 3, padding=1)
 
-    def forward(self, latents, timesteps, content, structure=None, structure_level=None, *, temporal=True) -> Tensor:
+    def forward(self, latents, timesteps, content, structure=None, structure_level=0, *, temporal=True) -> Tensor:
         """One evaluation: (B, T, C, h, w), float32.
 
         Args:
             latents: (B, T, C, h, w) z_t. T = 1 is an image.
             timesteps: (B,) diffusion steps, 0 to 999.
             content: (B, N, D) CLIP image embeddings as tokens; zeros are the null content.
-            structure: (B, T, S, h, w) encoded structure; None for a model without.
-            structure_level: (B,) t_s.
+            structure: `Signal`s by input, {"depth": ..., ...}; or (B, T, S, h, w) encoded structure, the first input.
+            structure_level: (B,) t_s of a structure that is no `Signal`.
             temporal: False is the image model: every frame by itself, temporal layers off.
         """
         config, (batch, length), dtype = self.config, latents.shape[:2], self.conv_in.weight.dtype
         if temporal and length > config.max_frames:
             raise ValueError(f"{length} frames, but the model has {config.max_frames} frame positions (max_frames)")
-        if (structure is None) != (config.structure_channels == 0):
-            raise ValueError("this model needs structure" if structure is None else "this model takes no structure")
-        x, frames = latents, length if temporal else 1
-        if structure is not None:
-            level = _sinusoids(structure_level, config.structure_level_channels, config.structure_level_period)
-            level = level[:, None, :, None, None].expand(-1, length, -1, *latents.shape[3:])
-            x = torch.cat([latents, structure.to(latents), level.to(latents)], dim=2)
+        x = concatenated(config, signals(config, structure, structure_level, latents), latents)
+        frames = length if temporal else 1
         time = self.time_embedding(_sinusoids(timesteps, config.block_out_channels[0]).to(dtype))
         context = (*(y.repeat_interleave(length, 0) for y in (time, content.to(dtype))), frames)
 
@@ -276,6 +327,12 @@ def alphas_cumprod(
     return root.square().tolist()
 
 
+def x0_coefficients(prediction_type: str, level: float) -> list[float]:
+    """a and b of x0 = a x + b output at a level of `alphas_cumprod`."""
+    alpha, sigma = level**0.5, (1 - level) ** 0.5
+    return {"v_prediction": [alpha, -sigma], "sample": [0.0, 1.0]}.get(prediction_type) or [1 / alpha, -sigma / alpha]
+
+
 def solver_steps(
     levels: list[float], count: int, prediction_type: str, sampler: str, set_alpha_to_one: bool = False
 ) -> list[tuple[int, list[float]]]:
@@ -306,13 +363,12 @@ def solver_steps(
     steps = []
     for i, (timestep, level, target) in enumerate(zip(timesteps, now, then, strict=True)):
         alpha, sigma = level**0.5, (1 - level) ** 0.5
-        x0 = {"v_prediction": [alpha, -sigma], "sample": [0.0, 1.0]}.get(prediction_type) or [1 / alpha, -sigma / alpha]
         kept = (1 - target) ** 0.5 / sigma  # the noise in x is (x - alpha x0) / sigma
         towards, change = target**0.5 - alpha * kept, 0.0
         if second_order and 0 < i < count - 1:  # the last step is infinitely long
             before, length = log_snr[i] - log_snr[i - 1], log_snr[i + 1] - log_snr[i]
             change = towards * length / before / 2 if before > 0 else 0.0
-        steps.append((timestep, [*x0, kept, towards, change]))
+        steps.append((timestep, [*x0_coefficients(prediction_type, level), kept, towards, change]))
     return steps
 
 
@@ -350,62 +406,72 @@ class Gen1Denoiser:
         return cls(unet=unet, levels=alphas_cumprod(**schedule), set_alpha_to_one=clean, **values)
 
     def sample(self, *args, **kwargs) -> Tensor:
-        """Latents without noise, (B, T, C, h, w) float32; arguments as for `steps`."""
+        """Latents without noise, (B, T, C, h, w) float32; arguments and errors are those of `steps`."""
         return deque(self.steps(*args, **kwargs), maxlen=1).pop()
 
     @torch.no_grad()
     def steps(
-        self, noise: Tensor, content: Tensor, structure: Tensor | None = None, structure_level: int | Tensor = 0, *,
-        guidance_scale=7.5, temporal_guidance_scale=1.0, num_inference_steps=50, sampler="ddim",
+        self, noise: Tensor, content: Tensor, structure: Mapping[str, Signal] | Tensor | None = None,
+        structure_level: int | Tensor = 0, *, guidance_scale=7.5, temporal_guidance_scale=1.0,
+        source_guidance_scale=None, num_inference_steps=50, sampler="ddim",
     ) -> Iterator[Tensor]:  # fmt: skip
-        """The latents after each step, for progress and previews.
+        """The latents after each step, for progress and previews. Raises as `signals`, `guided` and `solver_steps`.
 
         Args:
             noise: (B, T, C, h, w) standard normal, where sampling starts.
             content: (B, N, D) CLIP image embeddings as tokens.
-            structure: (B, T, S, h, w) encoded structure, times `scaling_factor`; None for a model without.
-            structure_level: t_s, 0 to 7, of all clips or (B,).
+            structure: `Signal`s by input; or (B, T, S, h, w), of the first one. Latents are times `scaling_factor`.
+            structure_level: t_s, 0 to 7, of all clips or (B,), of a structure that is no `Signal`.
             guidance_scale: w, how strongly the content is followed.
             temporal_guidance_scale: w_t; above 1 smoother in time than the model by itself, below 1 less so.
+            source_guidance_scale: w_src, how strongly the input "source", the video itself, is; None: as the others.
             num_inference_steps: evaluations of the guided network, by the sampler "ddim" or "dpm++".
         """
-        level = torch.as_tensor(structure_level, device=noise.device).expand(len(noise))
-        latents, before = noise.float(), None
+        told = signals(self.unet.config, structure, structure_level, noise)
+        latents, before, scales = noise.float(), None, (guidance_scale, temporal_guidance_scale, source_guidance_scale)
         solver = self.levels, num_inference_steps, self.unet.config.prediction_type, sampler, self.set_alpha_to_one
-        for timestep, (a, b, c, d, e) in solver_steps(*solver):
-            output = self.guided(latents, timestep, content, structure, level, guidance_scale, temporal_guidance_scale)
-            x0 = a * latents + b * output
+        for step, (timestep, (a, b, c, d, e)) in enumerate(solver_steps(*solver), 1):
+            x0 = kept(told, a * latents + b * self.guided(latents, timestep, content, told, *scales))
             latents = c * latents + d * x0 + e * (0 if before is None else x0 - before)
             before = x0
-            yield latents
+            yield latents if step < num_inference_steps else kept(told, latents)  # the last leaves a trace of noise
 
-    def guided(self, latents, timestep: int, content, structure, level, w: float, w_t: float) -> Tensor:
-        """Equation 10 of the paper; a branch of weight zero is not evaluated.
+    def guided(self, latents, timestep: int, content, told: dict[str, Signal], w, w_t, w_src=None) -> Tensor:
+        """Equation 10 of the paper, of what `signals` gives; a branch of weight zero is not evaluated.
 
-        image(null) + w_t (video(null) - image(null)) + w (video(content) - video(null))
+        image(null) + w_t (video(null) - image(null)) + w (video(content) - video(null)); with w_src these do not see
+        the source, and w_src (video(source) - video(null)) + w (video(source, content) - video(source)) is the end.
+        Raises ValueError: w_src without a source.
         """
         w_t = 1.0 if latents.shape[1] == 1 else w_t  # of one frame both models are one
-        null, out = torch.zeros_like(content), torch.zeros_like(latents)
-        if branches := [(weight, tokens) for weight, tokens in ((w_t - w, null), (w, content)) if weight != 0]:
-            repeat = lambda x: None if x is None else torch.cat([x] * len(branches))
-            contents = torch.cat([tokens for _, tokens in branches])
-            outputs = self._windowed(repeat(latents), timestep, contents, repeat(structure), repeat(level))
-            out = sum(weight * y for (weight, _), y in zip(branches, outputs.chunk(len(branches)), strict=True))
+        null, out, blind = torch.zeros_like(content), torch.zeros_like(latents), told
+        if w_src is None:
+            w_src = w
+        elif "source" in told:
+            blind = {**told, "source": told["source"]._replace(weight=torch.zeros_like(told["source"].weight))}
+        else:
+            raise ValueError("source_guidance_scale is for a run that is told of its source")
+        chain = (w_t - w_src, null, blind), (w_src - w, null, told), (w, content, told)
+        if branches := [branch for branch in chain if branch[0] != 0]:
+            weights, contents, seen = zip(*branches, strict=True)
+            seen = {name: Signal(*map(torch.cat, zip(*(x[name] for x in seen), strict=True))) for name in told}
+            outputs = self._windowed(torch.cat([latents] * len(branches)), timestep, torch.cat(contents), seen)
+            out = sum(weight * y for weight, y in zip(weights, outputs.chunk(len(branches)), strict=True))
         if w_t != 1:
-            out = out + (1 - w_t) * self._windowed(latents, timestep, null, structure, level, temporal=False)
+            out = out + (1 - w_t) * self._windowed(latents, timestep, null, blind, temporal=False)
         return out
 
-    def _windowed(self, latents, timestep: int, content, structure, level, *, temporal: bool = True) -> Tensor:
+    def _windowed(self, latents, timestep: int, content, told: dict[str, Signal], *, temporal: bool = True) -> Tensor:
         """The network on a clip of any length."""
         frames, window = latents.shape[1], self.num_frames
         timesteps = torch.full(latents.shape[:1], timestep, device=latents.device)
         if frames <= window:
-            return self.unet(latents, timesteps, content, structure, level, temporal=temporal)
+            return self.unet(latents, timesteps, content, told, temporal=temporal)
         out = torch.zeros_like(latents)
         for start, weights in blend_windows(frames, window, self.window_overlap if temporal else 0):
             cut = slice(start, start + window)
-            part = None if structure is None else structure[:, cut]
-            y = self.unet(latents[:, cut], timesteps, content, part, level, temporal=temporal)
+            part = {name: signal._replace(maps=signal.maps[:, cut]) for name, signal in told.items()}
+            y = self.unet(latents[:, cut], timesteps, content, part, temporal=temporal)
             out[:, cut] += y * weights.to(y)[:, None, None, None]
         return out
 
@@ -420,11 +486,14 @@ def structure_images(depth: Tensor, structure_level: int, quantiles: tuple[float
     flat = depth.float().flatten(1)
     ends = flat.aminmax(dim=1) if tuple(quantiles) == (0, 1) else flat.quantile(flat.new_tensor(quantiles), dim=1)
     low, high = (end[:, None, None, None] for end in ends)
-    depth = depth.clamp(low, high)
-    x = torch.where(high > low, (depth - low) / (high - low) * 2 - 1, 0).flatten(0, 1)[:, None]
-    binomial = x.new_tensor([1, 4, 6, 4, 1]) / 16
+    x = torch.where(high > low, (depth.clamp(low, high) - low) / (high - low) * 2 - 1, 0)
+    return blur(x[:, :, None], structure_level).expand(-1, -1, 3, -1, -1)
+
+
+def blur(maps: Tensor, structure_level: int) -> Tensor:
+    """(B, T, C, H, W) with less detail: t_s rounds of blur and halving, then back to the size."""
+    x, binomial = maps.flatten(0, 2)[:, None], maps.new_tensor([1, 4, 6, 4, 1]) / 16
     for _ in range(structure_level):
         x = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), binomial.outer(binomial)[None, None])
         x = F.interpolate(x, size=[(n + 1) // 2 for n in x.shape[2:]], mode="bilinear")
-    x = F.interpolate(x, size=depth.shape[2:], mode="bilinear").unflatten(0, depth.shape[:2])
-    return x.expand(-1, -1, 3, -1, -1)
+    return F.interpolate(x, size=maps.shape[3:], mode="bilinear").view(maps.shape)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
+from gen1_jax.models.unet import KNOWN, UNetConfig, abstract_conditions
 from gen1_jax.pretrained.folder import ModelSource
 
 LIMIT = 1e-4
@@ -86,6 +87,21 @@ def relative_difference(ours: Any, theirs: Any) -> float:
 def fixed_normal(*shape: int, seed: int = 0) -> Float[np.ndarray, "*shape"]:
     """Standard normal numbers, the same at any time."""
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def fixed_inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, Float[np.ndarray, "b t h w k"]]:
+    """Maps of each input of a U-Net, the same at any time; of what is known, latents where the last channel is 1.
+
+    Args:
+        config: of the U-Net; its controls, which are told of features, are no inputs.
+        latents: (B, T, h, w, C), their shape.
+    """
+    told = abstract_conditions(config, latents, 1, np.float32).structure
+    maps = {name: fixed_normal(*told[name].maps.shape, seed=seed) for seed, name in enumerate(config.inputs, 1)}
+    if KNOWN in maps:
+        maps[KNOWN][..., -1:] = maps[KNOWN][..., -1:] > 0
+        maps[KNOWN][..., :-1] *= maps[KNOWN][..., -1:]
+    return maps
 
 
 def fixed_pictures(*shape: int) -> Float[np.ndarray, "*shape"]:

@@ -4,10 +4,14 @@ denoiser.bin  guided_sampler.bin    each takes the weights in unet.safetensors, 
 vae_encode.bin  vae_decode.bin      the same with vae.safetensors
 load_stablehlo.py  manifest.json    a loader that needs jax and not this package; names, shapes and dtypes
 
+Shapes are fixed, so that a program has arguments for every input of the U-Net: "structure" for the first, its name for
+another. One that the U-Net can do without has a weight, 0 where it is absent, and the loader fills it in.
+
 https://docs.jax.dev/en/latest/export/export.html
 """
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,19 +24,22 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from gen1_jax.diffusion import Guidance, get_sampler
-from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.editing.known import KnownLatents
+from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.exporting.networks import (
     ExportError,
     Networks,
     Written,
+    fixed_inputs,
     fixed_normal,
     fixed_pictures,
     in_float32,
     relative_difference,
 )
 from gen1_jax.models.attention import attention_platform
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
-from gen1_jax.models.unet import conditions_of
+from gen1_jax.models.unet import KNOWN, UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import FORMAT, ModelSource
 from gen1_jax.pretrained.tensors import save_tensors
@@ -101,12 +108,16 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
     """Write programs, weights and loader, and run each program, read back, beside the model.
 
     Raises:
-        ExportError: see `StableHLOOptions`; or platforms without that of this machine, which compares.
+        ExportError: see `StableHLOOptions`; platforms without that of this machine, which compares; or a U-Net that is
+            told scales of guidance, whose samplers draw fresh noise in each step.
     """
+    if source.config.unet.guidance_embedded:
+        raise ExportError("the stablehlo format is of a U-Net that is not told scales of guidance, and this one is")
     shape, here = options.shape(source.config), _platform_here()
     if here not in options.platforms:
         raise ExportError(f"platforms must include {here}, on which this machine checks the programs")
     networks, parity, signature = Networks(source, dtype), {}, {}
+    lacks = _may_lack(source.config.unet)
     for component, programs in (("unet", _unet_programs), ("vae", _vae_programs)):
         weights = _write_weights(folder, component, networks[component])
         file = folder / f"{component}.safetensors"
@@ -117,7 +128,10 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
             signature[name] = {
                 "file": artifact.name,
                 "weights": file.name,
-                "arguments": [{"name": key, **_aval(x)} for key, x in program.arguments.items()],
+                "arguments": [
+                    {"name": key, **_aval(x), **({"of": lacks[key]} if key in lacks else {})}
+                    for key, x in program.arguments.items()
+                ],
                 "result": _aval(result),
             }
     shutil.copyfile(Path(__file__).with_name(_LOADER), folder / _LOADER)
@@ -127,7 +141,7 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
 def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int], steps: int) -> dict[str, _Program]:
     frames, height, width = shape
     rows, columns = height // config.vae.downscale, width // config.vae.downscale
-    latents = (1, frames, rows, columns, config.unet.latent_channels)
+    shape_of_latents = (1, frames, rows, columns, config.unet.latent_channels)
     sampler = GuidedSampler(
         unet,
         config.schedule,
@@ -139,28 +153,70 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
 
     def request(guidance_scale, temporal_guidance_scale, **given):
         scales = jnp.asarray(guidance_scale), jnp.asarray(temporal_guidance_scale)
-        guidance = Guidance.whole(*scales, distilled=config.unet.guidance_embedded)  # scales are arguments
-        return conditions_of(config.unet, **given), guidance
+        return _conditions(config.unet, **given), Guidance.whole(*scales)  # all branches: scales are arguments
+
+    def keeping(run: Callable[[Known | None], jax.Array], given) -> jax.Array:
+        """The result of a run that keeps what is known; its last step leaves a trace of noise there."""
+        if KNOWN not in given:
+            return run(None)
+        known = KnownLatents(*jnp.split(jnp.asarray(given[KNOWN]), [config.unet.latent_channels], axis=-1))
+        return known.on(run(known.kept()))
 
     def sample(params: Params, seed, **given):
-        state = sampler.start(seed, latents)
-        return sampler.advance(params, state, *request(**given), sampler.padded_tables, 0, steps).latents
+        state, told = sampler.start(seed, shape_of_latents), request(**given)
+        run = lambda known: sampler.advance(params, state, *told, sampler.padded_tables, 0, steps, known).latents
+        return keeping(run, given)
+
+    def sample_live(seed, **given):
+        return keeping(lambda known: sampler(shape_of_latents, int(seed), *request(**given), known=known), given)
+
+    def denoise(params: Params, latents, timesteps, **given):
+        return unet.apply(params, latents, timesteps, _conditions(config.unet, **given), method="denoise")[0]
 
     given = {"content": fixed_normal(1, 1, config.unet.cross_attention_dim, seed=2)}
-    if config.unet.structures:
-        given["structure"] = fixed_normal(1, frames, rows, columns, config.unet.structure_channels, seed=1)
-        given["structure_level"] = np.array([2], np.int32)
-    noisy = {"latents": fixed_normal(*latents), "timesteps": np.array([500], np.int32)}
+    given |= _inputs(config.unet, shape_of_latents)
+    noisy = {"latents": fixed_normal(*shape_of_latents), "timesteps": np.array([500], np.int32)}
     scales = {"guidance_scale": np.float32(7.5), "temporal_guidance_scale": np.float32(1.5)}
     return {
-        "denoiser": _Program("unet", unet.apply, unet, noisy | given),
-        "guided_sampler": _Program(
-            "unet",
-            sample,
-            lambda seed, **given: sampler(latents, int(seed), *request(**given)),
-            {"seed": np.uint32(0)} | given | scales,
-        ),
+        "denoiser": _Program("unet", denoise, functools.partial(jax.jit(denoise), unet.params), noisy | given),
+        "guided_sampler": _Program("unet", sample, sample_live, {"seed": np.uint32(0)} | given | scales),
     }
+
+
+def _argument(config: UNetConfig, name: str) -> str:
+    """What the maps of an input are called."""
+    return "structure" if name in config.structures[:1] else name
+
+
+def _inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """An example of each argument that tells of inputs of the U-Net, in their order."""
+    given = {}
+    for name, maps in fixed_inputs(config, latents).items():
+        argument = _argument(config, name)
+        given[argument] = maps
+        if name == KNOWN:  # it has no t_s, and a mask that is 0 rather than a weight
+            continue
+        given[f"{argument}_level"] = np.array([2], np.int32)
+        if name not in config.required:
+            given[f"{argument}_weight"] = np.ones(1, np.float32)
+    return given
+
+
+def _may_lack(config: UNetConfig) -> dict[str, str]:
+    """Arguments that the loader fills in if they are not given, and the maps that they belong to."""
+    names = {name: _argument(config, name) for name in config.inputs if name not in config.required}
+    ends = lambda name: ("",) if name == KNOWN else ("", "_level", "_weight")
+    return {f"{maps}{end}": maps for name, maps in names.items() for end in ends(name)}
+
+
+def _conditions(config: UNetConfig, content: Any, **given: Any) -> Conditions:
+    """What the U-Net is told by arguments of a program."""
+    structure = {}
+    for name in config.inputs:
+        argument = _argument(config, name)
+        more = (given.get(f"{argument}_{field}") for field in ("level", "weight"))
+        structure[name] = Signal.of(given[argument], *more)
+    return Conditions(content={config.content_kind: content}, structure=structure)
 
 
 def _vae_programs(config: Gen1Config, vae: Bound, shape: tuple[int, int, int], steps: int) -> dict[str, _Program]:

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import DDIM, temporal_guidance
-from gen1_jax.exporting.networks import ExportError, Networks, fixed_normal, relative_difference
+from gen1_jax.diffusion.wrappers import acting_on_x0, keeping
+from gen1_jax.exporting.networks import ExportError, Networks, fixed_inputs, fixed_normal, relative_difference
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.unet import UNetConfig, conditions_of
+from gen1_jax.models.unet import KNOWN, UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET
@@ -38,7 +40,8 @@ LAYOUT = Layout(
 )
 """Every parameter of the U-Net as modeling_gen1.py has it; a (3, 1, in, out) kernel over time is (out, in, 3, 1)."""
 
-_W, _W_T, _LEVEL, _STEPS = 7.5, 1.5, 3, 2  # of the step that is compared; the scales make every branch count
+_W, _W_T, _STEPS = 7.5, 1.5, 2  # of the step that is compared; the scales make every branch count
+_LEVEL, _WEIGHT = 3, 0.7  # of every structure
 
 
 def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str, float]:
@@ -72,7 +75,7 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
 def compare(config: Gen1Config, networks: Networks, denoiser: Any) -> dict[str, float]:
     """The largest relative differences between the JAX network and a `Gen1Denoiser`; see `write_torch`."""
     inputs = _inputs(config)
-    ours, theirs = _run_jax(networks.bound("unet"), config, inputs), _run_torch(denoiser, inputs)
+    ours, theirs = _run_jax(networks.bound("unet"), config, inputs), _run_torch(denoiser, config, inputs)
     return {name: relative_difference(theirs[name], ours[name]) for name in ours}
 
 
@@ -91,12 +94,12 @@ class _WithoutBytecode(importlib.machinery.SourceFileLoader):
 
 
 _NOT_THEIRS = (
-    *("kind", "structure_kinds", "structure_optional", "known", "content_kind"),
+    *("kind", "structure_channels", "structure_kinds", "structure_optional", "known", "content_kind"),
     *("image_adapter", "temporal", "motion_mid_block", "controls"),
     "guidance_embedded",
 )
-"""Fields of our `UNetConfig` that name what the tensors are, which PyTorch code need not know, or that are of layers
-which it does not have."""
+"""Fields of our `UNetConfig` that PyTorch code is told of as `inputs` and `required`, or that are of layers which it
+does not have."""
 
 
 def layers_beyond(config: UNetConfig) -> list[str]:
@@ -107,7 +110,6 @@ def layers_beyond(config: UNetConfig) -> list[str]:
         "ControlNets": bool(config.controls),
         "an adapter for pictures": config.image_adapter,
         "scales of guidance as inputs": config.guidance_embedded,
-        "several inputs": len(config.inputs) > 1 or config.known,
     }
     return [what for what, there in others.items() if there]
 
@@ -125,66 +127,66 @@ def _config(config: Gen1Config) -> dict[str, Any]:
 
 def unet_fields(config: UNetConfig) -> dict[str, Any]:
     """The fields of the `UNetConfig` in modeling_gen1.py."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_THEIRS}
+    fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_THEIRS}
+    return fields | {"inputs": list(config.inputs.items()), "required": config.required}  # libraries sort keys of dicts
 
 
 class _Inputs(NamedTuple):
-    """Of one clip, channels last."""
+    """Of one clip."""
 
     noise: np.ndarray
-    content: np.ndarray
-    structure: np.ndarray | None
-    timestep: int
+    timestep: np.ndarray
+    told: Conditions
 
 
 def _inputs(config: Gen1Config) -> _Inputs:
-    """A clip as small as a U-Net can see, of three frames so that one has two neighbours."""
+    """A clip as small as a U-Net can see, of three frames so that one has two neighbours, with all inputs."""
     unet, scale = config.unet, config.unet.downscale
-    size = min(3, config.num_frames), max(4, 2 * scale), max(6, 3 * scale)
-    latents = fixed_normal(1, *size, unet.latent_channels + unet.structure_channels)
-    noise, structure = np.split(latents, [unet.latent_channels], axis=-1)
-    content = fixed_normal(1, 1, unet.cross_attention_dim)
-    timestep = DDIM().tables(config.schedule, _STEPS, unet.prediction_type).timesteps[0]
-    return _Inputs(noise, content, structure if unet.structure_channels else None, int(timestep))
+    shape = 1, min(3, config.num_frames), max(4, 2 * scale), max(6, 3 * scale), unet.latent_channels
+    structure = {
+        name: Signal(maps, np.array([0 if name == KNOWN else _LEVEL], np.int32), np.array([_WEIGHT], np.float32))
+        for name, maps in fixed_inputs(unet, shape).items()
+    }
+    content = {unet.content_kind: fixed_normal(1, 1, unet.cross_attention_dim)}
+    timestep = DDIM().tables(config.schedule, _STEPS, unet.prediction_type).timesteps[:1]
+    return _Inputs(fixed_normal(*shape), timestep, Conditions(content=content, structure=structure))
 
 
 def _run_jax(unet: Bound, config: Gen1Config, inputs: _Inputs) -> dict[str, np.ndarray]:
     """The image model and the video model, each with the null content and with the content, and a step with both."""
-    noise, content, structure, timestep = inputs
-    sampler = DDIM()
-    tables = sampler.tables(config.schedule, _STEPS, config.unet.prediction_type)
-    twice = lambda x: None if x is None else jnp.concatenate([x, x])
-    args = (
-        twice(noise),
-        jnp.full(2, timestep),
-        jnp.concatenate([jnp.zeros_like(content), content]),
-        twice(structure),
-        jnp.full(2, _LEVEL),
-    )
-    told = conditions_of(config.unet, *args[2:])
+    noise, timestep, told = jax.tree.map(jnp.asarray, inputs)
+    sampler, prediction_type = DDIM(), config.unet.prediction_type
+    tables = sampler.tables(config.schedule, _STEPS, prediction_type)
+    both, args = told.without_content().together(told), (noise.repeat(2, axis=0), timestep.repeat(2))
     with jax.default_matmul_precision("highest"):  # accelerators round products of float32 otherwise
-        image, video = unet.denoise(*args[:2], told.frames())[0], unet(*args)
-    guided = temporal_guidance(image[:1], video[:1], video[1:], _W, _W_T)
-    step = sampler.step(tables, 0, sampler.init(jnp.asarray(noise)), guided).latents
+        image, video = (unet.denoise(*args, conditions)[0] for conditions in (both.frames(), both))
+    denoise = lambda *_: temporal_guidance(image[:1], video[:1], video[1:], _W, _W_T)
+    if KNOWN in told.structure:
+        known, mask = jnp.split(told.structure[KNOWN].maps, [noise.shape[-1]], axis=-1)
+        denoise = acting_on_x0(denoise, config.schedule, prediction_type, keeping(known, mask))
+    step = sampler.step(tables, 0, sampler.init(noise), denoise(noise, timestep)).latents
     outputs = {"unet_image": image, "unet_video": video, "guided_step": step}
     return {name: np.moveaxis(np.asarray(x), -1, 2) for name, x in outputs.items()}
 
 
-def _run_torch(model: Any, inputs: _Inputs) -> dict[str, np.ndarray]:
+def _run_torch(model: Any, config: Gen1Config, inputs: _Inputs) -> dict[str, np.ndarray]:
     """The same of a `Gen1Denoiser`."""
     import torch
 
-    to_torch = lambda x: None if x is None else torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 2)))
-    twice = lambda x: None if x is None else torch.cat([x, x])
-    noise, structure, content = to_torch(inputs.noise), to_torch(inputs.structure), torch.from_numpy(inputs.content)
+    to_torch = lambda x: torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 2)))
+    noise, content = to_torch(inputs.noise), torch.from_numpy(inputs.told.content[config.unet.content_kind])
+    told = {
+        name: (to_torch(signal.maps), torch.from_numpy(signal.level), torch.from_numpy(signal.weight))
+        for name, signal in inputs.told.structure.items()
+    }
+    twice = lambda x: torch.cat([x, x])
     scales = {"guidance_scale": _W, "temporal_guidance_scale": _W_T}
-    steps = model.steps(noise, content, structure, _LEVEL, num_inference_steps=_STEPS, **scales)
+    steps = model.steps(noise, content, told, num_inference_steps=_STEPS, **scales)
     args = (
         twice(noise),
-        torch.full((2,), inputs.timestep),
+        torch.from_numpy(np.repeat(inputs.timestep, 2)),
         torch.cat([torch.zeros_like(content), content]),
-        twice(structure),
-        torch.full((2,), _LEVEL),
+        {name: tuple(map(twice, signal)) for name, signal in told.items()},
     )
     with torch.no_grad():
         outputs = {"unet_image": model.unet(*args, temporal=False), "unet_video": model.unet(*args)}

@@ -9,6 +9,7 @@ that of for_diffusers/ and modeling_gen1.py, is copied; it is not part of this p
 import importlib.metadata
 import shutil
 from pathlib import Path
+from typing import Any
 
 from gen1_jax.exporting.networks import Networks, write_json
 from gen1_jax.exporting.torch_format import LAYOUT, MODELING, compare, layers_beyond, load_modeling, unet_fields
@@ -50,7 +51,7 @@ def write_video_pipeline(config: Gen1Config, unet: Params, folder: Path) -> None
         shutil.copyfile(here / "for_diffusers" / file, folder / file)
     version = {"_diffusers_version": importlib.metadata.version("diffusers")}
     write_json(temporal / "config.json", {"_class_name": "TemporalLayers", **version, "unet": unet_fields(config.unet)})
-    settings = {name: getattr(config, name) for name in _SETTINGS}
+    settings = {name: getattr(config, name) for name in _SETTINGS} | {"structures": _structures(config)}
     write_json(folder / "model_index.json", {"_class_name": _CLASS, **version, **_components(config), **settings})
 
 
@@ -68,6 +69,15 @@ def compare_video_model(config: Gen1Config, networks: Networks, folder: Path) ->
     levels, windows = modeling.alphas_cumprod(**schedule), (config.num_frames, config.window_overlap)
     denoiser = modeling.Gen1Denoiser(network, levels, config.vae.scaling_factor, *windows, clean)
     return compare(config, networks, denoiser)
+
+
+def _structures(config: Gen1Config) -> dict[str, dict[str, Any]]:
+    """What the pipeline has to know of pictures of each kind of structure."""
+    kinds = {name: config.structure_kind(name) for name in config.unet.structures}
+    return {
+        name: {"channels": kind.channels, "degrades": kind.degrades, "resampling": kind.resampling}
+        for name, kind in kinds.items()
+    }
 
 
 def _components(config: Gen1Config) -> dict[str, list[str | None]]:

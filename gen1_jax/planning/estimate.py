@@ -106,8 +106,11 @@ class _Outputs:
                     self.entering += sum(map(_bytes, new))
                     self.largest_block = max(self.largest_block, block.total)
             else:
+                before = self.total
                 for inner in inner_jaxprs(equation):
                     self.read(inner)
+                if equation.primitive.name == "scan":
+                    self.total += (equation.params["length"] - 1) * (self.total - before)
 
 
 def _is_scores(equation: core.JaxprEqn) -> bool:

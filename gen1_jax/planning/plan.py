@@ -15,6 +15,7 @@ from gen1_jax.planning.estimate import estimate
 from gen1_jax.planning.programs import Program, Programs, Shape
 from gen1_jax.planning.roofline import RooflineAssumptions, collective_seconds, predict
 from gen1_jax.planning.topology import MissingTpuCompiler, Topology, tpu_devices
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.checks import check_batches
 from gen1_jax.training.config import TrainConfig
 
@@ -57,7 +58,7 @@ def make_plan(
     Raises:
         ValueError: the recipe, the mesh and the machine do not fit each other.
     """
-    planner = _Planner(config, topology, assumptions or RooflineAssumptions(), estimate_only)
+    planner = Planner(config, topology, assumptions or RooflineAssumptions(), estimate_only)
     yield planner.machine()
     done: list[tuple[Shape, dict[str, Any]]] = []
     for kind in [kind for kind in KINDS[::-1] if kind in programs]:
@@ -72,9 +73,24 @@ def make_plan(
     yield planner.stages(done) | {"preview": planner.preview(sampler)}
 
 
-class _Planner:
+class Planner:
+    """Makes the rows of `make_plan`, whose arguments these are.
+
+    Args:
+        config: the recipe.
+        topology: the machine.
+        assumptions: of the roofline.
+        estimate_only: compile nothing.
+        family: see `Programs`.
+    """
+
     def __init__(
-        self, config: TrainConfig, topology: Topology, assumptions: RooflineAssumptions, estimate_only: bool
+        self,
+        config: TrainConfig,
+        topology: Topology,
+        assumptions: RooflineAssumptions,
+        estimate_only: bool,
+        family: Gen1Config | None = None,
     ) -> None:
         self.config, self.topology, self.assumptions = config, topology, assumptions
         sizes = config.mesh.sizes(topology.chips)
@@ -89,7 +105,7 @@ class _Planner:
             check_batches(config, self.mesh)
         except UserError as error:
             raise UserError(f"{error}; see --batch, --mesh and --microbatches") from None
-        self.programs = Programs(config, layout)
+        self.programs = Programs(config, layout, family)
 
     def _devices(self, estimate_only: bool) -> list[Any]:
         if estimate_only:

@@ -29,6 +29,7 @@ from gen1_jax.models.structure import structure_kind
 from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout, rules_of
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.config import StageConfig, TrainConfig
 from gen1_jax.training.objectives import make_objective
 from gen1_jax.training.optimizer import learning_rates
@@ -96,16 +97,17 @@ class Programs:
     Args:
         config: the recipe.
         layout: of compile-only devices; of an abstract mesh if nothing is to be lowered.
+        family: in the place of the model's own, with other sizes; None for that.
 
     Raises:
         ValueError: there is no such model, or it has no such network.
     """
 
-    def __init__(self, config: TrainConfig, layout: Layout):
+    def __init__(self, config: TrainConfig, layout: Layout, family: Gen1Config | None = None):
         self.config, self.layout = config, layout
         self.dtype = jnp.dtype(config.dtype)
         self._source = open_trained(config.model)
-        self.family = config.family(self._source.config)
+        self.family = config.family(self._source.config) if family is None else family
         self._alone = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
         self._steps: dict[tuple[tuple[str, ...], Layout, bool], TrainStep] = {}
         self._counts: dict[tuple[Shape, bool], int] = {}
@@ -116,7 +118,7 @@ class Programs:
         """Shapes of the batches of a stage and how likely each is; buckets of a kind are taken as equally likely."""
         stage, data = self.config.stages[index], self.config.stage_data(index)
         chance = {"image": data.image_probability, "video": 1 - data.image_probability}
-        structure = stage.kinds(self.family.unet.kinds) if self.config.component == "unet" else ()
+        structure = self.config.seen_kinds(stage, self.family.unet)
         return {
             Shape(kind=kind, bucket=bucket, structure=structure): chance[kind] / len(stream.buckets)
             for kind, stream in data.streams.items()
@@ -128,7 +130,7 @@ class Programs:
         kinds = shape.structure
         if self.config.component == "unet" and self.config.data.inputs == "latents":
             unet = self.family.unet  # zeros cost as much as structure that is at hand, controls nothing
-            kinds = tuple(kind for kind in unet.kinds if kind in (*unet.structures, *kinds))
+            kinds = tuple(kind for kind in unet.kinds if kind in (*unet.required, *kinds))
         shape = Shape(kind=shape.kind, bucket=tuple(sorted(shape.bucket)), structure=kinds)
         if (shape, remat) not in self._counts:
             step = self._step(shape.structure, self._alone, remat)
@@ -172,15 +174,20 @@ class Programs:
             lower=lower,
         )
 
-    def sampler(self) -> Program:
-        """The guided sampler with all three branches, weights gathered, a clip for each part of a batch."""
+    def sampler(self, frames: int | None = None) -> Program:
+        """The guided sampler with all three branches, weights gathered, a clip for each part of a batch.
+
+        Args:
+            frames: of a clip; the window of the model if None. More are windows one after another.
+        """
         family, layout, clips = self.family, self.layout, self.layout.batch_shards
         module = family.build("unet", self.dtype)
         weights = _cast(abstract_parameters(module), self.dtype)
         solver, window = get_sampler("ddim"), dict(window=family.num_frames, overlap=family.window_overlap)
         sampler = GuidedSampler(Bound(module, weights), family.schedule, solver, SAMPLER_STEPS, **window)
         place = lambda x: _abstract(x, layout.batch() if x.ndim and len(x) == clips else layout.replicated())
-        request = jax.tree.map(place, self._request(sampler, clips))
+        frames = frames or family.num_frames
+        request = jax.tree.map(place, self._request(sampler, clips, frames))
         arguments = (_placed(weights, layout.gathered(weights, UNET_RULES)), *request)
 
         def lower():
@@ -189,7 +196,7 @@ class Programs:
                 return traced.lower(lowering_platforms=("tpu",))
 
         one_step = lambda *args: sampler.advance(*args, 0, 1)
-        alone = (weights, *self._request(sampler, 1))
+        alone = (weights, *self._request(sampler, 1, frames))
         flops = clips * SAMPLER_STEPS * count_flops(one_step, *alone)
         shape = Shape(kind="video", bucket=(family.height, family.width), structure=family.unet.structures)
         return Program(
@@ -208,10 +215,12 @@ class Programs:
     def preview_bytes(self) -> tuple[int, int]:
         """Of the first chip during a preview, activations aside: what training keeps there, and what is loaded.
 
-        Training keeps its state and frozen networks at rest. A preview loads all networks whole, cast, and the U-Net
-        comes from the running mean, which each chip gathers.
+        Training keeps its state and the frozen networks of all stages at rest. A preview loads all networks whole,
+        cast, and the U-Net comes from the running mean, which each chip gathers.
         """
-        step = self._step(self.family.unet.kinds, self.layout, self.config.remat)
+        unet, stages = self.family.unet, self.config.stages
+        seen = {kind for stage in stages for kind in self.config.seen_kinds(stage, unet)}
+        step = self._step(tuple(kind for kind in unet.kinds if kind in seen), self.layout, self.config.remat)
         kept = (_placed(step.abstract_state, step.state_shardings), self._frozen(step, self.layout))
         modules = {name: self.family.build(name, self.dtype) for name in self.family.components}
         loaded = {name: _cast(abstract_parameters(module), self.dtype) for name, module in modules.items()}
@@ -226,11 +235,13 @@ class Programs:
             self._forwards[shape] = jax.make_jaxpr(step.loss)(learned, frozen, inputs, _keys())
         return self._forwards[shape]
 
-    def _request(self, sampler: GuidedSampler, clips: int) -> tuple[Any, Conditions, Guidance, SamplerTables]:
+    def _request(
+        self, sampler: GuidedSampler, clips: int, frames: int
+    ) -> tuple[Any, Conditions, Guidance, SamplerTables]:
         """Abstract state, conditions, guidance with all three branches, and tables of the sampler."""
         family, unet, array = self.family, self.family.unet, jax.ShapeDtypeStruct
         size = self._latent_size((family.height, family.width))
-        shape = (clips, family.num_frames, *size, unet.latent_channels)
+        shape = (clips, frames, *size, unet.latent_channels)
         state = jax.eval_shape(lambda seed: sampler.start(seed, shape), array((), jnp.uint32))
         tokens = 1 if unet.content_kind == "image" else family.text.max_position_embeddings
         conditions = abstract_conditions(unet, shape, tokens, self.dtype)

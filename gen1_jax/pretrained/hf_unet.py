@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x's U-Net and scheduler in diffusers' layout (UNet2DConditionModel, DDIMScheduler).
 
-A U-Net of 12 input channels is one of ours without its temporal layers: z_t, structure, and the embedding of t_s.
+A U-Net of 12 input channels is one of ours without its temporal layers: z_t, structure, and the embedding of t_s. One
+of more has several inputs, which its configuration names (`UNetConfig.inputs`).
 """
 
 import dataclasses
@@ -39,7 +40,17 @@ ATTENTION_TYPES = {True: "CrossAttnDownBlock2D", False: "DownBlock2D"}
 """Levels on the way down, by whether they attend."""
 
 _DOWN = {name: attends for attends, name in ATTENTION_TYPES.items()}
-_IMAGE_CHANNELS, _STRUCTURE_CHANNELS = 4, 12  # of z_t; with structure and the embedding of t_s
+_IMAGE_CHANNELS = 4  # of z_t
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ours:
+    """Keys that diffusers ignores: fields of `UNetConfig` that tell what the input channels are, with its defaults."""
+
+    structure_level_period: float = UNetConfig.structure_level_period
+    structure_kinds: tuple[str, ...] = UNetConfig.structure_kinds
+    structure_optional: bool = UNetConfig.structure_optional
+    known: bool = UNetConfig.known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,9 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
     in_channels = config.get("in_channels", _IMAGE_CHANNELS)
     heads = config.get("num_attention_heads") or config.get("attention_head_dim")
     theirs = _Theirs(**typed_fields(_Theirs(), {**config, "attention_head_dim": heads}, _UNET))
+    # Rows of conv_in that are new may have the embedding that suits them; those that are there are used to theirs.
+    defaults = _Ours(structure_level_period=LEVEL_PERIOD) if in_channels == _IMAGE_CHANNELS else _Ours()
+    inputs = typed_fields(defaults, config, _UNET)
     if unknown := [name for name in theirs.down_block_types if name not in _DOWN]:
         raise ConfigError(f"{_UNET}: down_block_types has {unknown[0]!r}, only {list(_DOWN)} are supported")
     attend = tuple(_DOWN[name] for name in theirs.down_block_types)
@@ -77,7 +91,6 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         _UNET,
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
         mid_block_type="UNetMidBlock2DCrossAttn",
-        in_channels=_STRUCTURE_CHANNELS if in_channels == _STRUCTURE_CHANNELS else _IMAGE_CHANNELS,
         out_channels=4,
         act_fn="silu",
         attention_type="default",
@@ -104,12 +117,9 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         conv_in_kernel=3,
         conv_out_kernel=3,
     )
-    # Rows of conv_in that are new may have the embedding that suits them; those that are there are used to theirs.
-    is_new = in_channels != _STRUCTURE_CHANNELS
-    period = config.get("structure_level_period", LEVEL_PERIOD if is_new else UNetConfig.structure_level_period)
     try:
-        return UNetConfig(
-            structure_level_period=float(period),
+        unet = UNetConfig(
+            **inputs,
             block_out_channels=theirs.block_out_channels,
             attention_levels=attend,
             layers_per_block=theirs.layers_per_block,
@@ -121,6 +131,9 @@ def unet_config(config: Mapping, *, prediction_type: str = "epsilon", **ours) ->
         )
     except ValueError as error:
         raise ConfigError(f"{_UNET}: {error}") from None
+    if in_channels != unet.in_channels:
+        require(config, _UNET, in_channels=_IMAGE_CHANNELS)
+    return unet
 
 
 def unet_shape(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,14 +185,13 @@ def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[
         config: ours.
         sample_size: height and width of latents, in training.
     """
-    structure = config.structure_channels + config.structure_level_channels if config.structure_channels else 0
     attend = config.attention_levels
-    period = config.structure_level_period  # diffusers ignores it, `unet_config` reads it
-    ours = {} if period == UNetConfig.structure_level_period else {"structure_level_period": period}
+    inputs = {field.name: (getattr(config, field.name), field.default) for field in dataclasses.fields(_Ours)}
+    ours = {name: value for name, (value, default) in inputs.items() if value != default}
     return ours | {
         "_class_name": "UNet2DConditionModel",
         "sample_size": list(sample_size),
-        "in_channels": config.latent_channels + structure,
+        "in_channels": config.in_channels,
         "out_channels": config.latent_channels,
         "block_out_channels": list(config.block_out_channels),
         "down_block_types": [ATTENTION_TYPES[a] for a in attend],

@@ -8,7 +8,7 @@ from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
-from gen1_jax.models.unet import with_inputs
+from gen1_jax.models.unet import KNOWN, UNetConfig, with_inputs
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -29,7 +29,8 @@ class StageConfig:
         name: for logs.
         steps: optimizer steps.
         image_probability: that a batch is one of images; None for that of the data.
-        structure: whether the U-Net sees structure, or the kinds that it sees; zeros, and t_s 0, for the others.
+        structure: whether the U-Net sees structure, see `TrainConfig.seen_kinds`, or the kinds that it sees; zeros, and
+            t_s 0, for the others.
         structure_levels: t_s is drawn uniformly from the first to the last, both included; None for those of the data.
         learning_rate: peak of this stage; None for that of the optimizer.
         ema_decay: of the running mean in this stage; None for that of the optimizer. What ships is the mean at the end:
@@ -194,15 +195,46 @@ class TrainConfig:
             raise UserError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
 
     def _check_kinds(self, stage: StageConfig, data: DataConfig) -> None:
-        """Batches have the structure that a stage names."""
-        if isinstance(stage.structure, bool):
-            return
-        check_kinds(stage.structure)
-        held = data.structure if data.inputs == "latents" else data.map_kinds
-        if data.inputs != "pixels" and (missing := sorted(set(stage.structure) - set(held))):
+        """Batches have the structure that a stage names, or, if it names none, that the recipe adds to the model."""
+        named, whose = stage.structure, ""
+        if isinstance(named, bool):
+            asks = named and self.component == "unet"
+            named, whose = tuple(kind for kind in self.unet.inputs if asks and kind != KNOWN), " (unet.inputs)"
+        check_kinds(named)
+        if data.inputs != "pixels" and (missing := sorted(set(named) - set(data.held))):
+            there = ", ".join(data.held) or "none"
+            raise UserError(f"stage {stage.name} sees {missing[0]}{whose}, but batches have {there} (data.structure)")
+
+    def seen_kinds(self, stage: StageConfig, unet: UNetConfig) -> tuple[str, ...]:
+        """The kinds of structure that the U-Net sees in a stage; none where another component is trained.
+
+        Where the stage names none, it sees those of its controls, those that it cannot do without, those that the
+        recipe asks for (`DenoisingConfig.inputs`), and of the others what there is (`DataConfig.has`).
+
+        Args:
+            stage: of this run.
+            unet: the shape of the network.
+
+        Returns:
+            Names, in the order of `UNetConfig.kinds`.
+
+        Raises:
+            UserError: the stage names one that the U-Net does not take, or is to see structure and there is none of
+                what it takes.
+        """
+        if self.component != "unet":
+            return ()
+        kinds = stage.kinds(unet.kinds)
+        if isinstance(stage.structure, tuple):
+            return kinds
+        optional = set(unet.structures) - {*unet.required, *self.unet.inputs}
+        seen = tuple(kind for kind in kinds if kind not in optional or self.data.has(kind))
+        if kinds and not seen:
             raise UserError(
-                f"stage {stage.name} sees {missing[0]}, but batches have {', '.join(held)} (data.structure)"
+                f"stage {stage.name} would see nothing: the model takes {', '.join(kinds)}, and batches have "
+                f"{', '.join(self.data.held) or 'none'} (data.structure); structure=False trains without"
             )
+        return seen
 
     @property
     def total_steps(self) -> int:

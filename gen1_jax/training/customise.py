@@ -32,6 +32,7 @@ from gen1_jax.media.images import read_image, read_image_bytes
 from gen1_jax.media.windows import open_windows
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.subject import SUBJECT, Subject, mean_embedding
@@ -138,11 +139,19 @@ def make_data(
             data=str(data / f"{name}_pictures"),
             height=size[0],
             width=size[1],
-            structure=source.config.unet.structures,
+            structure=_seen(source.config.unet),
         )
         said = f"encoding {name} pictures"
         precompute_dataset(data / name, recipe, source, progress=lambda *n: report(said, *n))  # noqa: B023
     write_text(workdir / SUBJECT, _subject(data / _SUBJECT, source, options).to_text())
+
+
+def _seen(unet: UNetConfig) -> tuple[str, ...]:
+    """What is seen of a picture beside its content: what an edit follows by default, but no control.
+
+    Of a picture that it sees as source a model would learn nothing.
+    """
+    return tuple(kind for kind in unet.default_kinds if kind in unet.structures)
 
 
 def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -> TrainConfig:
@@ -163,7 +172,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
             image=StreamConfig(sources=halves, buckets=(size,), batch_size=options.batch_size),
             image_probability=1.0,
             inputs="latents",
-            structure=unet.structures,
+            structure=_seen(unet),
             in_memory=True,
             seed=options.seed,
         ),
@@ -171,7 +180,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
             StageConfig(
                 name="subject",
                 steps=options.steps,
-                structure=unet.structures,  # controls stay out of it: the image model learns the subject
+                structure=_seen(unet),  # controls stay out of it: the image model learns the subject
                 structure_levels=(0, MAX_STRUCTURE_LEVEL) if unet.structures else None,
             ),
         ),

@@ -73,8 +73,8 @@ class DenoisingConfig:
         source_dropout: the same of the kind "source" alone; None for `structure_dropout`.
         all_kept: how often all structures keep their weight nevertheless (0.1 in VideoComposer, arXiv 2306.02018).
         none_kept: how often none does.
-        one_kept: how often one does alone: half of the time the first that the U-Net has, which an edit follows by
-            default, else any.
+        one_kept: how often one does alone: half of the time the first that the U-Net sees, which an edit follows by
+            default, else any that it sees.
         known_probability: how often latents of the clip itself are given in places; the loss is that of all places
             alike, since a sampler asks for a prediction there, too, and has its noisy latents to denoise.
         prior_probability: how often the content is what the prior makes of the caption, as an edit by prompt has it,

@@ -141,7 +141,7 @@ class _Run:
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
         self.preview, self.boards, self.progress, self.say, self.profile = preview, boards, progress, say, profile
         for stage in config.stages:
-            stage.kinds(self.family.unet.kinds)  # raises now what would end the run at that stage
+            config.seen_kinds(stage, self.family.unet)  # raises now what would end the run at that stage
         self.origin = Origin.of(config.model, source)
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
@@ -233,7 +233,7 @@ class _Run:
             begins = f"begins with random weights of seed {self.config.seed}"
         else:
             begins = f"begins with the weights of {self.source.name}"
-        for line in overview(self.config, self.layout, self.state.params, frozen, begins):
+        for line in overview(self.config, self.layout, self.state.params, frozen, begins, self.family.unet):
             self.say(line)
         check_weights(self.config.component, self.state.params, self.layout)
 
@@ -387,7 +387,7 @@ class _Stage:
     def show(self) -> None:
         """Takes a preview."""
         run = self.run
-        kinds = run.config.stages[self.number].kinds(run.family.unet.kinds)
+        kinds = run.config.seen_kinds(run.config.stages[self.number], run.family.unet)
         take_preview(run.preview, run.step, run.state.ema, structures=kinds, workdir=run.workdir, log=self.log)
 
     def save(self) -> None:

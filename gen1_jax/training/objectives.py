@@ -59,7 +59,7 @@ def _denoising(given: Given) -> Objective:
         given.settings,
         dtype=given.dtype,
         inputs=given.config.data.inputs,
-        structure=given.stage.kinds(given.family.unet.kinds),
+        structure=given.config.seen_kinds(given.stage, given.family.unet),
         remat=given.config.remat,
         pictures_at_once=_PICTURES_PER_DEVICE * given.devices,
         tokenizer=given.tokenizer,

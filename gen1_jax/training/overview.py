@@ -6,13 +6,19 @@ from typing import Any
 import jax
 
 from gen1_jax.models.module import Params
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.fields import REQUIRED, recipe_fields
 
 
 def overview(
-    config: TrainConfig, layout: Layout, learned: Params, frozen: Mapping[str, Params], begins: str
+    config: TrainConfig,
+    layout: Layout,
+    learned: Params,
+    frozen: Mapping[str, Params],
+    begins: str,
+    unet: UNetConfig,
 ) -> Iterator[str]:
     """Lines for people.
 
@@ -22,6 +28,7 @@ def overview(
         learned: the parameters that are trained, arrays or their shapes.
         frozen: those of the networks that are not, by component.
         begins: where the run begins, in words.
+        unet: of the model that is trained.
     """
     devices, processes = layout.mesh.devices.flat, jax.process_count()
     axes = ", ".join(f"{axis}={size}" for axis, size in layout.mesh.shape.items())
@@ -35,11 +42,22 @@ def overview(
         yield f"              {name:{width}}  {_size(block):>10}"
     if frozen:
         yield "frozen      " + ", ".join(f"{name}: {_size(params)}" for name, params in frozen.items())
+    if unseen := _unseen(config, unet):
+        yield f"not seen    {', '.join(unseen)}: the model does without, and data.structure does not name them"
     given = [field for field in recipe_fields(config) if field.value != field.default]
     yield "recipe      what differs from the defaults:"
     for field in given:
         usual = "" if field.default == REQUIRED else f"  (default: {_short(field.default)})"
         yield f"              {field.name} = {_short(field.value)}{usual}"
+
+
+def _unseen(config: TrainConfig, unet: UNetConfig) -> tuple[str, ...]:
+    """Kinds of structure that are left out where a stage is to see structure, whichever there is."""
+    stage = next((stage for stage in config.stages if stage.structure is True), None)
+    if stage is None or config.component != "unet":
+        return ()
+    seen = config.seen_kinds(stage, unet)
+    return tuple(kind for kind in unet.kinds if kind not in seen)
 
 
 def _size(params: Any) -> str:

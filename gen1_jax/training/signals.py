@@ -103,17 +103,19 @@ class StructureSignals:
         }
 
     def _kept(self, keys: Key[Array, " b"]) -> dict[str, Bool[Array, " b"]]:
-        """Which kinds each example has: each by itself, but now and then all, one or none."""
+        """Which kinds each example has: each by itself, but now and then all, one of those that are seen, or none."""
         settings, kinds, draw = self.settings, self.unet.kinds, jax.vmap(jax.random.uniform)
         folded = lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
         together, choice = draw(folded(_TOGETHER)), draw(folded(_ONE))
         all_kept, none_kept = together < settings.all_kept, together >= 1 - settings.none_kept
         one_kept = ~all_kept & (together < settings.all_kept + settings.one_kept)
-        chosen = jnp.maximum(jnp.floor((2 * choice - 1) * len(kinds)), 0)  # the first half of the time
+        seen = [kind for kind in kinds if kind in self.seen]
+        chosen = jnp.maximum(jnp.floor((2 * choice - 1) * len(seen)), 0)  # the first half of the time
         kept = {}
-        for number, (kind, of_kind) in enumerate(zip(kinds, split_keys(folded(_DROPPED), len(kinds)), strict=True)):
+        for kind, of_kind in zip(kinds, split_keys(folded(_DROPPED), len(kinds)), strict=True):
             by_itself = (draw(of_kind) >= settings.dropout_of(kind)) | all_kept
-            kept[kind] = jnp.where(one_kept, chosen == number, by_itself) & ~none_kept
+            alone = chosen == seen.index(kind) if kind in seen else False
+            kept[kind] = jnp.where(one_kept, alone, by_itself) & ~none_kept
         return kept
 
     def _degraded(

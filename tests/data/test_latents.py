@@ -14,6 +14,7 @@ from gen1_jax.data.dataset import RecordError, open_dataset
 from gen1_jax.data.latents import LatentSource, made_structure, structure_contract, write_latents
 from gen1_jax.data.mixture import Mixture
 from gen1_jax.data.sources import open_source
+from gen1_jax.data.walk import render_walk, walk
 from gen1_jax.errors import UserError
 from gen1_jax.models.structure import structure_kind
 
@@ -88,6 +89,22 @@ def test_only_the_level_that_is_drawn_is_read(latents, monkeypatch):
     source = open_source(latents)
     levels = source[2]["structure"]["depth"]
     assert sum(levels[t].nbytes for t in range(8)) / levels[5].nbytes == 8
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_walk_tells_the_bytes_of_the_records_that_it_read(latents, tmp_path, workers):
+    """A level is 3 x 4 x 6 x 4 numbers of two bytes; a set of before reads seven that nobody looks at."""
+    level = FRAMES * 4 * 6 * 4 * 2
+    told = dict(frames=FRAMES, image_probability=0.0, workers=workers)
+    now, before = (
+        walk(Mixture(config(path, **told), process_index=0, process_count=1), 4)[0]
+        for path in (latents, make_set_of_before(tmp_path, COUNT))
+    )
+    others = before["read_bytes_per_batch"] - now["read_bytes_per_batch"]
+    assert 4 * 7 * level <= others < 4 * (7 * level + 100)  # and the name of the feature
+    assert now["array_bytes_per_batch"] == before["array_bytes_per_batch"] and "MiB of records" in render_walk(now)
+    kept = walk(Mixture(config(latents, in_memory=True, **told), process_index=0, process_count=1), 30)[0]
+    assert kept["read_bytes_per_batch"] < now["read_bytes_per_batch"]
 
 
 def test_several_kinds_come_in_one_batch_and_none_if_none_is_asked_for(both_kinds):

@@ -1,13 +1,15 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
 from tiny import TINY, TINY_PUBLIC
 
 from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
-from gen1_jax.evaluation import bench
+from gen1_jax.evaluation import bench, bench_growth
+from gen1_jax.evaluation.bench_growth import DeviceBench
 from gen1_jax.models.module import Bound, abstract_parameters
 from gen1_jax.models.unet import abstract_conditions
 
@@ -72,3 +74,31 @@ def test_bench_train_times_each_batch(capsys):
     assert main(["bench", "train", "--mesh", "fsdp=3"]) == 2
     assert main(["bench", "train", "--mesh", "rows=3"]) == 2
     assert "rows=3" in capsys.readouterr().err
+
+
+def test_growth_times_the_sampler_in_windows_and_draws(tmp_path, capsys):
+    options = ["--size", "tiny", "--work", "sample", "--frames", "4", "6", "--devices", "--steps", "1"]
+    command = ["bench", "growth", *options, "--out", str(tmp_path / "out")]
+    assert main([*command, "--pixels", "--json"]) == 0
+    short, long, fit = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (short["windows"], long["windows"]) == (1, 2) and long["tflop"] == pytest.approx(2 * short["tflop"])
+    assert min(short["seconds"], long["seconds"]) > 0 and short["source"] == "measured"
+    assert long["temporary_bytes"] < 2 * short["temporary_bytes"]  # windows come one after another
+    assert fit["fit"]["tflop"] == pytest.approx(1.71, abs=1e-2)
+    assert (tmp_path / "out" / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*command, "--pixels"]) == 0  # nothing is measured again
+    assert "windows of 4 frames that share 2" in capsys.readouterr().out
+
+
+def test_growth_has_a_row_for_a_step_that_does_not_fit(monkeypatch):
+    """The program is that of `gen1 bench train` above."""
+    monkeypatch.setattr(bench_growth, "_memory", lambda devices: 1000)
+    row = DeviceBench("tiny", batch=2)(work="train", frames=4, height=TINY.height, width=TINY.width, devices=1)
+    assert row["error"].startswith("out of memory") and "seconds" not in row
+    assert row["peak_bytes"] > row["temporary_bytes"] > 0 and row["tflop"] > 0
+
+    def fails(*args, **more):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 byte")
+
+    monkeypatch.setattr(bench_growth, "StepBench", fails)
+    assert DeviceBench("tiny")(work="train", frames=4, height=16, width=16, devices=1) == {"error": "out of memory"}

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from gen1_jax.diffusion import Guidance
+from gen1_jax.diffusion import Guidance, training_target
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation import rivals
+from gen1_jax.evaluation import inversion, rivals, tuning
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import Method
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.attended import attending_to, first_and_previous, first_frame
-from gen1_jax.models.module import Bound
+from gen1_jax.models.module import Bound, flatten
+from gen1_jax.models.selection import together
 from gen1_jax.pretrained.folder import open_model
 
 STEPS = EditSettings(num_inference_steps=2).of(TINY)
@@ -47,7 +48,7 @@ def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_t
     for steps in (50, 400):
         way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=steps))
         sampler = editor.sampler(way.settings)
-        noise, cost = spent(editor, lambda sampler=sampler: rivals.inverted(editor, sampler, told, inputs))
+        noise, cost = spent(editor, lambda sampler=sampler: inversion.inverted(editor, sampler, told, inputs))
         assert cost == steps and noise.shape == inputs.shape
         again = editor.run(sampler, told, noise, [(0, steps, Guidance.of(1.0, 1.0))])
         far.append(float(jnp.abs(again - inputs).mean()))
@@ -57,7 +58,7 @@ def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_t
 def test_inversion_is_told_the_input_and_sampling_what_is_asked_for(editor):
     way = Way(settings=STEPS)
     edit, cost = spent(editor, lambda: rivals.inverted_edit(editor, way, BOTH))
-    assert cost == 2 + 2 * len(STEPS.guidance(TINY).branches)
+    assert cost == 2 + 2 * len(STEPS.guidance(TINY.unet).branches)
     before = editor.content, editor.source_content
     try:
         for change in ("content", "source_content"):
@@ -113,6 +114,38 @@ def test_noise_that_leads_to_the_input_takes_the_same_content_along_the_noised_i
         np.testing.assert_allclose(along_input, along_edit, atol=1e-5)
 
 
+def test_a_clip_is_denoised_better_by_what_was_tuned_on_it_than_by_what_was_tuned_on_another(editor):
+    told = inversion.told_input(editor, editor.told(Way(settings=PLAIN), BOTH), BOTH)
+    unet, schedule = editor.pipeline.unet, editor.pipeline.config.schedule
+    latents = jnp.asarray(editor.latents[BOTH])
+    keys = jax.random.split(jax.random.key(0), 2)
+    learned = tuning.tuned(unet, schedule, told, latents, keys, steps=60, learning_rate=1e-2)  # they have far to go
+    changed = {path for path, x in flatten(learned).items() if (x != flatten(unet.params)[path]).any()}
+    asked = {path for path in flatten(learned) if path.endswith("spatial.block.attn2.to_q.kernel")}
+    assert changed == set(flatten(learned)) - asked  # of one token of content every query has the same answer
+    assert all(x.shape[0] == 2 for x in flatten(learned).values())
+    assert any(".spatial.block.attn1.to_q." in path for path in changed)
+    assert any(".temporal." in path and "to_v" in path for path in changed)
+    assert not any("spatial" in path and "to_v" in path for path in changed)
+    noise = jax.random.normal(jax.random.key(5), latents.shape)
+    timestep = jnp.array([500, 500])
+    noisy, wanted = schedule.add_noise(latents, noise, timestep), schedule.alpha_sigma(timestep)
+    target = training_target("v_prediction", latents, noise, *wanted)
+    errors = np.empty((3, 2))
+    for row, part in enumerate((*(jax.tree.map(lambda x, i=i: x[i], learned) for i in BOTH), {})):
+        with attending_to(first_and_previous):
+            weights = together(unet.params, part)
+            out, _ = jax.jit(lambda weights: unet.apply(weights, noisy, timestep, told, method="denoise"))(weights)
+        errors[row] = jnp.square(out - target).mean(axis=(1, 2, 3, 4))
+    assert (errors[:2] < 0.99 * errors[2]).all(), errors
+    assert errors[0, 0] + errors[1, 1] < 0.995 * (errors[0, 1] + errors[1, 0]), errors
+
+
+def test_what_is_tuned_on_a_clip_does_not_depend_on_its_place_in_a_batch(editor):
+    there, back = (tuning.tuned_edit(editor, Way(settings=PLAIN), order, steps=5) for order in (BOTH, BOTH[::-1]))
+    np.testing.assert_allclose(there, back[::-1], atol=1e-4 * float(jnp.abs(there).max()))
+
+
 def seen_by(editor, where, still):
     """Which frames' latents each frame's prediction depends on."""
     unet = editor.pipeline.unet
@@ -145,9 +178,9 @@ def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
     edits = [rivals.cross_frame_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
     assert jnp.abs(edits[0] - edits[1]).max() > 1e-3
     sampler, told = editor.sampler(STEPS), editor.told(way, BOTH).frames()
-    source = rivals._as_input(editor, told, BOTH)
-    noise = rivals.inverted(editor, sampler, source, editor.latents[BOTH])
-    plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance(TINY).of_images())])
+    source = inversion.told_input(editor, told, BOTH)
+    noise = inversion.inverted(editor, sampler, source, editor.latents[BOTH])
+    plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance(TINY.unet).of_images())])
     np.testing.assert_allclose(edits[1], plain, atol=1e-5 * float(jnp.abs(plain).max()))
 
 
@@ -170,12 +203,13 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
 
 
 def test_every_rival_has_its_edits_and_its_cost(editor):
-    methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance(TINY).branches)
+    methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance(TINY.unet).branches)
     costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
     costs |= {("DDIM inversion" + depth, None): 2 + 2 * full for depth in ("", " with depth")}
     for depth in ("", " with depth"):
         costs |= {("edit friendly noise" + depth, strength): full for strength in (0.4, 0.64)}  # the last step alone
         costs["edit friendly noise" + depth, 1.0] = 1 + 2 * full
+        costs["Tune-A-Video" + depth, None] = 3 * 100 + 2 + 2 * full
     costs |= {("BIVDiff", mixing): 2 * 2 + 2 * n + 2 * full for mixing, n in ((0.0, 1), (0.25, 2), (1.0, 1))}
     for method in methods:
         clips, cost = spent(editor, lambda method=method: method.make(editor))

@@ -19,8 +19,31 @@ FAMILY = dataclasses.replace(  # attention on a level, and text states narrower 
 
 SMALLEST = dataclasses.replace(  # one level of one block each: programs of which most of the time is compilation
     TINY,
-    unet=dataclasses.replace(TINY.unet, block_out_channels=(8,), attention_levels=(False,)),
+    unet=dataclasses.replace(
+        TINY.unet,
+        block_out_channels=(8,),
+        attention_levels=(False,),
+        structure_kinds=("depth", "edges"),
+        structure_optional=True,
+        known=True,
+    ),
     vae=dataclasses.replace(TINY.vae, block_out_channels=(8,)),
+)
+
+NEEDING = dataclasses.replace(  # it cannot do without its structure, as nano
+    SMALLEST,
+    unet=dataclasses.replace(SMALLEST.unet, structure_kinds=("depth",), structure_optional=False, known=False),
+)
+
+SEVERAL = dataclasses.replace(
+    FAMILY,
+    unet=dataclasses.replace(
+        FAMILY.unet,
+        structure_kinds=("depth", "edges", "flow", "source"),
+        structure_optional=True,
+        known=True,
+        structure_level_period=16.0,
+    ),
 )
 
 
@@ -31,9 +54,21 @@ def trained_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def several_model(tmp_path_factory):
+    """The same with several inputs, any of which may be given."""
+    return save_trained(SEVERAL, tmp_path_factory.mktemp("models") / "several")
+
+
+@pytest.fixture(scope="session")
 def smallest_model(tmp_path_factory):
-    """The same of less."""
+    """The same of less, with several inputs."""
     return save_trained(SMALLEST, tmp_path_factory.mktemp("models") / "smallest")
+
+
+@pytest.fixture(scope="session")
+def needing_model(tmp_path_factory):
+    """The same with one structure, which it needs."""
+    return save_trained(NEEDING, tmp_path_factory.mktemp("models") / "needing")
 
 
 def save_trained(config, folder):

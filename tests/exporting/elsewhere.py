@@ -53,10 +53,15 @@ def run_stablehlo(folder, inputs):
     given = lambda *names: {name: inputs[name] for name in names}
     conditions = given("content", "structure", "structure_level")
     scales = given("guidance_scale", "temporal_guidance_scale")
-    programs = loader.load(folder)
+    programs, half = loader.load(folder), np.array([0.5], np.float32)
+    needing, sampled = loader.load(folder.with_name("needing")), given("latents", "timesteps")
+    seed = np.uint32(7)
     return {
-        "denoiser": programs["denoiser"](**given("latents", "timesteps"), **conditions),
-        "guided_sampler": programs["guided_sampler"](seed=np.uint32(7), **conditions, **scales),
+        "denoiser": programs["denoiser"](**sampled, **conditions),
+        "needing": needing["denoiser"](**sampled, **conditions),
+        "several": programs["denoiser"](**sampled, **given("content", "edges", "known"), edges_weight=half),
+        "guided_sampler": programs["guided_sampler"](seed=seed, **conditions, **scales),
+        "going_on": programs["guided_sampler"](seed=seed, **conditions, **scales, **given("known")),
         "vae_encode": programs["vae_encode"](**given("images")),
         "vae_decode": programs["vae_decode"](latents=inputs["latents"][0]),
     }

@@ -13,11 +13,15 @@ from processes import run_elsewhere
 
 from gen1_jax.cli import main
 from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.known import KnownClip
+from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.judge import open_judge
-from gen1_jax.exporting import diffusers_format
+from gen1_jax.exporting import diffusers_format, diffusers_parity
 from gen1_jax.exporting.export import export
+from gen1_jax.exporting.networks import Networks
+from gen1_jax.exporting.video_pipeline import compare_video_model
 from gen1_jax.models.module import flatten, initialise
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
 from gen1_jax.pretrained.family import TINY
@@ -117,19 +121,28 @@ CLIP = np.random.default_rng(8).integers(0, 256, (TINY.num_frames + 2, 20, 28, 3
 
 
 @pytest.fixture(scope="module")
-def torch_pipeline(exported, tmp_path_factory):
+def load_pipeline(tmp_path_factory):
     import diffusers
     import torch
+
+    def load(folder):
+        pipe = diffusers.DiffusionPipeline.from_pretrained(
+            str(folder), custom_pipeline=str(folder), trust_remote_code=True
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
 
     torch.set_num_threads(1)
     modules = str(tmp_path_factory.mktemp("modules"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diffusers.utils.dynamic_modules_utils, "HF_MODULES_CACHE", modules)
         patch.setattr(sys, "path", [*sys.path])
-        load = diffusers.DiffusionPipeline.from_pretrained
-        pipe = load(str(exported), custom_pipeline=str(exported), trust_remote_code=True)
-        pipe.set_progress_bar_config(disable=True)
-        yield pipe
+        yield load
+
+
+@pytest.fixture(scope="module")
+def torch_pipeline(exported, load_pipeline):
+    return load_pipeline(exported)
 
 
 def test_the_folder_edits_videos_as_the_model_does(trained_model, torch_pipeline):
@@ -160,6 +173,101 @@ def test_the_folder_edits_videos_as_the_model_does(trained_model, torch_pipeline
     assert frames.shape == (1, *CLIP.shape)
     assert np.abs(np.rint(frames[0] * 255) - edit.frames).max() <= 1  # what is rounded may fall either way
     assert (np.rint(frames[0] * 255) == edit.frames).mean() > 0.99
+
+
+@pytest.fixture(scope="module")
+def several(several_model, tmp_path_factory, load_pipeline):
+    """A model of several inputs, its export, and the pipeline of that."""
+    source, out = ModelFolder(several_model), tmp_path_factory.mktemp("several") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("measure", "compare_video_model"):
+            patch.setattr(diffusers_format, name, lambda *_: {})
+        manifest = export(source, out, format="diffusers")
+    assert manifest["notes"]["unet.in_channels"].startswith(
+        "4 of z_t, 8 of depth, 8 of edges, 8 of flow, 8 of source, 5 "
+    )
+    return source, out, load_pipeline(out)
+
+
+def test_a_model_of_several_inputs(several):
+    """Maps that are given, the video itself, with a scale of its own, and a frame that is known: as here."""
+    import torch
+
+    source, _, pipeline = several
+    ours, count, w_src = Gen1Pipeline(source), TINY.num_frames, 2.0
+    given = dict(num_inference_steps=STEPS, structure_blur=2, guidance_scale=W, temporal_guidance_scale=W_T)
+    settings = EditSettings(structure="depth,edges,flow,source", source_guidance_scale=w_src, seed=3, **given)
+    size, settings = ours.config.working_size(*CLIP.shape[1:3]), settings.of(ours.config)
+    small = np.stack([resize(frame, size) for frame in CLIP[:count]])
+    pictures = {"edges": CLIP[1:2], "flow": CLIP[:count, ::-1]}
+    grey = np.repeat(pictures["edges"].mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+    pictures["edges"] = grey
+    ready = {kind: ready_maps(x, ours.config.structure_kind(kind), count, size) for kind, x in pictures.items()}
+    with pytest.warns(UserWarning, match="does nothing to ready maps of edges"):
+        maps = ours.read_structure(small, settings, ready)
+    known = KnownClip.of({1: CLIP[4]}, count, size).encoded(ours.encode_frames, ours.config.vae.downscale)
+    latents = ours.sample(ours.encode_content(None, [CLIP[1]], settings), maps, settings, frames=small, given=known)
+    noise = np.asarray(ours.sampler(settings).start(jnp.uint32(3), latents.shape, None, None, None).latents)
+    given |= dict(image=Image.fromarray(CLIP[1]), latents=torch.tensor(np.moveaxis(noise, -1, 2).copy()))
+    given |= dict(output_type="latent")
+    told = dict(structure_maps={"depth": None, "source": None, **pictures}, known={1: Image.fromarray(CLIP[4])})
+    theirs = pipeline(CLIP[:count], **told, source_guidance_scale=w_src, **given).frames
+    assert relative_error(np.moveaxis(theirs.numpy(), 2, -1), latents) <= 1e-4
+
+    depth = pipeline(CLIP[:count], **given).frames
+    assert torch.equal(depth, pipeline(CLIP[:count], structure_maps={"depth": None}, **given).frames)
+    both = pipeline(CLIP[:count], source_guidance_scale=w_src, **given).frames
+    named = dict(structure_maps={"depth": None, "source": None}, source_guidance_scale=w_src)
+    assert torch.equal(both, pipeline(CLIP[:count], **named, **given).frames) and not torch.equal(both, depth)
+    none = pipeline(CLIP[:count], structure_maps={}, **given).frames
+    assert relative_error(none, depth) > 1e-3 and relative_error(depth, theirs) > 1e-3
+    with pytest.raises(ValueError, match="nothing here estimates edges: give structure_maps="):
+        pipeline(CLIP[:count], structure_maps={"edges": None}, **given)
+    with pytest.raises(ValueError, match="follows depth, edges, flow, source, not pose"):
+        pipeline(CLIP[:count], structure_maps={"pose": None}, **given)
+    with pytest.raises(ValueError, match="depth is given twice"):
+        pipeline(CLIP[:count], structure_maps={"depth": CLIP[:1]}, depth=torch.zeros(1, count, *size), **given)
+    with pytest.raises(ValueError, match="2 pictures of maps for"):
+        pipeline(CLIP[:count], structure_maps={"edges": CLIP[:2]}, **given)
+    with pytest.raises(ValueError, match="source_guidance_scale is for an edit that follows the source"):
+        pipeline(CLIP[:count], structure_maps={"depth": None}, source_guidance_scale=2.0, **given)
+    with pytest.raises(ValueError, match="known frame 9: the clip has"):
+        pipeline(CLIP[:count], known={9: CLIP[0]}, **given)
+
+
+def test_pictures_of_maps_are_fitted_each_by_itself(several):
+    import torch
+
+    *_, pipeline = several
+    large, small = (Image.fromarray(CLIP[0]).resize(size) for size in ((56, 40), (7, 5)))
+    read = lambda maps, count: pipeline.read_maps(maps, torch.zeros(count, 3, 20, 28), 3, "area")
+    assert torch.equal(read(small, 3), read([small], 1).expand(-1, 3, -1, -1, -1))  # one for all, in a list or not
+    both = torch.cat([read(large, 1), read(small, 1)], dim=1)
+    assert torch.equal(read([large, small], 2), both) and torch.equal(read([small, large], 2), both.flip(1))
+
+
+def test_a_model_that_needs_its_structures_follows_all_of_them_by_default(several, monkeypatch):
+    *_, pipeline = several
+    assert [*pipeline.followed(None, None, None)] == ["depth"]
+    assert [*pipeline.followed(None, None, 2.0)] == ["depth", "source"]
+    needs = pipeline.temporal.config.unet | {"required": ["depth", "source"]}
+    monkeypatch.setattr(pipeline.temporal, "_internal_dict", type(pipeline.temporal.config)({"unet": needs}))
+    assert [*pipeline.followed(None, None, None)] == ["depth", "source"] == [*pipeline.followed(None, None, 2.0)]
+
+
+def test_several_inputs_are_compared_and_read_back(several, tmp_path):
+    import torch
+
+    source, out, _ = several
+    networks = Networks(source, np.dtype(np.float32))
+    with torch.no_grad():
+        assert 0 < diffusers_parity._unet(source, networks, out / "unet")["unet"] < 1e-5
+    parity = compare_video_model(source.config, networks, out)
+    assert parity.keys() == {"unet_image", "unet_video", "guided_step"} and max(parity.values()) < 1e-5
+    again = import_back(out, tmp_path / "again")
+    assert again.config.unet.inputs == source.config.unet.inputs and again.config.unet.structure_optional
+    ours, read = (flatten(model.parameters("unet"))["conv_in.kernel"] for model in (source, again))
+    np.testing.assert_array_equal(read, ours)
 
 
 def test_the_folder_reads_prompts_as_the_model_does(trained_model, torch_pipeline):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -16,13 +17,15 @@ from oracle import relative_error
 
 from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler, sample
 from gen1_jax.diffusion.windows import blend_weights, window_starts
-from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.editing.known import KnownLatents
+from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.exporting import torch_format
 from gen1_jax.exporting.torch_format import load_modeling, write_torch
+from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound, abstract_parameters, flatten, unflatten
 from gen1_jax.models.structure import normalise_depth
 from gen1_jax.models.structure import structure_images as structure_images_jax
-from gen1_jax.models.unet import UNetConfig, conditions_of
+from gen1_jax.models.unet import KNOWN, UNetConfig, conditions_of, known_signal
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import SeededModel
 
@@ -51,6 +54,16 @@ PLAIN = dataclasses.replace(
     schedule=NoiseSchedule(),
     num_frames=3,
     window_overlap=0,
+)
+SEVERAL = dataclasses.replace(
+    STRUCTURED,
+    unet=dataclasses.replace(
+        STRUCTURED.unet,
+        structure_kinds=("depth", "edges", "source"),
+        structure_optional=True,
+        known=True,
+        structure_level_period=16.0,
+    ),
 )
 
 
@@ -100,7 +113,9 @@ def from_torch(x):
     return np.moveaxis(x.numpy(), 2, -1)
 
 
-@pytest.mark.parametrize(("config", "dtype"), [(STRUCTURED, np.float32), (PLAIN, ml_dtypes.bfloat16)])
+@pytest.mark.parametrize(
+    ("config", "dtype"), [(STRUCTURED, np.float32), (PLAIN, ml_dtypes.bfloat16), (SEVERAL, np.float32)]
+)
 def test_a_folder_is_written_and_compared(exported, config, dtype):
     folder, parity = exported(config, dtype)
     assert {path.name for path in folder.iterdir()} == {"config.json", "unet.safetensors", "modeling_gen1.py"}
@@ -146,12 +161,103 @@ def test_the_network(exported, config, shape):
     torch.testing.assert_close(images[:, :1], first)
 
 
+def several(shape, given, seed=0):
+    """Signals of a model of several inputs, each of its own level and weight, those that are not given of weight 0."""
+    maps = {name: normal(*shape[:-1], 4, seed=seed + i) for i, name in enumerate(SEVERAL.unet.structures)}
+    told = {
+        name: Signal(x, np.full(shape[0], level), np.full(shape[0], weight, np.float32))
+        for (name, x), level, weight in zip(maps.items(), (3, 0, 7), (1.0, 0.5, 0.8), strict=True)
+    }
+    mask = np.zeros((*shape[:-1], 1), np.float32)
+    mask[:, 0], mask[:, 1, 1:3] = 1, 1
+    told[KNOWN] = known_signal(jnp.asarray(normal(*shape, seed=seed + 9)), jnp.asarray(mask))
+    told = {
+        name: x if name in given else dataclasses.replace(x, weight=np.zeros(shape[0], np.float32))
+        for name, x in told.items()
+    }
+    return jax.tree.map(jnp.asarray, told)
+
+
+def signals_to_torch(told, given):
+    tensor = lambda x: torch.from_numpy(np.asarray(x).copy())
+    return {
+        name: modeling.Signal(to_torch(told[name].maps), tensor(told[name].level), tensor(told[name].weight))
+        for name in given
+    }
+
+
+@pytest.mark.parametrize("given", [("depth", "edges", "source", KNOWN), ("depth",), (KNOWN, "depth"), ("edges",), ()])
+def test_any_of_several_inputs(exported, given):
+    shape = 2, 3, 5, 6, 4
+    latents, content = jnp.asarray(normal(*shape, seed=20)), jnp.asarray(normal(2, 1, 16, seed=21))
+    timesteps = np.array([999, 3])
+    told = several(shape, given)
+    expected = networks(SEVERAL).denoise(latents, timesteps, Conditions(content={"image": content}, structure=told))[0]
+    unet = modeling.Gen1Denoiser.from_pretrained(exported(SEVERAL)[0]).unet
+    args = to_torch(latents), torch.from_numpy(timesteps), torch.from_numpy(np.array(content))
+    found = unet(*args, signals_to_torch(told, given))
+    assert relative_error(from_torch(found), expected) < LIMIT / 10
+    if given == ("depth",):
+        one = networks(SEVERAL)(latents, timesteps, content, told["depth"].maps, told["depth"].level)
+        short = unet(*args, to_torch(told["depth"].maps), torch.tensor([3, 3]))
+        assert relative_error(from_torch(short), one) < LIMIT / 10
+        torch.testing.assert_close(short, found)
+
+
+def test_a_guided_run_with_known_frames_and_source(exported):
+    """In windows; the source has a scale of its own, and what is known is in the estimate of every step."""
+    sampler, scales = jax_sampler(SEVERAL, SEVERAL.num_frames, SEVERAL.window_overlap), (W, 1.5, 2.5)
+    content, told = jnp.asarray(normal(1, 1, 16, seed=3)), several(SHAPE, ("depth", "source", KNOWN), seed=30)
+    noise = np.asarray(sampler.start(jnp.uint32(5), SHAPE).latents)
+    known, mask = jnp.split(told[KNOWN].maps, [4], axis=-1)
+    conditions = Conditions(content={"image": content}, structure=told)
+    expected = sampler(SHAPE, 5, conditions, Guidance.of(*scales), known=Known(known, 1 - mask))
+    expected = KnownLatents(known, mask).on(expected)
+    names = "guidance_scale", "temporal_guidance_scale", "source_guidance_scale"
+    model = modeling.Gen1Denoiser.from_pretrained(exported(SEVERAL)[0])
+    given = signals_to_torch(told, ("depth", "source", KNOWN))
+    args = to_torch(noise), torch.from_numpy(np.array(content)), given
+    latents = model.sample(*args, num_inference_steps=STEPS, **dict(zip(names, scales, strict=True)))
+    assert relative_error(from_torch(latents), expected) < LIMIT
+    other = model.sample(*args, num_inference_steps=STEPS, **dict(zip(names[:2], scales, strict=False)))
+    assert relative_error(other, latents) > LIMIT
+    with pytest.raises(ValueError, match="source_guidance_scale is for a run that is told of its source"):
+        model.sample(*args[:2], signals_to_torch(told, ("depth",)), source_guidance_scale=2.0)
+
+
+def test_what_is_known_is_kept_whatever_its_weight_unless_that_is_zero(exported):
+    told = several(SHAPE, (KNOWN, "depth"), seed=30)
+    given, mask = signals_to_torch(told, (KNOWN, "depth")), to_torch(told[KNOWN].maps[..., -1:]) > 0
+    model = modeling.Gen1Denoiser.from_pretrained(exported(SEVERAL)[0])
+
+    def run(signals):
+        args = to_torch(normal(*SHAPE, seed=1)), torch.from_numpy(normal(1, 1, 16, seed=3)), signals
+        return model.sample(*args, num_inference_steps=2)
+
+    weighed = lambda weight: run({**given, KNOWN: modeling.Signal(given[KNOWN].maps, weight=weight)})
+    where = mask.expand_as(given["depth"].maps)
+    assert where.any() and torch.equal(weighed(0.5)[where], given[KNOWN].maps[:, :, :-1][where])
+    torch.testing.assert_close(weighed(0.0), run({"depth": given["depth"]}))
+
+
+def test_known_latents():
+    latents, mask = jnp.asarray(normal(1, 2, 3, 3, 4)), jnp.float32(normal(1, 2, 3, 3, 1) > 0)
+    ours, theirs = known_signal(latents, mask), modeling.known_signal(to_torch(latents), to_torch(mask))
+    np.testing.assert_array_equal(from_torch(theirs.maps), ours.maps)
+
+
 def test_what_the_network_refuses(exported):
+    unet = modeling.Gen1Denoiser.from_pretrained(exported(STRUCTURED)[0]).unet
+    latents, zero, content = torch.zeros(1, 1, 4, 2, 2), torch.zeros(1, dtype=int), torch.zeros(1, 1, 16)
+    with pytest.raises(ValueError, match="needs structure: depth"):
+        unet(latents, zero, content)
+    with pytest.raises(ValueError, match="takes depth, but was given edges"):
+        unet(latents, zero, content, dict.fromkeys(("depth", "edges"), modeling.Signal(latents)))
     unet = modeling.Gen1Denoiser.from_pretrained(exported(PLAIN, ml_dtypes.bfloat16)[0]).unet
     latents, zero, content = torch.zeros(1, 5, 4, 2, 2), torch.zeros(1, dtype=int), torch.zeros(1, 1, 16)
     with pytest.raises(ValueError, match="5 frames, but the model has 4 frame positions"):
         unet(latents, zero, content)
-    with pytest.raises(ValueError, match="takes no structure"):
+    with pytest.raises(ValueError, match="takes no structure, but was given structure"):
         unet(latents[:, :1], zero, content, latents[:, :1], zero)
     assert unet(latents, zero, content, temporal=False).shape == latents.shape
 
@@ -212,9 +318,9 @@ class Stub(torch.nn.Module):
 
     def __init__(self, prediction_type):
         super().__init__()
-        self.config, self.evaluated = SimpleNamespace(prediction_type=prediction_type), []
+        self.config, self.evaluated = SimpleNamespace(prediction_type=prediction_type, inputs=(), required=()), []
 
-    def forward(self, latents, timesteps, content, structure, level, *, temporal):
+    def forward(self, latents, timesteps, content, structure, *, temporal):
         self.evaluated.append((len(latents), temporal))
         return 0.5 * latents + timesteps[:, None, None, None, None] / 1000
 

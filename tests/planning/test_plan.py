@@ -6,13 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from gen1_jax.parallel.mesh import MeshConfig
+from gen1_jax.cli import main
+from gen1_jax.parallel.mesh import MeshConfig, make_mesh
+from gen1_jax.parallel.sharding import Layout
 from gen1_jax.planning.compiled import needed_bytes
+from gen1_jax.planning.growth import ChipBench
 from gen1_jax.planning.plan import make_plan, next_to_try
+from gen1_jax.planning.programs import Programs
 from gen1_jax.planning.report import render
 from gen1_jax.planning.topology import parse_topology
+from gen1_jax.training.denoising import DenoisingConfig
 from gen1_jax.training.recipe import read_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -50,6 +56,20 @@ def test_every_figure_says_that_it_is_estimated(on_gpus):
     assert [row["program"] for row in programs] == ["video 32x32", "image 32x32", "sampler, 50 steps"]
     assert all(row["source"] == "estimated" and row["fits"] and row["compile_seconds"] is None for row in programs)
     assert [stage["steps"] for stage in stages["stages"]] == [4, 4, 4, 4]
+
+
+def test_a_preview_finds_the_frozen_networks_of_all_stages():
+    """A stage that sees fewer kinds may need a network that the one with most does without."""
+    layout = Layout(make_mesh(MeshConfig(data=1), jax.devices("cpu")[:1]))
+    several = dict(unet=DenoisingConfig(inputs=("depth", "tile", "source"), structure_dropout=0.5))
+    plain = recipe("smoke", "--config.data.inputs=pixels", **several)
+
+    def kept(*seen):
+        stages = [dataclasses.replace(plain.stages[0], name=str(i), structure=kinds) for i, kinds in enumerate(seen)]
+        return Programs(dataclasses.replace(plain, stages=tuple(stages)), layout).preview_bytes()[0]
+
+    depth, others = ("depth",), ("tile", "source")
+    assert kept(others) < kept(depth) == kept(depth, others)
 
 
 def test_hours_follow_from_steps_and_shares(on_gpus):
@@ -163,3 +183,17 @@ def test_compiles_for_a_tpu_that_is_not_there():
     assert video["fits"] and 0 < video["argument_bytes"] < video["peak_bytes"] < 2**30
     assert any("fsdp" in c["axes"] for c in video["collectives"]) and video["step_s"] > 0
     assert stages["stages"][0]["hours"] is None
+
+
+def test_growth_on_chips_that_are_not_there(capsys):
+    clip = dict(height=16, width=16)
+    bench = ChipBench("tiny", "h200", estimate_only=True)
+    short, long = (bench(work="sample", frames=n, devices=1, **clip) for n in (4, 8))
+    both = bench(work="train", frames=4, devices=2, **clip)
+    assert short["memory"] == "estimated" and (short["windows"], long["windows"]) == (1, 3)
+    assert long["tflop"] == pytest.approx(3 * short["tflop"])
+    assert long["hbm_gb"] > 2.5 * short["hbm_gb"]  # of activations, which move for every window
+    assert both["tflop"] > 0 and both["seconds"] > 0 and "windows" not in both
+    assert main(["bench", "growth", "--chip", "v9"]) == 2 and "v9" in capsys.readouterr().err
+    assert main(["bench", "growth", "--chip", "v5e", "--estimate", "--devices", "1", "2"]) == 2
+    assert "v5e:2x1" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.low_rank import TARGETS, LowRankConfig, changed, target_kernels
 from gen1_jax.models.module import abstract_parameters, flatten, initialise
 from gen1_jax.models.selection import Selection
+from gen1_jax.models.unet import ControlConfig, UNetConfig
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelFolder
@@ -35,7 +36,7 @@ from gen1_jax.pretrained.lora_write import deltas_of, write_lora
 from gen1_jax.pretrained.subject import Subject, caption_of, embedding_of, mean_embedding
 from gen1_jax.synthetic import make_content
 from gen1_jax.training.adapters import LowRank
-from gen1_jax.training.customise import Captioned
+from gen1_jax.training.customise import Captioned, _seen
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.learned import WholeNetwork
@@ -156,6 +157,15 @@ def test_files_are_read_as_they_were_written(spelling, params, factors, tmp_path
     assert strength == 0.5 and told.caption == "a thing" and (told.embedding == subject.embedding).all()
     with safe_open(tmp_path / "x.safetensors", "numpy") as file:
         assert not [name for name in set(file.keys()) if "lora" not in name]  # diffusers takes no others
+
+
+def test_of_several_inputs_a_subject_is_learned_with_the_first():
+    several = UNetConfig(structure_kinds=("depth", "pose", "source"), structure_optional=True)
+    assert _seen(several) == ("depth",)
+    assert _seen(dataclasses.replace(several, structure_optional=False)) == several.structures
+    assert _seen(UNetConfig(structure_channels=0)) == ()
+    public = UNetConfig(structure_channels=0, controls=(ControlConfig(kind="canny"),))
+    assert public.default_kinds == ("canny",) and _seen(public) == ()
 
 
 def test_a_damaged_subject_is_refused():

@@ -165,6 +165,15 @@ def test_a_full_disk(prior, unbroken, tmp_path):
     assert_same_run(tmp_path, unbroken, END)
 
 
+def test_why_a_checkpoint_is_not_written_is_not_lost_among_how_it_was_to_be(tmp_path):
+    why = f"Error writing {'d' * 150}: No such file or directory [os_error_code='2']"
+    how = "[tensorstore_spec='{" + 50 * '"context":{},' + "}']"
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig())
+    with checkpoints, pytest.raises(CheckpointError) as caught, checkpoints._writing():
+        raise ValueError(f"{why} {how}")
+    assert str(caught.value).endswith(f": {why}")
+
+
 def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypatch):
     zeros = {"a": jnp.zeros((1024, 1024))}
     state = TrainState(zeros, zeros, {}, *[jnp.zeros((), jnp.int32)] * 3)

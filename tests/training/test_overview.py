@@ -13,6 +13,7 @@ from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.checkpoints.workdir import WorkFiles
 from gen1_jax.cli import main
 from gen1_jax.evaluation.bench_train import random_latents
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.parallel.mesh import AXES, MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.training import loop
@@ -65,11 +66,14 @@ def test_a_run_says_what_it_is():
     config = read_recipe(SMOKE, ["--config.seed=7"])
     learned = {"conv_in": {"kernel": np.zeros((3, 500))}, "conv_out": {"kernel": np.zeros(500)}, "bias": np.zeros(1)}
     frozen = {"vae": {"kernel": np.zeros(10**6)}}
-    text = "\n".join(overview(config, alone(), learned, frozen, "goes on from step 5 of 16"))
+    text = "\n".join(overview(config, alone(), learned, frozen, "goes on from step 5 of 16", UNetConfig()))
     assert "1 x cpu, mesh data=1, fsdp=1, tensor=1, context=1" in text
     assert "goes on from step 5 of 16" in text and "unet: 2.00 k in 3 arrays" in text and "vae: 1.00 M" in text
     assert "\n              conv_out         500\n" in text
     assert "seed = 7  (default: 0)" in text and "optimizer.beta1" not in text
+    assert "not seen" not in text
+    several = UNetConfig(structure_kinds=("edges", "depth", "flow"), structure_optional=True)
+    assert any("not seen    edges, flow:" in x for x in overview(config, alone(), learned, frozen, "begins", several))
 
 
 def test_an_axis_that_divides_no_weights_is_named():

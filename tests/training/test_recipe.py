@@ -1,11 +1,14 @@
 """Recipes: files, overrides, and what may change between two runs of one."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.unet import ControlConfig, UNetConfig
 from gen1_jax.training.config import StageConfig, TrainConfig
+from gen1_jax.training.denoising import DenoisingConfig
 from gen1_jax.training.recipe import differences, read_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -43,6 +46,53 @@ def test_stages_see_the_kinds_that_they_name():
     assert TrainConfig.from_dict({**smoke, "stages": stages}).stages[0].structure == ("depth",)
     with pytest.raises(UserError, match=r"stage images sees depth, .*data\.structure"):
         TrainConfig.from_dict({**smoke, "stages": stages, "data": {**smoke["data"], "inputs": "maps", "structure": ()}})
+
+
+def test_of_inputs_that_a_model_can_do_without_a_stage_sees_those_of_the_data():
+    """A recipe for a model of one structure is one for the same model with more."""
+    recipe = read_recipe(CONFIGS / "own.py")
+    several = UNetConfig(structure_kinds=("depth", "edges", "source"), structure_optional=True)
+    needed = dataclasses.replace(several, structure_optional=False)
+    stage = lambda structure: dataclasses.replace(recipe.stages[0], structure=structure)
+    seen = lambda structure, unet: recipe.seen_kinds(stage(structure), unet)
+    assert seen(True, several) == ("depth",) and seen(True, needed) == ("depth", "edges", "source")
+    assert seen(False, several) == () and seen(("source", "depth"), several) == ("depth", "source")
+    public = UNetConfig(structure_channels=0, controls=(ControlConfig(kind="canny"),))
+    assert seen(True, public) == ("canny",)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "structure", "expected"),
+    [
+        ("pixels", ("depth",), ("depth", "source", "normals")),  # all that a step can estimate, whatever is named
+        ("depth", ("normals",), ("depth",)),
+        ("maps", ("normals", "edges"), ("edges", "normals")),
+        ("latents", ("source",), ("source",)),
+    ],
+)
+def test_what_there_is_to_see_follows_from_what_batches_hold(inputs, structure, expected):
+    pictures = read_recipe(CONFIGS / "pictures.py")
+    unet = UNetConfig(structure_kinds=("depth", "source", "edges", "normals"), structure_optional=True, known=True)
+    data = dataclasses.replace(pictures.data, inputs=inputs, structure=structure)
+    recipe = dataclasses.replace(pictures, data=data)
+    assert recipe.seen_kinds(recipe.stages[0], unet) == expected
+    other = dataclasses.replace(recipe, component="vae", unet=DenoisingConfig())
+    assert other.seen_kinds(other.stages[0], unet) == ()
+
+
+def test_structure_that_a_recipe_asks_for_is_not_left_out_in_silence():
+    nano2 = read_recipe(CONFIGS / "nano2.py")
+    unet = UNetConfig(structure_kinds=nano2.data.structure, structure_optional=True, known=True)
+    assert nano2.seen_kinds(nano2.stages[0], unet) == nano2.data.structure
+    less = dataclasses.replace(nano2.data, structure=("depth", "edges"))
+    with pytest.raises(UserError, match=r"sees flow \(unet\.inputs\), but batches have depth, edges \(data\.structure"):
+        dataclasses.replace(nano2, data=less)
+    none = dataclasses.replace(nano2.stages[0], structure=False)
+    assert dataclasses.replace(nano2, data=less, stages=(none,)).seen_kinds(none, unet) == ()
+    own = read_recipe(CONFIGS / "own.py")
+    blind = UNetConfig(structure_kinds=("edges", "normals"), structure_optional=True)
+    with pytest.raises(UserError, match=r"would see nothing: the model takes edges, normals, and batches have depth"):
+        own.seen_kinds(own.stages[0], blind)
 
 
 def test_the_papers_recipe():

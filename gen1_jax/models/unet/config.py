@@ -140,6 +140,11 @@ class UNetConfig:
         return (*self.structures, *(control.kind for control in self.controls))
 
     @property
+    def default_kinds(self) -> tuple[str, ...]:
+        """The kinds of structure that an edit follows where nothing else is said: those it needs, else the first."""
+        return self.required or self.kinds[:1]
+
+    @property
     def content_kinds(self) -> tuple[str, ...]:
         """The kinds of content that it reads, the first of which it needs."""
         return (self.content_kind, "image") if self.image_adapter else (self.content_kind,)

@@ -1,0 +1,49 @@
+"""From clips to the noise that DDIM would take back to them, and what editors that begin there have in common."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gen1_jax.diffusion import Guidance, ddim_inversion, guidance_runs
+from gen1_jax.editing.sampling import GuidedSampler
+from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.models.conditions import Conditions
+
+Latents = Float[Array, "b t i j c"]
+Indices = Int[np.ndarray, " b"]
+
+
+def inverted(
+    editor: Editor, sampler: GuidedSampler, told: Conditions, latents: Latents | Float[np.ndarray, "b t i j c"]
+) -> Latents:
+    """The noise that the sampler takes to these latents, without guidance: with w above 1 it diverges.
+
+    Args:
+        editor: counts the evaluations.
+        sampler: the one that goes down.
+        told: what the denoiser is told.
+        latents: clean ones.
+    """
+    prediction_type = sampler.unet.config.prediction_type
+    ascending = ddim_inversion(sampler.schedule, sampler.tables.timesteps, prediction_type)
+    parts = [(0, len(ascending.timesteps), unguided(sampler))]
+    return editor.run(sampler.with_tables(ascending), told, latents, parts)
+
+
+def told_input(editor: Editor, told: Conditions, indices: Indices) -> Conditions:
+    """The same, told what the inputs show."""
+    shown = jnp.asarray(editor.source_content[indices])
+    return dataclasses.replace(told, content=dict.fromkeys(told.content, shown))
+
+
+def unguided(sampler: GuidedSampler) -> Guidance:
+    """One evaluation a step."""
+    return Guidance.of(1.0, 1.0, distilled=sampler.unet.config.guidance_embedded)
+
+
+def guided_parts(way: Way, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
+    """The edit's own guidance over the steps of a sampler: (first step, end, guidance), one after another."""
+    settings, steps = way.settings, len(sampler.tables.timesteps)
+    return guidance_runs(settings.guidance(sampler.unet.config), steps, settings.guidance_interval)
