@@ -8,6 +8,7 @@
 # With FROM:         start | worlds | networks (or vae, prior, latents) | encoders | unet | nano
 # Beside them:       public, after worlds: the U-Net of nano-public (configs/nano_public.py), and its model folder
 #                    judge: a CLIP that judges nano's edits (configs/nano_clip.py:judge), on worlds of seed SEED + 1
+#                    fast, after worlds: nano in four evaluations (configs/nano_fast.py), and its model folder
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
@@ -113,6 +114,11 @@ for target; do
         seed=$((seed + 1)) frames=2 rendered=worlds_judge worlds # it sees pictures: many worlds, few of each
         from='' train nano_clip judge nano judge
         test -d nano_judge || gen1 export --model runs/judge --format clip --dtype bfloat16 -o nano_judge
+        ;;
+    fast)
+        latents nano
+        from='' train nano_fast fast nano
+        model_folder fast nano_fast
         ;;
     nano2)
         inputs

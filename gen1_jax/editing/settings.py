@@ -206,6 +206,9 @@ class EditSettings:
         if self.source_guidance_scale is not None and SOURCE not in asked:
             mend = f"--structure {self.structure},source" if SOURCE in unet.kinds else "take a model that does"
             raise UserError(f"source_guidance_scale is for an edit that follows the source: {mend}")
+        for name, (low, high) in config.scale_ranges.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise UserError(f"{name} is {value:g}, but this model was distilled for {low:g} to {high:g} alone")
         if self.source_guidance_scale is not None and unet.guidance_embedded:
             raise UserError("source_guidance_scale: this model was distilled, for w and w_t alone; leave it out")
         if self.keyframe_stride > 1 and not unet.known:

@@ -117,7 +117,7 @@ def _keyframes_first(results: Results) -> Iterator[Bar]:
         return
     settings, frames = results["config"]["settings"], results["size"][0]
     scales = (settings[name] for name in ("guidance_scale", "temporal_guidance_scale", "source_guidance_scale"))
-    branches = len(Guidance.of(*scales).branches)
+    branches = len(Guidance.of(*scales, distilled=results.get("guidance_embedded", False)).branches)
     cost = partial(evaluations, frames, steps=settings["num_inference_steps"], branches=branches)
     saved, edit = 1.0, _clips(results, EDIT, "perceptual")
     for stride, name in names.items():

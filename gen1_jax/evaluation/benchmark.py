@@ -235,6 +235,7 @@ def _identity(source: ModelSource, config: BenchmarkConfig, judge: Judge | None)
         "model": source.name,
         "trained": source.warning is None,
         "judge": config.judge,
+        "guidance_embedded": source.config.unet.guidance_embedded,
         "weights": {component: fingerprint(source, component) for component in source.config.components},
         "config": measured,
         "size": [source.config.num_frames, source.config.height, source.config.width],

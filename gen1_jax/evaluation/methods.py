@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -91,7 +92,7 @@ def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Me
     """All that are compared of worlds, the edit with `settings` first; what only some models can, by one's `config`."""
     others = [Method(*each) for each in rivals(settings)]
     further = [] if config is None else [Method(*each) for each in input_methods(settings, config)]
-    return [*first_methods(settings), *_baselines(settings), *others, *_sweeps(settings), *further]
+    return [*first_methods(settings), *_baselines(settings), *others, *_sweeps(settings, config), *further]
 
 
 def first_methods(settings: EditSettings) -> list[Method]:
@@ -124,10 +125,13 @@ def _near(pattern: str, known: Sequence[Method]) -> list[str]:
     return [plain[name] for name in dict.fromkeys([*begin, *alike])][:5]
 
 
-def _sweeps(settings: EditSettings) -> list[Method]:
-    swept = []
+def _sweeps(settings: EditSettings, config: Gen1Config | None) -> list[Method]:
+    swept, ranges = [], {} if config is None else config.scale_ranges
     for field, values in SWEEPS.items():
+        low, high = ranges.get(field, (-math.inf, math.inf))
         for value in values:
+            if field in ranges and not low <= value <= high:
+                continue  # the model takes no such value
             if value != getattr(settings, field):  # that one is the edit itself
                 way = Way(settings=dataclasses.replace(settings, **{field: value}))
                 shown = "{:g}:{:g}".format(*value) if isinstance(value, tuple) else value

@@ -83,6 +83,8 @@ class Gen1Config:
         prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
         learned_content: what an imported U-Net's cross-attention was trained on, which may be another content than it
             is given here (`caution`); "unknown" where nothing told, and of models that were trained here.
+        distilled_scales: of a U-Net that is told the scales of guidance (`UNetConfig.guidance_embedded`) the ranges of
+            w and of w_t that it has learned; nothing of others.
 
     Raises:
         ValueError: an unknown or a missing part, parts that do not fit each other, or a number out of range.
@@ -102,6 +104,7 @@ class Gen1Config:
     prior_num_inference_steps: int = 25
     learned_content: Literal["unknown", "image", "text"] = "unknown"
     guidance_interval: tuple[float, float] = dataclasses.field(default=(0.0, 1.0), metadata=LATER)
+    distilled_scales: tuple[tuple[float, float], ...] = dataclasses.field(default=(), metadata=LATER)
 
     def __init__(self, *, parts: Mapping[str, Any] | None = None, **values: Any):
         given = dict(_DEFAULTS if parts is None else parts)
@@ -192,6 +195,8 @@ class Gen1Config:
             raise UserError(
                 f"guidance_interval is {list(self.guidance_interval)}, which does not ascend within 0 ... 1"
             )
+        if self.distilled_scales and not (unet.guidance_embedded and len(self.distilled_scales) == 2):
+            raise UserError("distilled_scales are two ranges, of w and w_t, of a model with unet.guidance_embedded")
         if not 2 <= self.prior_num_inference_steps <= 1000:
             raise UserError(f"prior_num_inference_steps is {self.prior_num_inference_steps}, not in 2 ... 1000")
         if not 0 <= self.window_overlap < self.num_frames:
@@ -209,6 +214,12 @@ class Gen1Config:
     def text_config(self) -> CLIPTextConfig:
         """Of the network that reads prompts, which the model's tokenizer is made for: "text", or a tower of "clip"."""
         return self.clip.text if self.text is None else self.text
+
+    @property
+    def scale_ranges(self) -> dict[str, tuple[float, float]]:
+        """Of a distilled model the ranges of guidance, by the names that settings of an edit have; else nothing."""
+        names = ("guidance_scale", "temporal_guidance_scale")
+        return dict(zip(names, self.distilled_scales, strict=False))
 
     @property
     def takes_prompts(self) -> bool:
@@ -265,6 +276,9 @@ class Gen1Config:
             raise UserError(str(error)) from None
         return cls(**vars(stored))
 
+
+OF_DISTILLED = ("sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "distilled_scales")
+"""Numbers of a family that go with its U-Net where that was distilled."""
 
 _STORED = dataclasses.make_dataclass(
     "Gen1Config",

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
-from gen1_jax.pretrained.family import NANO, Gen1Config
+from gen1_jax.pretrained.family import NANO, OF_DISTILLED, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
 from gen1_jax.pretrained.sizes import SIZES
@@ -187,8 +187,10 @@ class AssembledModel:
             raise UserError(f"{base.name} has no network {unknown[0]!r}, only {', '.join(base.config.components)}")
         self.base, self.parts, self.name = base, dict(parts), base.name
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
-        learned = parts.get("unet", base).config.learned_content
-        self.config = dataclasses.replace(base.config, **networks, learned_content=learned)
+        theirs, ours = parts.get("unet", base).config, base.config
+        distilled = theirs.unet.guidance_embedded or ours.unet.guidance_embedded
+        networks |= {name: getattr(theirs, name) for name in ("learned_content", *(OF_DISTILLED if distilled else ()))}
+        self.config = dataclasses.replace(ours, **networks)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
         readers = [parts.get(name, base) for name in READS_WORDS if name in self.config.components]
         known = [getattr(reader, "words", None) for reader in readers]

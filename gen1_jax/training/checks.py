@@ -12,6 +12,7 @@ from gen1_jax.data.storage import folder
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params
 from gen1_jax.parallel.sharding import Layout, rules_of
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.config import TrainConfig
 
 
@@ -68,6 +69,23 @@ def check_weights(component: str, params: Params, layout: Layout) -> None:
                 f"mesh.{axis}={size} divides no weights of the {component}: {size} devices each hold all of them",
                 stacklevel=2,
             )
+
+
+def check_model(config: TrainConfig, model: Gen1Config) -> None:
+    """The U-Net that a run begins from can go on learning, and can teach.
+
+    Args:
+        config: the recipe.
+        model: what it begins from.
+
+    Raises:
+        UserError: it was distilled: its answers are those of a few steps, not what noise hides.
+    """
+    if config.component == "unet" and model.unet.guidance_embedded and not config.from_scratch:
+        raise UserError(
+            f"{config.model} was distilled for few steps: train the model that it was distilled from, and distil that "
+            "again (model)"
+        )
 
 
 def check_sources(config: TrainConfig) -> None:

@@ -12,6 +12,7 @@ from gen1_jax.models.unet import KNOWN, UNetConfig, with_inputs
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
+from gen1_jax.training.consistency import CONSISTENCY, distilled
 from gen1_jax.training.contrastive import ContrastiveConfig
 from gen1_jax.training.denoising import DenoisingConfig, chosen_kinds
 from gen1_jax.training.monodepth import MonodepthConfig
@@ -262,6 +263,8 @@ class TrainConfig:
         """
         if self.component == "unet" and self.unet.inputs:
             base = dataclasses.replace(base, unet=with_inputs(base.unet, self.unet.inputs))
+        if self.objective == CONSISTENCY:
+            base = distilled(base, self.unet.consistency)
         unet = (
             base.unet
             if self.prediction_type is None

@@ -25,6 +25,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.data.config import check_kinds
 from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
+from gen1_jax.diffusion.distillation import ConsistencyConfig
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE, Conditions
 from gen1_jax.models.denoiser import build_denoiser
@@ -81,6 +82,7 @@ class DenoisingConfig:
             instead of CLIP's embedding of a frame; 0 in the paper.
         weighting: of noise levels: "uniform" or "min_snr".
         gamma: where "min_snr" clips.
+        consistency: what is distilled, by the objective "consistency" alone.
     """
 
     trained: tuple[str, ...] = ()
@@ -96,6 +98,7 @@ class DenoisingConfig:
     prior_probability: float = 0.0
     weighting: str = "uniform"
     gamma: float = 5.0
+    consistency: ConsistencyConfig = ConsistencyConfig()
 
     def __post_init__(self):
         for name in _PROBABILITIES:
@@ -138,6 +141,22 @@ class _Draw(NamedTuple):
     drop: Bool[Array, " b"]
 
 
+class Prepared(NamedTuple):
+    """Examples before noise is added.
+
+    Attributes:
+        latents: clean ones.
+        noise: that is to be added.
+        timestep: of it.
+        conditions: what the U-Net is told.
+    """
+
+    latents: Float[Array, "b t h w c"]
+    noise: Float[Array, "b t h w c"]
+    timestep: Int[Array, " b"]
+    conditions: Conditions
+
+
 class DenoisingObjective:
     """The diffusion loss of one stage. See `Objective`.
 
@@ -178,7 +197,7 @@ class DenoisingObjective:
         if inputs == "pixels" and (host := [name for name, kind in self.structures.items() if kind.runs_on_host]):
             raise UserError(f"structure {host[0]} cannot be estimated in a step: run gen1 precompute, inputs 'latents'")
         self._signals = StructureSignals(config.unet, self.structures, settings)
-        self._inputs, self._dtype = inputs, dtype
+        self._inputs, self.dtype = inputs, dtype
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
         self.learned = learned_of(settings.trained, settings.lora, self.module)
@@ -222,6 +241,29 @@ class DenoisingObjective:
         context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
         """The denoising loss of each example, and the same by range of timesteps."""
+        given = self.prepare(weights, frozen, inputs, keys, context)
+        schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
+        alpha, sigma = schedule.alpha_sigma(given.timestep)
+        noisy = schedule.add_noise(given.latents, given.noise, given.timestep)
+        losses = denoising_loss(
+            self._predict(weights, noisy, given.timestep, given.conditions),
+            training_target(prediction_type, given.latents, given.noise, alpha, sigma),
+            schedule.alpha_bar(given.timestep),
+            prediction_type=prediction_type,
+            weighting=self.settings.weighting,
+            gamma=self.settings.gamma,
+        )
+        return losses, self.by_noise(losses, given.timestep)
+
+    def prepare(
+        self,
+        weights: Params,
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        keys: Key[Array, " b"],
+        context: Context = ALONE,
+    ) -> Prepared:
+        """What the U-Net is told of the examples of a batch, and what is drawn of them; arguments as for `loss`."""
         networks = {name: Bound(self._build(name, context.groups), params) for name, params in frozen.items()}
         moments = inputs["moments"].astype(jnp.float32) if "moments" in inputs else self._encode(networks, inputs)
         mean, log_variance = jnp.split(moments, 2, axis=-1)
@@ -230,21 +272,14 @@ class DenoisingObjective:
         unet = Bound(self.module, weights)
         content = self._content(networks, frozen, inputs, keys, draw.drop)
         structure = self._signals(unet, networks, inputs, latents, keys)
-
-        schedule, prediction_type = self.config.schedule, self.config.unet.prediction_type
-        alpha, sigma = schedule.alpha_sigma(draw.timestep)
-        noisy = schedule.add_noise(latents, draw.noise, draw.timestep)
         conditions = Conditions(content={self.config.unet.content_kind: content}, structure=structure)
-        prediction, _ = unet.apply(weights, noisy, draw.timestep, conditions, method="denoise")
-        losses = denoising_loss(
-            prediction,
-            training_target(prediction_type, latents, draw.noise, alpha, sigma),
-            schedule.alpha_bar(draw.timestep),
-            prediction_type=prediction_type,
-            weighting=self.settings.weighting,
-            gamma=self.settings.gamma,
-        )
-        return losses, self._by_noise(losses, draw.timestep)
+        return Prepared(latents, draw.noise, draw.timestep, conditions)
+
+    def _predict(
+        self, weights: Params, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions
+    ) -> Float[Array, "b t h w c"]:
+        prediction, _ = Bound(self.module, weights).apply(weights, latents, timesteps, conditions, method="denoise")
+        return prediction
 
     def _draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> _Draw:
         keys = jax.random.split(key, 4)
@@ -258,8 +293,8 @@ class DenoisingObjective:
     def _build(self, component: str, groups: int) -> nnx.Module:
         if component == "vae":
             at_once = max(1, self._pictures_at_once // groups)
-            return AutoencoderKL(self.config.vae, dtype=self._dtype, frames_per_chunk=at_once)
-        return self.config.build(component, self._dtype)
+            return AutoencoderKL(self.config.vae, dtype=self.dtype, frames_per_chunk=at_once)
+        return self.config.build(component, self.dtype)
 
     def _encode(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b t h w m"]:
         posterior = of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
@@ -289,7 +324,8 @@ class DenoisingObjective:
         clip = networks["clip"]
         return clip.apply(clip.params, clip.module.preprocess(frames), method="encode_image")
 
-    def _by_noise(self, losses: Float[Array, " b"], timestep: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
+    def by_noise(self, losses: Float[Array, " b"], timestep: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
+        """Losses by range of timesteps, NaN in the others."""
         total = self.config.schedule.num_train_timesteps
         edges = [total * i // NOISE_BINS for i in range(NOISE_BINS + 1)]
         return {

@@ -95,6 +95,31 @@ class Selected:
         return together(base, learned)
 
 
+class BesideTeacher:
+    """The same, in sight of the network as it was, from which the loss lets it learn. See `Learned`.
+
+    Args:
+        learned: what is trained.
+    """
+
+    uses_base = True
+
+    def __init__(self, learned: Learned):
+        self.learned, self.in_float32 = learned, learned.in_float32
+
+    def initial(self, base: Params, seed: int) -> Params:
+        """The parameters to begin with."""
+        return self.learned.initial(base, seed)
+
+    def frozen(self, base: Params) -> Params:
+        """All of the network: the teacher."""
+        return base
+
+    def weights(self, base: Params, learned: Params) -> Params:
+        """The student."""
+        return self.learned.weights(self.learned.frozen(base), learned)
+
+
 def selected(trained: Sequence[str], module: nnx.Module, field: str) -> Learned:
     """What of a network is trained, by names of its parameters (`models.selection`); all of it if there are none.
 

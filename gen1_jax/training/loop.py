@@ -31,7 +31,7 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.growing import grown
 from gen1_jax.training.boards import WANDB_ID, OpenBoard
-from gen1_jax.training.checks import check_batches, check_sources, check_weights
+from gen1_jax.training.checks import check_batches, check_model, check_sources, check_weights
 from gen1_jax.training.compiling import Shape, StagePrograms
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
@@ -111,6 +111,7 @@ def train(
     layout, source = Layout(make_mesh(config.mesh)), open_trained(config.model)  # before there is a workdir
     check_batches(config, layout.mesh.shape)
     check_sources(config)
+    check_model(config, source.config)
     first = jax.process_index() == 0
     files = WorkFiles(workdir, continued=(LOG, WANDB_ID) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:

@@ -10,6 +10,7 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.autoencoder import AutoencoderObjective
 from gen1_jax.training.config import StageConfig, TrainConfig
+from gen1_jax.training.consistency import CONSISTENCY, ConsistencyObjective
 from gen1_jax.training.contrastive import ContrastiveObjective
 from gen1_jax.training.denoising import DenoisingObjective
 from gen1_jax.training.monodepth import ClipDepthObjective, DepthObjective
@@ -53,8 +54,8 @@ class ObjectiveKind(NamedTuple):
     build: Callable[[Given], Objective]
 
 
-def _denoising(given: Given) -> Objective:
-    return DenoisingObjective(
+def _of_noise(kind: Callable[..., Objective]) -> Callable[[Given], Objective]:
+    return lambda given: kind(
         given.family,
         given.settings,
         dtype=given.dtype,
@@ -75,7 +76,8 @@ def _of_captions(kind: Callable[..., Objective]) -> Callable[[Given], Objective]
 
 
 OBJECTIVES: dict[str, ObjectiveKind] = {
-    "denoising": ObjectiveKind("unet", _denoising),
+    "denoising": ObjectiveKind("unet", _of_noise(DenoisingObjective)),
+    CONSISTENCY: ObjectiveKind("unet", _of_noise(ConsistencyObjective)),
     "autoencoder": ObjectiveKind("vae", _of_pictures(AutoencoderObjective)),
     "contrastive": ObjectiveKind("clip", _of_captions(ContrastiveObjective)),
     "monodepth": ObjectiveKind("depth", _of_pictures(DepthObjective)),

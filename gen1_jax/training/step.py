@@ -138,7 +138,8 @@ class TrainStep:
     def frozen(self) -> tuple[str, ...]:
         """Components whose weights a step is given: those that the loss reads, and the base of what is learned."""
         objective = self.objective
-        return objective.frozen + ((objective.component,) if objective.learned.uses_base else ())
+        base = (objective.component,) if objective.learned.uses_base else ()
+        return tuple(dict.fromkeys(objective.frozen + base))
 
     def frozen_part(self, component: str, weights: Params) -> Params:
         """What a step reads of a frozen network: all of it, but of the network that is trained what is not learned."""

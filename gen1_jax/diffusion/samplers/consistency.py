@@ -4,6 +4,7 @@ Such a model has learned to answer at some timesteps only, the candidates; a run
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -12,6 +13,8 @@ from gen1_jax.diffusion.samplers.linear import LinearSampler, assembled, check_s
 from gen1_jax.diffusion.samplers.loop import SamplerTables
 from gen1_jax.diffusion.schedule import NoiseSchedule
 from gen1_jax.errors import UserError
+
+_DATA_VARIANCE = 0.25  # of clean data, as the coefficients of consistency models take it to be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +32,15 @@ class _ConsistencySampler(LinearSampler):
         if self.original_steps < 1:
             raise UserError(f"original_steps must be at least 1, got {self.original_steps}")
 
-    def _timesteps(self, schedule: NoiseSchedule, num_inference_steps: int, strength: float) -> Int32[np.ndarray, " n"]:
-        """N of the candidates, descending, evenly by index; of a strength s, of the floor(s original_steps) lowest."""
+    def candidates(self, schedule: NoiseSchedule) -> Int32[np.ndarray, " n"]:
+        """The timesteps at which such a model answers, descending from the last of the schedule."""
         total = schedule.num_train_timesteps
         if self.original_steps > total:
             raise UserError(f"original_steps is {self.original_steps}, but the schedule has {total} timesteps")
+        return (np.arange(self.original_steps, 0, -1) * (total // self.original_steps) - 1).astype(np.int32)
+
+    def _timesteps(self, schedule: NoiseSchedule, num_inference_steps: int, strength: float) -> Int32[np.ndarray, " n"]:
+        """N of the candidates, descending, evenly by index; of a strength s, of the floor(s original_steps) lowest."""
         check_strength(strength)
         count = int(self.original_steps * strength)
         if not 1 <= num_inference_steps <= count:
@@ -41,9 +48,9 @@ class _ConsistencySampler(LinearSampler):
                 raise UserError(f"strength {strength} of original_steps {self.original_steps} leaves no step")
             at = "" if strength == 1 else f" at strength {strength}"
             raise UserError(f"num_inference_steps must be between 1 and {count}{at}, got {num_inference_steps}")
-        candidates = np.arange(count, 0, -1) * (total // self.original_steps) - 1
+        candidates = self.candidates(schedule)[self.original_steps - count :]
         chosen = np.floor(np.linspace(0, count, num_inference_steps, endpoint=False)).astype(int)
-        return candidates[chosen].astype(np.int32)
+        return candidates[chosen]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +72,11 @@ class LCM(_ConsistencySampler):
         """See `LinearSampler.draws_noise`."""
         return True
 
+    def boundary(self, timesteps: Any) -> tuple[Any, Any]:
+        """(c_skip, c_out) at timesteps of numpy or JAX: the estimate is c_skip x_t + c_out x_0, and x_t at t = 0."""
+        time = self.timestep_scaling * timesteps
+        return _DATA_VARIANCE / (time**2 + _DATA_VARIANCE), time / (time**2 + _DATA_VARIANCE) ** 0.5
+
     def tables(
         self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str, strength: float = 1.0
     ) -> SamplerTables:
@@ -72,9 +84,7 @@ class LCM(_ConsistencySampler):
         timesteps = self._timesteps(schedule, num_inference_steps, strength)
         now = schedule.alphas_cumprod_float64[timesteps]
         then = np.append(now[1:], 1.0)
-        time, data_variance = timesteps * self.timestep_scaling, 0.25
-        skip = data_variance / (time**2 + data_variance)
-        out = time / np.sqrt(time**2 + data_variance)
+        skip, out = self.boundary(timesteps)
         return assembled(
             schedule,
             timesteps,

@@ -1,0 +1,165 @@
+"""Latent consistency distillation (https://arxiv.org/abs/2310.04378): one answer anywhere on a trajectory of a teacher.
+
+    x_t  ──────────────────────────────► student f(x_t, t) ──┐
+     └─► teacher ─► one step of DDIM ─► x_t' ─► target f(x_t', t') ─┴─► pseudo-Huber distance
+
+The teacher's ODE takes x_t to x_t' to ... to x_0. A function that gives the same all along it, and x_0 itself at its
+end, gives the end of every trajectory: f(x, 0) = x by its coefficients, and the loss asks for the rest.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from gen1_jax.diffusion.broadcast import per_example
+from gen1_jax.diffusion.prediction import to_x0_and_epsilon
+from gen1_jax.diffusion.samplers import LCM, Denoiser, steps_within
+from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.errors import UserError
+
+_SOLVER = LCM()  # whose few timesteps are among those that are learned here
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConsistencyConfig:
+    """What is distilled.
+
+    Attributes:
+        guidance_scales: w is drawn uniformly from the first to the second, for each example.
+        temporal_guidance_scales: w_t likewise.
+        plain_temporal: how often w_t is 1 instead.
+        teacher_interval: the part of its steps in which the teacher is guided, see `guidance_runs`; elsewhere it is the
+            conditional model, w = w_t = 1, and the trajectory is that of an edit with this interval.
+        huber: c of the distance, in units of latents: far below it squares count, far above it absolute values.
+    """
+
+    guidance_scales: tuple[float, float] = (1.0, 4.0)
+    temporal_guidance_scales: tuple[float, float] = (0.5, 1.5)
+    plain_temporal: float = 0.5
+    teacher_interval: tuple[float, float] = (0.0, 1.0)
+    huber: float = 1e-3
+
+    def __post_init__(self):
+        for name in ("guidance_scales", "temporal_guidance_scales"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise UserError(f"consistency.{name} are {low:g} and {high:g}, which do not ascend from 0 on")
+        low, high = self.temporal_guidance_scales
+        if not 0 <= self.plain_temporal <= 1 or not (low <= 1 <= high):
+            raise UserError(
+                f"consistency.plain_temporal is {self.plain_temporal:g}, not in [0, 1], or temporal_guidance_scales "
+                f"{low:g} to {high:g} do not hold 1"
+            )
+        start, end = self.teacher_interval
+        if not 0 <= start < end <= 1:
+            raise UserError(f"consistency.teacher_interval must ascend within 0 ... 1, got {start:g}:{end:g}")
+        if not self.huber > 0:
+            raise UserError(f"consistency.huber is {self.huber:g}, not positive")
+
+    @property
+    def scales(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """What the student is told lies in these: w, and w_t."""
+        return self.guidance_scales, self.temporal_guidance_scales
+
+
+def draw_scales(key: Key[Array, ""], config: ConsistencyConfig) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """w and w_t of one example."""
+    of_w, of_w_t, of_plain = jax.random.split(key, 3)
+    between = lambda key, low, high: jax.random.uniform(key, minval=low, maxval=high)
+    w_t = between(of_w_t, *config.temporal_guidance_scales)
+    plain = jax.random.bernoulli(of_plain, config.plain_temporal)
+    return between(of_w, *config.guidance_scales), jnp.where(plain, 1.0, w_t)
+
+
+def draw_timesteps(key: Key[Array, ""], schedule: NoiseSchedule) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """A timestep t of the grid of LCM's tables and the next one on the way down, t'; 0 after the lowest."""
+    grid = jnp.asarray(_SOLVER.candidates(schedule))
+    now = jax.random.choice(key, grid)
+    return now, jnp.maximum(now - (grid[0] - grid[1]), 0)
+
+
+def teacher_scales(
+    w: Float[Array, " b"],
+    w_t: Float[Array, " b"],
+    timesteps: Int[Array, " b"],
+    schedule: NoiseSchedule,
+    interval: tuple[float, float],
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """Scales of the teacher at timesteps of the grid: 1 outside the interval."""
+    grid = jnp.asarray(_SOLVER.candidates(schedule))
+    within = steps_within(*interval, len(grid))
+    step = (grid[0] - timesteps) // (grid[0] - grid[1])
+    guided = (step >= within.start) & (step < within.stop)
+    return jnp.where(guided, w, 1.0), jnp.where(guided, w_t, 1.0)
+
+
+def consistency_function(
+    model: Denoiser,
+    noisy: Float[Array, " b *dims"],
+    timesteps: Int[Array, " b"],
+    schedule: NoiseSchedule,
+    prediction_type: str,
+) -> Float[Array, " b *dims"]:
+    """f(x_t, t) = c_skip(t) x_t + c_out(t) x_0, float32, the same that a step of `LCM` estimates; f(x, 0) = x.
+
+    Args:
+        model: predicts.
+        noisy: x_t.
+        timesteps: t.
+        schedule: of the noise.
+        prediction_type: what the model predicts.
+    """
+    x0, _ = to_x0_and_epsilon(prediction_type, model(noisy, timesteps), noisy, *schedule.alpha_sigma(timesteps))
+    skip, out = _SOLVER.boundary(timesteps)
+    return per_example(skip, noisy) * noisy + per_example(out, noisy) * x0
+
+
+def solver_step(
+    model: Denoiser,
+    noisy: Float[Array, " b *dims"],
+    now: Int[Array, " b"],
+    then: Int[Array, " b"],
+    schedule: NoiseSchedule,
+    prediction_type: str,
+) -> Float[Array, " b *dims"]:
+    """One step of DDIM from timesteps `now` to `then`; other arguments as for `consistency_function`."""
+    x0, epsilon = to_x0_and_epsilon(prediction_type, model(noisy, now), noisy, *schedule.alpha_sigma(now))
+    return schedule.add_noise(x0, epsilon, then)
+
+
+def consistency_loss(
+    student: Denoiser,
+    target: Denoiser,
+    teacher: Denoiser,
+    noisy: Float[Array, " b *dims"],
+    now: Int[Array, " b"],
+    then: Int[Array, " b"],
+    *,
+    schedule: NoiseSchedule,
+    prediction_type: str,
+    huber: float,
+) -> Float[Array, " b"]:
+    """How far the student is from the target one step of the teacher further down; no gradient reaches these two.
+
+    Differences are small ones of large numbers: all is float32 but what happens inside the models.
+
+    Args:
+        student: that learns.
+        target: its running mean.
+        teacher: guided.
+        noisy: x_t.
+        now: t, on the grid.
+        then: t', see `draw_timesteps`.
+        schedule: of the noise.
+        prediction_type: of all three.
+        huber: c of the distance, see `ConsistencyConfig`.
+
+    Returns:
+        (B,) the mean of sqrt(d² + c²) - c over every axis but the first.
+    """
+    below = jax.lax.stop_gradient(solver_step(teacher, noisy, now, then, schedule, prediction_type))
+    wanted = jax.lax.stop_gradient(consistency_function(target, below, then, schedule, prediction_type))
+    distance = consistency_function(student, noisy, now, schedule, prediction_type) - wanted
+    return jnp.mean(jnp.sqrt(jnp.square(distance) + huber**2) - huber, axis=range(1, distance.ndim))
