@@ -73,8 +73,8 @@ class Conditions:
         strength: (B,), how much a kind of content beside the main one counts; 1 for those that it lacks.
         null: (1, N, D) tokens that say nothing, by kind; zeros for the kinds that it lacks.
         structure: by kind ("depth", ...).
-        guidance: (B, 2), w and w_t, for a model that has learned them (`UNetConfig.guidance_embedded`); None for one
-            that has not, and for what such a one was before.
+        guidance: (B, 2), w and w_t, for a model that has learned them (`UNetConfig.guidance_embedded`), to which None
+            is 1 and 1, no guidance; None for others.
         still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
             Rows of a clip lie beside each other in the batch, pictures first: of (True, False) every other row is
             pictures.

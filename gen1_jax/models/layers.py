@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from gen1_jax.models.partition import by_feature, fold, unfold
 
@@ -192,9 +192,9 @@ def _geglu(value: Array, gate: Array) -> Array:
 
 
 def timestep_embedding(
-    timesteps: Int[Array, "*batch"], features: int, max_period: float = 10_000.0
+    timesteps: Real[Array, "*batch"], features: int, max_period: float = 10_000.0
 ) -> Float[Array, "*batch d"]:
-    """Sinusoidal embedding of integer steps, float32: cosines then sines, periods from 2π to 2π `max_period`.
+    """Sinusoidal embedding of steps or other numbers, float32: cosines then sines, periods from 2π to 2π `max_period`.
 
     Args:
         timesteps: from 0.

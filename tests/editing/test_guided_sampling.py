@@ -100,6 +100,26 @@ def test_few_steps_without_guidance_evaluate_the_content_branch_alone():
     assert evaluations(LinearModel(record=True), 1.0, 1.0, "lcm") == [(1, SHAPE[1], (False,))]
 
 
+def test_a_distilled_model_is_evaluated_once_a_step_and_told_both_scales():
+    """Outside an interval it is told that there is no guidance."""
+    told, model = [], LinearModel(record=True)
+    guidance = Guidance.of(3.0, 1.2, distilled=True)
+    parts = guidance_runs(guidance, 5, (0.2, 0.6))
+    assert [(*run[:2], float(run[2].guidance_scale)) for run in parts] == [(0, 1, 1.0), (1, 3, 3.0), (3, 5, 1.0)]
+    sampler_of(model, "lcm").with_steps(4)(SHAPE, 0, conditions(), guidance).block_until_ready()
+    jax.effects_barrier()
+    assert model.evaluated == 4 * [(1, SHAPE[1], (False,))]
+
+    def predict(latents, timesteps, conditions):
+        told.append(conditions.guidance)
+        return latents
+
+    for frames in (4, 1):
+        shape = (2, frames, 2, 3, 4)
+        guided_denoiser(predict, conditions(shape), guidance)(normal(0, shape), jnp.array([5, 5]))
+    np.testing.assert_allclose(told, [[[3.0, 1.2]] * 2, [[3.0, 1.0]] * 2], rtol=1e-6)  # w_t is nothing to a picture
+
+
 def test_outside_its_interval_guidance_costs_nothing():
     """Two of five steps are guided: the others evaluate the content branch alone, by a program of their own."""
     model = LinearModel(record=True)

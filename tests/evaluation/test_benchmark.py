@@ -249,6 +249,16 @@ def test_methods_are_named_by_words_that_can_be_listed():
     assert len(chosen(known, ())) == len(known)
 
 
+def test_of_a_distilled_model_only_what_it_takes_is_varied():
+    unet = dataclasses.replace(TINY.unet, guidance_embedded=True)
+    config = dataclasses.replace(TINY, unet=unet, distilled_scales=((1.0, 4.0), (0.5, 1.5)))
+    names = lambda config: {m.name for m in methods(EditSettings(guidance_scale=2.0), config)}
+    assert names(TINY) - names(config) == {
+        *(f"guidance_scale={w}" for w in (7.5, 12.0)),
+        *(f"temporal_guidance_scale={w_t}" for w_t in (0.0, 2.0)),
+    }
+
+
 def test_files_of_before_are_found_by_the_names_of_today():
     """Groups had commas in their names; what was measured then is neither measured again nor lost."""
     files = {benchmark.file_name(method.name) for method in methods(EditSettings())}

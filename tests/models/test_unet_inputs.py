@@ -63,6 +63,21 @@ def test_a_grown_network_is_the_same_bit_for_bit_and_to_rounding_whatever_the_ne
     np.testing.assert_allclose(predict(larger, given), expected, atol=1e-5)
 
 
+def test_a_network_that_is_told_guidance_is_the_same_bit_for_bit_until_it_is_trained(params):
+    after = dataclasses.replace(BEFORE, guidance_embedded=True)
+    network = Bound(SpaceTimeUNet(after), grow(params, BEFORE, after))
+    expected = predict(Bound(SpaceTimeUNet(BEFORE), params), DEPTH)
+    for conditions in (DEPTH, DEPTH.with_guidance(1.0, 1.0), DEPTH.with_guidance(jnp.array([3.0, 1.0]), 1.5)):
+        np.testing.assert_array_equal(predict(network, conditions), expected)
+    trained = Bound(SpaceTimeUNet(after), randomise(network.params, 9))
+    one, other = (predict(trained, DEPTH.with_guidance(jnp.array([1.0, w]), 1.0)) for w in (1.0, 3.0))
+    np.testing.assert_array_equal(one[0], other[0])
+    assert np.abs(one[1] - other[1]).max() > 1e-3  # each clip has its own
+    np.testing.assert_array_equal(predict(trained, DEPTH), one)
+    with pytest.raises(UserError, match="not told scales of guidance"):
+        predict(Bound(SpaceTimeUNet(BEFORE), params), DEPTH.with_guidance(1.0, 1.0))
+
+
 def test_rows_go_by_name_and_the_newest_inputs_come_last_but_for_what_is_known():
     with_known = with_inputs(BEFORE, ("depth", "known"))
     after = with_inputs(with_known, ("known", "canny", "depth"))

@@ -161,9 +161,11 @@ class SpaceTimeUNet(DownPath):
         return self.conv_out(x)
 
     def _time(self, timesteps: Int[Array, " b"], conditions: Conditions) -> Float[Array, "b e"]:
-        """The embedding of the timestep, and of the scales of guidance where they are told."""
-        told = self.guidance_embedding is not None and conditions.guidance is not None
-        return self.time_embedding(timesteps, self.guidance_embedding(conditions.guidance) if told else None)
+        """The embedding of the timestep, and of the scales of guidance in a network that is told them."""
+        if self.guidance_embedding is None:
+            return self.time_embedding(timesteps)
+        scales = jnp.ones((len(timesteps), 2)) if conditions.guidance is None else conditions.guidance
+        return self.time_embedding(timesteps, self.guidance_embedding(scales))
 
     def _content(self, conditions: Conditions) -> Content:
         """What cross-attention reads: the main kind, and a picture beside it if the model has an adapter for one."""
