@@ -20,6 +20,11 @@ _LARGEST = 10.0  # weight of a structure
 _USE = re.compile(r"(?P<kind>\w+)(=(?P<weight>[^@]+))?(@(?P<start>[^:]+):(?P<end>.+))?$")
 
 
+def scale_ranges(config: Gen1Config) -> dict[str, tuple[float, float]]:
+    """The scales of guidance that a distilled model has learned, by their settings; nothing of others."""
+    return dict(zip(("guidance_scale", "temporal_guidance_scale"), config.distilled_scales, strict=False))
+
+
 @dataclasses.dataclass(frozen=True)
 class StructureUse:
     """How an edit follows one kind of structure. As text: depth, depth=0.9, depth=0.9@0:0.5.
@@ -206,7 +211,7 @@ class EditSettings:
         if self.source_guidance_scale is not None and SOURCE not in asked:
             mend = f"--structure {self.structure},source" if SOURCE in unet.kinds else "take a model that does"
             raise UserError(f"source_guidance_scale is for an edit that follows the source: {mend}")
-        for name, (low, high) in config.scale_ranges.items():
+        for name, (low, high) in scale_ranges(config).items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise UserError(f"{name} is {value:g}, but this model was distilled for {low:g} to {high:g} alone")
         if self.source_guidance_scale is not None and unet.guidance_embedded:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.settings import EditSettings, scale_ranges
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import input_methods
@@ -126,7 +126,7 @@ def _near(pattern: str, known: Sequence[Method]) -> list[str]:
 
 
 def _sweeps(settings: EditSettings, config: Gen1Config | None) -> list[Method]:
-    swept, ranges = [], {} if config is None else config.scale_ranges
+    swept, ranges = [], {} if config is None else scale_ranges(config)
     for field, values in SWEEPS.items():
         low, high = ranges.get(field, (-math.inf, math.inf))
         for value in values:

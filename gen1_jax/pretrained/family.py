@@ -216,12 +216,6 @@ class Gen1Config:
         return self.clip.text if self.text is None else self.text
 
     @property
-    def scale_ranges(self) -> dict[str, tuple[float, float]]:
-        """Of a distilled model the ranges of guidance, by the names that settings of an edit have; else nothing."""
-        names = ("guidance_scale", "temporal_guidance_scale")
-        return dict(zip(names, self.distilled_scales, strict=False))
-
-    @property
     def takes_prompts(self) -> bool:
         """Whether it makes content of words: by a prior, or because its content is text."""
         return self.prior is not None or self.unet.content_kind == "text"
@@ -276,9 +270,6 @@ class Gen1Config:
             raise UserError(str(error)) from None
         return cls(**vars(stored))
 
-
-OF_DISTILLED = ("sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "distilled_scales")
-"""Numbers of a family that go with its U-Net where that was distilled."""
 
 _STORED = dataclasses.make_dataclass(
     "Gen1Config",

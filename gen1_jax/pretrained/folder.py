@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
-from gen1_jax.pretrained.family import NANO, OF_DISTILLED, Gen1Config
+from gen1_jax.pretrained.family import NANO, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
 from gen1_jax.pretrained.sizes import SIZES
@@ -41,6 +41,7 @@ from gen1_jax.pretrained.words import READS_WORDS, read_words
 FORMAT = "gen1_jax"
 VERSION = 1
 _TOKENIZER = "tokenizer.json"
+_OF_DISTILLED = ("sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "distilled_scales")
 _NANO = Path(__file__).parent / "nano"
 
 
@@ -189,7 +190,7 @@ class AssembledModel:
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
         theirs, ours = parts.get("unet", base).config, base.config
         distilled = theirs.unet.guidance_embedded or ours.unet.guidance_embedded
-        networks |= {name: getattr(theirs, name) for name in ("learned_content", *(OF_DISTILLED if distilled else ()))}
+        networks |= {name: getattr(theirs, name) for name in ("learned_content", *(_OF_DISTILLED if distilled else ()))}
         self.config = dataclasses.replace(ours, **networks)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
         readers = [parts.get(name, base) for name in READS_WORDS if name in self.config.components]

@@ -96,12 +96,13 @@ class ConsistencyObjective(DenoisingObjective):
         w, w_t = jax.vmap(lambda key: draw_scales(key, settings))(folded(_SCALES))
         now, then = jax.vmap(lambda key: draw_timesteps(key, config.schedule))(folded(_TIMESTEPS))
 
+        conditions = dataclasses.replace(given.conditions, null=self.null(encoders))
         told = given.conditions.with_guidance(w, w_t)
         guidance = Guidance.whole(*teacher_scales(w, w_t, now, config.schedule, settings.teacher_interval))
         losses = consistency_loss(
             student=self._denoiser(weights, told),
             target=self._denoiser(self._target(teacher, context), told),
-            teacher=guided_denoiser(partial(self._predict, teacher), given.conditions, guidance),
+            teacher=guided_denoiser(partial(self._predict, teacher), conditions, guidance),
             noisy=config.schedule.add_noise(given.latents, given.noise, now),
             now=now,
             then=then,

@@ -317,6 +317,10 @@ class DenoisingObjective:
             content = self._of_captions(frozen, inputs, of_captions, content)
         return jnp.where(drop[:, None], 0, jax.lax.stop_gradient(content).astype(jnp.float32))[:, None]
 
+    def null(self, frozen: Mapping[str, Params]) -> dict[str, Float[Array, "1 n d"]]:
+        """The null content, as `Conditions` has it: nothing where it is zeros."""
+        return {} if self._text is None else {self.config.unet.content_kind: self._text.null(frozen)}
+
     def _of_frame(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b d"]:
         if "content" in inputs:
             return inputs["content"]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.models.module import Bound, Params
@@ -44,6 +44,12 @@ class TextContent:
         self, frozen: Mapping[str, Params], inputs: BatchArrays, drop: Bool[Array, " b"]
     ) -> Float[Array, "b n d"]:
         """States of all tokens, float32, out of reach of gradients; of the empty text where content is dropped."""
-        token_ids = jnp.where(drop[:, None], self._empty, inputs["token_ids"])
+        return self._states(frozen, jnp.where(drop[:, None], self._empty, inputs["token_ids"]))
+
+    def null(self, frozen: Mapping[str, Params]) -> Float[Array, "1 n d"]:
+        """Those of the empty text."""
+        return self._states(frozen, jnp.asarray(self._empty)[None])
+
+    def _states(self, frozen: Mapping[str, Params], token_ids: Int[Array, "b n"]) -> Float[Array, "b n d"]:
         text = Bound(self._text, frozen["text"])
         return jax.lax.stop_gradient(text.apply(text.params, token_ids, method="states"))
