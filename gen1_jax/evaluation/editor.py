@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Float32, Int, UInt8
+from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
 from gen1_jax.diffusion import Guidance, guidance_runs
 from gen1_jax.editing.keyframes import between, keyframes_first
@@ -276,9 +276,10 @@ class Editor:
         kept = kept if given is None else given.kept(kept)
         if way.frame_by_frame:
             noise = noise_of_clips(settings.seed, jnp.asarray(indices), inputs.shape[1:])
+            keys = jax.vmap(lambda key: jax.random.split(key, count))(_keys(settings.seed, indices)).reshape(-1)
             inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
             kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
-            out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, kept)
+            out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, keys, kept)
             return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
 
         def sample(frames: np.ndarray, known: KnownLatents | None, gap: int | None) -> Array:
@@ -286,10 +287,9 @@ class Editor:
             part, here = inputs[:, frames], kept
             if settings.keyframe_stride > 1:
                 here = None if known is None else known.kept()
-            noise = noise_of_clips(
-                settings.seed + (0 if gap is None else 1 + gap), jnp.asarray(indices), part.shape[1:]
-            )
-            return self._run(way, this, told.at(frames), part, noise, here)
+            seed = settings.seed + (0 if gap is None else 1 + gap)
+            noise = noise_of_clips(seed, jnp.asarray(indices), part.shape[1:])
+            return self._run(way, this, told.at(frames), part, noise, _keys(seed, indices), here)
 
         known = None if kept is None else KnownLatents.of(kept)
         out = keyframes_first(sample, count, settings.keyframe_stride, known)
@@ -302,6 +302,7 @@ class Editor:
         told: Conditions,
         inputs: Float[Array, "b t i j c"],
         noise: Float[Array, "b t i j c"],
+        keys: Key[Array, " b"],
         kept: Known | None = None,
     ) -> Float[Array, "b t i j c"]:
         """The sampler's run, from noise or from noised inputs; what is kept is told to a model with an input for it."""
@@ -314,7 +315,7 @@ class Editor:
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
         parts = guidance_runs(settings.guidance(self.pipeline.config.unet), steps, settings.guidance_interval)
-        return self.run(sampler, told, noise, _after(first_step, parts), kept)
+        return self.run(sampler, told, noise, _after(first_step, parts), kept, keys)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
         """The model's sampler; its frames look at those of others in self-attention, if that is said."""
@@ -333,6 +334,7 @@ class Editor:
         latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"],
         parts: Iterable[tuple[int, int, Guidance]],
         kept: Known | None = None,
+        keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b t i j c"]:
         """Latents after some steps, all of whose evaluations are counted.
 
@@ -342,12 +344,13 @@ class Editor:
             latents: to begin with.
             parts: (first step, end, guidance), one after another.
             kept: what is to stay as it is.
+            keys: of each clip, for a sampler that draws noise in its steps.
 
         Returns:
             (B, T, h, w, c). Of a clip that is longer than the model's window each frame counts once, though it may be
             in two windows.
         """
-        state = sampler.sampler.init(jnp.array(latents))  # a copy, for the state is donated
+        state = sampler.sampler.init(jnp.array(latents), keys)  # a copy, for the state is donated
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
             branches = (guidance.of_images() if latents.shape[1] == 1 else guidance).branches
@@ -380,6 +383,12 @@ def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
     """The numbers up to `count` in batches of one size, the last one filled up."""
     for start in range(0, count, size):
         yield np.minimum(np.arange(start, start + size), count - 1)
+
+
+def _keys(seed: int, indices: Int[np.ndarray, " b"]) -> Key[Array, " b"]:
+    """Of every clip its own, for what is drawn beside `noise_of_clips`."""
+    draw = lambda index: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), 1)
+    return jax.vmap(draw)(jnp.asarray(indices))
 
 
 def noise_of_clips(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:

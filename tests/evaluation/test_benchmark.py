@@ -51,6 +51,14 @@ def editor(source):
     return Editor(pipeline, Worlds(3, frames=4, height=16, width=16, maps=synthetic.EXACT), batch_size=2)
 
 
+def test_noise_that_a_sampler_draws_is_of_the_clip_whatever_the_batch(editor):
+    way = Way(settings=dataclasses.replace(STEPS, sampler="lcm", guidance_scale=1.0))
+    first, second = (editor.sample(way, np.array(indices)) for indices in ([0, 1], [1, 2]))
+    np.testing.assert_allclose(first[1], second[0], atol=1e-5 * float(np.abs(first).max()))
+    other = dataclasses.replace(way, settings=dataclasses.replace(way.settings, seed=1))
+    assert np.abs(editor.sample(other, np.array([0, 1])) - first).max() > 0.1
+
+
 def test_little_of_sdedit_leaves_the_input_and_all_of_it_nothing(editor):
     settings, indices = dataclasses.replace(STEPS, num_inference_steps=20, guidance_scale=1.0), np.arange(2)
     inputs = np.asarray(editor.latents[indices])

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Int32
 
 from gen1_jax.diffusion.prediction import x0_coefficients
-from gen1_jax.diffusion.samplers.loop import SamplerState, SamplerTables
+from gen1_jax.diffusion.samplers.loop import RunKey, SamplerState, SamplerTables
 from gen1_jax.diffusion.schedule import NoiseSchedule
 from gen1_jax.errors import UserError
 
@@ -22,7 +22,7 @@ class LinearSampler:
         """Whether a run needs a key."""
         return False
 
-    def init(self, latents: Float[Array, " b *dims"], key: PRNGKeyArray | None = None) -> SamplerState:
+    def init(self, latents: Float[Array, " b *dims"], key: RunKey | None = None) -> SamplerState:
         """See `Sampler.init`; a deterministic sampler forgets the key."""
         if self.draws_noise and key is None:
             raise ValueError(f"{self} draws noise: init needs a key")
@@ -43,9 +43,16 @@ class LinearSampler:
         change = jnp.where(started, x0 - x0_before, 0)
         latents = row.from_latents * latents + row.from_x0 * x0 + row.from_x0_change * change
         if key is not None:
-            noise = jax.random.normal(jax.random.fold_in(key, i), latents.shape, latents.dtype)
-            latents = latents + row.from_noise * noise
+            latents = latents + row.from_noise * _noise(key, i, latents)
         return SamplerState(latents, x0, jnp.array(True), key)
+
+
+def _noise(key: RunKey, i: int | Int[Array, ""], like: Float[Array, " b *dims"]) -> Float[Array, " b *dims"]:
+    """Of step i; of each example by itself where each has a key."""
+    draw = lambda key, shape: jax.random.normal(jax.random.fold_in(key, i), shape, like.dtype)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim:
+        return jax.vmap(lambda key: draw(key, like.shape[1:]))(key)
+    return draw(key, like.shape)
 
 
 def assembled(

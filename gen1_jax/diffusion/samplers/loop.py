@@ -6,12 +6,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Int32, Key, PRNGKeyArray
 
 from gen1_jax.diffusion.schedule import NoiseSchedule
 
 # (latents (B, ...), timesteps (B,)) -> prediction (B, ...)
 Denoiser = Callable[[Float[Array, " b *dims"], Int32[Array, " b"]], Float[Array, " b *dims"]]
+
+RunKey = PRNGKeyArray | Key[Array, " b"]
+"""Of a run, or of each example of its batch, whose noise then does not depend on the others."""
 
 
 class SamplerTables(NamedTuple):
@@ -46,13 +49,14 @@ class SamplerState(NamedTuple):
         latents: (B, ...) x_t, float32.
         x0: (B, ...) the clean sample as the last step estimated it; zeros before the first step.
         started: whether a step was taken.
-        key: the run's key for fresh noise, never changed (step i folds i into it); None if deterministic.
+        key: the run's key for fresh noise, or one of each example, never changed (step i folds i into it); None if
+            deterministic.
     """
 
     latents: Float[Array, " b *dims"]
     x0: Float[Array, " b *dims"]
     started: Bool[Array, ""]
-    key: PRNGKeyArray | None
+    key: RunKey | None
 
 
 @runtime_checkable
@@ -77,7 +81,7 @@ class Sampler(Protocol):
         """
         ...
 
-    def init(self, latents: Float[Array, " b *dims"], key: PRNGKeyArray | None = None) -> SamplerState:
+    def init(self, latents: Float[Array, " b *dims"], key: RunKey | None = None) -> SamplerState:
         """The state before the first step; `latents` (B, ...) is x_t of the first timestep to be visited.
 
         Raises:
@@ -148,7 +152,7 @@ def sample(
     num_inference_steps: int,
     prediction_type: str,
     *,
-    key: PRNGKeyArray | None = None,
+    key: RunKey | None = None,
     start: int | Int[Array, ""] = 0,
     stop: int | Int[Array, ""] | None = None,
 ) -> Float[Array, " b *dims"]:
