@@ -71,6 +71,12 @@ def render(description: dict) -> str:
     ]
     lines += [f"follows {', '.join(model['follows'])}"] if model["follows"] else []
     lines += [f"layers between frames: {config['unet']['temporal']}"] if "temporal" in config["unet"] else []
+    if "distilled_scales" in config:
+        ranges = ", ".join(
+            f"{name} {low:g} to {high:g}"
+            for name, (low, high) in zip(("w", "w_t"), config["distilled_scales"], strict=True)
+        )
+        lines.append(f"distilled for {ranges}: {config['num_inference_steps']} steps of {config['sampler']}")
     if model["words"] is not None:
         lines.append(f"knows {counted(model['words'], 'word')}: gen1 info --model {model['name']} --words")
     lines += [f"{model['name']}: {description['caution']}"] if description["caution"] else []

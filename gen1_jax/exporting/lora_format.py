@@ -16,10 +16,14 @@ def write_adapter(source: ModelSource, folder: Path, spelling: str) -> Written:
     """Write the adapter, and read it back into the model that it was trained on.
 
     Raises:
-        ExportError: the model is no workdir of an adapter.
+        ExportError: the model is no workdir of an adapter, or was distilled.
     """
     if not isinstance(source, TrainedModel):
         raise ExportError(f"--format lora writes the adapter of a training workdir, and {source.name} is none")
+    if source.config.unet.guidance_embedded:
+        raise ExportError(
+            "--format lora: what a distilled U-Net is told of guidance its base has no layer for: export it whole"
+        )
     write_trained_adapter(source, folder / ADAPTER, spelling)
     read, trained = (
         flatten(model.stored(source.component)) for model in (WithLoRA(source.base, [(folder / ADAPTER, 1.0)]), source)

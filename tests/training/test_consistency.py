@@ -17,6 +17,7 @@ from gen1_jax.diffusion import Guidance, guided_denoiser
 from gen1_jax.diffusion.distillation import ConsistencyConfig
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bench_train import random_latents
+from gen1_jax.evaluation.info import describe, render
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.module import Bound, flatten, initialise
 from gen1_jax.models.unet import conditions_of, grow
@@ -140,6 +141,7 @@ def test_a_run_that_goes_on_is_the_same_bit_for_bit(recipe, whole, tmp_path):
 
 def test_what_is_exported_edits_in_four_steps_and_teaches_nobody(tiny_model, recipe, whole, tmp_path):
     assert main(["export", "--model", str(whole), "-o", str(tmp_path / "fast")]) == 0
+    assert "distilled for w 1 to 4, w_t 0.5 to 1.5: 4 steps of lcm" in render(describe(str(tmp_path / "fast")))
     teacher, fast = ModelFolder(tiny_model), ModelFolder(tmp_path / "fast")
     assert fast.config == open_trained(whole).config == distilled(teacher.config, recipe.unet.consistency)
     assert AssembledModel(teacher, {"unet": fast}).config == fast.config
