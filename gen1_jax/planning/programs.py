@@ -136,7 +136,7 @@ class Programs:
             step = self._step(shape.structure, self._alone, remat)
             frozen, inputs = self._frozen(step), _abstract(step.objective.inputs(self._batch(shape, 1)))
             self._counts[shape, remat] = count_flops(
-                step.gradients, step.abstract_state.params, frozen, inputs, _keys()
+                step.gradients, step.abstract_state.params, frozen, inputs, _keys(), step.abstract_context
             )
         return self._counts[shape, remat]
 
@@ -232,7 +232,7 @@ class Programs:
             step = self._step(shape.structure, self._alone, self.config.remat)
             learned, frozen = _cast(step.abstract_state.params, self.dtype), self._frozen(step)
             inputs = _abstract(step.objective.inputs(self._batch(shape, 1)))
-            self._forwards[shape] = jax.make_jaxpr(step.loss)(learned, frozen, inputs, _keys())
+            self._forwards[shape] = jax.make_jaxpr(step.loss)(learned, frozen, inputs, _keys(), step.abstract_context)
         return self._forwards[shape]
 
     def _request(

@@ -135,6 +135,11 @@ class TrainStep:
         return jitted[microbatches]
 
     @property
+    def abstract_context(self) -> Context:
+        """What a loss is told beside its batch, without arrays."""
+        return Context(self.abstract_state.ema, self.abstract_state.step)
+
+    @property
     def frozen(self) -> tuple[str, ...]:
         """Components whose weights a step is given: those that the loss reads, and the base of what is learned."""
         objective = self.objective

@@ -10,7 +10,6 @@ import jax
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Params
 from gen1_jax.parallel.hardware import peak_flops
-from gen1_jax.training.objective import Context
 from gen1_jax.training.step import TrainStep
 
 
@@ -19,8 +18,7 @@ def model_flops(step: TrainStep, frozen: Mapping[str, Params], inputs: Mapping[s
     size = len(jax.tree.leaves(inputs)[0])
     frozen, inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (dict(frozen), dict(inputs)))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
-    state = step.abstract_state
-    return count_flops(step.gradients, state.params, frozen, inputs, keys, Context(state.ema, state.step))
+    return count_flops(step.gradients, step.abstract_state.params, frozen, inputs, keys, step.abstract_context)
 
 
 class Throughput:
