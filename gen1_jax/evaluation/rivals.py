@@ -15,12 +15,14 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor, Way, noise_of_clips
 from gen1_jax.evaluation.inputs import Fields
 from gen1_jax.evaluation.inversion import Indices, Latents, guided_parts, inverted, told_input, unguided
+from gen1_jax.evaluation.tokenflow import tokenflow_edit
 from gen1_jax.evaluation.tuning import tuned_edit
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended, first_and_previous, first_frame
 from gen1_jax.models.conditions import Conditions
 
 INVERSION, FRIENDLY, TUNED, BIVDIFF = "DDIM inversion", "edit friendly noise", "Tune-A-Video", "BIVDiff"
+TOKENFLOW = "TokenFlow"
 WITH_DEPTH = " with depth"
 
 FRIENDLY_STRENGTHS = (0.4, 0.64, 1.0)
@@ -31,6 +33,9 @@ CROSS_FRAME = {
     "Pix2Video attention": (first_and_previous, "the first and of the one before"),
 }
 """At which frames those of the image model look, by method; and in words."""
+
+KEY_INTERVALS = (2, 4)
+"""Frames of which TokenFlow edits one as a key frame; there 8, of clips of 40 to 200."""
 
 MIXING = (0.0, 0.25, 1.0)
 """Share of the image model's inversion in BIVDiff's; there 1 for a ControlNet, 0.25 for Prompt-to-Prompt."""
@@ -58,6 +63,12 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
     for group, (where, read) in CROSS_FRAME.items():
         what = f"the image model, told the depth, from inverted noise; every frame has keys and values of {read}"
         yield group, None, what, _sampling(partial(cross_frame_edit, where=where), way)
+    for interval in KEY_INTERVALS:
+        what = (
+            f"the image model, told the depth, from inverted noise; one frame in {interval} is edited with all such, "
+        )
+        what += "the others have what attention gives these where the input is most alike"
+        yield TOKENFLOW, interval, what, _sampling(partial(tokenflow_edit, interval=interval), way)
     for mixing in MIXING:
         what = (
             f"frames edited one by one, led up to noise by the image model ({mixing:.0%}) and the video model, and down"
