@@ -13,6 +13,7 @@ import numpy as np
 from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor, Way, noise_of_clips
+from gen1_jax.evaluation.fatezero import fatezero_edit
 from gen1_jax.evaluation.inputs import Fields
 from gen1_jax.evaluation.inversion import Indices, Latents, guided_parts, inverted, told_input, unguided
 from gen1_jax.evaluation.tokenflow import tokenflow_edit
@@ -20,9 +21,10 @@ from gen1_jax.evaluation.tuning import tuned_edit
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended, first_and_previous, first_frame
 from gen1_jax.models.conditions import Conditions
+from gen1_jax.pretrained.family import Gen1Config
 
 INVERSION, FRIENDLY, TUNED, BIVDIFF = "DDIM inversion", "edit friendly noise", "Tune-A-Video", "BIVDiff"
-TOKENFLOW = "TokenFlow"
+TOKENFLOW, FATEZERO = "TokenFlow", "FateZero"
 WITH_DEPTH = " with depth"
 
 FRIENDLY_STRENGTHS = (0.4, 0.64, 1.0)
@@ -74,6 +76,23 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
             f"frames edited one by one, led up to noise by the image model ({mixing:.0%}) and the video model, and down"
         )
         yield BIVDIFF, mixing, f"{what} by the video model", _sampling(partial(bivdiff_edit, mixing=mixing), way)
+
+
+def text_rivals(settings: EditSettings, config: Gen1Config) -> Iterator[Fields]:
+    """Those that only models which read text can be asked for: they need a place of each word.
+
+    Args:
+        settings: see `rivals`.
+        config: of the model.
+    """
+    if config.unet.content_kind != "text":
+        return
+    for sees_structure in (False, True):
+        way = Way(settings=dataclasses.replace(settings, sampler="ddim"), sees_structure=sees_structure)
+        what = "the image model from inverted noise, told a caption of the input; maps of attention from there are kept"
+        what += ", of self-attention where no word of the caption changes, of cross-attention of the words that stay"
+        told = "; told the depth both ways" if sees_structure else ""
+        yield FATEZERO + WITH_DEPTH * sees_structure, None, what + told, _sampling(fatezero_edit, way)
 
 
 def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
