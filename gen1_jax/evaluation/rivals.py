@@ -12,6 +12,7 @@ import numpy as np
 
 from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.evaluation.atlas import atlas_edit
 from gen1_jax.evaluation.editor import Editor, Way, noise_of_clips
 from gen1_jax.evaluation.fatezero import fatezero_edit
 from gen1_jax.evaluation.inputs import Fields
@@ -21,10 +22,12 @@ from gen1_jax.evaluation.tuning import tuned_edit
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended, first_and_previous, first_frame
 from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.structure import structure_kind
 from gen1_jax.pretrained.family import Gen1Config
 
 INVERSION, FRIENDLY, TUNED, BIVDIFF = "DDIM inversion", "edit friendly noise", "Tune-A-Video", "BIVDiff"
 TOKENFLOW, FATEZERO = "TokenFlow", "FateZero"
+ATLAS, ATLAS_TRUE = "layered atlas", "layered atlas true masks"
 WITH_DEPTH = " with depth"
 
 FRIENDLY_STRENGTHS = (0.4, 0.64, 1.0)
@@ -62,6 +65,11 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
         what = f"the same as {INVERSION} by weights that were tuned on each clip{told}"
         yield TUNED + suffix, None, what, _sampling(tuned_edit, way)
     way = Way(settings=settings)
+    if all(structure_kind(use.kind).is_estimated for use in settings.structures):
+        layers = {ATLAS: "what moves otherwise than most, and the rest", ATLAS_TRUE: "all objects, and the rest"}
+        for group, of in layers.items():
+            what = f"two pictures, of {of}, are fitted to the clip, edited and laid under its frames"
+            yield group, None, what, partial(atlas_edit, way=way, true_masks=group == ATLAS_TRUE)
     for group, (where, read) in CROSS_FRAME.items():
         what = f"the image model, told the depth, from inverted noise; every frame has keys and values of {read}"
         yield group, None, what, _sampling(partial(cross_frame_edit, where=where), way)

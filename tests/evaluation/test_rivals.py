@@ -11,7 +11,7 @@ from tiny import TINY
 from gen1_jax.diffusion import Guidance, training_target
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation import inversion, rivals, tokenflow, tuning
+from gen1_jax.evaluation import inversion, layered_atlas, rivals, tokenflow, tuning
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import Method
 from gen1_jax.evaluation.worlds import Worlds
@@ -222,9 +222,13 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
     assert far[0.0] < 0.3 * far[1.0] and far[0.0] < far[0.5] < far[1.0], far
 
 
-def test_every_rival_has_its_edits_and_its_cost(editor):
+def test_every_rival_has_its_edits_and_its_cost(editor, monkeypatch):
+    monkeypatch.setattr(layered_atlas, "STEPS", 2)
     methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance.branches)
     costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
+    costs |= {
+        ("layered atlas" + masks, None): 2 * 2 * 2 / 4 for masks in ("", " true masks")
+    }  # two pictures of 4 frames
     costs |= {("TokenFlow", interval): 2 + 2 * (1 + 2) for interval in (2, 4)}  # going down, the input is beside it
     costs |= {("DDIM inversion" + depth, None): 2 + 2 * full for depth in ("", " with depth")}
     for depth in ("", " with depth"):
