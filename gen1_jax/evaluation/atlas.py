@@ -8,8 +8,10 @@ Source: https://arxiv.org/abs/2204.02491, section 3.2 (Text2LIVE, which trains a
 """
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -51,12 +53,11 @@ def atlas_edit(editor: Editor, way: Way, *, true_masks: bool = False) -> EditCli
         way: of edits of pictures.
         true_masks: whether the foreground is all objects of a world, rather than what moves otherwise than most.
     """
-    clips, edits = editor.worlds.clips, []
+    clips, edits, numbers = editor.worlds.clips, [], [*editor.batches()]
     masks = (clips.ids >= FIRST_OBJECT).astype(np.float32) if true_masks else None
-    numbers = [*editor.batches()]
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(way.settings.seed)))(np.arange(len(editor.worlds)))
     atlases = [
-        layered_atlas.fitted(clips.source[i], None if masks is None else masks[i], seed=way.settings.seed)
-        for i in numbers
+        layered_atlas.fitted(clips.source[i], None if masks is None else masks[i], keys=keys[i]) for i in numbers
     ]
     size, count = clips.source.shape[2:4], len(editor.worlds)
     layers = np.concatenate([_pictures(atlas, size) for atlas in atlases])[:count]

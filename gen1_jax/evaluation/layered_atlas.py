@@ -61,19 +61,21 @@ class Atlas(NamedTuple):
 
 
 def fitted(
-    clips: UInt8[np.ndarray, "n t h w 3"], foreground: Float32[np.ndarray, "n t h w"] | None = None, *, seed: int = 0
+    clips: UInt8[np.ndarray, "n t h w 3"],
+    foreground: Float32[np.ndarray, "n t h w"] | None = None,
+    *,
+    keys: Key[Array, " n"],
 ) -> Atlas:
     """Layers of each clip, stacked.
 
     Args:
         clips: sRGB.
         foreground: masks of what is in front; None for what moves otherwise than most.
-        seed: of the pixels that are drawn.
+        keys: of the pixels that are seen in each step, a clip's own.
     """
     motions = [motion_layers(clip, None if foreground is None else foreground[i]) for i, clip in enumerate(clips)]
     begin = [_begin(clip, motion) for clip, motion in zip(clips, motions, strict=True)]
     stacked, seen = jax.tree.map(lambda *leaves: np.stack(leaves), *begin)
-    keys = jax.random.split(jax.random.key(seed), len(clips))
     towards = np.stack([motion.to_reference for motion in motions])
     return jax.device_get(_fit(keys, stacked, seen, clips.astype(np.float32) / 255, towards, STEPS, STRIDE))
 

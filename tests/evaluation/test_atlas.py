@@ -1,5 +1,6 @@
 """Layered atlases: what moves is told apart, the layers give the clip back, and edits of them lie under its frames."""
 
+import jax
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -32,7 +33,7 @@ def moving():
 @pytest.fixture(scope="module")
 def layers(moving):
     frames, masks = moving
-    return layered_atlas.fitted(frames[None], masks[None])
+    return layered_atlas.fitted(frames[None], masks[None], keys=jax.random.key(0)[None])
 
 
 def test_what_moves_otherwise_than_most_is_found(moving):
