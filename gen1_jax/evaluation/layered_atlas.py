@@ -39,7 +39,7 @@ FINER = 1.5
 
 _CELL = 4  # pixels of the grid of shifts, about
 _ENOUGH = 0.2  # of a pixel, to be the colour of a texel
-_LOGIT = 3.0  # of what is surely in front before the fit
+_LOGIT = 4.0  # of what is surely in front before the fit
 
 
 class Atlas(NamedTuple):
