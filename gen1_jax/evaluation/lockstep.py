@@ -19,6 +19,7 @@ from einops import rearrange
 from jaxtyping import Array, Int
 
 from gen1_jax.diffusion import Guidance, Sampler, SamplerTables
+from gen1_jax.diffusion.guidance import branch_conditions
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inversion import Latents, guided_parts
@@ -80,7 +81,7 @@ def _step(
     step: int | Int[Array, ""],
     known: Any,
 ) -> Latents:
-    branches = {"null": told.without_content(), "content": told}
+    branches = branch_conditions(told, guidance)
     others = [branches[branch] for branch in guidance.branches]
     n = 1 + len(others)
     batch = rearrange(jnp.stack([beside, *[latents] * len(others)], axis=1), "b n ... -> (b n) ...")
