@@ -210,6 +210,8 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
     from gen1_jax.evaluation.report import write_report
+    from gen1_jax.evaluation.verdict import lines as table_of
+    from gen1_jax.evaluation.verdict import verdicts
 
     config = BenchmarkConfig(
         benchmark=args.benchmark,
@@ -225,12 +227,14 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
         units = {"rendering": "clips"}
         show = lambda what, done, total: progress(done, total, what, units.get(what, ""))
         results = run_benchmark(open_trained(args.model), config, out, show)
+    found = [*verdicts(results)]
     verdict = {"report": str(write_report(results, out)), "bars": results["bars"]}
+    verdict["rivals"] = [each.to_dict() for each in found]
     lines = [
         f"{'reached' if bar['reached'] else 'missed '}  {bar['figure']}: {bar['measured']} ({bar['bar']})"
         for bar in verdict["bars"]
     ]
-    return verdict, [*lines, verdict["report"]]
+    return verdict, [*lines, *table_of(found), verdict["report"]]
 
 
 def add_curves(commands) -> None:

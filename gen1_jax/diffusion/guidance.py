@@ -227,6 +227,20 @@ def guidance_runs(
     return [part for part in parts if part[0] < part[1]]
 
 
+def branch_conditions(conditions: Conditions, guidance: Guidance) -> dict[Branch, Conditions]:
+    """What the model is told in each branch that there may be.
+
+    Args:
+        conditions: of mu(c).
+        guidance: whether there is a link of a source.
+    """
+    null = conditions.without_content()
+    told = {"source": null, "content": conditions}
+    if guidance.source_guidance_scale is not None:
+        null = null.without_source()
+    return told | {"image": null.frames(), "null": null}
+
+
 def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) -> Denoiser:
     """Temporal-consistency guidance (arXiv 2302.03011, equation 10) around a space-time model.
 
@@ -238,11 +252,7 @@ def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) ->
         conditions: of B clips.
         guidance: scales and branches.
     """
-    null = conditions.without_content()
-    told = {"source": null, "content": conditions}
-    if guidance.source_guidance_scale is not None:
-        null = null.without_source()
-    told |= {"image": null.frames(), "null": null}
+    told = branch_conditions(conditions, guidance)
 
     def denoise(latents: Float[Array, "b t h w c"], timesteps: Array) -> Float[Array, "b t h w c"]:
         chosen = guidance.of_images() if latents.shape[1] == 1 else guidance

@@ -44,7 +44,7 @@ def _over_temporal_guidance(results: Results) -> Iterator[Bar]:
     swept = sweep(results, "temporal_guidance_scale")
     wanted = [swept[value] for value in (0.5, 1.0, 1.5) if value in swept]
     if len(wanted) == 3:
-        clips = [_clips(results, name, "frame_consistency") for name in wanted]
+        clips = [clip_scores(results, name, "frame_consistency") for name in wanted]
         rises = [bootstrap(after - before) for before, after in itertools.pairwise(clips)]
         measured = " / ".join(f"{np.nanmean(values):.4f}" for values in clips)
         measured += ", rises by " + ", ".join(map(str, rises))
@@ -89,7 +89,7 @@ def _followed(results: Results) -> Iterator[Bar]:
 
 
 def _edit(results: Results) -> Iterator[Bar]:
-    ways = min(64, len(_clips(results, EDIT, "retrieved")))
+    ways = min(64, len(clip_scores(results, EDIT, "retrieved")))
     for name, bar in ((EDIT, 0.70), (ANSWER, 0.90)):
         interval = _interval(results["methods"][name]["scores"]["retrieved"])
         yield Bar(f"prompt retrieval of {ways}, {name}", _percent(interval), f"at least {bar:.0%}", interval[0] >= bar)
@@ -119,9 +119,9 @@ def _keyframes_first(results: Results) -> Iterator[Bar]:
     scales = (settings[name] for name in ("guidance_scale", "temporal_guidance_scale", "source_guidance_scale"))
     branches = len(Guidance.of(*scales, distilled=results.get("guidance_embedded", False)).branches)
     cost = partial(evaluations, frames, steps=settings["num_inference_steps"], branches=branches)
-    saved, edit = 1.0, _clips(results, EDIT, "perceptual")
+    saved, edit = 1.0, clip_scores(results, EDIT, "perceptual")
     for stride, name in names.items():
-        farther = bootstrap(_clips(results, name, "perceptual") - edit)
+        farther = bootstrap(clip_scores(results, name, "perceptual") - edit)
         if farther.low <= 0:
             saved = max(saved, cost(stride=1) / cost(stride=stride))
     yield Bar("evaluations saved by keyframes at equal CLIP distance", f"{saved:.2f}", "at least 2.5", saved >= 2.5)
@@ -134,7 +134,7 @@ def _masked(results: Results) -> Iterator[Bar]:
             continue
         outside = _interval(results["methods"][name]["scores"]["outside_psnr"])
         yield Bar(f"{name}: outside", f"{outside[0]:.2f} dB", "exact (100)", outside[0] == 100)
-        gain = bootstrap(_clips(results, name, "inside_psnr") - _clips(results, EDIT, "inside_psnr"))
+        gain = bootstrap(clip_scores(results, name, "inside_psnr") - clip_scores(results, EDIT, "inside_psnr"))
         yield Bar(f"{name}: inside, over the unmasked edit", f"{gain} dB", "at least 0.5 dB", gain.mean >= 0.5)
         if AUTOENCODED in results["methods"]:
             seam, own = (mean_score(results, method, "seam_error") for method in (name, AUTOENCODED))
@@ -162,18 +162,18 @@ def best(results: Results, group: str, measure: str) -> str | None:
 
 def nearer(results: Results, rival: str, measure: str, among: ClipIndices = slice(None), ours: str = EDIT) -> Interval:
     """The share of clips, of those `among` all, whose edit is nearer to the answer than that of a rival."""
-    one, other = (_clips(results, name, measure)[among] for name in (ours, rival))
+    one, other = (clip_scores(results, name, measure)[among] for name in (ours, rival))
     return bootstrap((BETTER[measure] * (one - other) > 0).astype(float))
 
 
 def by_motion(results: Results, parts: int) -> list[Int[np.ndarray, " k"]]:
     """The clips in parts of one size, those first whose exact answers change most from frame to frame."""
-    return np.array_split(np.argsort(_clips(results, ANSWER, "frame_consistency"), kind="stable"), parts)
+    return np.array_split(np.argsort(clip_scores(results, ANSWER, "frame_consistency"), kind="stable"), parts)
 
 
 def mean_score(results: Results, method: str, measure: str, among: ClipIndices = slice(None)) -> float:
     """The mean score of a method over the clips, of those `among` all."""
-    return float(np.nanmean(_clips(results, method, measure)[among]))
+    return float(np.nanmean(clip_scores(results, method, measure)[among]))
 
 
 def _components(results: Results) -> Iterator[Bar]:
@@ -196,7 +196,8 @@ def sweep(results: Results, field: str) -> dict[Any, str]:
     return {value: found[value] for value in sorted(found)}
 
 
-def _clips(results: Results, method: str, measure: str) -> Float[np.ndarray, " n"]:
+def clip_scores(results: Results, method: str, measure: str) -> Float[np.ndarray, " n"]:
+    """A score of each clip; NaN where it was not measured."""
     values = results["methods"][method]["scores"][measure]["clips"]
     return np.array([np.nan if value is None else value for value in values])
 

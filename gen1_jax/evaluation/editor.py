@@ -1,5 +1,6 @@
 """Many edits with one model, in batches: by the method of the paper, and by others with the same weights."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -93,6 +94,19 @@ class Editor:
         self.evaluations = 0.0
         self._found: dict[str, np.ndarray] = {}
         self._looking: dict[tuple, GuidedSampler] = {}
+
+    def showing(self, worlds: Any) -> "Editor":
+        """An editor of other clips that is told the same, one of the other after one of its own; counts for itself.
+
+        Args:
+            worlds: as many, whose `clips.source` is what is edited; for structures that are estimated.
+        """
+        other = copy.copy(self)
+        other.__dict__.pop("source_content", None)
+        other.worlds, other.evaluations, other._found = worlds, 0.0, {}
+        other.depth = other.estimate_depth(worlds.clips.source)
+        other.latents = other._of_frames(other._encode, worlds.clips.source)
+        return other
 
     def edit(
         self,

@@ -26,10 +26,32 @@ def inverted(
         told: what the denoiser is told.
         latents: clean ones.
     """
+    ascending = ascending_sampler(sampler)
+    return editor.run(ascending, told, latents, [(0, len(ascending.tables.timesteps), unguided(sampler))])
+
+
+def inversion_trajectory(
+    editor: Editor, sampler: GuidedSampler, told: Conditions, latents: Latents | Float[np.ndarray, "b t i j c"]
+) -> list[Latents]:
+    """What `inverted` passes through, from noise on: latents at each timestep of the sampler, not the clean ones.
+
+    Args:
+        editor: see `inverted`, as what follows.
+        sampler: whose steps they are.
+        told: what the denoiser is told.
+        latents: clean ones.
+    """
+    ascending, passed = ascending_sampler(sampler), []
+    for step in range(len(ascending.tables.timesteps)):
+        latents = editor.run(ascending, told, latents, [(step, step + 1, unguided(sampler))])
+        passed.insert(0, latents)
+    return passed
+
+
+def ascending_sampler(sampler: GuidedSampler) -> GuidedSampler:
+    """The same the other way, see `ddim_inversion`."""
     prediction_type = sampler.unet.config.prediction_type
-    ascending = ddim_inversion(sampler.schedule, sampler.tables.timesteps, prediction_type)
-    parts = [(0, len(ascending.timesteps), unguided(sampler))]
-    return editor.run(sampler.with_tables(ascending), told, latents, parts)
+    return sampler.with_tables(ddim_inversion(sampler.schedule, sampler.tables.timesteps, prediction_type))
 
 
 def told_input(editor: Editor, told: Conditions, indices: Indices) -> Conditions:

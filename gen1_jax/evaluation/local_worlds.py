@@ -17,7 +17,7 @@ from gen1_jax.synthetic.structure import MAX_OBJECTS
 PHOTOGRAPH = 0
 """Of the styles the one in which an object's material changes no pixel further than 2 from it; others are not local."""
 
-_FIRST_OBJECT = 3  # in `Geometry.ids`: before it come the sky, the ground and the set
+FIRST_OBJECT = 3  # in `Geometry.ids`: before it come the sky, the ground and the set
 _DRAWS = 1 << 20  # contents of one structure come from seeds so far apart
 
 
@@ -44,7 +44,7 @@ def changed_object(worlds: Worlds) -> Bool[np.ndarray, "n t h w"]:
     slots = []
     for _, before, after in worlds.scenes:
         (slot,) = np.flatnonzero(np.asarray(before.materials) != np.asarray(after.materials))[:1]
-        slots.append(slot + _FIRST_OBJECT)
+        slots.append(slot + FIRST_OBJECT)
     return worlds.clips.ids == np.array(slots)[:, None, None, None]
 
 

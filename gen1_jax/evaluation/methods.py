@@ -13,7 +13,7 @@ from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import input_methods
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
-from gen1_jax.evaluation.rivals import WITH_DEPTH, rivals
+from gen1_jax.evaluation.rivals import WITH_DEPTH, rivals, text_rivals
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.pretrained.family import Gen1Config
 
@@ -90,8 +90,11 @@ def chosen(known: Sequence[Method], patterns: Iterable[str]) -> list[Method]:
 
 def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
     """All that are compared of worlds, the edit with `settings` first; what only some models can, by one's `config`."""
-    others = [Method(*each) for each in rivals(settings)]
-    further = [] if config is None else [Method(*each) for each in input_methods(settings, config)]
+    others, further = [*rivals(settings)], []
+    if config is not None:
+        others += text_rivals(settings, config)
+        further += input_methods(settings, config)
+    others, further = ([Method(*each) for each in rows] for rows in (others, further))
     return [*first_methods(settings), *_baselines(settings), *others, *_sweeps(settings, config), *further]
 
 

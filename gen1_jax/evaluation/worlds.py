@@ -73,6 +73,7 @@ class Worlds:
     ):
         self.scenes = [(make or scene)(split, index, seed) for index in range(count)]
         self._maps = maps
+        self._seed = seed
         self._size, self._frames, self._progress = (height, width), frames, progress
         answers = [(structure, answer) for structure, _, answer in self.scenes]
         self.prompts = tuple(synthetic.caption(b, a, seed=seed + i) for i, (a, b) in enumerate(answers))
@@ -80,6 +81,11 @@ class Worlds:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @cached_property
+    def source_prompts(self) -> tuple[str, ...]:
+        """What would be said of the sources, in the words of `prompts` but for what differs."""
+        return tuple(synthetic.caption(a, s, seed=self._seed + i) for i, (s, a, *_) in enumerate(self.scenes))
 
     @cached_property
     def clips(self) -> World:

@@ -205,10 +205,18 @@ class Attention(nnx.Module):
         mask: Bool[Array, "#b #heads #s k"] | None = None,
         is_causal: bool = False,
     ) -> Float[Array, "b s c"]:
+        return self.output(attention(*self.projected(x, context), mask=mask, is_causal=is_causal))
+
+    def projected(
+        self, x: Float[Array, "b s c"], context: Float[Array, "b k e"] | None = None
+    ) -> tuple[Float[Array, "b s heads d"], Float[Array, "b k heads d"], Float[Array, "b k heads d"]]:
+        """Queries of x, keys and values of the context, or of x if there is none."""
         context = x if context is None else context
-        query, key, value = map(self._heads, (self.to_q(x), self.to_k(context), self.to_v(context)))
-        out = attention(query, key, value, mask=mask, is_causal=is_causal)
-        return self.to_out(rearrange(out, "b s heads d -> b s (heads d)"))
+        return self._heads(self.to_q(x)), self._heads(self.to_k(context)), self._heads(self.to_v(context))
+
+    def output(self, attended: Float[Array, "b s heads d"]) -> Float[Array, "b s c"]:
+        """What the layer makes of what its heads have seen."""
+        return self.to_out(rearrange(attended, "b s heads d -> b s (heads d)"))
 
     def _heads(self, x: Float[Array, "b s c"]) -> Float[Array, "b s heads d"]:
         return rearrange(x, "b s (heads d) -> b s heads d", heads=self.heads)
@@ -240,7 +248,6 @@ class AdaptedAttention(Attention):
     ) -> Float[Array, "b s c"]:
         if image is None:
             return super().__call__(x, context)
-        query, key, value = map(self._heads, (self.to_q(x), self.to_k(context), self.to_v(context)))
+        query, key, value = self.projected(x, context)
         seen = attention(query, *map(self._heads, (self.to_k_image(image), self.to_v_image(image))))
-        out = attention(query, key, value) + weight.astype(seen.dtype)[:, None, None, None] * seen
-        return self.to_out(rearrange(out, "b s heads d -> b s (heads d)"))
+        return self.output(attention(query, key, value) + weight.astype(seen.dtype)[:, None, None, None] * seen)

@@ -24,7 +24,9 @@ from gen1_jax.evaluation.local import local_methods
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Scorer
+from gen1_jax.evaluation.verdict import lines, verdicts
 from gen1_jax.evaluation.worlds import Worlds
+from gen1_jax.measures import proportion
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure import STRUCTURE_KINDS
 from gen1_jax.models.unet import with_inputs
@@ -123,10 +125,8 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     assert [results["methods"][name]["evaluations"] for name in (EDIT, rival, ANSWER)] == [4, 1, 0]
     text = write_report(results, tmp_path).read_text()
     assert all((tmp_path / name).exists() for name in re.findall(r'src="([^"]+)"', text)) and "videos/01.mp4" in text
-    assert re.search(rf"<td>{rival}</td>(<td>[^/]*</small></td>){{2}}<td></td>", text)  # nobody has true motion
-    named = dict(results["methods"], other=results["methods"][rival] | {"group": "first frame estimated flow"})
-    rows = {name: preferred for name, *_, preferred in report._nearer_rows(results | {"methods": named})}
-    assert rows["first frame estimated flow"] == "79.4% to 91.2%"
+    cell = "<td>[^/]*</small><br><small>[^/]*</small></td>"
+    assert re.search(rf"<td>{rival}</td>({cell}){{3}}<td></td>", text)  # nobody has true motion
     moving = results["methods"][ANSWER]["scores"]["frame_consistency"]["clips"]
     assert f"By motion, against {rival}" in text and f"<tr><td>{min(moving):.4f}</td><td>1</td>" in text
 
@@ -230,6 +230,27 @@ def test_bars_of_given_frames_and_keyframes():
     assert (saved.measured, saved.reached) == ("2.00", False)  # by a stride of 4: 3 frames of 40, 10 of 4
     nearer = crafted(several, **{"keyframe stride=7": {"perceptual": 0.4}})
     assert {bar.figure: bar.measured for bar in bars(nearer)}[saved.figure] == "2.86"
+
+
+def test_verdicts_on_rivals():
+    """Of 64 clips 48 are nearer by PSNR than the nearest of a group, which is another in CLIP's space; ties are not."""
+    rivals = {"SDEdit frame by frame=0.6": {"perceptual": 0.4, "structure_error": 0.7}}
+    rivals |= {f"SDEdit frame by frame={s}": {"structure_error": 0.1} for s in (0.2, 0.4)}
+    results = crafted(**rivals)
+    results["methods"][EDIT]["scores"]["psnr"]["clips"] = [0.75] * 48 + [0.25] * 14 + [0.5, None]
+    found = {verdict.rival: verdict for verdict in verdicts(results)}
+    assert not {EDIT, ANSWER, "autoencoded answer", "structure_blur"} & found.keys()
+    sdedit = found["SDEdit frame by frame"]
+    assert sdedit.methods["structure_error"] == sdedit.methods["perceptual"] == "SDEdit frame by frame=0.6"
+    assert sdedit.shares["psnr"] == proportion(48, 63) and sdedit.shares["perceptual"].mean == 0
+    assert sdedit.shares["structure_error"].mean == 1 and abs(sdedit.leads["structure_error"].mean - 0.2) < 1e-9
+    assert abs(sdedit.leads["psnr"].mean - (48 - 14) / 4 / 63) < 1e-9
+    assert found["TokenFlow"].preferred == "" and sdedit.preferred == "about 3 in 4"
+    assert found["layered atlas"].preferred == "88.2% [73.4%, 95.3%]"
+    assert found["first frame estimated flow"].preferred == "79.4% [63.2%, 89.7%] to 91.2% [77.0%, 97.0%]"
+    head, *rows = lines([sdedit])
+    assert head.startswith("nearer to the answer than") and "76.2% [64.4%, 85.0%]" in rows[0]
+    assert json.dumps(sdedit.to_dict())
 
 
 def test_clips_by_motion():

@@ -11,11 +11,11 @@ from tiny import TINY
 from gen1_jax.diffusion import Guidance, training_target
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation import inversion, rivals, tuning
+from gen1_jax.evaluation import inversion, layered_atlas, rivals, tokenflow, tuning
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import Method
 from gen1_jax.evaluation.worlds import Worlds
-from gen1_jax.models.attended import attending_to, first_and_previous, first_frame
+from gen1_jax.models.attended import attending_to, first_and_previous, first_frame, own_and_middle
 from gen1_jax.models.module import Bound, flatten
 from gen1_jax.models.selection import together
 from gen1_jax.pretrained.folder import open_model
@@ -184,10 +184,30 @@ def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
     np.testing.assert_allclose(edits[1], plain, atol=1e-5 * float(jnp.abs(plain).max()))
 
 
+def test_a_clip_that_stands_still_flows_as_the_image_model_has_it(editor, monkeypatch):
+    """Of frames that are alike, whichever are edited: keys and values of several are those of one."""
+    way = Way(settings=STEPS)
+    for name in ("latents", "depth"):
+        still = getattr(editor, name)
+        monkeypatch.setattr(editor, name, np.repeat(still[:, :1], still.shape[1], axis=1))
+    plain = rivals.cross_frame_edit(editor, way, BOTH, first_frame)
+    edit = tokenflow.tokenflow_edit(editor, way, BOTH, interval=2)
+    np.testing.assert_allclose(edit, plain, atol=1e-4 * float(jnp.abs(plain).max()))
+
+
+def test_the_trajectory_of_an_inversion_begins_at_its_noise(editor):
+    sampler, told = editor.sampler(STEPS), editor.told(Way(settings=STEPS), BOTH)
+    noise = inversion.inverted(editor, sampler, told, editor.latents[BOTH])
+    passed, cost = spent(editor, lambda: inversion.inversion_trajectory(editor, sampler, told, editor.latents[BOTH]))
+    assert len(passed) == cost == 2 and jnp.abs(passed[1] - passed[0]).max() > 1e-2
+    np.testing.assert_allclose(passed[0], noise, atol=1e-6)
+
+
 def test_what_is_attended_to():
     x = jnp.arange(3.0)[None, :, None, None] * jnp.ones((1, 3, 2, 1))
     assert first_frame(x).squeeze().tolist() == [[0, 0]] * 3
     assert first_and_previous(x).squeeze().tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
+    assert own_and_middle(x).squeeze().tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [2, 2, 1, 1]]
 
 
 def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
@@ -202,9 +222,14 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
     assert far[0.0] < 0.3 * far[1.0] and far[0.0] < far[0.5] < far[1.0], far
 
 
-def test_every_rival_has_its_edits_and_its_cost(editor):
+def test_every_rival_has_its_edits_and_its_cost(editor, monkeypatch):
+    monkeypatch.setattr(layered_atlas, "STEPS", 2)
     methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance(TINY.unet).branches)
     costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
+    costs |= {
+        ("layered atlas" + masks, None): 2 * 2 * 2 / 4 for masks in ("", " true masks")
+    }  # two pictures of 4 frames
+    costs |= {("TokenFlow", interval): 2 + 2 * (1 + 2) for interval in (2, 4)}  # going down, the input is beside it
     costs |= {("DDIM inversion" + depth, None): 2 + 2 * full for depth in ("", " with depth")}
     for depth in ("", " with depth"):
         costs |= {("edit friendly noise" + depth, strength): full for strength in (0.4, 0.64)}  # the last step alone

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gen1_jax.models.attended import attended
+from gen1_jax.models.attended import attending
 from gen1_jax.models.attention import AdaptedAttention, Attention
 from gen1_jax.models.layers import FeedForward, GroupNorm, LayerNorm, Linear
 from gen1_jax.models.partition import fold, unfold
@@ -30,6 +31,10 @@ class Content:
     tokens: Float[Array, "b n d"]
     image: Float[Array, "b m d"] | None = None
     weight: Float[Array, " b"] | None = None
+
+
+def _plain(layer: Attention, *seen: Array, **picture: Array) -> Array:
+    return layer(*seen, **picture)
 
 
 class TransformerBlock(nnx.Module):
@@ -54,7 +59,8 @@ class TransformerBlock(nnx.Module):
         x: Float[Array, "b s c"],
         *context: Float[Array, "b n d"],
         positions: Float[Array, "s c"] | None = None,
-        seen: Callable[[Float[Array, "b s c"]], Float[Array, "b k c"]] = lambda y: y,
+        first: Callable[..., Float[Array, "b s c"]] = _plain,
+        second: Callable[..., Float[Array, "b s c"]] = _plain,
         **picture: Array,
     ) -> Float[Array, "b s c"]:
         """The output.
@@ -63,13 +69,13 @@ class TransformerBlock(nnx.Module):
             x: positions, or frames.
             context: of the second attention.
             positions: added to what both attentions look at.
-            seen: of the sequences of a batch, those that the first attention has its keys and values from.
+            first: how the first attention is computed: of the layer and what it looks at.
+            second: how the second one is, of the context, too.
             picture: for an `AdaptedAttention`.
         """
         at = (lambda y: y) if positions is None else (lambda y: y + positions.astype(y.dtype))
-        looking = at(self.norm1(x))
-        x = x + self.attn1(looking, seen(looking))
-        x = x + self.attn2(at(self.norm2(x)), *context, **picture)
+        x = x + first(self.attn1, at(self.norm1(x)))
+        x = x + second(self.attn2, at(self.norm2(x)), *context, **picture)
         return x + self.ff(self.norm3(x))
 
 
@@ -89,8 +95,9 @@ class SpatialTransformer(nnx.Module):
         y = rearrange(self.proj_in(self.norm(x)), "b t h w c -> b t (h w) c")
         a_frame = lambda told: fold(jnp.broadcast_to(told[:, None], (batch, frames, *told.shape[1:])))
         picture = {} if content.image is None else {"image": a_frame(content.image), "weight": a_frame(content.weight)}
-        where = attended()
-        seen = {} if where is None else {"seen": lambda y: fold(where(unfold(y, batch)))}
-        y = unfold(self.block(fold(y), a_frame(content.tokens), **seen, **picture), batch)
+        how = attending()
+        ways = {} if how is None else {"first": how.to_positions, "second": how.to_content}
+        ways = {name: partial(way, clips=batch) for name, way in ways.items()}
+        y = unfold(self.block(fold(y), a_frame(content.tokens), **ways, **picture), batch)
         y = rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width)
         return x + self.proj_out(y)
