@@ -26,7 +26,7 @@ from gen1_jax.evaluation.methods import (
 )
 from gen1_jax.evaluation.pages import definitions, headed, score_cell, table, write_page
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
-from gen1_jax.evaluation.rivals import ATLAS, BIVDIFF, INVERSION, TOKENFLOW
+from gen1_jax.evaluation.rivals.listing import ATLAS, BIVDIFF, INVERSION, TOKENFLOW
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES
 from gen1_jax.evaluation.verdict import HEADS, Verdict, verdicts
 from gen1_jax.measures import Interval

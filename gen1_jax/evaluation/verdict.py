@@ -10,7 +10,7 @@ import numpy as np
 
 from gen1_jax.evaluation.bars import Results, best, clip_scores
 from gen1_jax.evaluation.methods import ANSWER, AUTOENCODED, EDIT, FIRST_FRAME_ESTIMATED, SDEDIT_BY_FRAME, SWEEPS
-from gen1_jax.evaluation.rivals import ATLAS
+from gen1_jax.evaluation.rivals.listing import ATLAS
 from gen1_jax.evaluation.scores import MEASURES
 from gen1_jax.evaluation.stored import json_number
 from gen1_jax.evaluation.study.answers import OF_PAPER, PAPER

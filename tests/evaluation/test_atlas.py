@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gen1_jax.evaluation import atlas, layered_atlas
-from gen1_jax.evaluation.motion_layers import motion_layers
+from gen1_jax.evaluation.rivals import atlas, layered_atlas
+from gen1_jax.evaluation.rivals.motion_layers import motion_layers
 
 SIDE, COUNT, SQUARE, SPEED = 64, 5, 24, 2
 

@@ -8,10 +8,10 @@ from flax import nnx
 
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation import fatezero, rivals
 from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.fatezero import Fused, Fusion, Seeking, Words
 from gen1_jax.evaluation.methods import Method, methods
+from gen1_jax.evaluation.rivals import fatezero, listing
+from gen1_jax.evaluation.rivals.fatezero import Fused, Fusion, Seeking, Words
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.attended import own_and_middle
 from gen1_jax.models.attention import Attention
@@ -125,7 +125,7 @@ def test_words_are_found_where_the_input_looks_at_them():
 
 def test_models_that_read_text_have_its_edits_and_their_cost(editor, monkeypatch):
     settings = EditSettings(num_inference_steps=2).of(editor.pipeline.config)
-    known = [Method(*each) for each in rivals.text_rivals(settings, editor.pipeline.config)]
+    known = [Method(*each) for each in listing.text_rivals(settings, editor.pipeline.config)]
     assert [method.name for method in known] == ["FateZero", "FateZero with depth"]
     assert {m.name for m in known} <= {m.name for m in methods(settings, editor.pipeline.config)}
     assert not [m for m in methods(settings, open_model("tiny").config) if m.group.startswith("FateZero")]

@@ -11,9 +11,9 @@ from tiny import TINY
 from gen1_jax.diffusion import Guidance, training_target
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation import inversion, layered_atlas, rivals, tokenflow, tuning
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.methods import Method
+from gen1_jax.evaluation.rivals import by_inversion, inversion, layered_atlas, listing, tokenflow, tuning
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.attended import attending_to, first_and_previous, first_frame, own_and_middle
 from gen1_jax.models.module import Bound, flatten
@@ -57,17 +57,17 @@ def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_t
 
 def test_inversion_is_told_the_input_and_sampling_what_is_asked_for(editor):
     way = Way(settings=STEPS)
-    edit, cost = spent(editor, lambda: rivals.inverted_edit(editor, way, BOTH))
+    edit, cost = spent(editor, lambda: by_inversion.inverted_edit(editor, way, BOTH))
     assert cost == 2 + 2 * len(STEPS.guidance(TINY.unet).branches)
     before = editor.content, editor.source_content
     try:
         for change in ("content", "source_content"):
             setattr(editor, change, getattr(editor, change)[::-1].copy())
-            assert (rivals.inverted_edit(editor, way, BOTH) != edit).any()
+            assert (by_inversion.inverted_edit(editor, way, BOTH) != edit).any()
             editor.content, editor.source_content = before
     finally:
         editor.content, editor.source_content = before
-    assert (rivals.inverted_edit(editor, way, BOTH) == edit).all()
+    assert (by_inversion.inverted_edit(editor, way, BOTH) == edit).all()
 
 
 def test_noise_that_leads_to_the_input_is_that_of_ancestral_sampling(editor):
@@ -84,7 +84,7 @@ def test_noise_that_leads_to_the_input_is_that_of_ancestral_sampling(editor):
 
     try:
         editor.run = of_nothing
-        rivals.edit_by_friendly_noise(editor, way, BOTH)
+        by_inversion.edit_by_friendly_noise(editor, way, BOTH)
     finally:
         editor.run = run
     schedule = editor.pipeline.config.schedule
@@ -103,12 +103,12 @@ def test_noise_that_leads_to_the_input_is_that_of_ancestral_sampling(editor):
 
 def test_noise_that_leads_to_the_input_takes_the_same_content_along_the_noised_input(editor, monkeypatch):
     way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=5), strength=0.6)
-    edit, cost = spent(editor, lambda: rivals.edit_by_friendly_noise(editor, way, BOTH))
+    edit, cost = spent(editor, lambda: by_inversion.edit_by_friendly_noise(editor, way, BOTH))
     assert cost == 2 * 3 - 1  # three steps, one to find the noise and one to use it; the last has none
     monkeypatch.setattr(editor, "content", editor.source_content)
     ends, run = [], editor.run
     monkeypatch.setattr(editor, "run", lambda *args: ends.append(args[2]) or run(*args))
-    again = rivals.edit_by_friendly_noise(editor, way, BOTH)
+    again = by_inversion.edit_by_friendly_noise(editor, way, BOTH)
     assert len(ends) == 5 and jnp.abs(again - edit).max() > 0.1
     for along_input, along_edit in (ends[:2], ends[2:4]):
         np.testing.assert_allclose(along_input, along_edit, atol=1e-5)
@@ -175,7 +175,7 @@ def test_frames_of_the_image_model_look_where_they_are_told(editor):
 
 def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
     way = Way(settings=STEPS)
-    edits = [rivals.cross_frame_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
+    edits = [by_inversion.cross_frame_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
     assert jnp.abs(edits[0] - edits[1]).max() > 1e-3
     sampler, told = editor.sampler(STEPS), editor.told(way, BOTH).frames()
     source = inversion.told_input(editor, told, BOTH)
@@ -190,7 +190,7 @@ def test_a_clip_that_stands_still_flows_as_the_image_model_has_it(editor, monkey
     for name in ("latents", "depth"):
         still = getattr(editor, name)
         monkeypatch.setattr(editor, name, np.repeat(still[:, :1], still.shape[1], axis=1))
-    plain = rivals.cross_frame_edit(editor, way, BOTH, first_frame)
+    plain = by_inversion.cross_frame_edit(editor, way, BOTH, first_frame)
     edit = tokenflow.tokenflow_edit(editor, way, BOTH, interval=2)
     np.testing.assert_allclose(edit, plain, atol=1e-4 * float(jnp.abs(plain).max()))
 
@@ -216,7 +216,7 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
     frames = editor.sample(dataclasses.replace(way, frame_by_frame=True), BOTH)
     far = {}
     for mixing, inversions in ((0.0, 1), (0.5, 2), (1.0, 1)):
-        edit, cost = spent(editor, lambda mixing=mixing: rivals.bivdiff_edit(editor, way, BOTH, mixing))
+        edit, cost = spent(editor, lambda mixing=mixing: by_inversion.bivdiff_edit(editor, way, BOTH, mixing))
         assert cost == 200 * (2 + inversions)
         far[mixing] = float(jnp.abs(edit - frames).mean())
     assert far[0.0] < 0.3 * far[1.0] and far[0.0] < far[0.5] < far[1.0], far
@@ -224,7 +224,7 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
 
 def test_every_rival_has_its_edits_and_its_cost(editor, monkeypatch):
     monkeypatch.setattr(layered_atlas, "STEPS", 2)
-    methods, full = [Method(*each) for each in rivals.rivals(STEPS)], len(STEPS.guidance(TINY.unet).branches)
+    methods, full = [Method(*each) for each in listing.rivals(STEPS)], len(STEPS.guidance(TINY.unet).branches)
     costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
     costs |= {
         ("layered atlas" + masks, None): 2 * 2 * 2 / 4 for masks in ("", " true masks")

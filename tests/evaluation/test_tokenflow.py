@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gen1_jax.evaluation.tokenflow import Flow, KeyFrames
+from gen1_jax.evaluation.rivals.tokenflow import Flow, KeyFrames
 from gen1_jax.models.attention import Attention
 from gen1_jax.models.module import initialise
 

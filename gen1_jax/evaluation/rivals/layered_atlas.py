@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Float32, Int, Key, UInt8
 
-from gen1_jax.evaluation.motion_layers import MotionLayers, motion_layers
+from gen1_jax.evaluation.rivals.motion_layers import MotionLayers, motion_layers
 from gen1_jax.models.structure.pictures import opencv
 
 STEPS, STRIDE = 400, 4

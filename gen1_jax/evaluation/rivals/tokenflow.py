@@ -14,8 +14,8 @@ from einops import rearrange, repeat
 from jaxtyping import Array, Float, Float32, Int32
 
 from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.inversion import Indices, Latents, inversion_trajectory, told_input
-from gen1_jax.evaluation.lockstep import Lockstep
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inversion_trajectory, told_input
+from gen1_jax.evaluation.rivals.lockstep import Lockstep
 from gen1_jax.models.attended import Attending
 from gen1_jax.models.attention import Attention
 from gen1_jax.models.partition import fold, unfold

@@ -25,8 +25,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 from gen1_jax.diffusion import Sampler, SamplerTables
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.inversion import Indices, Latents, ascending_sampler
-from gen1_jax.evaluation.lockstep import Lockstep
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents, ascending_sampler
+from gen1_jax.evaluation.rivals.lockstep import Lockstep
 from gen1_jax.models.attended import Attending, Looking, attending_by, own_and_middle
 from gen1_jax.models.attention import Attention, attention
 from gen1_jax.models.conditions import Conditions

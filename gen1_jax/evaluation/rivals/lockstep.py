@@ -22,7 +22,7 @@ from gen1_jax.diffusion import Guidance, Sampler, SamplerTables
 from gen1_jax.diffusion.guidance import branch_conditions
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.inversion import Latents, guided_parts
+from gen1_jax.evaluation.rivals.inversion import Latents, guided_parts
 from gen1_jax.models.attended import Attending, attending_by
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
