@@ -76,7 +76,8 @@ def render(description: dict) -> str:
             f"{name} {low:g} to {high:g}"
             for name, (low, high) in zip(("w", "w_t"), config["distilled_scales"], strict=True)
         )
-        lines.append(f"distilled for {ranges}: {config['num_inference_steps']} steps of {config['sampler']}")
+        steps = counted(config["num_inference_steps"], "step")
+        lines.append(f"distilled for {ranges}: {steps} of {config['sampler']}")
     if model["words"] is not None:
         lines.append(f"knows {counted(model['words'], 'word')}: gen1 info --model {model['name']} --words")
     lines += [f"{model['name']}: {description['caution']}"] if description["caution"] else []

@@ -42,7 +42,7 @@ def recipe_of(words, *more):
 def checks_alone(request, monkeypatch):
     """The plan checks recipe, mesh and machine before it looks at programs, and of these at none."""
     if not request.node.get_closest_marker("slow"):
-        monkeypatch.setattr(plan, "Programs", lambda config, layout: SimpleNamespace(parameters=0))
+        monkeypatch.setattr(plan, "Programs", lambda *told: SimpleNamespace(parameters=0))
 
 
 def plan_of(recipe, machine):

@@ -66,7 +66,7 @@ def test_objectives_are_chosen_by_name_or_by_component():
         of_component = dataclasses.replace(BASE, component=kind.component)
         assert objective_kind(of_component) == first.setdefault(kind.component, kind)
         assert objective_kind(dataclasses.replace(of_component, objective=name)) == kind
-    with pytest.raises(UserError, match="not one of denoising, autoencoder"):
+    with pytest.raises(UserError, match="not one of denoising, consistency, autoencoder"):
         objective_kind(dataclasses.replace(BASE, objective="magic"))
     with pytest.raises(UserError, match="trains the vae, but component is unet"):
         objective_kind(dataclasses.replace(BASE, objective="autoencoder"))
