@@ -1,6 +1,6 @@
 """`gen1 bench`."""
 
-from gen1_jax.commands.common import OneLineParser, command, report, reporting
+from gen1_jax.commands.common import OneLineParser, command, leave_devices_free, report, reporting
 from gen1_jax.commands.customise import add_bench_customise
 from gen1_jax.commands.datasets import (
     add_bench_render_arguments,
@@ -158,11 +158,10 @@ def _bench_train(args) -> None:
 
 def _bench_growth(args) -> None:
     import json
-    import os
     from pathlib import Path
 
     if args.chip:
-        os.environ["JAX_PLATFORMS"] = "cpu"  # what is planned for is not here; what is here stays free
+        leave_devices_free()
     elif args.estimate:
         raise UserError("--estimate is for a --chip that is not there")
 

@@ -81,3 +81,8 @@ def reporting(action: Callable[[argparse.Namespace], tuple[dict, str]]) -> Calla
         report(summary, args.json, text)
 
     return run
+
+
+def leave_devices_free() -> None:
+    """For what is planned, whose devices are not here: JAX, which is not imported yet, runs on the CPU."""
+    os.environ["JAX_PLATFORMS"] = "cpu"

@@ -228,7 +228,7 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
         show = lambda what, done, total: progress(done, total, what, units.get(what, ""))
         results = run_benchmark(open_trained(args.model), config, out, show)
     found = [*verdicts(results)]
-    verdict = {"report": str(write_report(results, out)), "bars": results["bars"]}
+    verdict = {"report": str(write_report(results, out, found)), "bars": results["bars"]}
     verdict["rivals"] = [each.to_dict() for each in found]
     lines = [
         f"{'reached' if bar['reached'] else 'missed '}  {bar['figure']}: {bar['measured']} ({bar['bar']})"

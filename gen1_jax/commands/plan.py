@@ -2,7 +2,7 @@
 
 import argparse
 
-from gen1_jax.commands.common import command
+from gen1_jax.commands.common import command, leave_devices_free
 
 _PROGRAMS = ("video", "image", "sampler")
 
@@ -44,9 +44,8 @@ def add_plan(commands) -> None:
 def _plan(args: argparse.Namespace) -> None:
     import dataclasses
     import json
-    import os
 
-    os.environ["JAX_PLATFORMS"] = "cpu"  # what is planned for is not here; what is here stays free
+    leave_devices_free()
 
     from gen1_jax.parallel.mesh import parse_mesh
     from gen1_jax.planning.plan import make_plan

@@ -92,13 +92,13 @@ def _edit(results: Results) -> Iterator[Bar]:
     ways = min(64, len(clip_scores(results, EDIT, "retrieved")))
     for name, bar in ((EDIT, 0.70), (ANSWER, 0.90)):
         interval = _interval(results["methods"][name]["scores"]["retrieved"])
-        yield Bar(f"prompt retrieval of {ways}, {name}", _percent(interval), f"at least {bar:.0%}", interval[0] >= bar)
+        yield Bar(f"prompt retrieval of {ways}, {name}", interval.percent, f"at least {bar:.0%}", interval[0] >= bar)
     for group, bar in ((SDEDIT_BY_FRAME, 0.75), (FIRST_FRAME, 0.80)):
         for measure, what in (("perceptual", "in CLIP's space"), ("psnr", "by PSNR")):
             if rival := best(results, group, measure):
                 share = nearer(results, rival, measure)
                 figure = f"nearer to the answer than {rival}, {what}"
-                yield Bar(figure, _percent(share), f"at least {bar:.0%}", share.mean >= bar)
+                yield Bar(figure, share.percent, f"at least {bar:.0%}", share.mean >= bar)
 
 
 def _first_frame_known(results: Results) -> Iterator[Bar]:
@@ -107,7 +107,7 @@ def _first_frame_known(results: Results) -> Iterator[Bar]:
         if {ours, rival} <= results["methods"].keys():
             for measure, what in (("perceptual", "in CLIP's space"), ("psnr", "by PSNR")):
                 share = nearer(results, rival, measure, ours=ours)
-                yield Bar(f"{ours}, nearer than {rival}, {what}", _percent(share), "at least 80%", share.mean >= 0.8)
+                yield Bar(f"{ours}, nearer than {rival}, {what}", share.percent, "at least 80%", share.mean >= 0.8)
 
 
 def _keyframes_first(results: Results) -> Iterator[Bar]:
@@ -151,7 +151,7 @@ def _with_source(results: Results) -> Iterator[Bar]:
         outside = _interval(results["methods"][name]["scores"]["outside_psnr"])
         yield Bar(f"{name}: outside, without a mask", f"{outside[0]:.2f} dB", "at least 27 dB", outside[0] >= 27)
         changed = _interval(results["methods"][name]["scores"]["changed"])
-        yield Bar(f"{name}: the named change is seen", _percent(changed), "at least 80%", changed[0] >= 0.8)
+        yield Bar(f"{name}: the named change is seen", changed.percent, "at least 80%", changed[0] >= 0.8)
 
 
 def best(results: Results, group: str, measure: str) -> str | None:
@@ -185,7 +185,7 @@ def _components(results: Results) -> Iterator[Bar]:
     ):
         interval = _interval(results["components"][name])
         share = bar <= 1
-        measured = _percent(interval) if share else f"{interval[0]:.2f} [{interval[1]:.2f}, {interval[2]:.2f}] dB"
+        measured = interval.percent if share else f"{interval[0]:.2f} [{interval[1]:.2f}, {interval[2]:.2f}] dB"
         yield Bar(what, measured, f"at least {bar:.0%}" if share else f"at least {bar:g} dB", interval[0] >= bar)
 
 
@@ -202,9 +202,5 @@ def clip_scores(results: Results, method: str, measure: str) -> Float[np.ndarray
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _interval(score: dict[str, Any]) -> tuple[float, float, float]:
-    return tuple(float("nan") if value is None else value for value in (score["mean"], *score["interval"]))
-
-
-def _percent(interval: tuple[float, float, float]) -> str:
-    return f"{interval[0]:.1%} [{interval[1]:.1%}, {interval[2]:.1%}]"
+def _interval(score: dict[str, Any]) -> Interval:
+    return Interval(*(float("nan") if value is None else value for value in (score["mean"], *score["interval"])))

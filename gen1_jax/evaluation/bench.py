@@ -22,7 +22,7 @@ from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.pretrained.sizes import SIZES
+from gen1_jax.pretrained.sizes import size_named
 
 
 def bench_sample(
@@ -88,17 +88,6 @@ def bench_sample(
         "peak_bytes": _peak_bytes(device),
         "finite": finite,
     }
-
-
-def size_named(size: str) -> Gen1Config:
-    """The model of a size.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if size not in SIZES:
-        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
-    return SIZES[size]
 
 
 class CompiledSampler:

@@ -18,7 +18,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import VideoWriter
 from gen1_jax.pretrained.folder import open_model
-from gen1_jax.pretrained.sizes import SIZES
+from gen1_jax.pretrained.sizes import size_named
 
 
 def bench_edit(
@@ -41,8 +41,7 @@ def bench_edit(
     Raises:
         UserError: an unknown size, or a number below one.
     """
-    if size not in SIZES:
-        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    size_named(size)  # refuses a name that there is not
     if min([steps, pixels, *frames]) < 1:
         raise UserError("frames, steps and pixels must be at least 1")
     with tempfile.TemporaryDirectory() as folder:

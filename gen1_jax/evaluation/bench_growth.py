@@ -12,7 +12,7 @@ import jax
 from gen1_jax.diffusion import Guidance
 from gen1_jax.diffusion.windows import window_count
 from gen1_jax.errors import UserError
-from gen1_jax.evaluation.bench import CompiledSampler, size_named
+from gen1_jax.evaluation.bench import CompiledSampler
 from gen1_jax.evaluation.bench_train import StepBench, is_out_of_memory, random_latents
 from gen1_jax.evaluation.growth import Row, Work
 from gen1_jax.models.module import abstract_parameters, parameter_count
@@ -20,6 +20,7 @@ from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.sizes import size_named
 
 _REPEATS = 2
 _GUIDANCE = 7.5, 1.5  # w and w_t: all three branches

@@ -11,13 +11,14 @@ import numpy as np
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
 from gen1_jax.errors import UserError, counted
-from gen1_jax.evaluation.bench import random_parameters, size_named
+from gen1_jax.evaluation.bench import random_parameters
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.parallel.hardware import peak_flops
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.sizes import size_named
 from gen1_jax.training.denoising import DenoisingObjective
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
 from gen1_jax.training.step import TrainState, TrainStep, initial_state

@@ -328,8 +328,7 @@ class Editor:
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
-        parts = guidance_runs(settings.guidance(self.pipeline.config.unet), steps, settings.guidance_interval)
-        return self.run(sampler, told, noise, _after(first_step, parts), kept, keys)
+        return self.run(sampler, told, noise, _after(first_step, guided_parts(settings, sampler)), kept, keys)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
         """The model's sampler; its frames look at those of others in self-attention, if that is said."""
@@ -397,6 +396,12 @@ def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
     """The numbers up to `count` in batches of one size, the last one filled up."""
     for start in range(0, count, size):
         yield np.minimum(np.arange(start, start + size), count - 1)
+
+
+def guided_parts(settings: EditSettings, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
+    """Guidance as an edit has it over the steps of a sampler: (first step, end, guidance), one after another."""
+    guidance, steps = settings.guidance(sampler.unet.config), len(sampler.tables.timesteps)
+    return guidance_runs(guidance, steps, settings.guidance_interval)
 
 
 def _keys(seed: int, indices: Int[np.ndarray, " b"]) -> Key[Array, " b"]:

@@ -28,7 +28,7 @@ from gen1_jax.evaluation.pages import definitions, headed, score_cell, table, wr
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
 from gen1_jax.evaluation.rivals.listing import ATLAS, BIVDIFF, INVERSION, TOKENFLOW
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES
-from gen1_jax.evaluation.verdict import HEADS, Verdict, verdicts
+from gen1_jax.evaluation.verdict import HEADS, Verdict
 from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
 
@@ -42,7 +42,7 @@ _ALL = MEASURES | KIND_MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES
 _NEARNESS = ("perceptual", "psnr")
 
 
-def write_report(results: Results, out: Path) -> Path:
+def write_report(results: Results, out: Path, rivals: Iterable[Verdict]) -> Path:
     """Writes report.html, its plots and videos into the folder of a benchmark.
 
     Args:
@@ -68,7 +68,7 @@ def write_report(results: Results, out: Path) -> Path:
         "Wilson's 95% interval, and by how much on average (paired, bootstrap; positive is better); the structure is "
         "that of the method which is best in CLIP's space. And the share of people who preferred Gen-1's edits of real "
         "clips in the paper, where it compares the two: not the same question.</p>",
-        table(("than", *HEADS.values(), "preferred in the paper"), map(_verdict_row, verdicts(results))),
+        table(("than", *HEADS.values(), "preferred in the paper"), map(_verdict_row, rivals)),
         "<h2>Networks by themselves</h2>",
         table(
             ("", "mean"),

@@ -22,13 +22,7 @@ COMPARED = {"perceptual": "perceptual", "psnr": "psnr", "structure_error": "perc
 HEADS = {"perceptual": "in CLIP's space", "psnr": "by PSNR", "structure_error": "by structure"}
 """What the shares are called."""
 
-
-def percent(share: Interval) -> str:
-    """A share and its interval."""
-    return f"{share.mean:.1%} [{share.low:.1%}, {share.high:.1%}]"
-
-
-_LAYERED, _LOWEST, _HIGHEST = (percent(proportion(won, OF_PAPER)) for _, won in PAPER)
+_LAYERED, _LOWEST, _HIGHEST = (proportion(won, OF_PAPER).percent for _, won in PAPER)
 PREFERRED = {SDEDIT_BY_FRAME: "about 3 in 4", FIRST_FRAME_ESTIMATED: f"{_LOWEST} to {_HIGHEST}", ATLAS: _LAYERED}
 """Of the paper's user study, where motion was estimated, too; intervals are of 34 answers, which its shares match."""
 
@@ -76,7 +70,7 @@ def verdicts(results: Results) -> Iterator[Verdict]:
 def lines(found: list[Verdict]) -> Iterator[str]:
     """A table for a terminal."""
     rows = [("nearer to the answer than", *HEADS.values(), "people, in the paper")]
-    rows += [(v.rival, *map(percent, v.shares.values()), v.preferred) for v in found]
+    rows += [(v.rival, *(share.percent for share in v.shares.values()), v.preferred) for v in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

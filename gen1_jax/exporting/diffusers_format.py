@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen1_jax.exporting.diffusers_parity import measure
-from gen1_jax.exporting.networks import ExportError, Networks, Written, write_json
+from gen1_jax.exporting.networks import Networks, Written, refuse_distilled, write_json
 from gen1_jax.exporting.video_pipeline import compare_video_model, is_video_model, write_video_pipeline
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
@@ -53,8 +53,7 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
         ConfigError: the prior is one that PriorTransformer cannot be.
         ExportError: a class does not take what was written, or the U-Net is told scales of guidance.
     """
-    if source.config.unet.guidance_embedded:
-        raise ExportError("the diffusers format is of a U-Net that is not told scales of guidance, and this one is")
+    refuse_distilled(source.config.unet, "diffusers")
     config, networks, tokenizer = source.config, Networks(source, dtype), source.tokenizer()
     pending: dict[str, np.ndarray] = {}  # of an IP-Adapter, whose file holds parameters of two networks
     for component in config.components:

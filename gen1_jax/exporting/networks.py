@@ -22,6 +22,16 @@ class ExportError(UserError):
     """An export that cannot be made, or that does not compute what the model does. One line."""
 
 
+def refuse_distilled(config: UNetConfig, form: str) -> None:
+    """Refuses what a format has no place for.
+
+    Raises:
+        ExportError: the U-Net is told scales of guidance.
+    """
+    if config.guidance_embedded:
+        raise ExportError(f"the {form} format is of a U-Net that is not told scales of guidance, and this one is")
+
+
 class Written(NamedTuple):
     """What a format's writer reports.
 

@@ -34,6 +34,7 @@ from gen1_jax.exporting.networks import (
     fixed_normal,
     fixed_pictures,
     in_float32,
+    refuse_distilled,
     relative_difference,
 )
 from gen1_jax.models.attention import attention_platform
@@ -111,8 +112,7 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
         ExportError: see `StableHLOOptions`; platforms without that of this machine, which compares; or a U-Net that is
             told scales of guidance, whose samplers draw fresh noise in each step.
     """
-    if source.config.unet.guidance_embedded:
-        raise ExportError("the stablehlo format is of a U-Net that is not told scales of guidance, and this one is")
+    refuse_distilled(source.config.unet, "stablehlo")
     shape, here = options.shape(source.config), _platform_here()
     if here not in options.platforms:
         raise ExportError(f"platforms must include {here}, on which this machine checks the programs")

@@ -18,6 +18,11 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
+    @property
+    def percent(self) -> str:
+        """The same of a share, as "82.8% [78.1%, 87.1%]"."""
+        return f"{self.mean:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
 
 def bootstrap(values: Float[np.ndarray, " n"]) -> Interval:
     """Percentile bootstrap of the mean over clips, with a fixed seed; NaN values are left out.

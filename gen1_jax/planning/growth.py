@@ -17,7 +17,7 @@ from gen1_jax.planning.plan import Planner
 from gen1_jax.planning.programs import Shape
 from gen1_jax.planning.roofline import RooflineAssumptions
 from gen1_jax.planning.topology import Topology, parse_topology
-from gen1_jax.pretrained.sizes import SIZES
+from gen1_jax.pretrained.sizes import size_named
 from gen1_jax.training.config import StageConfig, TrainConfig
 
 
@@ -44,13 +44,12 @@ class ChipBench:
     """
 
     def __init__(self, size: str, chip: str, *, batch: int = 1, remat: bool = False, estimate_only: bool = False):
-        if size not in SIZES:
-            raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+        self.config = size_named(size)
         if chip not in CHIPS:
             raise UserError(f"chip is {chip!r}, not one of {', '.join(CHIPS)}")
         if batch < 1:
             raise UserError("batch must be at least 1")
-        self.config, self._size, self._batch, self._remat = SIZES[size], size, batch, remat
+        self._size, self._batch, self._remat = size, batch, remat
         self._chip, self._estimate_only = chip, estimate_only
         self.counts = (1, 4, 8) if CHIPS[chip].torus_dimensions else (1, 2, 4)
         self.settings = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPTextConfig
 from gen1_jax.models.depth import DPTConfig
 from gen1_jax.models.unet import LEVEL_PERIOD, ControlConfig, UNetConfig
@@ -62,3 +63,14 @@ PUBLIC = public_family(
 """Stable Diffusion 1.5 with AnimateDiff v3 and a ControlNet of depth, at 512x512."""
 
 SIZES = {"tiny": TINY, "nano": NANO, "full": FULL, "public": PUBLIC}
+
+
+def size_named(size: str) -> Gen1Config:
+    """The model of a size.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if size not in SIZES:
+        raise UserError(f"size is {size!r}, not one of {', '.join(SIZES)}")
+    return SIZES[size]

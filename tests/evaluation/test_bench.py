@@ -12,10 +12,11 @@ from gen1_jax.evaluation import bench, bench_growth
 from gen1_jax.evaluation.bench_growth import DeviceBench
 from gen1_jax.models.module import Bound, abstract_parameters
 from gen1_jax.models.unet import abstract_conditions
+from gen1_jax.pretrained.sizes import SIZES
 
 
 def test_bench_times_and_counts(monkeypatch, capsys):
-    monkeypatch.setitem(bench.SIZES, "nano", TINY)
+    monkeypatch.setitem(SIZES, "nano", TINY)
     both = bench.bench_sample(frames=2, steps=2, repeats=1, temporal_guidance_scale=1.5)
     assert both["finite"] and both["seconds"] > 0 and both["tflop_per_second"] > 0
     assert both["step_milliseconds"] == pytest.approx(1000 * both["seconds"] / 2)
@@ -36,7 +37,7 @@ def test_bench_takes_the_window_of_the_model_and_counts_every_window_of_a_longer
 
 
 def test_public_models_are_timed_with_their_text_and_their_control(monkeypatch):
-    monkeypatch.setitem(bench.SIZES, "public", TINY_PUBLIC)
+    monkeypatch.setitem(SIZES, "public", TINY_PUBLIC)
     result = bench.bench_sample(size="public", steps=1, repeats=1, temporal_guidance_scale=1.2)
     assert result["finite"] and result["frames"] == TINY_PUBLIC.num_frames
     alone = dataclasses.replace(TINY_PUBLIC, unet=dataclasses.replace(TINY_PUBLIC.unet, controls=()))

@@ -123,7 +123,7 @@ def test_a_benchmark_goes_on_where_it_stopped(source, tmp_path, monkeypatch):
     assert answer["psnr"]["mean"] == 100 and abs(answer["perceptual"]["mean"]) < 1e-5 and answer["ssim"]["mean"] == 1
     # two steps of two branches: of every frame, of the first of four, of none
     assert [results["methods"][name]["evaluations"] for name in (EDIT, rival, ANSWER)] == [4, 1, 0]
-    text = write_report(results, tmp_path).read_text()
+    text = write_report(results, tmp_path, verdicts(results)).read_text()
     assert all((tmp_path / name).exists() for name in re.findall(r'src="([^"]+)"', text)) and "videos/01.mp4" in text
     cell = "<td>[^/]*</small><br><small>[^/]*</small></td>"
     assert re.search(rf"<td>{rival}</td>({cell}){{3}}<td></td>", text)  # nobody has true motion

@@ -14,6 +14,7 @@ from gen1_jax.evaluation.local import LOCAL_MEASURES, MARGIN
 from gen1_jax.evaluation.local_worlds import changed_object, local_scene
 from gen1_jax.evaluation.methods import CLICKED, EDIT, MASKED
 from gen1_jax.evaluation.report import write_report
+from gen1_jax.evaluation.verdict import verdicts
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.measures import masked_psnr, psnr, seam_error
 from gen1_jax.measures.local import border
@@ -68,6 +69,6 @@ def test_masked_edits_are_exact_outside(measured):
     figures = {bar["figure"]: bar for bar in results["bars"]}
     assert figures["masked edit: outside"]["reached"]
     assert {f"{name}: inside, over the unmasked edit" for name in (MASKED, CLICKED)} < figures.keys()
-    page = write_report(results, out).read_text()
+    page = write_report(results, out, verdicts(results)).read_text()
     assert all(measure.replace("_", " ") in page for measure in LOCAL_MEASURES)
     assert json.loads((out / "benchmark.json").read_text())["config"]["benchmark"] == "local"

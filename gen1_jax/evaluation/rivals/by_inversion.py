@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import Guidance
-from gen1_jax.evaluation.editor import Editor, Way, noise_of_clips
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, guided_parts, inverted, told_input
+from gen1_jax.evaluation.editor import Editor, Way, guided_parts, noise_of_clips
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
 from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions
 
@@ -22,7 +22,7 @@ def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices)
     noise = inverted(editor, sampler, told_input(editor, told, indices), editor.latents[indices])
-    return editor.run(sampler, told, noise, guided_parts(way, sampler))
+    return editor.run(sampler, told, noise, guided_parts(way.settings, sampler))
 
 
 def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended) -> Latents:
@@ -38,7 +38,7 @@ def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices).frames()
     noise = inverted(editor, sampler, told_input(editor, told, indices), editor.latents[indices])
-    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in guided_parts(way, sampler)]
+    parts = [(start, stop, guidance.of_images()) for start, stop, guidance in guided_parts(way.settings, sampler)]
     return editor.run(editor.sampler(way.settings, where), told, noise, parts)
 
 
@@ -59,7 +59,7 @@ def bivdiff_edit(editor: Editor, way: Way, indices: Indices, mixing: float) -> L
     silent = told.without_content()
     shares = ((mixing, silent.frames()), (1 - mixing, silent))
     noise = sum(share * inverted(editor, sampler, by, frames) for share, by in shares if share)
-    return editor.run(sampler, told, noise, guided_parts(way, sampler))
+    return editor.run(sampler, told, noise, guided_parts(way.settings, sampler))
 
 
 def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latents:

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gen1_jax.diffusion import Guidance, ddim_inversion, guidance_runs
+from gen1_jax.diffusion import Guidance, ddim_inversion
 from gen1_jax.editing.sampling import GuidedSampler
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.models.conditions import Conditions
 
 Latents = Float[Array, "b t i j c"]
@@ -63,9 +63,3 @@ def told_input(editor: Editor, told: Conditions, indices: Indices) -> Conditions
 def unguided(sampler: GuidedSampler) -> Guidance:
     """One evaluation a step."""
     return Guidance.of(1.0, 1.0, distilled=sampler.unet.config.guidance_embedded)
-
-
-def guided_parts(way: Way, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
-    """The edit's own guidance over the steps of a sampler: (first step, end, guidance), one after another."""
-    settings, steps = way.settings, len(sampler.tables.timesteps)
-    return guidance_runs(settings.guidance(sampler.unet.config), steps, settings.guidance_interval)

@@ -21,8 +21,8 @@ from jaxtyping import Array, Int
 from gen1_jax.diffusion import Guidance, Sampler, SamplerTables
 from gen1_jax.diffusion.guidance import branch_conditions
 from gen1_jax.editing.sampling import GuidedSampler
-from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.rivals.inversion import Latents, guided_parts
+from gen1_jax.evaluation.editor import Editor, Way, guided_parts
+from gen1_jax.evaluation.rivals.inversion import Latents
 from gen1_jax.models.attended import Attending, attending_by
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
@@ -57,7 +57,7 @@ class Lockstep:
             steps: what `how` is told at each step, a pytree.
         """
         latents, unet, tables = trajectory[0], self.sampler.unet, self.sampler.padded_tables
-        for start, stop, guidance in guided_parts(self.way, self.sampler):
+        for start, stop, guidance in guided_parts(self.way.settings, self.sampler):
             guidance = guidance.of_images()
             for step in range(start, stop):
                 beside = (latents, trajectory[step], source, told, guidance, tables, step, steps[step])

@@ -15,8 +15,8 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.diffusion import NoiseSchedule, denoising_loss, training_target
-from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, guided_parts, inverted, told_input
+from gen1_jax.evaluation.editor import Editor, Way, guided_parts
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
 from gen1_jax.models.attended import attending_to, first_and_previous
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params, cast_kernels
@@ -52,7 +52,7 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
         one = itemgetter(slice(clip, clip + 1))
         of_clip = sampler.with_weights(_whole(fixed, jax.tree.map(itemgetter(clip), learned)))
         noise = inverted(editor, of_clip, _each(source, one), one(latents))
-        edits.append(editor.run(of_clip, _each(told, one), noise, guided_parts(way, sampler)))
+        edits.append(editor.run(of_clip, _each(told, one), noise, guided_parts(way.settings, sampler)))
     return jnp.concatenate(edits)
 
 

@@ -1,8 +1,9 @@
-"""More inputs for a network that has been trained: further rows of conv_in, of zeros, so that it is the same at first.
-Scales of guidance, too, are told it by a projection of zeros.
+"""More inputs for a network that has been trained: what is new begins as zeros, so that it is the same at first.
 
 conv_in   z_t | depth | edges | ... | known        rows of inputs that it had stay as they are, whatever they are
                         └──────────────┴─ zeros ─► nothing is added until they are trained
+
+Scales of guidance come by a projection of zeros, see `guidance`.
 """
 
 import dataclasses
@@ -55,8 +56,7 @@ def grow(params: Params, before: UNetConfig, after: UNetConfig) -> Params:
     flat = flatten(params)
     if after.guidance_embedded and not before.guidance_embedded:
         zeros = abstract_parameters(GuidanceEmbedding(after.block_out_channels[0]))
-        told = {f"{_GUIDANCE}.{name}": np.zeros(x.shape, np.float32) for name, x in flatten(zeros).items()}
-        flat |= told
+        flat |= {f"{_GUIDANCE}.{name}": np.zeros(x.shape, np.float32) for name, x in flatten(zeros).items()}
         params = unflatten(flat)
     if _KERNEL not in flat or after.in_channels == before.in_channels:
         return params
