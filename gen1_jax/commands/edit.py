@@ -303,6 +303,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="bring the depth of each frame to the scale of the one before (no)",
     )
     group.add_argument(
+        "--inverted-noise",
+        action=argparse.BooleanOptionalAction,
+        help="begin with the noise that leads to the video rather than with that of the seed: steadier, and for each"
+        " step one evaluation more (no)",
+    )
+    group.add_argument(
         "--blend",
         metavar="HOW",
         help="several contents by their predictions, one evaluation each, or by the mean of their embeddings"

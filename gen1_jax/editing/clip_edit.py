@@ -53,6 +53,7 @@ def edit_clip(
     source_guidance_scale: float | None = None,
     contents: Sequence[Content] | None = None,
     blend: str = EditSettings.blend,
+    inverted_noise: bool = False,
     watch: Watch | None = None,
 ) -> EditResult | list[EditResult]:
     """Keep the structure of a clip and give it the content of a prompt or of a picture.
@@ -95,6 +96,8 @@ def edit_clip(
             number, or several, which are a curve along the clip: [("a clay world", (1, 0)), ("a lava world", (0, 1))].
         blend: "predictions" guides towards each of them by its part of w, with an evaluation for each; "embeddings"
             takes their mean.
+        inverted_noise: whether the edit begins with the noise that leads to the input rather than with random noise:
+            it is steadier and costs an evaluation a step more; the seed is left what the prior draws.
         watch: called after each step with how many are done, how many there are, and the running latents.
 
     Returns:
@@ -124,6 +127,7 @@ def edit_clip(
         keyframe_stride=keyframe_stride,
         source_guidance_scale=source_guidance_scale,
         blend=blend,
+        inverted_noise=inverted_noise,
     ).of(self.config)
     each = [dataclasses.replace(settings, seed=one) for one in seeds]
     pictures, clip, uses = to_pictures(image), to_frames(frames), contents_given(contents)

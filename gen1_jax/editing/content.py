@@ -20,6 +20,7 @@ from gen1_jax.editing.contents import ContentUse
 from gen1_jax.editing.inputs import resize, to_picture
 from gen1_jax.editing.sampling import in_32_bits
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import Frames
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.image_tokens import null_tokens, picture_tokens
@@ -77,6 +78,16 @@ class ContentEncoder:
         if reads_text:
             return self._text(prompt, pictures, settings, negative_prompt, beside)
         return self._image(prompt, pictures, settings, negative_prompt)
+
+    def of_frames(self, frames: Frames) -> Conditions:
+        """What a clip shows: of a model whose content is an image its first frame, of one that reads text nothing.
+
+        Args:
+            frames: of the clip, uint8 (T, H, W, 3).
+        """
+        if self.source.config.unet.content_kind != "text":
+            return Conditions(content={"image": self._embed_picture(frames[0])[:, None]})
+        return Conditions(content={"text": self.states([""])})
 
     def encode_several(
         self, uses: Sequence[ContentUse], settings: EditSettings, negative_prompt: str | None = None

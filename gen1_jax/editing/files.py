@@ -78,6 +78,7 @@ def edit_file(
     )
 
     in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
+    in_one_piece = in_one_piece or settings.inverted_noise
     longest = None if in_one_piece else max(LONGEST, pipeline.config.num_frames)
     source = read_source(
         request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest

@@ -264,10 +264,19 @@ class Gen1Pipeline:
         compiling = sampler.compiles(shape, guidance, interval=interval, masked=kept is not None)
         report = None if progress is None else sampling_reporter(progress, compiling)
         start = start if settings.strength < 1 else None
-        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
+        noise = self._inverted(sampler, frames, signals, progress) if settings.inverted_noise else None
+        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise, noise=noise)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.networks.let_go("unet")
         return latents if given is None else given.on(latents)
+
+    def _inverted(
+        self, sampler: GuidedSampler, frames: Frames, signals: dict[str, Signal], progress: Progress | None
+    ) -> Float[Array, "1 t i j c"]:
+        """The noise that leads to the input, told what it shows and its structures, see `GuidedSampler.inverted`."""
+        told = dataclasses.replace(self.content.of_frames(frames), structure=signals)
+        self.networks.let_go(*_OF_CONTENT)
+        return sampler.inverted(self.encode_frames(frames), told, reporter(progress, "inverting"))
 
     def latent_size(self, frames: Any) -> tuple[int, int, int]:
         """(h, w, c) of the latents of frames of the model's size, by their shape."""

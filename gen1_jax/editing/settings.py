@@ -123,6 +123,9 @@ class EditSettings:
             a long clip together; see `diffusion.noise`.
         blend: how several contents become one: "predictions", of which there is one by each content at each step, or
             "embeddings", one evaluation of their mean. See `editing.contents`.
+        inverted_noise: whether an edit begins with the noise that DDIM leads the input to, told what it shows and its
+            structures, rather than with what the seed draws: steadier, for an evaluation more a step; the seed is
+            left what the prior draws. See `GuidedSampler.inverted`.
         steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
             frame; that of a network with layers between frames always is.
     """
@@ -145,6 +148,7 @@ class EditSettings:
     shared_noise: bool = False
     steady_depth: bool = False
     blend: str = PREDICTIONS
+    inverted_noise: bool = False
 
     def __post_init__(self):
         if self.structure is not None:
@@ -172,6 +176,9 @@ class EditSettings:
             raise UserError(f"keyframe_stride must be 1 or more, got {self.keyframe_stride}")
         if not 0 <= self.mask_feather <= 1000:
             raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
+        for name, wrong in (("strength below 1", self.strength < 1), ("shared_noise", self.shared_noise)):
+            if self.inverted_noise and wrong:
+                raise UserError(f"inverted_noise and {name} both say what an edit begins with: take one of them")
         if self.blend not in BLENDS:
             raise UserError(f"blend is {' or '.join(BLENDS)}, not {self.blend!r}")
         if self.sampler is not None:
@@ -231,5 +238,7 @@ class EditSettings:
         if self.keyframe_stride >= config.num_frames:
             most = config.num_frames - 1
             raise UserError(f"keyframe_stride is at most {most}: this model sees {config.num_frames} frames at once")
+        if self.inverted_noise and get_sampler(self.sampler).draws_noise:
+            raise UserError(f"inverted_noise is for samplers that draw no noise, which {self.sampler} does: take ddim")
         if self.clip_skip > 1 and unet.content_kind != "text":
             raise UserError("clip_skip is for models whose content is text")

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from gen1_jax.editing.settings import BLENDS, EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import Fields
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.pretrained.family import Gen1Config
 

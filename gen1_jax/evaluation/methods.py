@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from gen1_jax.editing.settings import EditSettings, scale_ranges
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.contents import content_methods
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import input_methods
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
 from gen1_jax.evaluation.rivals.listing import WITH_DEPTH, rivals, text_rivals
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.pretrained.family import Gen1Config
 

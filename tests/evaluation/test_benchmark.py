@@ -18,13 +18,14 @@ from gen1_jax.evaluation import benchmark, report
 from gen1_jax.evaluation.bars import _over_kinds, bars, best, by_motion, nearer, sweep
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.contents import BOTH, PICTURE
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES
 from gen1_jax.evaluation.judge import open_judge
 from gen1_jax.evaluation.local import local_methods
 from gen1_jax.evaluation.methods import ANSWER, EDIT, chosen, methods
 from gen1_jax.evaluation.report import write_report
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES, Scorer
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.verdict import lines, verdicts
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.measures import proportion

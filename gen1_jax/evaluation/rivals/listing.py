@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import Fields
 from gen1_jax.evaluation.rivals.atlas import atlas_edit
 from gen1_jax.evaluation.rivals.by_inversion import (
@@ -18,6 +18,7 @@ from gen1_jax.evaluation.rivals.fatezero import fatezero_edit
 from gen1_jax.evaluation.rivals.inversion import Indices, Latents
 from gen1_jax.evaluation.rivals.tokenflow import tokenflow_edit
 from gen1_jax.evaluation.rivals.tuning import tuned_edit
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import first_and_previous, first_frame
 from gen1_jax.models.structure import structure_kind

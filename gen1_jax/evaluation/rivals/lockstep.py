@@ -21,9 +21,10 @@ from jaxtyping import Array, Int
 from gen1_jax.diffusion import Guidance, Sampler, SamplerTables
 from gen1_jax.diffusion.guidance import branch_conditions
 from gen1_jax.editing.sampling import GuidedSampler
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.rivals.inversion import Latents
 from gen1_jax.evaluation.runs import guided_parts
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import Attending, attending_by
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params

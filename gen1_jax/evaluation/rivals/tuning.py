@@ -15,9 +15,10 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.diffusion import NoiseSchedule, denoising_loss, training_target
-from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents
 from gen1_jax.evaluation.runs import guided_parts
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import attending_to, first_and_previous
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params, cast_kernels
@@ -44,7 +45,7 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
     """
     sampler = editor.sampler(way.settings, first_and_previous)
     unet, told, latents = sampler.unet, editor.told(way, indices), jnp.asarray(editor.latents[indices])
-    source, fixed = told_input(editor, told, indices), TUNED.others(unet.params)
+    source, fixed = editor.told_input(told, indices), TUNED.others(unet.params)
     drawn = jax.vmap(partial(jax.random.fold_in, jax.random.key(way.settings.seed)))(jnp.asarray(indices))
     learned = tuned(unet, editor.pipeline.config.schedule, source, latents, drawn, steps=steps)
     editor.count(EVALUATIONS * steps, latents)
@@ -52,7 +53,7 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
     for clip in range(len(indices)):
         one = itemgetter(slice(clip, clip + 1))
         of_clip = sampler.with_weights(_whole(fixed, jax.tree.map(itemgetter(clip), learned)))
-        noise = inverted(editor, of_clip, _each(source, one), one(latents))
+        noise = editor.inverted(of_clip, _each(source, one), one(latents))
         edits.append(editor.run(of_clip, _each(told, one), noise, guided_parts(way.settings, sampler)))
     return jnp.concatenate(edits)
 
