@@ -8,11 +8,13 @@ step, computed once in float64; the step itself is one short function, the same 
     linear       the step, and what solvers share
     ddim, dpm    any number of steps
     consistency  LCM and TCD: few steps, of models that were distilled for them
+    flow         Euler's and the midpoint method, for rectified flow
 """
 
 from gen1_jax.diffusion.samplers.consistency import LCM, TCD
 from gen1_jax.diffusion.samplers.ddim import DDIM, ddim_inversion
 from gen1_jax.diffusion.samplers.dpm import DPMSolverMultistep
+from gen1_jax.diffusion.samplers.flow import Euler, Midpoint
 from gen1_jax.diffusion.samplers.loop import (
     Denoiser,
     Sampler,
@@ -23,38 +25,66 @@ from gen1_jax.diffusion.samplers.loop import (
     sample,
 )
 from gen1_jax.diffusion.samplers.spacing import TIMESTEP_SPACINGS, spaced_timesteps, steps_within
+from gen1_jax.diffusion.schedule import NoiseSchedule
 from gen1_jax.errors import UserError
 
 SAMPLERS = {"ddim": DDIM, "dpm++": DPMSolverMultistep, "lcm": LCM, "tcd": TCD}
+"""For variance-preserving schedules."""
+
+FLOW_SAMPLERS = {"euler": Euler, "midpoint": Midpoint}
+"""For rectified flow."""
 
 
-def get_sampler(name: str, **options) -> Sampler:
-    """The sampler of that name, a key of `SAMPLERS`, with the fields of its class as options.
+def samplers_of(schedule: NoiseSchedule) -> dict[str, type[Sampler]]:
+    """The samplers for a schedule by name; the first is deterministic, of first order, and any model's to begin with."""
+    return FLOW_SAMPLERS if schedule.use_flow_sigmas else SAMPLERS
+
+
+def get_sampler(name: str, schedule: NoiseSchedule = NoiseSchedule(), **options) -> Sampler:
+    """The sampler of that name for a schedule, with the fields of its class as options.
+
+    Args:
+        name: of `samplers_of`.
+        schedule: whose it is to be; which of its kind does not matter.
+        options: see the class.
 
     Raises:
-        ValueError: unknown name; the message lists the choices.
+        ValueError: unknown name, or one for other schedules; the message lists the choices.
     """
-    if name not in SAMPLERS:
-        raise UserError(f"unknown sampler {name!r}; choose one of: {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](**options)
+    if name not in (known := samplers_of(schedule)):
+        elsewhere = {**SAMPLERS, **FLOW_SAMPLERS}
+        other = "variance-preserving schedules" if schedule.use_flow_sigmas else "rectified flow"
+        hint = f" ({name} is for {other}, which this is not)" if name in elsewhere else ""
+        raise UserError(f"unknown sampler {name!r}; choose one of: {', '.join(known)}{hint}")
+    return known[name](**options)
+
+
+def default_sampler(schedule: NoiseSchedule) -> Sampler:
+    """The first of `samplers_of`: DDIM, or Euler's method."""
+    return get_sampler(next(iter(samplers_of(schedule))), schedule)
 
 
 __all__ = [
     "DDIM",
+    "FLOW_SAMPLERS",
     "LCM",
     "SAMPLERS",
     "TCD",
     "TIMESTEP_SPACINGS",
     "DPMSolverMultistep",
     "Denoiser",
+    "Euler",
+    "Midpoint",
     "Sampler",
     "SamplerState",
     "SamplerTables",
     "ddim_inversion",
+    "default_sampler",
     "get_sampler",
     "noised_start",
     "run_steps",
     "sample",
+    "samplers_of",
     "spaced_timesteps",
     "steps_within",
 ]
