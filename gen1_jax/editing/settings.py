@@ -106,7 +106,7 @@ class EditSettings:
             = 1, which is one evaluation a step. See `diffusion.guidance_runs`.
         num_inference_steps: steps of the sampler.
         seed: of all randomness.
-        sampler: "ddim", "dpm++", "lcm" or "tcd".
+        sampler: "ddim", "dpm++", "lcm" or "tcd"; of rectified flow "euler" or "midpoint".
         strength: how much of the way from noise is sampled, in (0, 1]; below 1 the edit begins at the noised input
             (SDEdit, https://arxiv.org/abs/2108.01073) and keeps of its colours.
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
@@ -166,16 +166,16 @@ class EditSettings:
             raise UserError(f"keyframe_stride must be 1 or more, got {self.keyframe_stride}")
         if not 0 <= self.mask_feather <= 1000:
             raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
-        if self.sampler is not None:
-            get_sampler(self.sampler)
 
     def of(self, config: Gen1Config) -> "EditSettings":
         """The same with the model's own in place of None.
 
         Raises:
-            UserError: it follows a structure that the model does not know, or asks for what the model does not have.
+            UserError: it follows a structure that the model does not know, names a sampler that is none or not for its
+                noise schedule, or asks for what the model does not have.
         """
         sampler = self.sampler or config.sampler
+        get_sampler(sampler, config.schedule)  # refuses it
         steps, guidance = config.num_inference_steps, config.guidance_scale
         if sampler in FEW_STEPS and not config.unet.guidance_embedded:
             steps, guidance = FEW_STEPS[sampler]

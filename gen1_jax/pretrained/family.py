@@ -185,12 +185,18 @@ class Gen1Config:
         unet = self.unet
         if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
             raise UserError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
+        if unet.prediction_type not in (known := self.schedule.prediction_types):
+            which = "with" if self.schedule.use_flow_sigmas else "without"
+            raise UserError(
+                f"unet.prediction_type is {unet.prediction_type}, but {which} schedule.use_flow_sigmas it is one of "
+                f"{', '.join(known)}"
+            )
         if not 1 <= self.num_frames <= unet.max_frames:
             raise UserError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
             most = self.schedule.num_train_timesteps
             raise UserError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
-        get_sampler(self.sampler)  # refuses a name that there is not
+        get_sampler(self.sampler, self.schedule)  # refuses a name that there is not
         if not 0 <= self.guidance_interval[0] < self.guidance_interval[1] <= 1:
             raise UserError(
                 f"guidance_interval is {list(self.guidance_interval)}, which does not ascend within 0 ... 1"
