@@ -170,7 +170,7 @@ class TrainConfig:
     prior: PriorTrainingConfig = PriorTrainingConfig()
     mesh: MeshConfig = MeshConfig()
     microbatches: MicrobatchConfig = MicrobatchConfig()
-    prediction_type: Literal["flow_prediction", "v_prediction", "epsilon", "sample"] | None = None
+    prediction_type: Literal["v_prediction", "epsilon", "sample", "flow_prediction"] | None = None
     schedule: NoiseSchedule | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     remat: bool = False
