@@ -4,10 +4,9 @@ gen1 precompute --data worlds --model nano --size 128x128 --out worlds_latents
 gen1 train      --config configs/nano_flow.py --workdir runs/nano_flow
 gen1 edit       car.mp4 -o gold.mp4 --prompt "a golden car" --model runs/nano_flow --sampler midpoint
 
-It begins from nano's weights: the straight path is nano's own process but for the scale of its latents and the order in
-which timesteps name noise, so that there is little to unlearn. launch/nano.sh DIR worlds flow runs all of this, and makes
-the model folder; gen1 evaluate --model DIR/nano_flow measures it as nano is measured. A model of another kind of denoiser
-goes on in the same way: --config.model=runs/other.
+It begins from nano's weights: the straight path is nano's own process but for the scale of noisy latents and which
+timestep has which noise. launch/nano.sh DIR worlds flow runs all of this and makes the model folder; gen1 evaluate
+measures it as nano is measured. Any other model, whatever its denoiser, goes on likewise: --config.model=runs/other.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +20,7 @@ def get_config() -> ConfigDict:
             component="unet",
             model="nano",
             prediction_type="flow_prediction",
-            schedule=dict(use_flow_sigmas=True),  # flow_shift=3.0 for edits of large pictures, with unet.timesteps.shift
+            schedule=dict(use_flow_sigmas=True),  # for large pictures flow_shift=3.0 as well, and unet.timesteps.shift
             data=dict(
                 image=dict(sources=sources, buckets=((128, 128),), batch_size=512),
                 video=dict(sources=sources, buckets=((128, 128),), batch_size=128, frames=8),

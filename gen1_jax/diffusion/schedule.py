@@ -93,7 +93,7 @@ class NoiseSchedule:
             raise UserError("flow_shift is of rectified flow: it needs use_flow_sigmas")
         for name in ("rescale_zero_terminal_snr", "set_alpha_to_one"):
             if self.use_flow_sigmas and getattr(self, name):
-                raise UserError(f"{name} is of schedules with betas: use_flow_sigmas goes from noise to clean data anyway")
+                raise UserError(f"{name} is of betas: use_flow_sigmas goes from noise to clean data anyway")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON; later ones only where they are set, so that models of before them are the same."""
@@ -170,8 +170,8 @@ class NoiseSchedule:
 def shifted(time: Any, shift: float) -> Any:
     """Times of the straight path, 0 (clean) to 1 (noise), moved towards noise by a shift above 1.
 
-    t' = shift t / (1 + (shift - 1) t). Of the same noise larger pictures lose less: pixels average it out. What m pixels
-    keep at t is what n keep at t', for a shift of sqrt(m / n) (https://arxiv.org/abs/2403.03206, equation 23).
+    t' = shift t / (1 + (shift - 1) t). Noise of a strength hides less of a larger picture, whose pixels average it out:
+    what n pixels keep at t, m keep at t' for a shift of sqrt(m / n) (https://arxiv.org/abs/2403.03206, equation 23).
 
     Args:
         time: number or array, numpy or JAX.

@@ -55,8 +55,8 @@ def changing(
 ) -> ActOnX0:
     """x_0 is `known` where nothing may change, the model's where everything may.
 
-    Between 0 and 1 it is known until the noise has fallen so far: at timestep t, counted from the schedule's first, what
-    is free is where change > t / T.
+    Between 0 and 1 it is known until the noise has fallen so far: at timestep t, counted from the first, what is free
+    is where change > t / T.
     Of a sampler's own noise, known regions follow their own path exactly, so that they can be let go at any step.
 
     Source: https://arxiv.org/abs/2306.00950, section 4 (differential diffusion), on x_0 in place of the latents.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen1_jax.diffusion import default_sampler, sample
+from gen1_jax.diffusion import default_sampler, get_sampler, sample
 from gen1_jax.diffusion.schedule import shifted
 from gen1_jax.exporting.networks import (
     ExportError,
@@ -146,7 +146,7 @@ def _scheduler(config: Gen1Config, folder: Path) -> float:
     is_flow, total = config.schedule.use_flow_sigmas, config.schedule.num_train_timesteps
     theirs = (FlowMatchEulerDiscreteScheduler if is_flow else DDIMScheduler).from_pretrained(folder)
     steps = max(n for n in range(1, _MOST_STEPS + 1) if total % n == 0)  # others they do not step through alike
-    sampler = default_sampler(config.schedule)
+    sampler = get_sampler(default_sampler(config.schedule), config.schedule)
     if is_flow:  # ours are whole timesteps; it is told times before its shift
         visited = sampler.tables(config.schedule, steps, config.unet.prediction_type).timesteps
         theirs.set_timesteps(sigmas=shifted(visited / total, 1 / theirs.shift).tolist())

@@ -40,7 +40,8 @@ def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
         ExportError: the noise schedule is that of rectified flow.
     """
     if schedule.use_flow_sigmas:
-        raise ExportError(f"the {form} format has no sampler of rectified flow; take safetensors, diffusers or stablehlo")
+        others = "safetensors, diffusers or stablehlo"
+        raise ExportError(f"the {form} format has no sampler of rectified flow; take {others}")
 
 
 class Written(NamedTuple):

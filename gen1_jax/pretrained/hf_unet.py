@@ -233,7 +233,7 @@ def their_scheduler_config(schedule: NoiseSchedule, prediction_type: str) -> dic
     """
     if schedule.use_flow_sigmas:
         if prediction_type != "flow_prediction":
-            raise ConfigError(f"{_FLOW} is of models that predict flow_prediction, and this one predicts {prediction_type}")
+            raise ConfigError(f"{_FLOW} is of models that predict flow_prediction, but this one {prediction_type}")
         total = schedule.num_train_timesteps
         return {"_class_name": _FLOW, "num_train_timesteps": total, "shift": schedule.flow_shift}
     rescaled = schedule.rescale_zero_terminal_snr

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
-from gen1_jax.diffusion import NoiseSchedule, samplers_of
+from gen1_jax.diffusion import NoiseSchedule, default_sampler, samplers_of
 from gen1_jax.errors import UserError
 from gen1_jax.models.unet import KNOWN, UNetConfig, with_inputs
 from gen1_jax.parallel.mesh import MeshConfig
@@ -279,8 +279,7 @@ class TrainConfig:
     def _predicting(self, base: Gen1Config) -> Gen1Config:
         """The model with the prediction and the noise schedule asked for, and a sampler for that."""
         kind, schedule = self.prediction_type or base.unet.prediction_type, self.schedule or base.schedule
-        samplers = samplers_of(schedule)
-        sampler = base.sampler if base.sampler in samplers else next(iter(samplers))
+        sampler = base.sampler if base.sampler in samplers_of(schedule) else default_sampler(schedule)
         unet = dataclasses.replace(base.unet, prediction_type=kind)
         try:
             return dataclasses.replace(base, unet=unet, schedule=schedule, sampler=sampler)

@@ -51,7 +51,7 @@ def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
             no samplers of few steps.
     """
     if base.schedule.use_flow_sigmas:
-        raise UserError(f"objective {CONSISTENCY}: LCM is for variance-preserving schedules, the model is of rectified flow")
+        raise UserError(f"objective {CONSISTENCY}: LCM is for variance-preserving schedules, not for rectified flow")
     low, high = settings.guidance_scales
     return dataclasses.replace(
         base,

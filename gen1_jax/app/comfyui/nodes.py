@@ -166,7 +166,7 @@ class Gen1Edit:
                 "structure_blur": _BLUR,
             },
             "optional": {
-                "sampler": ([_OWN, *SAMPLERS, *FLOW_SAMPLERS], {"tooltip": "euler and midpoint are for rectified flow."}),
+                "sampler": ([_OWN, *SAMPLERS, *FLOW_SAMPLERS], {"tooltip": "euler, midpoint: of rectified flow."}),
                 "strength": _number("FLOAT", 1.0, 0.01, 1.0, 0.01, "Below 1 colours of the video are kept."),
                 "negative_prompt": _text("", "What the result should not look like.", multiline=True),
                 "picture": _any("IMAGE", "The content as a picture, instead of the prompt."),

@@ -36,32 +36,33 @@ FLOW_SAMPLERS = {"euler": Euler, "midpoint": Midpoint}
 
 
 def samplers_of(schedule: NoiseSchedule) -> dict[str, type[Sampler]]:
-    """The samplers for a schedule by name; the first is deterministic, of first order, and any model's to begin with."""
+    """The samplers for a schedule, by name."""
     return FLOW_SAMPLERS if schedule.use_flow_sigmas else SAMPLERS
 
 
-def get_sampler(name: str, schedule: NoiseSchedule = NoiseSchedule(), **options) -> Sampler:
+def default_sampler(schedule: NoiseSchedule) -> str:
+    """The one that every model of a schedule can use, deterministic and of first order: "ddim" or "euler"."""
+    return next(iter(samplers_of(schedule)))
+
+
+def get_sampler(name: str, schedule: NoiseSchedule | None = None, **options) -> Sampler:
     """The sampler of that name for a schedule, with the fields of its class as options.
 
     Args:
         name: of `samplers_of`.
-        schedule: whose it is to be; which of its kind does not matter.
+        schedule: whose it is to be; which of its kind does not matter. None for one that preserves variance.
         options: see the class.
 
     Raises:
         ValueError: unknown name, or one for other schedules; the message lists the choices.
     """
-    if name not in (known := samplers_of(schedule)):
-        elsewhere = {**SAMPLERS, **FLOW_SAMPLERS}
-        other = "variance-preserving schedules" if schedule.use_flow_sigmas else "rectified flow"
-        hint = f" ({name} is for {other}, which this is not)" if name in elsewhere else ""
+    known, others, kind = SAMPLERS, FLOW_SAMPLERS, "rectified flow"
+    if schedule is not None and schedule.use_flow_sigmas:
+        known, others, kind = FLOW_SAMPLERS, SAMPLERS, "variance-preserving schedules"
+    if name not in known:
+        hint = f" ({name} is for {kind}, which this is not)" if name in others else ""
         raise UserError(f"unknown sampler {name!r}; choose one of: {', '.join(known)}{hint}")
     return known[name](**options)
-
-
-def default_sampler(schedule: NoiseSchedule) -> Sampler:
-    """The first of `samplers_of`: DDIM, or Euler's method."""
-    return get_sampler(next(iter(samplers_of(schedule))), schedule)
 
 
 __all__ = [

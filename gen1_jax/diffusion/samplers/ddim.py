@@ -57,8 +57,9 @@ def ddim_inversion(schedule: NoiseSchedule, timesteps: Int32[np.ndarray, " n"], 
     """Ascending tables: from clean data to the noise that DDIM would take back to it, by the steps of a run.
 
     x_{t+} = alpha_{t+} x0(x_t, t) + sigma_{t+} eps(x_t, t): each step asks the network at the noise that it begins at,
-    clean data at that of the first timestep; along the straight path these are steps of Euler's method. As a step down asks at its noisier end, there and back is exact to first order
-    in the size of the steps. (diffusers' DDIMInverseScheduler tells the network the timestep where the step ends.)
+    clean data at that of the first timestep. As a step down asks at its noisier end, there and back is exact to first
+    order in the size of the steps. (diffusers' DDIMInverseScheduler tells the network the timestep where it ends.)
+    Along the path of rectified flow these are steps of Euler's method.
 
     Source: https://arxiv.org/abs/2010.02502, section 5.4 (reconstruction from latent space).
 

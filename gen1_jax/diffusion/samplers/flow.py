@@ -20,8 +20,8 @@ from gen1_jax.diffusion.schedule import NoiseSchedule, shifted
 class Euler(WholeRunSampler):
     """Euler's method, of first order: N equal steps, moved by the schedule's `flow_shift`.
 
-    Equal to diffusers' FlowMatchEulerDiscreteScheduler that is given the times 1, 1 - 1 / N, ..., 1 / N, wherever T times
-    these are whole numbers; elsewhere this one goes to the nearest timestep.
+    Equal to diffusers' FlowMatchEulerDiscreteScheduler that is given the times 1, 1 - 1 / N, ..., 1 / N, wherever T
+    times these are whole numbers; elsewhere this one goes to the nearest timestep.
     """
 
     of_flow: ClassVar[bool] = True
@@ -47,9 +47,9 @@ class Midpoint(WholeRunSampler):
         visited[1::2] = np.maximum((visited[:-1:2] + ends) // 2, 1)
         tables = _between(schedule, visited, prediction_type)
 
-        # The row before went from t_0 to t_1, the middle, along u_0, and this one goes on to t_2 along u_1. Along u_1 from
-        # t_0 on it is further by (t_0 - t_1) (u_0 - u_1), and t_1 (u_0 - u_1) is the change of x_0. A middle that was
-        # rounded needs some of u_0 as well to be of second order: that is the first term, (t_0 - t_2) at the middle.
+        # The row before went from t_0 to t_1, the middle, along u_0; this one goes on to t_2 along u_1. Had all been along
+        # u_1, x would be (t_0 - t_1) (u_0 - u_1) further, and t_1 (u_0 - u_1) is the change of x_0. Where the middle was
+        # rounded, second order needs some of u_0 to stay: that is `length`, which is t_0 - t_2 at the middle.
         t_0, t_1, t_2 = (schedule.levels.sigma[t] for t in (visited[:-1:2], visited[1::2], ends))
         length = np.divide((t_0 - t_2) ** 2, 2 * (t_0 - t_1), out=np.zeros_like(t_0), where=t_0 > t_1)
         correction = np.zeros(len(visited), np.float32)
