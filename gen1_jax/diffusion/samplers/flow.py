@@ -47,9 +47,9 @@ class Midpoint(WholeRunSampler):
         visited[1::2] = np.maximum((visited[:-1:2] + ends) // 2, 1)
         tables = _between(schedule, visited, prediction_type)
 
-        # The row before went from t_0 to t_1, the middle, along u_0; this one goes on to t_2 along u_1. Had all been along
-        # u_1, x would be (t_0 - t_1) (u_0 - u_1) further, and t_1 (u_0 - u_1) is the change of x_0. Where the middle was
-        # rounded, second order needs some of u_0 to stay: that is `length`, which is t_0 - t_2 at the middle.
+        # The row before went from t_0 to t_1, the middle, along u_0; this one goes on to t_2 along u_1. Had all been
+        # along u_1, x would be (t_0 - t_1) (u_0 - u_1) further, and t_1 (u_0 - u_1) is the change of x_0. Where the
+        # middle was rounded, second order needs some of u_0 to stay: `length` is t_0 - t_2 where it was not.
         t_0, t_1, t_2 = (schedule.levels.sigma[t] for t in (visited[:-1:2], visited[1::2], ends))
         length = np.divide((t_0 - t_2) ** 2, 2 * (t_0 - t_1), out=np.zeros_like(t_0), where=t_0 > t_1)
         correction = np.zeros(len(visited), np.float32)
