@@ -111,6 +111,18 @@ class NoiseSchedule:
         """What a denoiser may predict under this schedule."""
         return FLOW_PREDICTION_TYPES if self.use_flow_sigmas else PREDICTION_TYPES
 
+    def check_prediction(self, prediction_type: str) -> None:
+        """Refuses what a model that is trained under this schedule cannot predict at all of its timesteps.
+
+        Raises:
+            ValueError: the type is not among `prediction_types`, or "epsilon" where no signal is left.
+        """
+        if prediction_type not in self.prediction_types:
+            which, known = "with" if self.use_flow_sigmas else "without", ", ".join(self.prediction_types)
+            raise UserError(f"prediction_type is {prediction_type}, but {which} use_flow_sigmas it is one of {known}")
+        if prediction_type == "epsilon" and self.rescale_zero_terminal_snr:
+            raise UserError("prediction_type is epsilon, which says nothing at zero terminal SNR")
+
     @cached_property
     def levels(self) -> Levels:
         """Levels by timestep, from 0 to the last, in the precision from which sampler coefficients are derived."""

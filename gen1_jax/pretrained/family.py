@@ -183,14 +183,7 @@ class Gen1Config:
 
     def _check_numbers(self) -> None:
         unet = self.unet
-        if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
-            raise UserError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
-        if unet.prediction_type not in (known := self.schedule.prediction_types):
-            which = "with" if self.schedule.use_flow_sigmas else "without"
-            raise UserError(
-                f"unet.prediction_type is {unet.prediction_type}, but {which} schedule.use_flow_sigmas it is one of "
-                f"{', '.join(known)}"
-            )
+        self.schedule.check_prediction(unet.prediction_type)
         if not 1 <= self.num_frames <= unet.max_frames:
             raise UserError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:

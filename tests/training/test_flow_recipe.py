@@ -13,6 +13,7 @@ from gen1_jax import Gen1Pipeline
 from gen1_jax.cli import main
 from gen1_jax.diffusion import NoiseSchedule, TimestepDensity, training_target
 from gen1_jax.editing.known import KnownLatents
+from gen1_jax.editing.sampling import Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bench_train import random_latents
@@ -69,9 +70,9 @@ def test_the_recipe_makes_a_family_of_flow(recipe, folder):
     assert "rectified flow: 50 steps of euler, shift 1" in render(describe(str(folder)))
     back = dataclasses.replace(recipe, prediction_type="v_prediction", schedule=TINY.schedule)
     assert back.family(config) == TINY
-    with pytest.raises(UserError, match=r"is v_prediction, but with schedule\.use_flow_sigmas it is one of flow_pred"):
+    with pytest.raises(UserError, match=r"is v_prediction, but with use_flow_sigmas it is one of flow_pred"):
         dataclasses.replace(recipe, prediction_type=None).family(TINY)
-    with pytest.raises(UserError, match=r"is flow_prediction, but without schedule\.use_flow_sigmas"):
+    with pytest.raises(UserError, match=r"is flow_prediction, but without use_flow_sigmas"):
         dataclasses.replace(recipe, schedule=None).family(TINY)
     with pytest.raises(UserError, match="unknown sampler 'ddim'; choose one of: euler, midpoint"):
         dataclasses.replace(FAMILY, sampler="ddim")
@@ -136,6 +137,12 @@ def test_what_is_known_is_kept_by_every_step_and_the_rest_by_none(pipeline):
     np.testing.assert_allclose([kept for kept, _ in spread], [2 / 3, 1 / 3, 0], atol=0.06)
     np.testing.assert_allclose(seen[-1][:, :, :, :4], 0.3, atol=1e-5)
     assert spread[-1][1] > 0.1
+    conditions = dataclasses.replace(told, structure=pipeline.encode_structure(maps, settings))
+    run = lambda known: pipeline.sampler(settings)(
+        (1, 3, 8, 8, 4), 0, conditions, settings.guidance(TINY.unet), known=known
+    )
+    free = Known(jnp.full((1, 3, 8, 8, 4), 9.0), jnp.ones((1, 3, 8, 8, 1)))  # where all may change nothing is held
+    np.testing.assert_array_equal(run(free), run(None))
 
 
 def test_what_makes_no_sense_is_refused_in_one_line(pipeline, recipe):
