@@ -23,13 +23,14 @@ from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ContentEncoder, Pictures
+from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
 from gen1_jax.editing.keyframes import sample_keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
 from gen1_jax.editing.networks import LoadedNetworks, dtype_of
 from gen1_jax.editing.progress import sampling_reporter
 from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
-from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.settings import EMBEDDINGS, EditSettings
 from gen1_jax.editing.structures import (
     Frames,
     Maps,
@@ -49,6 +50,8 @@ from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
+
+_OF_CONTENT = ("clip", "prior", "text", "image_encoder", "image_tokens")
 
 
 class Gen1Pipeline:
@@ -175,8 +178,20 @@ class Gen1Pipeline:
     ) -> Conditions:
         """Content and null content; see `ContentEncoder.encode`."""
         told = self.content.encode(prompt, pictures, settings, negative_prompt)
-        self.networks.let_go("clip", "prior", "text", "image_encoder", "image_tokens")
+        self.networks.let_go(*_OF_CONTENT)
         return told
+
+    def encode_contents(
+        self,
+        uses: Sequence[ContentUse],
+        settings: EditSettings,
+        negative_prompt: str | None = None,
+    ) -> Conditions:
+        """Several contents as one, see `contents.joined`; those that follow the sound are to be told of it."""
+        shares = shares_of(uses, ANY_SOUND)
+        told = self.content.encode_several(uses, settings, negative_prompt)
+        self.networks.let_go(*_OF_CONTENT)
+        return joined(told, shares, as_embeddings=settings.blend == EMBEDDINGS)
 
     def read_structure(
         self,
@@ -228,7 +243,7 @@ class Gen1Pipeline:
             known: latents of what may not; None for those of the input.
             given: what is known of the result, see `editing.known`.
         """
-        settings = settings.of(self.config)
+        settings, content = settings.of(self.config), content.over(len(frames))
         scale, size = self.config.vae.downscale, frames.shape[1:3]
         masked = mask is not None and not mask.is_everywhere(1)
         start = self.encode_frames(frames) if settings.strength < 1 or (masked and known is None) else None

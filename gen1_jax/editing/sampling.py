@@ -31,7 +31,7 @@ from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.errors import UserError
 from gen1_jax.models.attended import Attended, attending_to
-from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.conditions import SHARES, Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
 
@@ -292,7 +292,7 @@ class GuidedSampler:
     ) -> Band:
         model = self._model(params)
         signals = {kind: dataclasses.replace(x, maps=band.told[kind]) for kind, x in conditions.structure.items()}
-        told = dataclasses.replace(conditions, structure=signals)
+        told = dataclasses.replace(conditions, structure=signals, shares=band.told.get(SHARES))
 
         def denoise(latents: Array, timesteps: Array, start: Array) -> Array:
             return guided_denoiser(model, told.window(start, self.window), guidance)(latents, timesteps)

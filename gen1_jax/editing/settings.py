@@ -16,6 +16,9 @@ from gen1_jax.pretrained.family import Gen1Config
 FEW_STEPS = {"lcm": (6, 1.5), "tcd": (6, 1.5)}
 """Steps and guidance scale of the samplers of consistency models; with a larger scale colours burn."""
 
+BLENDS = PREDICTIONS, EMBEDDINGS = "predictions", "embeddings"
+"""How several contents become one."""
+
 _LARGEST = 10.0  # weight of a structure
 _USE = re.compile(r"(?P<kind>\w+)(=(?P<weight>[^@]+))?(@(?P<start>[^:]+):(?P<end>.+))?$")
 
@@ -118,6 +121,8 @@ class EditSettings:
         mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
         shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
             a long clip together; see `diffusion.noise`.
+        blend: how several contents become one: "predictions", of which there is one by each content at each step, or
+            "embeddings", one evaluation of their mean. See `editing.contents`.
         steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
             frame; that of a network with layers between frames always is.
     """
@@ -139,6 +144,7 @@ class EditSettings:
     mask_feather: float | int = 2.0
     shared_noise: bool = False
     steady_depth: bool = False
+    blend: str = PREDICTIONS
 
     def __post_init__(self):
         if self.structure is not None:
@@ -166,6 +172,8 @@ class EditSettings:
             raise UserError(f"keyframe_stride must be 1 or more, got {self.keyframe_stride}")
         if not 0 <= self.mask_feather <= 1000:
             raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
+        if self.blend not in BLENDS:
+            raise UserError(f"blend is {' or '.join(BLENDS)}, not {self.blend!r}")
 
     def of(self, config: Gen1Config) -> "EditSettings":
         """The same with the model's own in place of None.

@@ -1,8 +1,9 @@
 """Many edits with one model, in batches: by the method of the paper, and by others with the same weights."""
 
+import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,17 +13,19 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
-from gen1_jax.diffusion import Guidance, guidance_runs
+from gen1_jax.diffusion.guidance import evaluations
+from gen1_jax.editing.contents import joined
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
 from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.sampling import GuidedSampler, Known
-from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.settings import EMBEDDINGS, EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
+from gen1_jax.evaluation.runs import Parts, guided_parts, keys_of_clips, noise_of_clips, steps_from
 from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions, Signal
@@ -72,6 +75,7 @@ class Editor:
 
     Attributes:
         content: (N, n, d), what the edits are told: what the prior makes of the prompts, or the text encoder's states.
+        beside: further contents of as many clips, by `way.settings.blend`; all count alike.
         null: (1, n, d), what says nothing; None for zeros.
         depth: (N, T, H, W), inverse depth as the model's network estimates it.
         latents: (N, T, h, w, c), of the inputs.
@@ -89,6 +93,7 @@ class Editor:
     ):
         self.pipeline, self.worlds, self.batch_size, self.seed = pipeline, worlds, batch_size, seed
         self.content, self.null = self._contents() if content is None else (np.tile(content, (len(worlds), 1, 1)), None)
+        self.beside: Sequence[np.ndarray] = ()
         self.depth = self.estimate_depth(worlds.clips.source)
         self.latents = self._of_frames(self._encode, worlds.clips.source)
         self.evaluations = 0.0
@@ -107,6 +112,16 @@ class Editor:
         other.depth = other.estimate_depth(worlds.clips.source)
         other.latents = other._of_frames(other._encode, worlds.clips.source)
         return other
+
+    @contextlib.contextmanager
+    def telling(self, *contents: Float32[np.ndarray, "n m d"]) -> Iterator[None]:
+        """Other contents of all clips, for as long as that lasts."""
+        before = self.content, self.beside
+        self.content, *self.beside = contents
+        try:
+            yield
+        finally:
+            self.content, self.beside = before
 
     def edit(
         self,
@@ -260,8 +275,13 @@ class Editor:
         """
         reads = self.pipeline.config.unet.content_kind
         null = {} if self.null is None else {reads: jnp.asarray(self.null)}
-        content = {reads: jnp.asarray(self.content[indices])}
-        return Conditions(content=content, null=null, structure=self._structure(way, indices))
+        told = [
+            Conditions(content={reads: jnp.asarray(content[indices])}, null=null)
+            for content in (self.content, *self.beside)
+        ]
+        shares = np.full((len(indices), 1, len(told)), 1 / len(told), np.float32)
+        one = joined(told, shares, as_embeddings=way.settings.blend == EMBEDDINGS) if self.beside else told[0]
+        return dataclasses.replace(one.over(self.latents.shape[1]), structure=self._structure(way, indices))
 
     @cached_property
     def source_content(self) -> Float32[np.ndarray, "n m d"]:
@@ -290,7 +310,7 @@ class Editor:
         kept = kept if given is None else given.kept(kept)
         if way.frame_by_frame:
             noise = noise_of_clips(settings.seed, jnp.asarray(indices), inputs.shape[1:])
-            keys = jax.vmap(lambda key: jax.random.split(key, count))(_keys(settings.seed, indices)).reshape(-1)
+            keys = jax.vmap(lambda key: jax.random.split(key, count))(keys_of_clips(settings.seed, indices)).reshape(-1)
             inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
             kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
             out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, keys, kept)
@@ -303,7 +323,7 @@ class Editor:
                 here = None if known is None else known.kept()
             seed = settings.seed + (0 if gap is None else 1 + gap)
             noise = noise_of_clips(seed, jnp.asarray(indices), part.shape[1:])
-            return self._run(way, this, told.at(frames), part, noise, _keys(seed, indices), here)
+            return self._run(way, this, told.at(frames), part, noise, keys_of_clips(seed, indices), here)
 
         known = None if kept is None else KnownLatents.of(kept)
         out = keyframes_first(sample, count, settings.keyframe_stride, known)
@@ -328,7 +348,7 @@ class Editor:
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
-        return self.run(sampler, told, noise, _after(first_step, guided_parts(settings, sampler)), kept, keys)
+        return self.run(sampler, told, noise, steps_from(first_step, guided_parts(settings, sampler)), kept, keys)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
         """The model's sampler; its frames look at those of others in self-attention, if that is said."""
@@ -345,7 +365,7 @@ class Editor:
         sampler: GuidedSampler,
         told: Conditions,
         latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"],
-        parts: Iterable[tuple[int, int, Guidance]],
+        parts: Parts,
         kept: Known | None = None,
         keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b t i j c"]:
@@ -366,19 +386,14 @@ class Editor:
         state = sampler.sampler.init(jnp.array(latents), keys)  # a copy, for the state is donated
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
-            branches = (guidance.of_images() if latents.shape[1] == 1 else guidance).branches
-            self.count((stop - start) * len(branches), latents)
+            asked = evaluations(told, guidance.of_images() if latents.shape[1] == 1 else guidance)
+            self.count((stop - start) * asked, latents)
         return state.latents
 
     def count(self, evaluations: int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
         """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
         frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
         self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames
-
-
-def _after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
-    """What is left of a run in parts that begins at one of its steps."""
-    return ((max(start, first_step), stop, guidance) for start, stop, guidance in parts if stop > first_step)
 
 
 def _frame_by_frame(told: Conditions, count: int) -> Conditions:
@@ -388,29 +403,12 @@ def _frame_by_frame(told: Conditions, count: int) -> Conditions:
         kind: dataclasses.replace(apart(signal), maps=rearrange(signal.maps, "b t ... -> (b t) 1 ..."))
         for kind, signal in told.structure.items()
     }
-    content = {kind: x.repeat(count, axis=0) for kind, x in told.content.items()}
-    return dataclasses.replace(told, content=content, structure=structure)
+    content, beside = jax.tree.map(lambda x: x.repeat(count, axis=0), (told.content, told.beside))
+    shares = None if told.shares is None else rearrange(told.shares, "b t n -> (b t) 1 n")
+    return dataclasses.replace(told, content=content, beside=beside, shares=shares, structure=structure)
 
 
 def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
     """The numbers up to `count` in batches of one size, the last one filled up."""
     for start in range(0, count, size):
         yield np.minimum(np.arange(start, start + size), count - 1)
-
-
-def guided_parts(settings: EditSettings, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
-    """Guidance as an edit has it over the steps of a sampler: (first step, end, guidance), one after another."""
-    guidance, steps = settings.guidance(sampler.unet.config), len(sampler.tables.timesteps)
-    return guidance_runs(guidance, steps, settings.guidance_interval)
-
-
-def _keys(seed: int, indices: Int[np.ndarray, " b"]) -> Key[Array, " b"]:
-    """Of every clip its own, for what is drawn beside `noise_of_clips`."""
-    draw = lambda index: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), 1)
-    return jax.vmap(draw)(jnp.asarray(indices))
-
-
-def noise_of_clips(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
-    """Of every clip its own, whatever the batch."""
-    draw = lambda index: jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), shape)
-    return jax.vmap(draw)(indices)

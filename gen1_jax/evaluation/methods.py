@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from gen1_jax.diffusion import FLOW_SAMPLERS
 from gen1_jax.editing.settings import EditSettings, scale_ranges
 from gen1_jax.errors import UserError
+from gen1_jax.evaluation.contents import content_methods
 from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.inputs import input_methods
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
@@ -94,7 +95,7 @@ def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Me
     others, further = [*rivals(settings)], []
     if config is not None:
         others += text_rivals(settings, config)
-        further += input_methods(settings, config)
+        further += [*input_methods(settings, config), *content_methods(settings, config)]
     others, further = ([Method(*each) for each in rows] for rows in (others, further))
     return [*first_methods(settings), *_baselines(settings), *others, *_sweeps(settings, config), *further]
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import Guidance
-from gen1_jax.evaluation.editor import Editor, Way, guided_parts, noise_of_clips
+from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
+from gen1_jax.evaluation.runs import guided_parts, noise_of_clips
 from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions
 

@@ -15,8 +15,9 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.diffusion import NoiseSchedule, denoising_loss, training_target
-from gen1_jax.evaluation.editor import Editor, Way, guided_parts
+from gen1_jax.evaluation.editor import Editor, Way
 from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
+from gen1_jax.evaluation.runs import guided_parts
 from gen1_jax.models.attended import attending_to, first_and_previous
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params, cast_kernels
