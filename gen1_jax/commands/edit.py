@@ -257,7 +257,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
-    group.add_argument("--sampler", metavar="NAME", help="ddim, dpm++, lcm or tcd (the model's own)")
+    samplers = "ddim, dpm++, lcm or tcd, of rectified flow euler or midpoint (the model's own)"
+    group.add_argument("--sampler", metavar="NAME", help=samplers)
     group.add_argument("--negative-prompt", metavar="TEXT", help="what the edit should not look like")
     group.add_argument(
         "--structure",

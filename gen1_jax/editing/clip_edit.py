@@ -69,7 +69,8 @@ def edit_clip(
         temporal_guidance_scale: w_t.
         num_inference_steps: steps of the sampler, by default the model's own: 50 at full size, 6 for "lcm", "tcd".
         seed: of all randomness, or a list of such, one for each prompt; of a list one prompt is edited by each.
-        sampler: "ddim", "dpm++", "lcm" or "tcd"; by default the model's own.
+        sampler: "ddim", "dpm++", "lcm" or "tcd", for a model of rectified flow "euler" or "midpoint"; by default the
+            model's own.
         progress: called with (stage, done, total).
         guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it
             w = w_t = 1, which costs one evaluation a step. By default the model's own, mostly (0, 1).

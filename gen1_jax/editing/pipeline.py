@@ -295,7 +295,7 @@ class Gen1Pipeline:
             self._samplers[key] = GuidedSampler(
                 unet,
                 self.config.schedule,
-                get_sampler(settings.sampler),
+                get_sampler(settings.sampler, self.config.schedule),
                 settings.num_inference_steps,
                 window=self.config.num_frames,
                 overlap=self.config.window_overlap,

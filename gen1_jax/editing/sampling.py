@@ -305,7 +305,8 @@ class GuidedSampler:
         model = self._model(params)
         denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
         if known is not None:
-            act = changing(known.latents, known.change, self.schedule.num_train_timesteps)
+            timesteps = self.schedule.timesteps
+            act = changing(known.latents, known.change, len(timesteps), timesteps[0])
             denoise = acting_on_x0(denoise, self.schedule, self.unet.config.prediction_type, act)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
             return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)

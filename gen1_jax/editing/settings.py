@@ -109,7 +109,7 @@ class EditSettings:
             = 1, which is one evaluation a step. See `diffusion.guidance_runs`.
         num_inference_steps: steps of the sampler.
         seed: of all randomness.
-        sampler: "ddim", "dpm++", "lcm" or "tcd".
+        sampler: "ddim", "dpm++", "lcm" or "tcd"; of rectified flow "euler" or "midpoint".
         strength: how much of the way from noise is sampled, in (0, 1]; below 1 the edit begins at the noised input
             (SDEdit, https://arxiv.org/abs/2108.01073) and keeps of its colours.
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
@@ -181,16 +181,16 @@ class EditSettings:
                 raise UserError(f"inverted_noise and {name} both say what an edit begins with: take one of them")
         if self.blend not in BLENDS:
             raise UserError(f"blend is {' or '.join(BLENDS)}, not {self.blend!r}")
-        if self.sampler is not None:
-            get_sampler(self.sampler)
 
     def of(self, config: Gen1Config) -> "EditSettings":
         """The same with the model's own in place of None.
 
         Raises:
-            UserError: it follows a structure that the model does not know, or asks for what the model does not have.
+            UserError: it follows a structure that the model does not know, names a sampler that is none or not for its
+                noise schedule, or asks for what the model does not have.
         """
         sampler = self.sampler or config.sampler
+        get_sampler(sampler, config.schedule)  # refuses it
         steps, guidance = config.num_inference_steps, config.guidance_scale
         if sampler in FEW_STEPS and not config.unet.guidance_embedded:
             steps, guidance = FEW_STEPS[sampler]
@@ -238,7 +238,7 @@ class EditSettings:
         if self.keyframe_stride >= config.num_frames:
             most = config.num_frames - 1
             raise UserError(f"keyframe_stride is at most {most}: this model sees {config.num_frames} frames at once")
-        if self.inverted_noise and get_sampler(self.sampler).draws_noise:
+        if self.inverted_noise and get_sampler(self.sampler, config.schedule).draws_noise:
             raise UserError(f"inverted_noise is for samplers that draw no noise, which {self.sampler} does: take ddim")
         if self.clip_skip > 1 and unet.content_kind != "text":
             raise UserError("clip_skip is for models whose content is text")

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from gen1_jax.diffusion import FLOW_SAMPLERS
 from gen1_jax.editing.settings import EditSettings, scale_ranges
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.contents import content_methods
@@ -27,7 +28,7 @@ SWEEPS: dict[str, tuple] = {
     "num_inference_steps": (5, 10, 20, 50),
     "sampler": ("ddim", "dpm++"),
 }
-"""Settings of an edit that are varied, one at a time."""
+"""Settings of an edit that are varied, one at a time; samplers are others for rectified flow."""
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of SDEdit (https://arxiv.org/abs/2108.01073): the share of the sampler's steps that are run on the noised input."""
@@ -134,6 +135,7 @@ def _sweeps(settings: EditSettings, config: Gen1Config | None) -> list[Method]:
     swept, ranges = [], {} if config is None else scale_ranges(config)
     for field, values in SWEEPS.items():
         low, high = ranges.get(field, (-math.inf, math.inf))
+        values = tuple(FLOW_SAMPLERS) if field == "sampler" and settings.sampler in FLOW_SAMPLERS else values
         for value in values:
             if field in ranges and not low <= value <= high:
                 continue  # the model takes no such value

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
 from gen1_jax.models.unet import KNOWN, UNetConfig, abstract_conditions
@@ -30,6 +31,17 @@ def refuse_distilled(config: UNetConfig, form: str) -> None:
     """
     if config.guidance_embedded:
         raise ExportError(f"the {form} format is of a U-Net that is not told scales of guidance, and this one is")
+
+
+def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
+    """Refuses what a format has no sampler for.
+
+    Raises:
+        ExportError: the noise schedule is that of rectified flow.
+    """
+    if schedule.use_flow_sigmas:
+        others = "safetensors, diffusers or stablehlo"
+        raise ExportError(f"the {form} format has no sampler of rectified flow; take {others}")
 
 
 class Written(NamedTuple):

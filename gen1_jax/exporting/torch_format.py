@@ -19,7 +19,14 @@ import numpy as np
 
 from gen1_jax.diffusion import DDIM, temporal_guidance
 from gen1_jax.diffusion.wrappers import acting_on_x0, keeping
-from gen1_jax.exporting.networks import ExportError, Networks, fixed_inputs, fixed_normal, relative_difference
+from gen1_jax.exporting.networks import (
+    ExportError,
+    Networks,
+    fixed_inputs,
+    fixed_normal,
+    refuse_flow,
+    relative_difference,
+)
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.unet import KNOWN, UNetConfig
@@ -57,8 +64,9 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         computed in float32 by both with the weights as written.
 
     Raises:
-        ExportError: PyTorch is not installed, or the U-Net has layers that are not Gen-1's own.
+        ExportError: PyTorch is not installed, the U-Net has layers that are not Gen-1's own, or it is a rectified flow.
     """
+    refuse_flow(source.config.schedule, "torch")
     try:
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle import relative_error
-from test_guided_sampling import COUPLED, conditions, sampler_of
+from test_guided_sampling import COUPLED, LinearModel, ModelConfig, conditions, sampler_of
 
-from gen1_jax.diffusion import Guidance, NoiseSchedule
+from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler
 from gen1_jax.diffusion.noise import shared_noise_order
 from gen1_jax.diffusion.sweep import Sweep
 from gen1_jax.editing.sampling import GuidedSampler
@@ -49,14 +49,17 @@ def all_latents(parts):
     [
         ("ddim", 4, False, (0.0, 1.0)),
         ("dpm++", 5, False, (0.2, 0.6)),  # a second-order history, a stride that no block is a multiple of
+        ("midpoint", 5, False, (0.0, 0.6)),  # the same of rectified flow
         ("ddim", 4, True, (0.0, 1.0)),
         ("ddim", 0, False, (0.0, 1.0)),
     ],
 )
 def test_a_sweep_gives_what_the_whole_clip_gives(name, overlap, shift, interval):
-    sampler = GuidedSampler(
-        COUPLED, NoiseSchedule(), sampler_of(COUPLED, name).sampler, 5, window=8, overlap=overlap, shift=shift
-    )
+    model, schedule = COUPLED, NoiseSchedule(use_flow_sigmas=name == "midpoint")
+    if schedule.use_flow_sigmas:
+        model = LinearModel()
+        model.config = ModelConfig("flow_prediction")
+    sampler = GuidedSampler(model, schedule, get_sampler(name, schedule), 5, window=8, overlap=overlap, shift=shift)
     clip, told = swept(sampler, interval=interval)
     parts = all_latents(clip.run(blocks_of(told)))
     noise = jnp.concatenate([clip.noise(block) for block in range(-(-FRAMES // BLOCK))], axis=1)[:, :FRAMES]

@@ -104,7 +104,7 @@ def _tuned(
 
     def loss(learned: Params, told: Conditions, latents: Array, key: Array) -> Array:
         of_time, of_noise = jax.random.split(key)
-        timestep = jax.random.randint(of_time, (1,), 0, schedule.num_train_timesteps)
+        timestep = jax.random.randint(of_time, (1,), schedule.timesteps.start, schedule.timesteps.stop)
         noise = jax.random.normal(of_noise, latents.shape)
         noisy, kind = schedule.add_noise(latents, noise, timestep), unet.config.prediction_type
         target = training_target(kind, latents, noise, *schedule.alpha_sigma(timestep))

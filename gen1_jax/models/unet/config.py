@@ -77,7 +77,7 @@ class UNetConfig:
         max_frames: number of learnable frame positions, the longest clip of one evaluation.
         guidance_embedded: whether it is told the scales w and w_t of guidance beside the timestep, as one that was
             distilled from guided predictions: one evaluation is then all of equation 10 (arXiv 2210.03142; 2310.04378).
-        prediction_type: what the output means: "v_prediction", "epsilon" or "sample".
+        prediction_type: what the output means: "v_prediction", "epsilon", "sample" or "flow_prediction".
     """
 
     kind: Literal["unet"] = "unet"
@@ -111,8 +111,8 @@ class UNetConfig:
                 f"block_out_channels {self.block_out_channels} are not all multiples of norm_num_groups "
                 f"{self.norm_num_groups} and of num_attention_heads {self.num_attention_heads}"
             )
-        if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
-            raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
+        if self.prediction_type not in (known := ("v_prediction", "epsilon", "sample", "flow_prediction")):
+            raise UserError(f"prediction_type is {self.prediction_type!r}, not one of {', '.join(known)}")
         if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
             raise UserError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
         if self.guidance_embedded and self.controls:
