@@ -16,9 +16,9 @@ from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
-from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config

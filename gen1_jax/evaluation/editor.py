@@ -26,9 +26,10 @@ from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_config import KNOWN
+from gen1_jax.models.denoiser_inputs import known_signal
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.structure import told_level
-from gen1_jax.models.unet import KNOWN, known_signal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,9 @@ from gen1_jax.diffusion import DDIM, temporal_guidance
 from gen1_jax.diffusion.wrappers import acting_on_x0, keeping
 from gen1_jax.exporting.networks import ExportError, Networks, fixed_inputs, fixed_normal, relative_difference
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.module import Bound
-from gen1_jax.models.unet import KNOWN, UNetConfig
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.models.selection import GROUPS
-from gen1_jax.models.unet import UNetConfig
 
 TARGETS = {
     "attention": r"\.spatial\.block\.attn[12]\.to_(q|k|v|out)\.kernel$",
@@ -61,7 +61,7 @@ class LowRankConfig:
                 ) from None
 
 
-def target_kernels(config: LowRankConfig, unet: UNetConfig, params: Params) -> dict[str, tuple[int, ...]]:
+def target_kernels(config: LowRankConfig, unet: DenoiserConfig, params: Params) -> dict[str, tuple[int, ...]]:
     """Shapes of the kernels that are changed, by path; those that no gradient can reach are never among them.
 
     With one token of content cross-attention has one key, its softmax is 1, and queries and keys change nothing.

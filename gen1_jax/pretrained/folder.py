@@ -2,7 +2,7 @@
 
 config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
 
-A further network (`family.PARTS`) is a further file.
+A further network (`parts.PARTS`) is a further file.
 """
 
 import contextlib

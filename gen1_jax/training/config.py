@@ -8,7 +8,7 @@ from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
-from gen1_jax.models.unet import KNOWN, UNetConfig, with_inputs
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -206,7 +206,7 @@ class TrainConfig:
             there = ", ".join(data.held) or "none"
             raise UserError(f"stage {stage.name} sees {missing[0]}{whose}, but batches have {there} (data.structure)")
 
-    def seen_kinds(self, stage: StageConfig, unet: UNetConfig) -> tuple[str, ...]:
+    def seen_kinds(self, stage: StageConfig, unet: DenoiserConfig) -> tuple[str, ...]:
         """The kinds of structure that the U-Net sees in a stage; none where another component is trained.
 
         Where the stage names none, it sees those of its controls, those that it cannot do without, those that the
@@ -217,7 +217,7 @@ class TrainConfig:
             unet: the shape of the network.
 
         Returns:
-            Names, in the order of `UNetConfig.kinds`.
+            Names, in the order of `DenoiserConfig.kinds`.
 
         Raises:
             UserError: the stage names one that the U-Net does not take, or is to see structure and there is none of
@@ -261,8 +261,10 @@ class TrainConfig:
         Raises:
             UserError: they do not go together.
         """
-        if self.component == "unet" and self.unet.inputs:
-            base = dataclasses.replace(base, unet=with_inputs(base.unet, self.unet.inputs))
+        if self.component == "unet":
+            if self.unet.size is not None and not self.from_scratch:
+                raise UserError("unet.size: the denoiser of another size begins with nothing: set from_scratch=True")
+            base = dataclasses.replace(base, unet=self.unet.network(base.unet))
         if self.objective == CONSISTENCY:
             base = distilled(base, self.unet.consistency)
         unet = (
