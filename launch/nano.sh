@@ -9,6 +9,7 @@
 # Beside them:       public, after worlds: the U-Net of nano-public (configs/nano_public.py), and its model folder
 #                    judge: a CLIP that judges nano's edits (configs/nano_clip.py:judge), on worlds of seed SEED + 1
 #                    fast, after worlds: nano in four evaluations (configs/nano_fast.py), and its model folder
+#                    dit, after worlds: nano with a transformer (configs/nano_dit.py), and its model folder
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
@@ -119,6 +120,12 @@ for target; do
         latents nano
         from='' train nano_fast fast nano
         model_folder fast nano_fast
+        ;;
+    dit)
+        latents nano
+        from='' train nano_dit dit nano
+        from='' train nano_dit dit_again runs/dit again
+        model_folder dit_again nano_dit
         ;;
     nano2)
         inputs

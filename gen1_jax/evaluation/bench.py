@@ -39,7 +39,7 @@ def bench_sample(
     """Time the guided sampler on one clip: structure, content and weights are random.
 
     Args:
-        size: "tiny", "nano", "full" or "public".
+        size: of the model, a key of `SIZES`.
         frames: frames of the clip; the window of the model if None. More are windows one after another.
         height: of the pictures, in pixels; that of the model if None.
         width: see height.
@@ -165,7 +165,7 @@ def _random_conditions(config: Gen1Config, shape: tuple[int, ...], dtype: DTypeL
 def render_sample(result: dict) -> str:
     """The result as a person reads it."""
     return (
-        "{size} U-Net, {parameters:,} parameters, {dtype}, on {device} (jax {jax})\n"
+        "{size} denoiser, {parameters:,} parameters, {dtype}, on {device} (jax {jax})\n"
         f"{counted(result['frames'], 'frame')} of {{width}}x{{height}}, {counted(result['steps'], 'step')}, "
         "w = {guidance_scale}, w_t = {temporal_guidance_scale}\n"
         "compile     {compile_seconds:8.1f} s\n"

@@ -33,6 +33,16 @@ def refuse_distilled(config: DenoiserConfig, form: str) -> None:
         raise ExportError(f"the {form} format is of a U-Net that is not told scales of guidance, and this one is")
 
 
+def refuse_other_kinds(config: DenoiserConfig, form: str) -> None:
+    """Refuses denoisers that a format has no names for.
+
+    Raises:
+        ExportError: the denoiser is no U-Net.
+    """
+    if config.kind != "unet":
+        raise ExportError(f"the {form} format is of a U-Net, and this model's denoiser is a {config.kind}")
+
+
 class Written(NamedTuple):
     """What a format's writer reports.
 

@@ -19,7 +19,14 @@ import numpy as np
 
 from gen1_jax.diffusion import DDIM, temporal_guidance
 from gen1_jax.diffusion.wrappers import acting_on_x0, keeping
-from gen1_jax.exporting.networks import ExportError, Networks, fixed_inputs, fixed_normal, relative_difference
+from gen1_jax.exporting.networks import (
+    ExportError,
+    Networks,
+    fixed_inputs,
+    fixed_normal,
+    refuse_other_kinds,
+    relative_difference,
+)
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.module import Bound
@@ -58,12 +65,13 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         computed in float32 by both with the weights as written.
 
     Raises:
-        ExportError: PyTorch is not installed, or the U-Net has layers that are not Gen-1's own.
+        ExportError: PyTorch is not installed, or the denoiser is no U-Net or has layers that are not Gen-1's own.
     """
     try:
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:
         raise ExportError("the torch format needs torch: pip install torch") from None
+    refuse_other_kinds(source.config.unet, "torch")
     if found := layers_beyond(source.config.unet):
         raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")
     networks = Networks(source, dtype)

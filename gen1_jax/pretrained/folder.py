@@ -217,7 +217,7 @@ def is_named(name: str) -> bool:
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The one in a folder, the model that ships ("nano"), or one without weights: "tiny", "full" and "public", or
+    """The one in a folder, the model that ships ("nano"), or one without weights: of the other sizes of `SIZES`, or
     "nano-public", nano's networks around a U-Net without.
 
     Raises:

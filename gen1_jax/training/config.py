@@ -131,7 +131,7 @@ class TrainConfig:
         component: the network that is trained; the others of the model are frozen.
         objective: what is learned, by name (`training.objectives.OBJECTIVES`); None for the component's own.
         model: where the architecture, the frozen networks and the initial weights come from: a model folder, a
-            training workdir, or "nano"; "tiny" and "full" name sizes that have no weights.
+            training workdir, or "nano"; other sizes ("tiny", "full", "dit", ...) have no weights.
         from_scratch: start from `seed` even if the model has weights.
         data: the batches.
         stages: one after the other.
