@@ -10,6 +10,7 @@
 #                    judge: a CLIP that judges nano's edits (configs/nano_clip.py:judge), on worlds of seed SEED + 1
 #                    fast, after worlds: nano in four evaluations (configs/nano_fast.py), and its model folder
 #                    flow, after worlds: nano as a rectified flow (configs/nano_flow.py), and its model folder
+#                    dit, after worlds: nano with a transformer (configs/nano_dit.py), and its model folder
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
@@ -120,6 +121,12 @@ for target; do
         latents nano
         from='' train "nano_$target" "$target" nano
         model_folder "$target" "nano_$target"
+        ;;
+    dit)
+        latents nano
+        from='' train nano_dit dit nano
+        from='' train nano_dit dit_again runs/dit again
+        model_folder dit_again nano_dit
         ;;
     nano2)
         inputs

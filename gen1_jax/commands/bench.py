@@ -10,6 +10,8 @@ from gen1_jax.commands.datasets import (
 )
 from gen1_jax.errors import UserError, counted
 
+_SIZES = "tiny, nano, full, public, or with a transformer tiny-dit, nano-dit, dit"
+
 
 def add_bench(commands) -> None:
     """Declare `gen1 bench`."""
@@ -22,7 +24,7 @@ def add_bench(commands) -> None:
         "time the guided sampler on random weights",
         "gen1 bench sample --size full --frames 8 --steps 50 --temporal-guidance-scale 1.5",
     )
-    parser.add_argument("--size", default="nano", help="tiny, nano, full or public (nano)")
+    parser.add_argument("--size", default="nano", help=f"{_SIZES} (nano)")
     parser.add_argument("--frames", type=int, metavar="N", help="(the window of the model)")
     parser.add_argument("--height", type=int, metavar="PIXELS", help="(that of the model)")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="(that of the model)")
@@ -40,7 +42,7 @@ def add_bench(commands) -> None:
         "gen1 bench edit --frames 100 1000 10000",
     )
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000], metavar="N", help="ascending (100 1000)")
-    parser.add_argument("--size", default="tiny", help="tiny, nano, full or public (tiny)")
+    parser.add_argument("--size", default="tiny", help=f"{_SIZES} (tiny)")
     parser.add_argument("--steps", type=int, default=2, metavar="N", help="of the sampler (2)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each length")
 
@@ -48,10 +50,10 @@ def add_bench(commands) -> None:
         subjects,
         "train",
         _bench_train,
-        "time the U-Net's training step on random weights and latents",
+        "time the denoiser's training step on random weights and latents",
         "gen1 bench train --size full --clips 1 4 8 16 --images 64 --remat",
     )
-    parser.add_argument("--size", default="nano", help="tiny, nano, full or public (nano)")
+    parser.add_argument("--size", default="nano", help=f"{_SIZES} (nano)")
     parser.add_argument("--clips", type=int, nargs="*", default=[8], metavar="N", help="batches of clips (8)")
     parser.add_argument("--images", type=int, nargs="*", default=[], metavar="N", help="batches of images (none)")
     parser.add_argument("--remat", action="store_true", help="recompute activations in the backward pass")
@@ -67,7 +69,7 @@ def add_bench(commands) -> None:
         "show how time and memory grow with frames, pixels and devices, here or on a chip that is not there",
         "gen1 bench growth --out growth\n  gen1 bench growth --size full --chip h200 --out growth",
     )
-    parser.add_argument("--size", help="tiny, nano, full or public (full, on a CPU nano)")
+    parser.add_argument("--size", help=f"{_SIZES} (full, on a CPU nano)")
     parser.add_argument("--work", default="sample,train", metavar="LIST", help="sample,train")
     parser.add_argument("--frames", type=int, nargs="*", metavar="N", help="(8 16 32 64 128, on a CPU 8 16 32)")
     parser.add_argument(

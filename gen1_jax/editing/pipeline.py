@@ -42,9 +42,10 @@ from gen1_jax.editing.structures import (
     to_uint8,
 )
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_config import KNOWN
+from gen1_jax.models.denoiser_inputs import known_signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.unet import KNOWN, known_signal
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout

@@ -9,8 +9,8 @@ import numpy as np
 from gen1_jax.diffusion import Guidance, get_sampler, steps_within
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE
+from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
-from gen1_jax.models.unet import UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 
 FEW_STEPS = {"lcm": (6, 1.5), "tcd": (6, 1.5)}
@@ -206,7 +206,7 @@ class EditSettings:
         filled._check(config)
         return filled
 
-    def guidance(self, unet: UNetConfig) -> Guidance:
+    def guidance(self, unet: DenoiserConfig) -> Guidance:
         """The scales, and which branches a U-Net needs for them."""
         scales = self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale
         return Guidance.of(*scales, distilled=unet.guidance_embedded)

@@ -16,9 +16,9 @@ from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, parameter_count
-from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
 from gen1_jax.pretrained.family import Gen1Config
@@ -39,7 +39,7 @@ def bench_sample(
     """Time the guided sampler on one clip: structure, content and weights are random.
 
     Args:
-        size: "tiny", "nano", "full" or "public".
+        size: of the model, a key of `SIZES`.
         frames: frames of the clip; the window of the model if None. More are windows one after another.
         height: of the pictures, in pixels; that of the model if None.
         width: see height.
@@ -165,7 +165,7 @@ def _random_conditions(config: Gen1Config, shape: tuple[int, ...], dtype: DTypeL
 def render_sample(result: dict) -> str:
     """The result as a person reads it."""
     return (
-        "{size} U-Net, {parameters:,} parameters, {dtype}, on {device} (jax {jax})\n"
+        "{size} denoiser, {parameters:,} parameters, {dtype}, on {device} (jax {jax})\n"
         f"{counted(result['frames'], 'frame')} of {{width}}x{{height}}, {counted(result['steps'], 'step')}, "
         "w = {guidance_scale}, w_t = {temporal_guidance_scale}\n"
         "compile     {compile_seconds:8.1f} s\n"

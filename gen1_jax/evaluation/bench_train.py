@@ -1,4 +1,4 @@
-"""`gen1 bench train`: speed and memory of the U-Net's training step on random weights and random latents."""
+"""`gen1 bench train`: speed and memory of a denoiser's training step on random weights and random latents."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def bench_train(
     """Time forward, backward, AdamW and EMA, for each batch size in turn.
 
     Args:
-        size: "tiny", "nano", "full" or "public".
+        size: of the model, a key of `SIZES`.
         clips: batch sizes of clips, of the model's own size and number of frames.
         images: batch sizes of images, as tall and wide.
         remat: recompute activations of blocks in the backward pass.
@@ -99,7 +99,7 @@ def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
 
 
 class StepBench:
-    """Forward, backward, AdamW and EMA of a U-Net on random weights and latents.
+    """Forward, backward, AdamW and EMA of a denoiser on random weights and latents.
 
     Args:
         config: of the model.

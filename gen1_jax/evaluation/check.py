@@ -188,7 +188,7 @@ def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tu
         right[name], wrong[name] = (Signal.of(x, weight=jnp.float32([name in unet.required])) for x in encoded)
     skipped += ["prior"] if pipeline.config.prior is not None else []
     told = dataclasses.replace(told, structure=right)
-    moves = len(frames) > 1 and unet.temporal != "none"
+    moves = len(frames) > 1 and unet.couples_frames
     main, seen = (_VIDEO, lambda x: x) if moves else (_STILL, Conditions.frames)
 
     def ask(name: str, limits: tuple[float, float], against: str = main, content=None, **signals: Signal):

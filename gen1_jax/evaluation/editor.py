@@ -24,7 +24,8 @@ from gen1_jax.evaluation.told import EditInputs, Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions
-from gen1_jax.models.unet import KNOWN, known_signal
+from gen1_jax.models.denoiser_config import KNOWN
+from gen1_jax.models.denoiser_inputs import known_signal
 
 
 class Editor(EditInputs):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gen1_jax.checkpoints.trained import TrainedModel
-from gen1_jax.exporting.networks import ExportError, Written, relative_difference
+from gen1_jax.exporting.networks import ExportError, Written, refuse_other_kinds, relative_difference
 from gen1_jax.models.module import flatten
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import WithLoRA
@@ -16,10 +16,11 @@ def write_adapter(source: ModelSource, folder: Path, spelling: str) -> Written:
     """Write the adapter, and read it back into the model that it was trained on.
 
     Raises:
-        ExportError: the model is no workdir of an adapter, or was distilled.
+        ExportError: the model is no workdir of an adapter, is no U-Net, or was distilled.
     """
     if not isinstance(source, TrainedModel):
         raise ExportError(f"--format lora writes the adapter of a training workdir, and {source.name} is none")
+    refuse_other_kinds(source.config.unet, "lora")
     if source.config.unet.guidance_embedded:
         raise ExportError(
             "--format lora: what a distilled U-Net is told of guidance its base has no layer for: export it whole"

@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
+from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
-from gen1_jax.models.unet import KNOWN, UNetConfig, abstract_conditions
 from gen1_jax.pretrained.folder import ModelSource
 
 LIMIT = 1e-4
@@ -23,7 +24,7 @@ class ExportError(UserError):
     """An export that cannot be made, or that does not compute what the model does. One line."""
 
 
-def refuse_distilled(config: UNetConfig, form: str) -> None:
+def refuse_distilled(config: DenoiserConfig, form: str) -> None:
     """Refuses what a format has no place for.
 
     Raises:
@@ -42,6 +43,16 @@ def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
     if schedule.use_flow_sigmas:
         others = "safetensors, diffusers or stablehlo"
         raise ExportError(f"the {form} format has no sampler of rectified flow; take {others}")
+
+
+def refuse_other_kinds(config: DenoiserConfig, form: str) -> None:
+    """Refuses denoisers that a format has no names for.
+
+    Raises:
+        ExportError: the denoiser is no U-Net.
+    """
+    if config.kind != "unet":
+        raise ExportError(f"the {form} format is of a U-Net, and this model's denoiser is a {config.kind}")
 
 
 class Written(NamedTuple):
@@ -111,7 +122,7 @@ def fixed_normal(*shape: int, seed: int = 0) -> Float[np.ndarray, "*shape"]:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def fixed_inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, Float[np.ndarray, "b t h w k"]]:
+def fixed_inputs(config: DenoiserConfig, latents: tuple[int, ...]) -> dict[str, Float[np.ndarray, "b t h w k"]]:
     """Maps of each input of a U-Net, the same at any time; of what is known, latents where the last channel is 1.
 
     Args:

@@ -39,8 +39,8 @@ from gen1_jax.exporting.networks import (
 )
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
-from gen1_jax.models.unet import KNOWN, UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import FORMAT, ModelSource
 from gen1_jax.pretrained.tensors import save_tensors
@@ -183,12 +183,12 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
     }
 
 
-def _argument(config: UNetConfig, name: str) -> str:
+def _argument(config: DenoiserConfig, name: str) -> str:
     """What the maps of an input are called."""
     return "structure" if name in config.structures[:1] else name
 
 
-def _inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, np.ndarray]:
+def _inputs(config: DenoiserConfig, latents: tuple[int, ...]) -> dict[str, np.ndarray]:
     """An example of each argument that tells of inputs of the U-Net, in their order."""
     given = {}
     for name, maps in fixed_inputs(config, latents).items():
@@ -202,14 +202,14 @@ def _inputs(config: UNetConfig, latents: tuple[int, ...]) -> dict[str, np.ndarra
     return given
 
 
-def _may_lack(config: UNetConfig) -> dict[str, str]:
+def _may_lack(config: DenoiserConfig) -> dict[str, str]:
     """Arguments that the loader fills in if they are not given, and the maps that they belong to."""
     names = {name: _argument(config, name) for name in config.inputs if name not in config.required}
     ends = lambda name: ("",) if name == KNOWN else ("", "_level", "_weight")
     return {f"{maps}{end}": maps for name, maps in names.items() for end in ends(name)}
 
 
-def _conditions(config: UNetConfig, content: Any, **given: Any) -> Conditions:
+def _conditions(config: DenoiserConfig, content: Any, **given: Any) -> Conditions:
     """What the U-Net is told by arguments of a program."""
     structure = {}
     for name in config.inputs:

@@ -25,11 +25,13 @@ from gen1_jax.exporting.networks import (
     fixed_inputs,
     fixed_normal,
     refuse_flow,
+    refuse_other_kinds,
     relative_difference,
 )
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.module import Bound
-from gen1_jax.models.unet import KNOWN, UNetConfig
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.hf_unet import UNET
@@ -64,13 +66,15 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         computed in float32 by both with the weights as written.
 
     Raises:
-        ExportError: PyTorch is not installed, the U-Net has layers that are not Gen-1's own, or it is a rectified flow.
+        ExportError: PyTorch is not installed, the denoiser is no U-Net or has layers that are not Gen-1's own, or the
+            model is a rectified flow.
     """
     refuse_flow(source.config.schedule, "torch")
     try:
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:
         raise ExportError("the torch format needs torch: pip install torch") from None
+    refuse_other_kinds(source.config.unet, "torch")
     if found := layers_beyond(source.config.unet):
         raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")
     networks = Networks(source, dtype)

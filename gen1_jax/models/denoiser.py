@@ -1,12 +1,15 @@
 """What the sampler and the objectives ask of a denoiser, and which ones there are, by `config.kind`."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.denoiser_config import DenoiserConfig
+from gen1_jax.models.dit import DiTConfig, SpaceTimeDiT
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
 
 Cache = Any
@@ -32,15 +35,41 @@ class Denoiser(Protocol):
         ...
 
 
-DENOISERS: dict[str, Callable[..., nnx.Module]] = {"unet": SpaceTimeUNet}
-"""Networks by the `kind` of their configuration; each is called with (config, dtype=, remat=)."""
+class Kind(NamedTuple):
+    """A kind of denoiser.
+
+    Attributes:
+        config: the class of its configuration.
+        network: called with (config, dtype=, remat=).
+    """
+
+    config: type[DenoiserConfig]
+    network: Callable[..., nnx.Module]
 
 
-def build_denoiser(config: UNetConfig, **how: Any) -> nnx.Module:
+DENOISERS: dict[str, Kind] = {
+    "unet": Kind(UNetConfig, SpaceTimeUNet),
+    "dit": Kind(DiTConfig, SpaceTimeDiT),
+}
+"""By the `kind` of their configuration."""
+
+
+def denoiser_kind(name: str) -> Kind:
+    """The kind of denoiser of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in DENOISERS:
+        raise UserError(f"kind is {name!r}, not one of {', '.join(DENOISERS)}")
+    return DENOISERS[name]
+
+
+def build_denoiser(config: DenoiserConfig, **how: Any) -> nnx.Module:
     """The denoiser of a configuration without arrays.
 
     Args:
         config: of any kind in `DENOISERS`.
         how: dtype of the computation, and remat.
     """
-    return DENOISERS[config.kind](config, **how)
+    return denoiser_kind(config.kind).network(config, **how)

@@ -154,11 +154,27 @@ class LayerNorm(nnx.Module):
 
     @_over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        return (standardised(x, self.epsilon) * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+def standardised(x: Float[Array, "*batch c"], epsilon: float) -> Float[Array, "*batch c"]:
+    """Of mean 0 and variance 1 over the last axis, float32."""
+    y = x.astype(jnp.float32)
+    mean = y.mean(-1, keepdims=True)
+    variance = jnp.square(y - mean).mean(-1, keepdims=True)
+    return (y - mean) * jax.lax.rsqrt(variance + epsilon)
+
+
+class RMSNorm(nnx.Module):
+    """Division by the root of the mean square over the last axis, in float32 (https://arxiv.org/abs/1910.07467)."""
+
+    def __init__(self, features: int, *, epsilon: float = 1e-6):
+        self.scale, self.epsilon = parameter((features,), ONES), epsilon
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
         y = x.astype(jnp.float32)
-        mean = y.mean(-1, keepdims=True)
-        variance = jnp.square(y - mean).mean(-1, keepdims=True)
-        y = (y - mean) * jax.lax.rsqrt(variance + self.epsilon)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
+        return (y * self.scale[...]).astype(x.dtype)
 
 
 class Embedding(nnx.Module):
@@ -172,14 +188,20 @@ class Embedding(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-    """The transformer block's GEGLU feed-forward: (x W1) * gelu(x W2) -> W3, four times as wide inside.
+    """The transformer block's GEGLU feed-forward: (x W1) * gelu(x W2) -> W3.
 
     The exact (erf) gelu, as diffusers. GLU variants: https://arxiv.org/abs/2002.05202.
+
+    Args:
+        features: width of the input and output.
+        hidden_features: width inside; four times `features` if None.
+        out_init: initialiser of the last projection.
     """
 
-    def __init__(self, features: int, *, out_init=KERNEL):
-        self.proj_in = Linear(features, 8 * features)
-        self.proj_out = Linear(4 * features, features, init=out_init)
+    def __init__(self, features: int, hidden_features: int | None = None, *, out_init=KERNEL):
+        hidden = hidden_features or 4 * features
+        self.proj_in = Linear(features, 2 * hidden)
+        self.proj_out = Linear(hidden, features, init=out_init)
 
     @_over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:

@@ -14,20 +14,22 @@ import numpy as np
 from jaxtyping import Array
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.models.selection import GROUPS
-from gen1_jax.models.unet import UNetConfig
+
+_BLOCK = r"(\.spatial\.block|^layers\.blocks\.\d+)"  # within frames: of a U-Net, of a transformer
 
 TARGETS = {
-    "attention": r"\.spatial\.block\.attn[12]\.to_(q|k|v|out)\.kernel$",
-    "feed_forward": r"\.spatial\.block\.ff\.proj_(in|out)\.kernel$",
+    "attention": _BLOCK + r"\.attn[12]\.to_(q|k|v|out)\.kernel$",
+    "feed_forward": _BLOCK + r"\.ff\.proj_(in|out)\.kernel$",
     "projections": r"\.spatial\.proj_(in|out)\.kernel$",
     "motion": GROUPS["motion"],
     "convolutions": r"^(down|mid|up)_block\w*\.(\w+\.)*(conv1|conv2|conv_shortcut|downsample|upsample)\.kernel$",
 }
 """Kernels by names of their own, each a regular expression that is searched in dotted paths."""
 
-_OF_ONE_TOKEN = re.compile(r"\.spatial\.block\.attn2\.to_[qk]\.kernel$")
+_OF_ONE_TOKEN = re.compile(_BLOCK + r"\.attn2\.to_[qk]\.kernel$")
 _RANKS = (2, 4)  # axes of the kernels that can be changed
 
 
@@ -61,7 +63,7 @@ class LowRankConfig:
                 ) from None
 
 
-def target_kernels(config: LowRankConfig, unet: UNetConfig, params: Params) -> dict[str, tuple[int, ...]]:
+def target_kernels(config: LowRankConfig, unet: DenoiserConfig, params: Params) -> dict[str, tuple[int, ...]]:
     """Shapes of the kernels that are changed, by path; those that no gradient can reach are never among them.
 
     With one token of content cross-attention has one key, its softmax is 1, and queries and keys change nothing.

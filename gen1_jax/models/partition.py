@@ -20,6 +20,7 @@ class Partition(Protocol):
     def by_frame(self, x: Shaped[Array, "b t *rest"]) -> Shaped[Array, "b t *rest"]: ...
     def by_position(self, x: Float[Array, "b t p c"]) -> Float[Array, "b t p c"]: ...
     def by_feature(self, x: Float[Array, "*in d"]) -> Float[Array, "*in d"]: ...
+    def by_sequence(self, x: Float[Array, "n s heads d"]) -> Float[Array, "n s heads d"]: ...
     def fold(self, x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]: ...
     def unfold(self, x: Shaped[Array, " n *rest"], batch: int) -> Shaped[Array, "b s *rest"]: ...
     def shards(self, n: int) -> int: ...
@@ -36,6 +37,10 @@ class Undivided:
     by_position = by_frame
 
     def by_feature(self, x: Float[Array, "*in d"]) -> Float[Array, "*in d"]:
+        """x."""
+        return x
+
+    def by_sequence(self, x: Float[Array, "n s heads d"]) -> Float[Array, "n s heads d"]:
         """x."""
         return x
 
@@ -83,6 +88,11 @@ def by_position(x: Float[Array, "b t p c"]) -> Float[Array, "b t p c"]:
 def by_feature(x: Float[Array, "*in d"]) -> Float[Array, "*in d"]:
     """Weights, of which each device holds some of the last axis."""
     return _partition.get().by_feature(x)
+
+
+def by_sequence(x: Float[Array, "n s heads d"]) -> Float[Array, "n s heads d"]:
+    """Each device holds some heads of whole sequences."""
+    return _partition.get().by_sequence(x)
 
 
 def fold(x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]:

@@ -4,6 +4,7 @@ spatial layers    (b, t/context, h w, c)     each device holds whole frames
       │ all-to-all ▲
       ▼            │
 temporal layers   (b, t, h w/context, c)     each device holds all frames of some positions
+full attention    (b, t h w, heads/context)  each device holds some heads of all positions
 """
 
 import dataclasses
@@ -42,6 +43,11 @@ class Activations:
         """Weights divided over tensor on their last axis."""
         return self._place(x, *[()] * (x.ndim - 1), self._dividing(x.shape[-1], ("tensor",)))
 
+    def by_sequence(self, x: Float[Array, "n s heads d"]) -> Float[Array, "n s heads d"]:
+        """Whole sequences, as `per_shard` takes them."""
+        batch, heads = self._sequences(x)
+        return self._place(x, batch, (), heads)
+
     def fold(self, x: Shaped[Array, "b s *rest"]) -> Shaped[Array, " n *rest"]:
         """(b, s) as one axis, which stays where it lies.
 
@@ -67,15 +73,21 @@ class Activations:
         return self._size(self._dividing(n, (*self.batch, "context")))
 
     def per_shard(self, function: Callable[..., Array], *arrays: Float[Array, "n s heads d"]) -> Array:
-        """The batch over data, fsdp and context, heads over tensor, as the rules of weights leave them."""
-        n, _, heads, _ = arrays[0].shape
-        batch, tensor = self._dividing(n, (*self.batch, "context")), self._dividing(heads, ("tensor",))
-        spec = PartitionSpec(batch or None, None, tensor or None, None)
+        """Sequences over data, fsdp and context, heads over tensor as the rules of weights leave them; heads over
+        what the number of sequences cannot use, too."""
+        batch, heads = self._sequences(arrays[0])
+        spec = PartitionSpec(batch or None, None, heads or None, None)
         axes = {*self.batch, "context", "tensor"}  # the others are divided already
         sharded = jax.shard_map(
             function, mesh=self.mesh, in_specs=spec, out_specs=spec, axis_names=axes, check_vma=False
         )
         return sharded(*arrays)
+
+    def _sequences(self, x: Float[Array, "n s heads d"]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Mesh axes of the number of sequences, and of heads."""
+        batch = self._dividing(x.shape[0], (*self.batch, "context"))
+        left = tuple(axis for axis in (*self.batch, "context") if axis not in batch)
+        return batch, self._dividing(x.shape[2], ("tensor", *left[::-1]))
 
     def _leading(self, batch: int, second: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Mesh axes of a batch and of what follows it."""

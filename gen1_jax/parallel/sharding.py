@@ -30,9 +30,10 @@ UNET_RULES: Rules = (
     (r"\bto_out\.kernel$", _INPUT),
     (r"\bff\.proj_in\.kernel$", _OUTPUT),
     (r"\bff\.proj_out\.kernel$", _INPUT),
+    (r"\bmodulation(_out)?\.projection\.kernel$", _OUTPUT),
 )
-"""The U-Net's attentions and feed-forwards over `tensor`: heads and hidden features, then the sum of what they give
-(https://arxiv.org/abs/1909.08053)."""
+"""Attentions and feed-forwards of a denoiser of any kind over `tensor`: heads and hidden features, then the sum of what
+they give (https://arxiv.org/abs/1909.08053); and what a transformer's timestep is projected to."""
 
 ENCODER_RULES: Rules = (
     (r"\bmid_block\.attention\.", ()),  # the autoencoder's, of one head

@@ -22,11 +22,11 @@ from gen1_jax.diffusion import Guidance, SamplerTables, default_sampler, get_sam
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.module import Bound, Params, abstract_parameters, cast_kernels, parameter_count
 from gen1_jax.models.partition import partitioned
 from gen1_jax.models.structure import structure_kind
-from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import UNET_RULES, Layout, rules_of
 from gen1_jax.pretrained.family import Gen1Config

@@ -1,7 +1,7 @@
 """The family of networks that makes one model: its configuration, its two sizes, and how to build each member."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import dacite
@@ -10,49 +10,17 @@ from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import NoiseSchedule, get_sampler
 from gen1_jax.errors import UserError
-from gen1_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, TextEncoder
-from gen1_jax.models.denoiser import build_denoiser
-from gen1_jax.models.depth import DPTConfig, DPTDepth
-from gen1_jax.models.hed import HED, HEDConfig
-from gen1_jax.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from gen1_jax.models.image_tokens import ImageTokens, ImageTokensConfig
+from gen1_jax.models.clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.denoiser_config import LATER, LEVEL_PERIOD
+from gen1_jax.models.depth import DPTConfig
 from gen1_jax.models.module import flatten
-from gen1_jax.models.prior import PriorConfig, PriorTransformer
+from gen1_jax.models.prior import PriorConfig
 from gen1_jax.models.structure import Depth, StructureKind, structure_kind
-from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
-from gen1_jax.models.unet.config import LATER
-from gen1_jax.models.vae import AutoencoderKL, VAEConfig
+from gen1_jax.models.unet import UNetConfig
+from gen1_jax.models.vae import VAEConfig
+from gen1_jax.pretrained.parts import PARTS, STRICT
 
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A network that a family may have.
-
-    Attributes:
-        config: the class of its configuration, which holds plain values alone.
-        build: the network without arrays, of (configuration, dtype=).
-        optional: no model has it unless it is asked for, and a config.json does not speak of it where it is absent.
-    """
-
-    config: type
-    build: Callable[..., nnx.Module]
-    optional: bool = False
-
-
-PARTS: dict[str, Part] = {
-    "unet": Part(UNetConfig, build_denoiser),
-    "vae": Part(VAEConfig, AutoencoderKL),
-    "clip": Part(CLIPConfig, CLIPModel),
-    "depth": Part(DPTConfig, DPTDepth),
-    "prior": Part(PriorConfig, PriorTransformer),
-    "text": Part(CLIPTextConfig, TextEncoder, optional=True),
-    "image_encoder": Part(ImageEncoderConfig, ImageEncoder, optional=True),
-    "image_tokens": Part(ImageTokensConfig, ImageTokens, optional=True),
-    "softedge": Part(HEDConfig, HED, optional=True),
-}
-"""Every network by its name, which is that of its file in a model folder; a further one is a further line, optional."""
-
-_DEFAULTS = {name: None if part.optional else part.config() for name, part in PARTS.items()}
+_DEFAULTS = {name: part.usual() for name, part in PARTS.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
@@ -63,11 +31,11 @@ class Gen1Config:
     `dataclasses.replace(config, prior=None)`); None for one that a model does not have.
 
     Attributes:
-        parts: configurations by name, see `PARTS`. "unet", the denoiser, and "vae", the autoencoder of frames and
-            structure, are in every model; "clip" gives content from a picture and features of a prompt, "prior" turns
-            a prompt into content, "depth" estimates structure, and so does "softedge". A model whose content is text
-            has "text", whose states of a prompt are its content. Where its U-Net has an adapter for pictures, too,
-            "image_encoder" and "image_tokens" make tokens of them.
+        parts: configurations by name, see `PARTS`. "unet", the denoiser of whatever kind, and "vae", the autoencoder of
+            frames and structure, are in every model; "clip" gives content from a picture and features of a prompt,
+            "prior" turns a prompt into content, "depth" estimates structure, and so does "softedge". A model whose
+            content is text has "text", whose states of a prompt are its content. Where its U-Net has an adapter for
+            pictures, too, "image_encoder" and "image_tokens" make tokens of them.
         schedule: the noise schedule of training.
         height: of the pictures of training, in pixels; edits have about height * width pixels.
         width: see height.
@@ -264,7 +232,7 @@ class Gen1Config:
         """
         _check_numbers(values)
         try:
-            stored = dacite.from_dict(_STORED, _with_tuples(values), dacite.Config(strict=True))
+            stored = dacite.from_dict(_STORED, _with_tuples(values), STRICT)
         except (dacite.DaciteError, TypeError) as error:
             raise UserError(str(error)) from None
         return cls(**vars(stored))
@@ -277,6 +245,7 @@ _STORED = dataclasses.make_dataclass(
     kw_only=True,
 )
 """What a config.json holds: the parts beside the numbers."""
+
 
 _MAY_BE_ZERO = (
     "structure_channels",

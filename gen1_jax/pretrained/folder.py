@@ -2,7 +2,7 @@
 
 config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
 
-A further network (`family.PARTS`) is a further file.
+A further network (`parts.PARTS`) is a further file.
 """
 
 import contextlib
@@ -220,7 +220,7 @@ def is_named(name: str) -> bool:
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The one in a folder, the model that ships ("nano"), or one without weights: "tiny", "full" and "public", or
+    """The one in a folder, the model that ships ("nano"), or one without weights: of the other sizes of `SIZES`, or
     "nano-public", nano's networks around a U-Net without.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A model whose U-Net has more inputs than its weights, as training begins with: rows of zeros for the new ones."""
+"""A model whose denoiser has another shape than its weights, as training begins with: rows of zeros for new inputs."""
 
 import dataclasses
 from collections.abc import Set
@@ -6,8 +6,9 @@ from collections.abc import Set
 import jax
 import numpy as np
 
+from gen1_jax.models.denoiser_config import DenoiserConfig
+from gen1_jax.models.growing import grow
 from gen1_jax.models.module import Params
-from gen1_jax.models.unet import UNetConfig, grow
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
@@ -17,10 +18,11 @@ class GrownModel:
 
     Args:
         base: the model.
-        unet: the shape of its U-Net with more inputs, see `models.unet.with_inputs`.
+        unet: the shape of its denoiser with more inputs, see `models.growing.with_inputs`; or of one of another size,
+            for which the weights of the model are nothing to begin with.
     """
 
-    def __init__(self, base: ModelSource, unet: UNetConfig):
+    def __init__(self, base: ModelSource, unet: DenoiserConfig):
         self.base, self.name, self.warning = base, base.name, base.warning
         self.config = dataclasses.replace(base.config, unet=unet)
 
@@ -43,8 +45,7 @@ class GrownModel:
         return self.base.tokenizer()
 
 
-def grown(source: ModelSource, unet: UNetConfig) -> ModelSource:
-    """The model, with as many inputs as a shape of its U-Net has; itself if it has them."""
+def grown(source: ModelSource, unet: DenoiserConfig) -> ModelSource:
+    """The model, with a denoiser of this shape; itself if it has that, whatever it predicts."""
     has = source.config.unet
-    same = (has.inputs, has.guidance_embedded) == (unet.inputs, unet.guidance_embedded)
-    return source if same else GrownModel(source, unet)
+    return source if has == dataclasses.replace(unet, prediction_type=has.prediction_type) else GrownModel(source, unet)

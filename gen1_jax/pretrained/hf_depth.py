@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.denoiser_config import LATER
 from gen1_jax.models.depth import DPTConfig
-from gen1_jax.models.unet.config import LATER
 from gen1_jax.pretrained import depth_anything
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields, with_library_defaults
 from gen1_jax.pretrained.hf_folders import Checkpoint, named, opened

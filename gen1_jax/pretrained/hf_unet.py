@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen1_jax.diffusion import PREDICTION_TYPES, NoiseSchedule
-from gen1_jax.models.unet import LEVEL_PERIOD, UNetConfig
+from gen1_jax.models.denoiser_config import LEVEL_PERIOD
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.pretrained.hf_config import ConfigError, require, typed_fields
 from gen1_jax.pretrained.layout import Layout
 from gen1_jax.pretrained.recognition import Signs

@@ -1,13 +1,16 @@
 """The sizes of model that have a name, and what is alike in all models of public weights."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPTextConfig
+from gen1_jax.models.denoiser_config import LEVEL_PERIOD
 from gen1_jax.models.depth import DPTConfig
-from gen1_jax.models.unet import LEVEL_PERIOD, ControlConfig, UNetConfig
+from gen1_jax.models.dit import DiTConfig
+from gen1_jax.models.unet import ControlConfig, UNetConfig
 from gen1_jax.models.vae import VAEConfig
 from gen1_jax.pretrained.family import FULL, NANO, TINY, Gen1Config
 
@@ -62,7 +65,41 @@ PUBLIC = public_family(
 )
 """Stable Diffusion 1.5 with AnimateDiff v3 and a ControlNet of depth, at 512x512."""
 
-SIZES = {"tiny": TINY, "nano": NANO, "full": FULL, "public": PUBLIC}
+DIT = dataclasses.replace(FULL, unet=DiTConfig(structure_level_period=LEVEL_PERIOD))
+"""The full size with a transformer of 1.3 B parameters and full attention for its denoiser."""
+
+NANO_DIT = dataclasses.replace(
+    NANO,
+    unet=DiTConfig(
+        width=192,
+        num_layers=5,
+        num_attention_heads=6,
+        feed_forward_dim=512,
+        attention="factorised",
+        shared_modulation=False,
+        max_frames=NANO.unet.max_frames,
+    ),
+)
+"""nano with a transformer about as large, and as dear, as its U-Net."""
+
+TINY_DIT = dataclasses.replace(
+    TINY,
+    unet=DiTConfig(
+        width=16,
+        num_layers=1,
+        num_attention_heads=2,
+        feed_forward_dim=16,
+        attention="factorised",
+        cross_attention_dim=TINY.unet.cross_attention_dim,
+        max_frames=TINY.unet.max_frames,
+    ),
+)
+"""Every part at its smallest, with a transformer."""
+
+SIZES = {
+    **{"tiny": TINY, "nano": NANO, "full": FULL, "public": PUBLIC},
+    **{"tiny-dit": TINY_DIT, "nano-dit": NANO_DIT, "dit": DIT},
+}
 
 
 def size_named(size: str) -> Gen1Config:

@@ -7,9 +7,9 @@ down, up (float32, learned) ────┴─► kernel + scale * down @ up ─
 from flax import nnx
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.low_rank import LowRankConfig, changed, initial_factors, target_kernels
 from gen1_jax.models.module import Params, abstract_parameters
-from gen1_jax.models.unet import UNetConfig
 from gen1_jax.training.learned import Learned, selected
 
 
@@ -30,7 +30,7 @@ class LowRank:
     uses_base = True
     in_float32 = True
 
-    def __init__(self, config: LowRankConfig, unet: UNetConfig):
+    def __init__(self, config: LowRankConfig, unet: DenoiserConfig):
         self.config, self._unet = config, unet
 
     def initial(self, base: Params, seed: int) -> Params:

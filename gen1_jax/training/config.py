@@ -8,7 +8,7 @@ from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
 from gen1_jax.diffusion import NoiseSchedule, default_sampler, samplers_of
 from gen1_jax.errors import UserError
-from gen1_jax.models.unet import KNOWN, UNetConfig, with_inputs
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.parallel.mesh import MeshConfig
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.autoencoder import AutoencoderConfig
@@ -131,7 +131,7 @@ class TrainConfig:
         component: the network that is trained; the others of the model are frozen.
         objective: what is learned, by name (`training.objectives.OBJECTIVES`); None for the component's own.
         model: where the architecture, the frozen networks and the initial weights come from: a model folder, a
-            training workdir, or "nano"; "tiny" and "full" name sizes that have no weights.
+            training workdir, or "nano"; other sizes ("tiny", "full", "dit", ...) have no weights.
         from_scratch: start from `seed` even if the model has weights.
         data: the batches.
         stages: one after the other.
@@ -207,7 +207,7 @@ class TrainConfig:
             there = ", ".join(data.held) or "none"
             raise UserError(f"stage {stage.name} sees {missing[0]}{whose}, but batches have {there} (data.structure)")
 
-    def seen_kinds(self, stage: StageConfig, unet: UNetConfig) -> tuple[str, ...]:
+    def seen_kinds(self, stage: StageConfig, unet: DenoiserConfig) -> tuple[str, ...]:
         """The kinds of structure that the U-Net sees in a stage; none where another component is trained.
 
         Where the stage names none, it sees those of its controls, those that it cannot do without, those that the
@@ -218,7 +218,7 @@ class TrainConfig:
             unet: the shape of the network.
 
         Returns:
-            Names, in the order of `UNetConfig.kinds`.
+            Names, in the order of `DenoiserConfig.kinds`.
 
         Raises:
             UserError: the stage names one that the U-Net does not take, or is to see structure and there is none of
@@ -262,8 +262,10 @@ class TrainConfig:
         Raises:
             UserError: they do not go together.
         """
-        if self.component == "unet" and self.unet.inputs:
-            base = dataclasses.replace(base, unet=with_inputs(base.unet, self.unet.inputs))
+        if self.component == "unet":
+            if self.unet.size is not None and not self.from_scratch:
+                raise UserError("unet.size: the denoiser of another size begins with nothing: set from_scratch=True")
+            base = dataclasses.replace(base, unet=self.unet.network(base.unet))
         base = self._predicting(base)
         if self.objective == CONSISTENCY:
             base = distilled(base, self.unet.consistency)

@@ -30,9 +30,9 @@ from gen1_jax.errors import UserError, counted
 from gen1_jax.files import write_text
 from gen1_jax.media.images import read_image, read_image_bytes
 from gen1_jax.media.windows import open_windows
+from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
-from gen1_jax.models.unet import UNetConfig
 from gen1_jax.parallel.hardware import default_dtype
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.subject import SUBJECT, Subject, mean_embedding
@@ -146,7 +146,7 @@ def make_data(
     write_text(workdir / SUBJECT, _subject(data / _SUBJECT, source, options).to_text())
 
 
-def _seen(unet: UNetConfig) -> tuple[str, ...]:
+def _seen(unet: DenoiserConfig) -> tuple[str, ...]:
     """What is seen of a picture beside its content: what an edit follows by default, but no control.
 
     Of a picture that it sees as source a model would learn nothing.

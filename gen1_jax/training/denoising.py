@@ -29,13 +29,15 @@ from gen1_jax.diffusion.distillation import ConsistencyConfig
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE, Conditions
 from gen1_jax.models.denoiser import build_denoiser
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
+from gen1_jax.models.growing import with_inputs
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.models.selection import Selection
-from gen1_jax.models.unet import KNOWN
 from gen1_jax.models.vae import AutoencoderKL
 from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.pretrained.sizes import size_named
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.adapters import learned_of
 from gen1_jax.training.examples import of_each_frame
@@ -63,13 +65,15 @@ class DenoisingConfig:
     """How the U-Net is trained.
 
     Attributes:
+        size: a size of model (`pretrained.sizes`) whose denoiser is trained in the place of the model's own, such as
+            "nano-dit"; None for that of the model. It begins with nothing: `from_scratch`.
         trained: the parameters that are trained: "motion", "controls", "image_adapter", or regular expressions that are
             searched in their names ("controls.depth"); empty for all. The others stay as they are in `model`.
         lora: changes of low rank that are trained instead; the network stays as it is in `model`.
         content_dropout: probability that the content is the null content, for guidance.
         inputs: what the U-Net is given beside the latents from now on, in any subset: kinds of structure, and "known",
             which is latents of the clip itself in some of its frames or regions. Those that `model` has not are added
-            (`models.unet.with_inputs`); empty for those of `model` as they are.
+            (`models.growing.with_inputs`); empty for those of `model` as they are.
         structure_dropout: probability that a structure has no weight, for each kind by itself.
         source_dropout: the same of the kind "source" alone; None for `structure_dropout`.
         all_kept: how often all structures keep their weight nevertheless (0.1 in VideoComposer, arXiv 2306.02018).
@@ -86,6 +90,7 @@ class DenoisingConfig:
         consistency: what is distilled, by the objective "consistency" alone.
     """
 
+    size: str | None = None
     trained: tuple[str, ...] = ()
     lora: LowRankConfig = LowRankConfig()
     content_dropout: float = 0.1
@@ -118,6 +123,15 @@ class DenoisingConfig:
             Selection(self.trained)
         except UserError as error:
             raise UserError(f"unet.trained: {error}") from None
+
+    def network(self, config: DenoiserConfig) -> DenoiserConfig:
+        """The denoiser that is trained: that of the model, or of `size`, with the inputs that are asked for.
+
+        Raises:
+            UserError: there is no such size, or inputs that it has are not asked for.
+        """
+        config = config if self.size is None else size_named(self.size).unet
+        return with_inputs(config, self.inputs) if self.inputs else config
 
     def dropout_of(self, kind: str) -> float:
         """The probability that a kind of structure has no weight."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
+from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.module import Params
-from gen1_jax.models.unet import UNetConfig
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.fields import REQUIRED, recipe_fields
@@ -18,7 +18,7 @@ def overview(
     learned: Params,
     frozen: Mapping[str, Params],
     begins: str,
-    unet: UNetConfig,
+    unet: DenoiserConfig,
 ) -> Iterator[str]:
     """Lines for people.
 
@@ -51,7 +51,7 @@ def overview(
         yield f"              {field.name} = {_short(field.value)}{usual}"
 
 
-def _unseen(config: TrainConfig, unet: UNetConfig) -> tuple[str, ...]:
+def _unseen(config: TrainConfig, unet: DenoiserConfig) -> tuple[str, ...]:
     """Kinds of structure that are left out where a stage is to see structure, whichever there is."""
     stage = next((stage for stage in config.stages if stage.structure is True), None)
     if stage is None or config.component != "unet":

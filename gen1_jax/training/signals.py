@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from gen1_jax.models.conditions import Signal
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
+from gen1_jax.models.denoiser_inputs import known_signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.structure import Depth, StructureKind, told_level
-from gen1_jax.models.unet import KNOWN, UNetConfig, known_signal
 from gen1_jax.training.examples import of_each_frame, split_keys
 from gen1_jax.training.known_masks import draw_known
 from gen1_jax.training.objective import BatchArrays
@@ -37,7 +38,7 @@ class StructureSignals:
         settings: how often it is to do without.
     """
 
-    def __init__(self, unet: UNetConfig, seen: Mapping[str, StructureKind], settings: "DenoisingConfig"):
+    def __init__(self, unet: DenoiserConfig, seen: Mapping[str, StructureKind], settings: "DenoisingConfig"):
         self.unet, self.seen, self.settings = unet, seen, settings
 
     def __call__(

@@ -19,7 +19,7 @@ from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import load_video, write_image
-from gen1_jax.models.unet import with_inputs
+from gen1_jax.models.growing import with_inputs
 
 CONFIG = dataclasses.replace(TINY, unet=with_inputs(TINY.unet, ("depth", "source", "known")))
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)

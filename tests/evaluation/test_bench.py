@@ -10,8 +10,8 @@ from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
 from gen1_jax.evaluation import bench, bench_growth
 from gen1_jax.evaluation.bench_growth import DeviceBench
+from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, abstract_parameters
-from gen1_jax.models.unet import abstract_conditions
 from gen1_jax.pretrained.sizes import SIZES
 
 

@@ -29,9 +29,9 @@ from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.verdict import lines, verdicts
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.measures import proportion
+from gen1_jax.models.growing import with_inputs
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure import STRUCTURE_KINDS
-from gen1_jax.models.unet import with_inputs
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import ModelFolder, open_model
 from gen1_jax.pretrained.growing import grown

@@ -19,7 +19,8 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.exporting import stablehlo_format
 from gen1_jax.exporting.load_stablehlo import load
 from gen1_jax.models.conditions import Signal
-from gen1_jax.models.unet import ControlConfig, conditions_of
+from gen1_jax.models.denoiser_inputs import conditions_of
+from gen1_jax.models.unet import ControlConfig
 from gen1_jax.pretrained.family import TINY
 
 NAMES = {"denoiser", "guided_sampler", "vae_encode", "vae_decode"}

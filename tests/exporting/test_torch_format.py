@@ -22,10 +22,12 @@ from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.exporting import torch_format
 from gen1_jax.exporting.torch_format import load_modeling, write_torch
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.denoiser_config import KNOWN
+from gen1_jax.models.denoiser_inputs import conditions_of, known_signal
 from gen1_jax.models.module import Bound, abstract_parameters, flatten, unflatten
 from gen1_jax.models.structure import normalise_depth
 from gen1_jax.models.structure import structure_images as structure_images_jax
-from gen1_jax.models.unet import KNOWN, UNetConfig, conditions_of, known_signal
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import SeededModel
 

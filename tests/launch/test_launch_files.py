@@ -184,6 +184,19 @@ def test_nano_in_few_steps_and_as_a_flow_begin_from_the_nano_that_ships(tmp_path
     assert (export.model, str(export.output)) == (train.workdir, f"nano_{target}")
 
 
+def test_nano_with_a_transformer_is_trained_beside_nanos_other_networks_as_long_as_its_unet(tmp_path):
+    environment = {"FROM": "start", "GPUS": "0", "CLIPS": "16", "TRAIN": ""}
+    code, calls, error = calls_of(
+        "nano.sh", str(tmp_path / "out"), "dit", folder=tmp_path, stand_ins=("gen1",), **environment
+    )
+    assert code == 0, error
+    latents, first, then, export = calls
+    assert (parsed(latents).model, str(parsed(latents).out)) == ("nano", "worlds_latents")
+    parts = [parsed(call).config.partition("nano_dit.py")[2] for call in (first, then)]
+    assert parts == ["", ":again"] and "--config.model=nano" in first and "--config.model=runs/dit" in then
+    assert parsed(export).model == "runs/dit_again" and parsed(export).output == "nano_dit"
+
+
 @pytest.mark.parametrize("gpus", ["0", "2"])
 def test_the_judge_is_of_other_worlds_than_nano(tmp_path, gpus):
     environment = {"FROM": "nano", "SEED": "3", "GPUS": gpus, "PROCESSES": "1", "CLIPS": "16", "TRAIN": ""}

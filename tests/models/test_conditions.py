@@ -10,9 +10,11 @@ from oracle import relative_error
 
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser import Denoiser, build_denoiser
+from gen1_jax.models.denoiser_config import LEVEL_PERIOD
+from gen1_jax.models.denoiser_inputs import conditions_of
 from gen1_jax.models.layers import timestep_embedding
 from gen1_jax.models.module import Bound, initialise
-from gen1_jax.models.unet import LEVEL_PERIOD, Injection, SpaceTimeUNet, UNetConfig, conditions_of
+from gen1_jax.models.unet import Injection, SpaceTimeUNet, UNetConfig
 
 CONFIG = UNetConfig(
     block_out_channels=(8, 16),

@@ -10,8 +10,10 @@ import pytest
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
+from gen1_jax.models.denoiser_inputs import conditions_of, known_signal
+from gen1_jax.models.growing import grow, with_inputs
 from gen1_jax.models.module import Bound, flatten, initialise
-from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig, conditions_of, grow, known_signal, with_inputs
+from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
 from gen1_jax.pretrained.family import TINY, Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.pretrained.growing import GrownModel, grown

@@ -11,9 +11,10 @@ import numpy as np
 from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.evaluation.bench_train import random_latents
+from gen1_jax.models.denoiser_inputs import conditions_of
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
 from gen1_jax.models.partition import partitioned
-from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig, conditions_of
+from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
 from gen1_jax.models.unet.spatial import TransformerBlock
 from gen1_jax.models.unet.temporal import TemporalConv, TemporalTransformer
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh

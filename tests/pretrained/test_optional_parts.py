@@ -14,8 +14,9 @@ from gen1_jax.models.hed import HEDConfig
 from gen1_jax.models.image_encoder import ImageEncoderConfig
 from gen1_jax.models.image_tokens import ImageTokensConfig
 from gen1_jax.models.module import initialise
-from gen1_jax.pretrained.family import FULL, PARTS, Gen1Config
+from gen1_jax.pretrained.family import FULL, Gen1Config
 from gen1_jax.pretrained.folder import AssembledModel, open_model
+from gen1_jax.pretrained.parts import PARTS
 
 UNET = dataclasses.replace(TINY.unet, content_kind="text", structure_channels=0)
 TINY_TOWER = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)

@@ -7,8 +7,9 @@ import pytest
 from foreign_names import ldm_name, ldm_vae_name, motion_name
 
 from gen1_jax.models.clip import CLIPTextConfig, TextEncoder
+from gen1_jax.models.denoiser_config import LEVEL_PERIOD
 from gen1_jax.models.module import abstract_parameters, flatten, parameter_count
-from gen1_jax.models.unet import LEVEL_PERIOD, ControlConfig, SpaceTimeUNet, UNetConfig
+from gen1_jax.models.unet import ControlConfig, SpaceTimeUNet, UNetConfig
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
 from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.hf_clip import clip_text_config

@@ -18,9 +18,10 @@ from gen1_jax.diffusion.distillation import ConsistencyConfig
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.evaluation.info import describe, render
+from gen1_jax.models.denoiser_inputs import conditions_of
+from gen1_jax.models.growing import grow
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.module import Bound, flatten, initialise
-from gen1_jax.models.unet import conditions_of, grow
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder
 from gen1_jax.training.consistency import ConsistencyObjective, distilled

@@ -7,8 +7,9 @@ import pytest
 from tiny import TINY
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.growing import with_inputs
 from gen1_jax.models.module import Bound
-from gen1_jax.models.unet import SpaceTimeUNet, with_inputs
+from gen1_jax.models.unet import SpaceTimeUNet
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.known_masks import draw_known

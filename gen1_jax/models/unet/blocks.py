@@ -8,10 +8,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from gen1_jax.models.layers import Conv, GroupNorm, Linear
+from gen1_jax.models.over_time import Video, over_time
 from gen1_jax.models.partition import by_frame
 from gen1_jax.models.unet.config import UNetConfig
 from gen1_jax.models.unet.spatial import Content, SpatialTransformer
-from gen1_jax.models.unet.temporal import Place, Video, over_time, temporal_layer
+from gen1_jax.models.unet.temporal import Place, temporal_layer
 
 
 @jax.tree_util.register_dataclass

@@ -3,13 +3,11 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from gen1_jax.models.conditions import Conditions, Maps, PerClip, Signal, Tokens
-from gen1_jax.models.layers import timestep_embedding
-from gen1_jax.models.unet.config import KNOWN, UNetConfig
+from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.denoiser_inputs import input_channels
+from gen1_jax.models.unet.config import UNetConfig
 
 
 @jax.tree_util.register_dataclass
@@ -43,67 +41,7 @@ def concatenated(
 ) -> Injection:
     """Gen-1's control: each structure and the embedding of its t_s as channels beside z_t (arXiv 2302.03011, 3.2).
 
-    The cosines of the embedding of t_s 0 are 1, so that a structure which is given is told from one which is not: all
-    channels of that are zero. What is known brings its mask.
-
-    Args:
-        config: names the structures.
-        conditions: has all of them, or some, where the model can do without the others.
-        latents: of the shape that the channels get.
-        timesteps: of each clip.
+    Arguments are those of `input_channels`.
     """
-    channels, given = [], tuple(name for name in config.inputs if name in conditions.structure)
-    for name in given:
-        signal = conditions.structure[name].at(timesteps)
-        channels.append(signal.weighted_maps.astype(latents.dtype))
-        if name != KNOWN:
-            level = timestep_embedding(signal.level, config.structure_level_channels, config.structure_level_period)
-            level = (level * signal.weight[:, None])[:, None, None, None]
-            level = jnp.broadcast_to(level, (*latents.shape[:-1], level.shape[-1]))
-            channels.append(level.astype(latents.dtype))
-    return Injection(first=jnp.concatenate(channels, axis=-1) if channels else None, given=given)
-
-
-def known_signal(latents: Float[Array, "b t h w c"], mask: Float[Array, "b t h w 1"]) -> Signal:
-    """The signal `KNOWN` of latents that are given where the mask is 1; what they are elsewhere does not matter."""
-    return Signal.of(jnp.concatenate([latents * mask, mask.astype(latents.dtype)], axis=-1))
-
-
-def conditions_of(
-    config: UNetConfig,
-    content: Tokens,
-    structure: Maps | None = None,
-    structure_level: PerClip | None = None,
-) -> Conditions:
-    """The conditions of a model with one structure.
-
-    Args:
-        config: names the kinds.
-        content: (B, N, D) tokens.
-        structure: (B, T, h, w, c), encoded (of the first kind that it can follow); None for none.
-        structure_level: (B,), t_s; 0 if None.
-    """
-    kind = config.kinds[0] if config.kinds else config.structure_kinds[0]
-    signals = {} if structure is None else {kind: Signal.of(structure, structure_level)}
-    return Conditions(content={config.content_kind: content}, structure=signals)
-
-
-def abstract_conditions(config: UNetConfig, shape: tuple[int, ...], tokens: int, dtype: DTypeLike) -> Conditions:
-    """Shapes of the conditions of an edit that follows every structure that a model can follow.
-
-    Args:
-        config: names the kinds.
-        shape: (B, T, h, w, C), of the latents.
-        tokens: of the content.
-        dtype: of the features of hints.
-    """
-    array, clips = jax.ShapeDtypeStruct, shape[:1]
-    maps = {kind: array((*shape[:-1], config.structure_channels), jnp.float32) for kind in config.structures}
-    maps |= {KNOWN: array((*shape[:-1], config.inputs[KNOWN]), jnp.float32)} if config.known else {}
-    features = (*shape[:-1], config.block_out_channels[0])
-    maps |= {control.kind: array(features, dtype) for control in config.controls}
-    level, weight = array(clips, jnp.int32), array(clips, jnp.float32)
-    return Conditions(
-        content={config.content_kind: array((*clips, tokens, config.cross_attention_dim), jnp.float32)},
-        structure={kind: Signal(x, level, weight) for kind, x in maps.items()},
-    )
+    channels, given = input_channels(config, conditions, latents, timesteps)
+    return Injection(first=channels, given=given)

@@ -4,20 +4,18 @@ Temporal layers see (b h w) sequences of frames. A fresh video model is its imag
 figure 3).
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
-from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
 from gen1_jax.models.layers import EMBEDDING, ZEROS, Conv, GroupNorm, Linear, parameter
-from gen1_jax.models.partition import by_frame, by_position, fold, unfold
+from gen1_jax.models.over_time import Video, along_time
+from gen1_jax.models.partition import by_frame, by_position
 from gen1_jax.models.unet.config import UNetConfig
 from gen1_jax.models.unet.spatial import TransformerBlock
 
-Video = Float[Array, "b t h w c"]
 Place = Literal["resnet", "attention", "layer", "mid"]
 """Where a temporal layer stands: after a convolution of a residual block, after a spatial transformer of a level, after
 a residual block and what follows it in a level, or after the spatial transformer of the middle."""
@@ -85,15 +83,6 @@ def sinusoids(length: int, features: int) -> Float[Array, "t c"]:
     return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(length, features)
 
 
-def along_time(layer: Callable[[Float[Array, "s t c"]], Float[Array, "s t c"]], x: Video) -> Video:
-    """`layer` over the sequence of frames at each position."""
-    batch, _, height, width, _ = x.shape
-    y = by_position(rearrange(x, "b t h w c -> b t (h w) c"))
-    y = layer(fold(rearrange(y, "b t p c -> b p t c")))
-    y = by_position(rearrange(unfold(y, batch), "b p t c -> b t p c"))
-    return by_frame(rearrange(y, "b t (h w) c -> b t h w c", h=height, w=width))
-
-
 def temporal_layer(config: UNetConfig, channels: int, place: Place) -> nnx.Module | None:
     """The temporal layer of a place, or None where there is none.
 
@@ -105,22 +94,3 @@ def temporal_layer(config: UNetConfig, channels: int, place: Place) -> nnx.Modul
     if config.temporal == "animatediff" and (place == "layer" or (place == "mid" and config.motion_mid_block)):
         return MotionModule(channels, config.num_attention_heads, config.norm_num_groups)
     return None
-
-
-def over_time(layer: Callable[[Video], Video] | None, x: Video, still: tuple[bool, ...]) -> Video:
-    """A temporal layer on the clips that are videos; images, and clips seen frame by frame, pass it by.
-
-    Args:
-        layer: see `temporal_layer`.
-        x: activations.
-        still: see `Conditions.still`.
-    """
-    images = sum(still)
-    if layer is None or x.shape[1] == 1 or images == len(still):
-        return x
-    if not images:
-        return layer(x)
-    rows = x.reshape(-1, len(still), *x.shape[1:])
-    videos = layer(rows[:, images:].reshape(-1, *x.shape[1:]))
-    videos = videos.reshape(-1, len(still) - images, *x.shape[1:])
-    return jnp.concatenate([rows[:, :images], videos], axis=1).reshape(x.shape)

@@ -18,19 +18,19 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.denoiser_inputs import CalledWithOneStructure, check_told
+from gen1_jax.models.guidance_embedding import GuidanceEmbedding, guided_time
 from gen1_jax.models.layers import Conv, GroupNorm, upsample_nearest
 from gen1_jax.models.unet.blocks import BlockInputs, UpBlock
 from gen1_jax.models.unet.config import UNetConfig
-from gen1_jax.models.unet.control import Injection, concatenated, conditions_of
+from gen1_jax.models.unet.control import Injection, concatenated
 from gen1_jax.models.unet.controlnet import ControlNet
 from gen1_jax.models.unet.down_path import DownPath, Skips
-from gen1_jax.models.unet.guidance import GuidanceEmbedding
 from gen1_jax.models.unet.spatial import Content
 
 
-class SpaceTimeUNet(DownPath):
+class SpaceTimeUNet(CalledWithOneStructure, DownPath):
     """Predicts v (or epsilon, or x0: `config.prediction_type`) for every frame of a noisy latent clip.
 
     A `models.denoiser.Denoiser`.
@@ -54,34 +54,8 @@ class SpaceTimeUNet(DownPath):
 
         self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], epsilon=1e-5)
         self.conv_out = Conv(widths[0], config.latent_channels)
-        self.guidance_embedding = GuidanceEmbedding(widths[0]) if config.guidance_embedded else None
+        self.guidance_embedding = GuidanceEmbedding(config.timestep_features) if config.guidance_embedded else None
         self.controls = nnx.Dict({c.kind: ControlNet(config, c, dtype=dtype, remat=remat) for c in config.controls})
-
-    def __call__(
-        self,
-        latents: Float[Array, "b t h w c"],
-        timesteps: Int[Array, " b"],
-        content: Float[Array, "b n d"],
-        structure: Float[Array, "b t h w s"] | None = None,
-        structure_level: Int[Array, " b"] | None = None,
-    ) -> Float[Array, "b t h w c"]:
-        """One evaluation of the network with one structure; see `denoise`.
-
-        Args:
-            latents: z_t. t = 1 is an image.
-            timesteps: diffusion step of each clip, 0 to 999.
-            content: CLIP image embedding(s) as cross-attention tokens; zeros are the null content.
-            structure: encoded blurred depth, or features of a hint (`hint`); None only if the model needs none.
-            structure_level: t_s, rounds of blur of each clip's structure.
-
-        Returns:
-            The prediction, float32.
-
-        Raises:
-            ValueError: more frames than frame positions, or structure where the model has none, or none where it has.
-        """
-        conditions = conditions_of(self.config, content, structure, structure_level)
-        return self.denoise(latents, timesteps, conditions)[0]
 
     def denoise(
         self, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions, cache: Any = None
@@ -100,10 +74,11 @@ class SpaceTimeUNet(DownPath):
         Raises:
             ValueError: more frames than frame positions, or content or structure of other kinds than the model takes.
         """
-        self._check(latents, conditions)
+        check_told(self.config, latents.shape[1], conditions)
         content = self._content(conditions)
         injection = self.inject(latents, timesteps, conditions, content)
-        given = BlockInputs(time=self._time(timesteps, conditions), content=content, still=conditions.still)
+        time = guided_time(self.time_embedding, self.guidance_embedding, timesteps, conditions)
+        given = BlockInputs(time=time, content=content, still=conditions.still)
         x, skips = self.down(latents, injection, given)
         x = self.middle(x, injection, given)
         return self.up(x, skips, given), cache
@@ -160,13 +135,6 @@ class SpaceTimeUNet(DownPath):
         x = jax.nn.silu(self.conv_norm_out(x.astype(jnp.float32)))
         return self.conv_out(x)
 
-    def _time(self, timesteps: Int[Array, " b"], conditions: Conditions) -> Float[Array, "b e"]:
-        """The embedding of the timestep, and of the scales of guidance in a network that is told them."""
-        if self.guidance_embedding is None:
-            return self.time_embedding(timesteps)
-        scales = jnp.ones((len(timesteps), 2)) if conditions.guidance is None else conditions.guidance
-        return self.time_embedding(timesteps, self.guidance_embedding(scales))
-
     def _content(self, conditions: Conditions) -> Content:
         """What cross-attention reads: the main kind, and a picture beside it if the model has an adapter for one."""
         tokens = conditions.content[self.config.content_kind].astype(self.dtype)
@@ -175,19 +143,3 @@ class SpaceTimeUNet(DownPath):
             return Content(tokens=tokens)
         weight = conditions.strength.get("image", jnp.ones(len(image), jnp.float32))
         return Content(tokens=tokens, image=image.astype(self.dtype), weight=weight)
-
-    def _check(self, latents: Array, conditions: Conditions) -> None:
-        frames, config, given = latents.shape[1], self.config, set(conditions.structure)
-        if frames > config.max_frames:
-            raise UserError(f"{frames} frames, but the model has {config.max_frames} frame positions (max_frames)")
-        if missing := sorted(set(config.required) - given):
-            raise UserError(f"this model needs structure: {', '.join(missing)}")
-        if unknown := sorted(given - set(config.kinds) - set(config.inputs)):
-            takes = f"only {', '.join(config.kinds)}" if config.kinds else "no structure"
-            raise UserError(f"this model takes {takes}, not {', '.join(unknown)}")
-        if conditions.guidance is not None and not config.guidance_embedded:
-            raise UserError("this model is not told scales of guidance: it was not distilled (guidance_embedded)")
-        if config.content_kind not in conditions.content:
-            raise UserError(f"this model needs content of kind {config.content_kind!r}")
-        if takes_no := sorted(set(conditions.content) - set(config.content_kinds)):
-            raise UserError(f"this model takes no content of kind {takes_no[0]!r}")

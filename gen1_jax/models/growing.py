@@ -3,7 +3,7 @@
 conv_in   z_t | depth | edges | ... | known        rows of inputs that it had stay as they are, whatever they are
                         └──────────────┴─ zeros ─► nothing is added until they are trained
 
-Scales of guidance come by a projection of zeros, see `guidance`.
+Scales of guidance come by a projection of zeros, see `guidance_embedding`.
 """
 
 import dataclasses
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
+from gen1_jax.models.guidance_embedding import GuidanceEmbedding
 from gen1_jax.models.module import Params, abstract_parameters, flatten, unflatten
-from gen1_jax.models.unet.config import KNOWN, UNetConfig
-from gen1_jax.models.unet.guidance import GuidanceEmbedding
 
-_KERNEL = "conv_in.kernel"  # (3, 3, in, out)
+_KERNEL = "conv_in.kernel"  # (height, width, in, out)
 _GUIDANCE = "guidance_embedding"
 
 
-def with_inputs(config: UNetConfig, inputs: Sequence[str]) -> UNetConfig:
+def with_inputs(config: DenoiserConfig, inputs: Sequence[str]) -> DenoiserConfig:
     """The configuration of a network that has these inputs, any of which may be given.
 
     Args:
@@ -45,17 +45,22 @@ def with_inputs(config: UNetConfig, inputs: Sequence[str]) -> UNetConfig:
     )
 
 
-def grow(params: Params, before: UNetConfig, after: UNetConfig) -> Params:
+def grow(params: Params, before: DenoiserConfig, after: DenoiserConfig) -> Params:
     """Parameters of a network with more inputs that predicts what it did, whatever the new ones are given.
 
     Args:
         params: arrays, or what gives arrays.
         before: the network that they are of.
         after: see `with_inputs`.
+
+    Raises:
+        UserError: it is of another kind.
     """
+    if before.kind != after.kind:
+        raise UserError(f"the weights of a {before.kind} are not those of a {after.kind}: it begins from scratch")
     flat = flatten(params)
     if after.guidance_embedded and not before.guidance_embedded:
-        zeros = abstract_parameters(GuidanceEmbedding(after.block_out_channels[0]))
+        zeros = abstract_parameters(GuidanceEmbedding(after.timestep_features))
         flat |= {f"{_GUIDANCE}.{name}": np.zeros(x.shape, np.float32) for name, x in flatten(zeros).items()}
         params = unflatten(flat)
     if _KERNEL not in flat or after.in_channels == before.in_channels:
