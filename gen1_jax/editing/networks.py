@@ -88,4 +88,4 @@ class LoadedNetworks:
         return cast_parameter(name, np.asarray(stored), self.dtype)
 
     def _kept(self, name: str, stored: Any) -> np.ndarray | Quantized:
-        return stored.in_eight_bits(self.dtype) if isinstance(stored, StoredKernel) else self._read(name, stored)
+        return stored.in_eight_bits() if isinstance(stored, StoredKernel) else self._read(name, stored)

@@ -39,7 +39,7 @@ def _tensors(params: Params) -> dict[str, np.ndarray]:
 
     def array(x: Any) -> Any:
         if isinstance(x, StoredKernel):
-            return x.in_eight_bits(np.float32)
+            return x.in_eight_bits()
         return x if is_quantized(x) else np.asarray(x)
 
     return packed({name: array(x) for name, x in flatten(params).items()})

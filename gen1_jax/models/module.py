@@ -17,8 +17,6 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gen1_jax.models.quantized import widened
-
 Params = dict[str, Any]
 """Nested dict of arrays with string keys; the flat form joins the keys by dots."""
 
@@ -167,7 +165,7 @@ class Bound:
 
     def apply(self, params: Params, *args, method: str = "__call__", **kwargs):
         """Run `method` on explicit parameters, for use inside a `jax.jit` of the caller's."""
-        return getattr(nnx.merge(self._graph, _with_indices(widened(params))), method)(*args, **kwargs)
+        return getattr(nnx.merge(self._graph, _with_indices(params)), method)(*args, **kwargs)
 
     def _run(self, method: str, *args, **kwargs):
         static = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | str)}

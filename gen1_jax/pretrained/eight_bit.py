@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jax.typing import DTypeLike
 
 from gen1_jax.models.quantized import Quantized, is_quantized
 from gen1_jax.pretrained.tensors import FolderError, StoredTensor
@@ -45,11 +44,11 @@ class StoredKernel:
         return self.values[index] * np.broadcast_to(np.asarray(self.scale), self.shape)[index]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.asarray(self.in_eight_bits(np.float32).weights(), dtype)
+        return np.asarray(self.in_eight_bits().weights(), dtype)
 
-    def in_eight_bits(self, dtype: DTypeLike) -> Quantized:
-        """The kernel as it is stored, to be widened to `dtype`."""
-        return Quantized(np.asarray(self.values), np.asarray(self.scale), dtype)
+    def in_eight_bits(self) -> Quantized:
+        """The kernel as it is stored."""
+        return Quantized(np.asarray(self.values), np.asarray(self.scale))
 
 
 def packed(flat: Mapping[str, Any]) -> dict[str, Any]:
