@@ -59,6 +59,11 @@ def packed(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tensors
 
 
+def is_scale(name: str) -> bool:
+    """Whether a tensor of a file is the scale of a kernel of eight bits."""
+    return name.endswith("kernel" + _SCALE)
+
+
 def unpacked(tensors: Mapping[str, StoredTensor], source: str) -> dict[str, StoredTensor | StoredKernel]:
     """The inverse: every kernel of eight bits with its scale, others as they are.
 

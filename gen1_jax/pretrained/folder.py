@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
-from gen1_jax.pretrained.eight_bit import QUANTIZATION, StoredKernel, packed, unpacked
+from gen1_jax.pretrained.eight_bit import QUANTIZATION, StoredKernel, is_scale, packed, unpacked
 from gen1_jax.pretrained.family import NANO, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
@@ -270,13 +270,11 @@ def write_model(
     folder: Path, config: Gen1Config, params: Mapping[str, Any], tokenizer_json: str, shard_bytes: int | None
 ) -> None:
     """The files of a model into a folder that is there. See `save_model`."""
-    quantization = {}
+    is_quantized = False
     for component in config.components:
-        flat = flatten(params[component])
-        tensors = packed(flat)
-        if tensors.keys() != flat.keys():
-            quantization = {"quantization": QUANTIZATION}
-        save_tensors(folder, component, tensors, layout=FORMAT, shard_bytes=shard_bytes)
+        held = save_tensors(folder, component, packed(flatten(params[component])), layout=FORMAT, shard_bytes=shard_bytes)
+        is_quantized |= any(map(is_scale, held))
+    quantization = {"quantization": QUANTIZATION} if is_quantized else {}
     text = json.dumps({"format": FORMAT, "version": VERSION, **quantization, **config.to_dict()}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
