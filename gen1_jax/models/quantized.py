@@ -58,6 +58,11 @@ def kernel_beside(kernel: Array | Quantized, x: Float[Array, "*batch"]) -> Float
     return kernel.beside(x) if is_quantized(kernel) else kernel.astype(x.dtype)
 
 
+def widened(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters with all that is `Quantized` as float32, for who trains them."""
+    return jax.tree.map(lambda x: x.weights() if is_quantized(x) else x, params, is_leaf=is_quantized)
+
+
 def is_quantizable(path: str, shape: tuple[int, ...]) -> bool:
     """Whether a parameter is held in eight bits: matrices and kernels of convolutions are, not tables and vectors.
 
