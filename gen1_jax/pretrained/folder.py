@@ -272,7 +272,9 @@ def write_model(
     """The files of a model into a folder that is there. See `save_model`."""
     is_quantized = False
     for component in config.components:
-        held = save_tensors(folder, component, packed(flatten(params[component])), layout=FORMAT, shard_bytes=shard_bytes)
+        held = save_tensors(
+            folder, component, packed(flatten(params[component])), layout=FORMAT, shard_bytes=shard_bytes
+        )
         is_quantized |= any(map(is_scale, held))
     quantization = {"quantization": QUANTIZATION} if is_quantized else {}
     text = json.dumps({"format": FORMAT, "version": VERSION, **quantization, **config.to_dict()}, indent=2)

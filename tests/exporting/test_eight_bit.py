@@ -1,4 +1,4 @@
-"""Model folders of int8 kernels: written, read by everything that reads a folder, and refused where they are damaged."""
+"""Model folders of int8 kernels: written, read by all that reads a folder, and refused where they are damaged."""
 
 import json
 import shutil
@@ -163,7 +163,10 @@ def test_damaged_scales_are_refused_in_one_line(message, damaged, capsys):
 @pytest.mark.parametrize(
     ("quantization", "message"),
     [
-        ({"quant_method": "gptq", "bits": 4}, "quantization is {'quant_method': 'gptq', 'bits': 4}, this program reads"),
+        (
+            {"quant_method": "gptq", "bits": 4},
+            "quantization is {'quant_method': 'gptq', 'bits': 4}, this program reads",
+        ),
         (None, "has tensors that the network does not"),
     ],
 )
@@ -180,5 +183,5 @@ def test_a_file_that_is_cut_after_it_was_opened(damaged):
     file = damaged / "vae.safetensors"
     with file.open("r+b") as opened:
         opened.truncate(file.stat().st_size // 2)
-    with pytest.raises(FolderError, match="vae.safetensors is not a readable safetensors file"):
+    with pytest.raises(FolderError, match=r"vae\.safetensors is not a readable safetensors file"):
         jax.tree.map(np.asarray, stored)
