@@ -49,7 +49,10 @@ def add_export(commands) -> None:
     formats = "; ".join(f"{name}: {what}" for name, what in _FORMATS.items())
     parser.add_argument("--format", choices=tuple(_FORMATS), default="safetensors", help=f"{formats} (safetensors)")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of every tensor (float32)"
+        "--dtype",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        default="float32",
+        help="of every tensor; int8, of a model folder's kernels, the rest in bfloat16 (float32)",
     )
     parser.add_argument("--spelling", choices=("peft", "kohya"), default="peft", help="of --format lora (peft)")
     parser.add_argument("--raw", action="store_true", help="of a workdir the weights themselves, not their EMA")

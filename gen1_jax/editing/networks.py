@@ -1,13 +1,18 @@
 """The networks of a model as edits need them: read when they are first asked for, and let go where memory is short."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.module import Bound, Params, cast_kernels
+from gen1_jax.models.module import Bound, Params, cast_parameter
+from gen1_jax.models.quantized import Quantized
 from gen1_jax.parallel.sharding import UNET_RULES, Layout
+from gen1_jax.pretrained.eight_bit import StoredKernel
 from gen1_jax.pretrained.folder import ModelSource
 
 _SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16", "float": "float32"}
@@ -68,7 +73,19 @@ class LoadedNetworks:
         return LoadedNetworks(self._source, dtype, self._layout, low_memory=self.low_memory)
 
     def _weights(self, name: str) -> Params:
-        params = jax.device_put(cast_kernels(self._source.parameters(name), self.dtype))
+        """Read a tensor at a time, each on its device before the next: the host never holds a network.
+
+        Kernels of eight bits stay so on one device. Divided over several they are widened: there memory is not short.
+        """
+        stored = self._source.stored(name)
         if name == "unet" and self._layout is not None:
-            params = self._layout.put(params, self._layout.gathered(params, UNET_RULES))
-        return params
+            read = lambda path, x: partial(self._read, path[-1].key, x)
+            shardings = self._layout.gathered(stored, UNET_RULES)
+            return self._layout.put(jax.tree_util.tree_map_with_path(read, stored), shardings)
+        return jax.tree_util.tree_map_with_path(lambda path, x: jax.device_put(self._kept(path[-1].key, x)), stored)
+
+    def _read(self, name: str, stored: Any) -> np.ndarray:
+        return cast_parameter(name, np.asarray(stored), self.dtype)
+
+    def _kept(self, name: str, stored: Any) -> np.ndarray | Quantized:
+        return stored.in_eight_bits() if isinstance(stored, StoredKernel) else self._read(name, stored)

@@ -34,6 +34,7 @@ def describe(model: str) -> dict:
             "name": source.name,
             "trained": source.warning is None,
             "parameters": sizes,
+            "weights": "int8" if getattr(source, "is_quantized", False) else "floating point",
             "follows": list(config.unet.kinds),
             "words": None if (words := getattr(source, "words", None)) is None else len(words),
             "total_parameters": sum(sizes.values()),
@@ -69,6 +70,7 @@ def render(description: dict) -> str:
         f"predicts {config['unet']['prediction_type']}",
         *(f"  {name:13} {count:15,}" for name, count in model["parameters"].items()),
     ]
+    lines += ["kernels of int8, a scale for each output channel"] if model["weights"] == "int8" else []
     lines += [f"follows {', '.join(model['follows'])}"] if model["follows"] else []
     lines += [f"layers between frames: {config['unet']['temporal']}"] if "temporal" in config["unet"] else []
     if config["schedule"].get("use_flow_sigmas"):

@@ -110,7 +110,7 @@ def export(
         source: the model.
         folder: must not exist yet.
         format: "safetensors", "diffusers", "torch", "stablehlo", "lora", the adapter of a workdir alone, or "clip".
-        dtype: float32, bfloat16 or float16, of every tensor.
+        dtype: float32, bfloat16 or float16, of every tensor; or int8, of the kernels of "safetensors".
         shard_bytes: start another file of a network beyond this size; of "safetensors" and "diffusers".
         origin: what the manifest says of where the weights come from, see `origin_of`.
         programs: sizes and platforms of "stablehlo".
@@ -121,13 +121,16 @@ def export(
 
     Raises:
         FolderError: the folder exists or cannot be written.
-        ExportError: an unknown format, a package that is missing, a weight beyond `dtype`, a parity above `LIMIT`.
+        ExportError: an unknown format, one that has no int8, a package that is missing, a weight beyond `dtype`, a
+            parity above `LIMIT`.
         ValueError: sizes or platforms that the model or this machine does not have.
     """
     if format not in _FORMATS:
         raise ExportError(f"format is {format!r}, not one of {', '.join(_FORMATS)}")
     if shard_bytes is not None and format not in ("safetensors", "diffusers"):
         raise ExportError(f"shard_bytes is for the formats safetensors and diffusers, not for {format}")
+    if jnp.dtype(dtype) == np.int8 and format != "safetensors":
+        raise ExportError(f"--dtype int8 is for --format safetensors, not for {format}, which has no place for scales")
     if programs is not None and format != "stablehlo":
         raise ExportError(f"programs are for the format stablehlo, not for {format}")
     _require(format)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -14,6 +15,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
+from gen1_jax.models.quantized import is_quantizable, quantise
 from gen1_jax.pretrained.folder import ModelSource
 
 LIMIT = 1e-4
@@ -74,14 +76,23 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 
 class Networks(Mapping[str, Params]):
-    """The parameters of each network in the dtype of the export, one network at a time in memory."""
+    """The parameters of each network in the dtype of the export, one network at a time in memory.
+
+    Of int8 are the kernels that `is_quantizable` names, which are `Quantized` here; the rest is then of bfloat16.
+    """
 
     def __init__(self, source: ModelSource, dtype: np.dtype):
-        self._source, self._dtype = source, dtype
+        self._source, self._in_eight_bits = source, dtype == np.int8
+        self._dtype = np.dtype(jnp.bfloat16) if self._in_eight_bits else dtype
 
     def __getitem__(self, component: str) -> Params:
         exported = {}
         for name, x in flatten(self._source.parameters(component)).items():
+            if self._in_eight_bits and is_quantizable(name, x.shape):
+                if not np.isfinite(x).all():
+                    raise ExportError(f"{component}'s {name} is not finite, which int8 cannot be: its weights are bad")
+                exported[name] = quantise(x)
+                continue
             with np.errstate(over="ignore"):
                 exported[name] = x.astype(self._dtype, copy=False)
             if not np.isfinite(exported[name]).all() and np.isfinite(x).all():

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, Conv, Linear, parameter
+from gen1_jax.models.quantized import kernel_beside
 from gen1_jax.models.resampling import bicubic_matrix, bilinear_matrix
 
 _HEAD_CHANNELS = 32
@@ -73,7 +74,7 @@ class PatchUpsample(nnx.Module):
         self.bias = parameter((channels,), ZEROS)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
-        y = jnp.einsum("bhwc,ijcd->bhiwjd", x, self.kernel[...].astype(x.dtype))
+        y = jnp.einsum("bhwc,ijcd->bhiwjd", x, kernel_beside(self.kernel.get_value(), x))
         return rearrange(y, "b h i w j d -> b (h i) (w j) d") + self.bias[...].astype(x.dtype)
 
 

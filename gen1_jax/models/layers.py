@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Real
 
 from gen1_jax.models.partition import by_feature, fold, unfold
+from gen1_jax.models.quantized import kernel_beside
 
 Initialiser = Callable[[np.random.Generator, tuple[int, ...], int], np.ndarray]
 """Called with the shape of some rows of a parameter, and the number of inputs that each output of it sums."""
@@ -74,13 +75,13 @@ class Linear(nnx.Module):
 
     @_over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
-        y = x @ self.kernel[...].astype(x.dtype)
+        y = x @ kernel_beside(self.kernel.get_value(), x)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
     def halves(self, x: Float[Array, "*batch c"]) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch e"]]:
         """y in two: (*batch, d / 2) each, by two products: y is far larger than the weights to cut or to join."""
         divide = lambda p: by_feature(p.astype(x.dtype).reshape(*p.shape[:-1], 2, -1))
-        kernel, bias = divide(self.kernel[...]), divide(self.bias[...])
+        kernel, bias = divide(kernel_beside(self.kernel.get_value(), x)), divide(self.bias[...])
         return tuple(x @ kernel[:, half] + bias[half] for half in range(2))
 
 
@@ -108,7 +109,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Float[Array, "*batch h w c"], rows: np.ndarray | None = None) -> Float[Array, "*batch i j d"]:
         """y = x * W + b; `rows` are the input channels that x has, where it has some of them."""
-        is_video, kernel = x.ndim == 5, self.kernel[...].astype(x.dtype)
+        is_video, kernel = x.ndim == 5, kernel_beside(self.kernel.get_value(), x)
         y = jax.lax.conv_general_dilated(
             fold(x) if is_video else x.reshape(-1, *x.shape[-3:]),
             kernel if rows is None else kernel[:, :, rows],

@@ -122,13 +122,20 @@ STATISTICS = ("clip_mean", "clip_std")
 """Parameters that are numbers measured once, by which a result is scaled: never rounded, whatever their shape."""
 
 
+def cast_parameter(name: str, x: Any, dtype: DTypeLike) -> Any:
+    """A matrix, kernel or table in `dtype`; a vector (norm scale, bias) and `STATISTICS` as it is.
+
+    Args:
+        name: of the parameter, the last of its path.
+        x: an array.
+        dtype: of the computation.
+    """
+    return x if x.ndim < 2 or name in STATISTICS else x.astype(dtype, copy=False)
+
+
 def cast_kernels(params: Params, dtype: DTypeLike) -> Params:
-    """Matrices, kernels and tables in `dtype`; vectors (norm scales, biases) and `STATISTICS` as they are."""
-
-    def cast(path: tuple, x: Any) -> Any:
-        return x if x.ndim < 2 or path[-1].key in STATISTICS else x.astype(dtype, copy=False)
-
-    return jax.tree_util.tree_map_with_path(cast, params)
+    """`cast_parameter` of all parameters of a network."""
+    return jax.tree_util.tree_map_with_path(lambda path, x: cast_parameter(path[-1].key, x, dtype), params)
 
 
 def _with_indices(params: Mapping[str, Any]) -> dict[str | int, Any]:
@@ -147,7 +154,7 @@ class Bound:
 
     Attributes:
         module: the description, an `nnx.Module` without arrays.
-        params: nested dict of arrays; None while they are let go.
+        params: nested dict of arrays, some of which may be `Quantized`; None while they are let go.
         config: the module's configuration.
     """
 

@@ -2,7 +2,7 @@
 
 config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
 
-A further network (`parts.PARTS`) is a further file.
+A further network (`parts.PARTS`) is a further file. Kernels may be of eight bits, see `pretrained.eight_bit`.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from gen1_jax.errors import UserError
 from gen1_jax.files import replacing
 from gen1_jax.models.module import Params, abstract_parameters, flatten, initial_values, unflatten
+from gen1_jax.pretrained.eight_bit import QUANTIZATION, StoredKernel, is_scale, packed, unpacked
 from gen1_jax.pretrained.family import NANO, Gen1Config
 from gen1_jax.pretrained.layout import refuse
 from gen1_jax.pretrained.nano_public import NANO_PUBLIC, NanoPublic
@@ -78,6 +79,9 @@ class ModelFolder:
     Raises:
         FolderError: no such folder, not a model folder, a pickle instead of safetensors, a damaged file.
         LayoutError: tensors that are missing, too many or of another shape than the configuration says.
+
+    Attributes:
+        is_quantized: whether kernels are of eight bits.
     """
 
     warning = None
@@ -87,17 +91,18 @@ class ModelFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.name = self.path.resolve().name
-        self.config, self.words = _read_config(self.path), read_words(self.path)
+        self.config, self.is_quantized = _read_config(self.path)
+        self.words = read_words(self.path)
         for component in self.config.components:
             self._check(component)
         self.tokenizer()
 
     def parameters(self, component: str) -> Params:
-        """The weights of one network as they are stored."""
+        """The weights of one network as they are stored; kernels of eight bits widened to float32."""
         return jax.tree.map(np.asarray, self.stored(component))
 
     def stored(self, component: str) -> Params:
-        """The same as `StoredTensor`s."""
+        """The same as `StoredTensor`s, or `StoredKernel`s of eight bits."""
         return unflatten(self._tensors(component))
 
     @property
@@ -110,12 +115,13 @@ class ModelFolder:
         """The tokenizer of the text tower."""
         return _tokenizer(self.path, self.config)
 
-    def _tensors(self, component: str) -> dict[str, StoredTensor]:
+    def _tensors(self, component: str) -> dict[str, StoredTensor | StoredKernel]:
         files = sorted(self.path.glob(f"{component}.safetensors")) or sorted(
             self.path.glob(f"{component}-*.safetensors")
         )
         if files:
-            return stored_tensors(files)
+            tensors = stored_tensors(files)
+            return unpacked(tensors, f"{self.path / component}.safetensors") if self.is_quantized else tensors
         if refused := pickles_in(self.path, component):
             raise FolderError(f"{refused[0]} is a pickle, which could run any code when opened: import it anew")
         raise FolderError(f"{self.path} has no {component}.safetensors")
@@ -251,8 +257,8 @@ def save_model(
     Args:
         folder: must not exist yet.
         config: the family's configuration.
-        params: the parameters of each of `config.components`. The mapping is asked once a network, so that a lazy one
-            holds a single network at a time.
+        params: the parameters of each of `config.components`, some of which may be `Quantized`. The mapping is asked
+            once a network, so that a lazy one holds a single network at a time.
         tokenizer_json: contents of tokenizer.json.
         shard_bytes: start another file of a network beyond this size.
 
@@ -267,11 +273,16 @@ def write_model(
     folder: Path, config: Gen1Config, params: Mapping[str, Any], tokenizer_json: str, shard_bytes: int | None
 ) -> None:
     """The files of a model into a folder that is there. See `save_model`."""
-    text = json.dumps({"format": FORMAT, "version": VERSION, **config.to_dict()}, indent=2)
+    is_quantized = False
+    for component in config.components:
+        held = save_tensors(
+            folder, component, packed(flatten(params[component])), layout=FORMAT, shard_bytes=shard_bytes
+        )
+        is_quantized |= any(map(is_scale, held))
+    quantization = {"quantization": QUANTIZATION} if is_quantized else {}
+    text = json.dumps({"format": FORMAT, "version": VERSION, **quantization, **config.to_dict()}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-    for component in config.components:
-        save_tensors(folder, component, flatten(params[component]), layout=FORMAT, shard_bytes=shard_bytes)
 
 
 @contextlib.contextmanager
@@ -304,13 +315,16 @@ def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
     return CLIPTokenizer(read_text(folder / _TOKENIZER), config.text_config, str(folder / _TOKENIZER))
 
 
-def _read_config(folder: Path) -> Gen1Config:
+def _read_config(folder: Path) -> tuple[Gen1Config, bool]:
+    """The configuration of a folder, and whether its kernels are of eight bits."""
     values = read_json(folder / "config.json")
     if values.pop("format", None) != FORMAT:
         raise FolderError(f"{folder}/config.json is not of a gen1_jax model: make one with gen1 import")
     if (version := values.pop("version", None)) != VERSION:
         raise FolderError(f"{folder} has format version {version}, this program reads {VERSION}")
+    if (quantization := values.pop("quantization", None)) not in (None, QUANTIZATION):
+        raise FolderError(f"{folder}/config.json: quantization is {quantization!r}, this program reads {QUANTIZATION}")
     try:
-        return Gen1Config.from_dict(values)
+        return Gen1Config.from_dict(values), quantization is not None
     except ValueError as error:
         raise FolderError(f"{folder}/config.json: {error}") from None

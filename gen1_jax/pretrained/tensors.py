@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fnmatch
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,14 @@ class StoredTensor:
         name: what it is called there.
         shape: from the file's header.
         dtype: NumPy's name of a floating point type; other types as the file spells them ("I64").
+        offset: of its first byte in the file.
     """
 
     file: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
+    offset: int
     opened: Any = dataclasses.field(repr=False)
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -51,7 +54,12 @@ class StoredTensor:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         with _as_folder_error(self.file):
-            return np.asarray(self.opened.get_tensor(self.name), dtype)
+            stored_as = {"I8": "int8"}.get(self.dtype, self.dtype)
+            if stored_as not in (*_FLOATS.values(), "int8"):
+                return np.asarray(self.opened.get_tensor(self.name), dtype)
+            # `opened` maps the file, and what was read of it would count as memory for as long as it is open
+            values = np.fromfile(self.file, np.dtype(stored_as), math.prod(self.shape), offset=self.offset)
+            return np.asarray(values.reshape(self.shape), dtype)
 
 
 def is_floating(tensor: Any) -> bool:
@@ -168,15 +176,23 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
     for file in files:
         with _as_folder_error(file):
-            opened = safe_open(file, framework="numpy")
+            opened, offsets = safe_open(file, framework="numpy"), _offsets(file)
             for name in opened.keys():  # noqa: SIM118, not a dict
                 header = opened.get_slice(name)
                 dtype = header.get_dtype()
                 if name in tensors:
                     raise FolderError(f"{file} and {tensors[name].file.name} both hold {name}")
                 shape = tuple(header.get_shape())
-                tensors[name] = StoredTensor(file, name, shape, _FLOATS.get(dtype, dtype), opened)
+                tensors[name] = StoredTensor(file, name, shape, _FLOATS.get(dtype, dtype), offsets[name], opened)
     return tensors
+
+
+def _offsets(file: Path) -> dict[str, int]:
+    """Where the tensors of a file begin, which was opened and so is sound: its header's size, the header, the data."""
+    with file.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+    return {name: 8 + size + x["data_offsets"][0] for name, x in header.items() if name != "__metadata__"}
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from PIL import Image
 from gen1_jax import Gen1Pipeline
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.measures import frame_consistency, psnr
+from gen1_jax.models.module import flatten, unflatten
+from gen1_jax.models.quantized import is_quantizable, quantise
 from gen1_jax.pretrained import folder
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, open_model
@@ -121,6 +124,23 @@ def test_edits_are_those_that_were_recorded(edits, smooth):
     difference = np.abs(ours.astype(int) - recorded)
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.02 and (difference > 1).sum() < 20
+
+
+def test_edits_in_eight_bits_are_within_35_db(pipeline, worlds, edits):
+    """The programs are those of floating point, which are compiled; layers of int8 compute the same of them."""
+    held = {name: pipeline.network(name).params for name in pipeline.config.components}
+    rounded = lambda path, x: quantise(x).weights() if is_quantizable(path, x.shape) else x
+    try:
+        for name, params in held.items():
+            flat = {path: rounded(path, np.asarray(x)) for path, x in flatten(params).items()}
+            pipeline.network(name).params = jax.device_put(unflatten(flat))
+        eight_bits = edit_all(pipeline, worlds)
+    finally:
+        for name, params in held.items():
+            pipeline.network(name).params = params
+    to_images = lambda clips: jnp.asarray(clips, jnp.float32) / 255
+    nearness = psnr(to_images(eight_bits), to_images(edits))
+    assert (nearness > 35).all() and (nearness < 70).all()
 
 
 def test_frames_agree_the_more_the_larger_w_t(pipeline, worlds, edits, smooth):

@@ -22,6 +22,7 @@ from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import attending_to, first_and_previous
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params, cast_kernels
+from gen1_jax.models.quantized import widened
 from gen1_jax.models.selection import Selection, together
 
 TUNED = Selection((r"\.attn[12]\.to_q\.", r"(^|\.)(motions|temporal)\..*attn[12]\."))
@@ -80,7 +81,8 @@ def tuned(
         learning_rate: of Adam.
     """
     begin = jax.tree.map(
-        lambda x: jnp.broadcast_to(x.astype(jnp.float32), (len(latents), *x.shape)), TUNED.chosen(unet.params)
+        lambda x: jnp.broadcast_to(x.astype(jnp.float32), (len(latents), *x.shape)),
+        widened(TUNED.chosen(unet.params)),
     )
     told = dataclasses.replace(_each(told, lambda x: x[:, None]), null={})
     fixed = TUNED.others(unet.params)
