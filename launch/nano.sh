@@ -9,6 +9,7 @@
 # Beside them:       public, after worlds: the U-Net of nano-public (configs/nano_public.py), and its model folder
 #                    judge: a CLIP that judges nano's edits (configs/nano_clip.py:judge), on worlds of seed SEED + 1
 #                    fast, after worlds: nano in four evaluations (configs/nano_fast.py), and its model folder
+#                    flow, after worlds: nano as a rectified flow (configs/nano_flow.py), and its model folder
 #                    dit, after worlds: nano with a transformer (configs/nano_dit.py), and its model folder
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
@@ -116,10 +117,10 @@ for target; do
         from='' train nano_clip judge nano judge
         test -d nano_judge || gen1 export --model runs/judge --format clip --dtype bfloat16 -o nano_judge
         ;;
-    fast)
+    fast | flow)
         latents nano
-        from='' train nano_fast fast nano
-        model_folder fast nano_fast
+        from='' train "nano_$target" "$target" nano
+        model_folder "$target" "nano_$target"
         ;;
     dit)
         latents nano

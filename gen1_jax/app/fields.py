@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from gen1_jax.app.mask_fields import WORDS, MaskFields
 from gen1_jax.app.session import DEMO_CLIP, EditSession
-from gen1_jax.diffusion import SAMPLERS
+from gen1_jax.diffusion import samplers_of
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings, structures_as_text
 from gen1_jax.errors import UserError, counted
@@ -262,16 +262,18 @@ class EditForm:
             )
 
     def _sampling(self) -> None:
-        defaults = self._session.defaults
+        defaults, is_flow = self._session.defaults, self._config.schedule.use_flow_sigmas
         steps = gr.Slider(
             1, 100, defaults.num_inference_steps, step=1, label="Steps", info="Of the sampler.", elem_id="steps"
         )
         with gr.Row():
             sampler = gr.Radio(
-                list(SAMPLERS),
+                list(samplers_of(self._config.schedule)),
                 value=defaults.sampler,
                 label="Sampler",
-                info="dpm++ needs fewer steps; lcm and tcd are for models that were distilled for them.",
+                info="midpoint is more exact for the same number of evaluations, if there are some."
+                if is_flow
+                else "dpm++ needs fewer steps; lcm and tcd are for models that were distilled for them.",
                 elem_id="sampler",
             )
             seed = gr.Number(

@@ -52,6 +52,13 @@ def add_edit(commands) -> None:
         help="the content as a picture; for a model that reads both beside the prompt, SCALE (1) is how much it counts,"
         " and it may be given several times",
     )
+    parser.add_argument(
+        "--content",
+        action="append",
+        metavar="ITEM[:WEIGHT]",
+        help="several contents at once, in the place of --prompt and --image: prompt=TEXT or image=FILE, and how much"
+        " each counts: a number (1), FROM..TO along the clip, or sound, as loud as the clip is; say it several times",
+    )
     add_settings(parser)
     parser.add_argument(
         "--structure-from",
@@ -167,15 +174,18 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
 
 def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Path | None):
     """What the command line says, and where it says nothing a record, of one video and what is written of it."""
+    from gen1_jax.editing.contents import ContentUse
     from gen1_jax.editing.maps import kind_and_path
     from gen1_jax.editing.request import EditRequest
     from gen1_jax.media import Limits
     from gen1_jax.parallel.mesh import parse_mesh
 
     limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
-    prompt, images = args.prompt, args.image or []
-    if prompt is None and (not images or recorded.get("image") is not None):
+    prompt, images, contents = args.prompt, args.image or [], args.content
+    if prompt is None and not contents and (not images or recorded.get("image") is not None):
         prompt = recorded.get("prompt")
+    if prompt is None and not images:
+        contents = contents or recorded.get("contents")
     part, settings = _part(args, recorded), settings_of(args, recorded)
     with naming_options(*part):
         return EditRequest(
@@ -186,6 +196,7 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
             background=_chosen(args, recorded, "background"),
             negative_prompt=_chosen(args, recorded, "negative_prompt"),
             image=[path for path, _ in images] or None,
+            contents=tuple(map(ContentUse.parse, contents or ())),
             structure_from=tuple(map(kind_and_path, args.structure_from or [])),
             keyframes=tuple(args.keyframe or []),
             loras=tuple(args.lora or []),
@@ -246,7 +257,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same edit (0)")
-    group.add_argument("--sampler", metavar="NAME", help="ddim, dpm++, lcm or tcd (the model's own)")
+    samplers = "ddim, dpm++, lcm or tcd, of rectified flow euler or midpoint (the model's own)"
+    group.add_argument("--sampler", metavar="NAME", help=samplers)
     group.add_argument("--negative-prompt", metavar="TEXT", help="what the edit should not look like")
     group.add_argument(
         "--structure",
@@ -290,6 +302,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--steady-depth",
         action=argparse.BooleanOptionalAction,
         help="bring the depth of each frame to the scale of the one before (no)",
+    )
+    group.add_argument(
+        "--inverted-noise",
+        action=argparse.BooleanOptionalAction,
+        help="begin with the noise that leads to the video rather than with that of the seed: steadier, and for each"
+        " step one evaluation more (no)",
+    )
+    group.add_argument(
+        "--blend",
+        metavar="HOW",
+        help="several contents by their predictions, one evaluation each, or by the mean of their embeddings"
+        " (predictions)",
     )
     group.add_argument("--model", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
     group.add_argument(

@@ -35,6 +35,9 @@ def compare_with(recorded: Mapping[str, Any], args, model: str) -> None:
             raise UserError(
                 f"the edit was made from the {what} {', '.join(files)}: name it with --{option.replace('_', '-')}"
             )
+    shown = [text for text in recorded.get("contents") or [] if not text.startswith("prompt=")]
+    if shown and not (args.content or args.prompt or images):
+        raise UserError(f"the edit was made from {', '.join(shown)}: name all its contents with --content")
     before = dict(zip(_listed(recorded["image_hash"]), _listed(recorded["image"]), strict=False))
     for path in images:
         if before and path.is_file() and file_hash(path) not in before:

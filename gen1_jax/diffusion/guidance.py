@@ -14,7 +14,7 @@ unless one becomes, or ceases to be, a number at which an evaluation has no weig
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
@@ -30,6 +30,7 @@ Branch = Literal["image", "null", "source", "content", "distilled"]
 _BRANCHES: tuple[Branch, ...] = ("image", "null", "content")
 _CHAIN: tuple[Branch, ...] = ("image", "null", "source", "content")
 _DISTILLED: tuple[Branch, ...] = ("distilled",)
+_TOLD_CONTENT: tuple[Branch, ...] = ("content", "distilled")
 
 
 @runtime_checkable
@@ -38,6 +39,14 @@ class Conditions(Protocol):
 
     def without_content(self) -> "Conditions":
         """The same with the null content."""
+        ...
+
+    def each_content(self) -> "Sequence[Conditions]":
+        """The same with each of its contents alone; most have one."""
+        ...
+
+    def mixed(self, predictions: Sequence[Float[Array, "b t h w c"]]) -> Float[Array, "b t h w c"]:
+        """mu(c), of the predictions by `each_content`."""
         ...
 
     def without_source(self) -> "Conditions":
@@ -227,18 +236,27 @@ def guidance_runs(
     return [part for part in parts if part[0] < part[1]]
 
 
-def branch_conditions(conditions: Conditions, guidance: Guidance) -> dict[Branch, Conditions]:
-    """What the model is told in each branch that there may be.
+def branch_conditions(conditions: Conditions, guidance: Guidance) -> dict[Branch, Sequence[Conditions]]:
+    """What the model is told in each branch that there may be: of several contents, one after the other.
 
     Args:
         conditions: of mu(c).
-        guidance: whether there is a link of a source.
+        guidance: whether there is a link of a source, and the scales that a distilled model is told.
     """
-    null = conditions.without_content()
-    told = {"source": null, "content": conditions}
+    null, contents = conditions.without_content(), conditions.each_content()
+    if guidance.is_distilled:
+        scales = guidance.guidance_scale, guidance.temporal_guidance_scale
+        return {"distilled": [content.with_guidance(*scales) for content in contents]}
+    told = {"source": [null], "content": contents}
     if guidance.source_guidance_scale is not None:
         null = null.without_source()
-    return told | {"image": null.frames(), "null": null}
+    return told | {"image": [null.frames()], "null": [null]}
+
+
+def evaluations(conditions: Conditions, guidance: Guidance) -> int:
+    """Of the model in one step."""
+    told = branch_conditions(conditions, guidance)
+    return sum(len(told[branch]) for branch in guidance.branches)
 
 
 def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) -> Denoiser:
@@ -252,17 +270,16 @@ def guided_denoiser(model: Model, conditions: Conditions, guidance: Guidance) ->
         conditions: of B clips.
         guidance: scales and branches.
     """
-    told = branch_conditions(conditions, guidance)
 
     def denoise(latents: Float[Array, "b t h w c"], timesteps: Array) -> Float[Array, "b t h w c"]:
         chosen = guidance.of_images() if latents.shape[1] == 1 else guidance
-        if chosen.is_distilled:
-            scales = chosen.guidance_scale, chosen.temporal_guidance_scale
-            return model(latents, timesteps, conditions.with_guidance(*scales))
-        first, *others = (told[branch] for branch in chosen.branches)
-        n = len(chosen.branches)
+        told = branch_conditions(conditions, chosen)
+        asked = [(branch, one) for branch in chosen.branches for one in told[branch]]
+        n, (first, *others) = len(asked), [one for _, one in asked]
         rows = model(latents.repeat(n, axis=0), timesteps.repeat(n, axis=0), first.together(*others))
         rows = rows.reshape(-1, n, *rows.shape[1:])
-        return chosen.combine([rows[:, i] for i in range(n)])
+        said = lambda wanted: [rows[:, i] for i, (branch, _) in enumerate(asked) if branch == wanted]
+        mixed = lambda branch: conditions.mixed(said(branch)) if branch in _TOLD_CONTENT else said(branch)[0]
+        return chosen.combine([mixed(branch) for branch in chosen.branches])
 
     return denoise

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gen1_jax.diffusion.prediction import PREDICTION_TYPES
+from gen1_jax.diffusion.prediction import FLOW_PREDICTION_TYPES, PREDICTION_TYPES
 from gen1_jax.errors import UserError
 
 WEIGHTINGS = ("uniform", "min_snr")
@@ -46,13 +46,13 @@ def loss_weights(
 
     "min_snr" (https://arxiv.org/abs/2303.09556) weighs the error of x_0 by min(SNR, gamma), where
     SNR = alpha_bar / (1 - alpha_bar). An error of eps is that of x_0 times SNR, an error of v that of x_0
-    times SNR + 1, which leaves min(SNR, gamma) / SNR and min(SNR, gamma) / (SNR + 1). Under zero terminal
-    SNR the last timestep therefore has weight 0 for "v_prediction" and "sample".
+    times SNR + 1, one of the velocity eps - x_0 times (1 + sqrt(SNR))², by which min(SNR, gamma) is divided. Under zero
+    terminal SNR the last timestep therefore has weight 0 but for "epsilon".
     """
     if weighting not in WEIGHTINGS:
         raise UserError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
-    if prediction_type not in PREDICTION_TYPES:
-        raise UserError(f"prediction_type must be one of {PREDICTION_TYPES}, got {prediction_type!r}")
+    if prediction_type not in (known := tuple(dict.fromkeys(PREDICTION_TYPES + FLOW_PREDICTION_TYPES))):
+        raise UserError(f"prediction_type must be one of {known}, got {prediction_type!r}")
     if not gamma > 0:
         raise UserError(f"gamma must be positive, got {gamma}")
     signal = alpha_bar.astype(jnp.float32)
@@ -63,4 +63,6 @@ def loss_weights(
         return jnp.minimum(1.0, gamma * noise / signal)  # 1 in the limit of no signal
     if prediction_type == "v_prediction":
         return jnp.minimum(signal, gamma * noise)  # SNR + 1 = 1 / noise
+    if prediction_type == "flow_prediction":
+        return jnp.minimum(signal, gamma * noise) / jnp.square(jnp.sqrt(signal) + jnp.sqrt(noise))
     return jnp.minimum(signal / noise, gamma)

@@ -50,10 +50,13 @@ def keeping(known: Float[Array, " b *dims"], mask: Float[Array, "..."]) -> ActOn
     return lambda x0, timesteps: x0 + jnp.asarray(mask, x0.dtype) * (known - x0)
 
 
-def changing(known: Float[Array, " b *dims"], change: Float[Array, "..."], num_train_timesteps: int) -> ActOnX0:
+def changing(
+    known: Float[Array, " b *dims"], change: Float[Array, "..."], num_train_timesteps: int, first: int = 0
+) -> ActOnX0:
     """x_0 is `known` where nothing may change, the model's where everything may.
 
-    Between 0 and 1 it is known until the noise has fallen so far: at timestep t what is free is where change > t / T.
+    Between 0 and 1 it is known until the noise has fallen so far: at timestep t, counted from the first, what is free
+    is where change > t / T.
     Of a sampler's own noise, known regions follow their own path exactly, so that they can be let go at any step.
 
     Source: https://arxiv.org/abs/2306.00950, section 4 (differential diffusion), on x_0 in place of the latents.
@@ -62,10 +65,11 @@ def changing(known: Float[Array, " b *dims"], change: Float[Array, "..."], num_t
         known: (B, ...) clean latents.
         change: in [0, 1], of a shape that broadcasts to `known`: how strongly a place may be changed.
         num_train_timesteps: T of the schedule.
+        first: its first timestep, see `NoiseSchedule.timesteps`.
     """
 
     def act(x0: Float[Array, " b *dims"], timesteps: Int32[Array, " b"]) -> Float[Array, " b *dims"]:
-        free = change > per_example(timesteps / num_train_timesteps, x0)
+        free = change > per_example((timesteps - first) / num_train_timesteps, x0)
         return jnp.where(free, x0, known)
 
     return act

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gen1_jax.editing.contents import SOUND, Content, contents_given
 from gen1_jax.editing.inputs import Clip, Picture, is_several, prompts_and_seeds, resize_frames, to_frames, to_pictures
 from gen1_jax.editing.known import KnownFrames, read_known
 from gen1_jax.editing.maps import ClipGeometry, ready_maps
@@ -15,6 +16,7 @@ from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import Watch
 from gen1_jax.editing.settings import EditSettings, structures_as_text
 from gen1_jax.editing.structures import Progress
+from gen1_jax.errors import UserError
 
 if TYPE_CHECKING:
     from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -49,6 +51,9 @@ def edit_clip(
     known: KnownFrames | None = None,
     keyframe_stride: int = 1,
     source_guidance_scale: float | None = None,
+    contents: Sequence[Content] | None = None,
+    blend: str = EditSettings.blend,
+    inverted_noise: bool = False,
     watch: Watch | None = None,
 ) -> EditResult | list[EditResult]:
     """Keep the structure of a clip and give it the content of a prompt or of a picture.
@@ -64,7 +69,8 @@ def edit_clip(
         temporal_guidance_scale: w_t.
         num_inference_steps: steps of the sampler, by default the model's own: 50 at full size, 6 for "lcm", "tcd".
         seed: of all randomness, or a list of such, one for each prompt; of a list one prompt is edited by each.
-        sampler: "ddim", "dpm++", "lcm" or "tcd"; by default the model's own.
+        sampler: "ddim", "dpm++", "lcm" or "tcd", for a model of rectified flow "euler" or "midpoint"; by default the
+            model's own.
         progress: called with (stage, done, total).
         guidance_interval: (start, end) of the part of the steps, 0 to 1, in which there is guidance; outside it
             w = w_t = 1, which costs one evaluation a step. By default the model's own, mostly (0, 1).
@@ -87,6 +93,12 @@ def edit_clip(
             frames and a mask (T, H, W), 1 where they count. For a model that has an input for them.
         keyframe_stride: every how many-th frame is sampled first, at full cost; the others are filled in between.
         source_guidance_scale: w_src, how closely the video itself is followed, by a model that sees it ("source").
+        contents: several prompts and pictures in the place of `prompt` and `image`, or pairs of one and its weight: a
+            number, or several, which are a curve along the clip: [("a clay world", (1, 0)), ("a lava world", (0, 1))].
+        blend: "predictions" guides towards each of them by its part of w, with an evaluation for each; "embeddings"
+            takes their mean.
+        inverted_noise: whether the edit begins with the noise that leads to the input rather than with random noise:
+            it is steadier and costs an evaluation a step more; the seed is left what the prior draws.
         watch: called after each step with how many are done, how many there are, and the running latents.
 
     Returns:
@@ -115,11 +127,17 @@ def edit_clip(
         steady_depth=steady_depth,
         keyframe_stride=keyframe_stride,
         source_guidance_scale=source_guidance_scale,
+        blend=blend,
+        inverted_noise=inverted_noise,
     ).of(self.config)
     each = [dataclasses.replace(settings, seed=one) for one in seeds]
-    pictures, clip = to_pictures(image), to_frames(frames)
-    contents = [
-        contents_of(self, text, pictures, own, negative_prompt, background)
+    pictures, clip, uses = to_pictures(image), to_frames(frames), contents_given(contents)
+    if uses and (pictures or prompts[0] is not None):
+        raise UserError("contents stand in the place of prompt and image: give either")
+    if any(use.weight == SOUND for use in uses):
+        raise UserError(f"the weight {SOUND} is for gen1 edit; give the loudness of each frame as a list of numbers")
+    encoded = [
+        contents_of(self, text, pictures, own, negative_prompt, background, uses)
         for text, own in zip(prompts, each, strict=True)
     ]
     size = clip.shape[1:3]
@@ -134,7 +152,7 @@ def edit_clip(
     masked = read_mask(self, mask, background, small, maps, settings, geometry, progress, estimated)
     given = read_known(self, known, len(small), small.shape[1:3])
     seen, results = None if masked is None else masked.at(size), []
-    for (content, behind), own in zip(contents, each, strict=True):
+    for (content, behind), own in zip(encoded, each, strict=True):
         regions = regions_of(content, behind, masked)
         latents = sample_regions(self, regions, maps, own, progress, watch, frames=small, given=given)
         edits = [self.decode(one, progress) for one in latents]

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from gen1_jax.editing.inputs import resize
+from gen1_jax.editing.contents import ContentUse
+from gen1_jax.editing.inputs import resize, to_picture
 from gen1_jax.editing.sampling import in_32_bits
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.structures import Frames
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.image_tokens import null_tokens, picture_tokens
@@ -47,7 +49,13 @@ class ContentEncoder:
     network: Callable[[str], Bound]
 
     def encode(
-        self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None = None
+        self,
+        prompt: str | None,
+        pictures: Pictures,
+        settings: EditSettings,
+        negative_prompt: str | None = None,
+        *,
+        beside: Sequence[str] = (),
     ) -> Conditions:
         """Content, and the null content of guidance; no structure.
 
@@ -57,6 +65,7 @@ class ContentEncoder:
                 content is text a prompt, and any number of pictures beside it if it has an adapter for them.
             settings: seed, layer of the text encoder, weight of the pictures.
             negative_prompt: what it should not look like.
+            beside: further prompts, as long as the longest of which tokens of text are to be.
 
         An adapter of `gen1 customize` tells its subject where there is no picture: alone if there is no prompt, beside
         it otherwise, see `pretrained.subject.embedding_of`. Of a model whose content is text it is the prompt, if
@@ -66,7 +75,30 @@ class ContentEncoder:
             UserError: neither or too much is given, or something that the model does not take.
         """
         reads_text = self.source.config.unet.content_kind == "text"
-        return (self._text if reads_text else self._image)(prompt, pictures, settings, negative_prompt)
+        if reads_text:
+            return self._text(prompt, pictures, settings, negative_prompt, beside)
+        return self._image(prompt, pictures, settings, negative_prompt)
+
+    def of_frames(self, frames: Frames) -> Conditions:
+        """What a clip shows: of a model whose content is an image its first frame, of one that reads text nothing.
+
+        Args:
+            frames: of the clip, uint8 (T, H, W, 3).
+        """
+        if self.source.config.unet.content_kind != "text":
+            return Conditions(content={"image": self._embed_picture(frames[0])[:, None]})
+        return Conditions(content={"text": self.states([""])})
+
+    def encode_several(
+        self, uses: Sequence[ContentUse], settings: EditSettings, negative_prompt: str | None = None
+    ) -> list[Conditions]:
+        """Each of several contents by itself, tokens of one shape; see `encode`."""
+        prompts = [use.prompt for use in uses if use.prompt is not None]
+        pictures = [[] if use.image is None else [to_picture(use.image)] for use in uses]
+        return [
+            self.encode(use.prompt, shown, settings, negative_prompt, beside=prompts)
+            for use, shown in zip(uses, pictures, strict=True)
+        ]
 
     def _image(
         self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None
@@ -104,14 +136,19 @@ class ContentEncoder:
             )
 
     def _text(
-        self, prompt: str | None, pictures: Pictures, settings: EditSettings, negative_prompt: str | None
+        self,
+        prompt: str | None,
+        pictures: Pictures,
+        settings: EditSettings,
+        negative_prompt: str | None,
+        beside: Sequence[str],
     ) -> Conditions:
         if prompt is None and not pictures:
             prompt = caption_of(getattr(self.source, "subjects", ()))
         if prompt is None and not pictures:
             raise UserError("give a prompt, an image, or both")
-        states = self.states([prompt or "", negative_prompt or ""], settings.clip_skip)
-        content, null, strength = {"text": states[:1]}, {"text": states[1:]}, {}
+        states = self.states([prompt or "", negative_prompt or "", *beside], settings.clip_skip)
+        content, null, strength = {"text": states[:1]}, {"text": states[1:2]}, {}
         if pictures:
             if not self.source.config.unet.image_adapter:
                 raise UserError(f"{self.source.name} takes no image: import it with --ip-adapter and --image-encoder")

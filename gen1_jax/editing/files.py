@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.editing.contents import following_sound
 from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
@@ -73,14 +74,16 @@ def edit_file(
     pipeline = pipeline or open_pipeline(request)
     settings = request.settings.of(pipeline.config)
     content, background = contents_of(
-        pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background
+        pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background, request.contents
     )
 
     in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
+    in_one_piece = in_one_piece or settings.inverted_noise
     longest = None if in_one_piece else max(LONGEST, pipeline.config.num_frames)
     source = read_source(
         request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest
     )
+    content = following_sound(content, request.contents, request.video, source.times, source.end)
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):
             raise UserError(
@@ -116,6 +119,7 @@ def edit_file(
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "image": ", ".join(map(str, request.images)) or None,
+        "contents": list(map(str, request.contents)) or None,
         "mask": None if request.mask is None else str(request.mask),
         "background": request.background,
         **dataclasses.asdict(settings),

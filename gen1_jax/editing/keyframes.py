@@ -107,7 +107,7 @@ def sample_keyframes_first(
         before = 0 if gap is None else first.num_inference_steps + gap * fill.num_inference_steps
         told = None if progress is None else partial(report, before)
         part = {kind: x[chosen] for kind, x in maps.items()}
-        return pipeline.sample(content, part, this, told, frames=frames[chosen], given=known)
+        return pipeline.sample(content.at(chosen), part, this, told, frames=frames[chosen], given=known)
 
     return keyframes_first(sample, count, settings.keyframe_stride, given)
 

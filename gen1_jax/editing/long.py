@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -21,7 +22,7 @@ from gen1_jax.editing.source import FrameStream
 from gen1_jax.editing.structures import Maps, Progress, check_given, to_uint8
 from gen1_jax.editing.sweep import BLOCK, Block, ClipSweep
 from gen1_jax.editing.work import Work
-from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.conditions import SHARES, Conditions
 
 LONGEST = 256
 """Frames of a clip that is edited at once; longer ones are swept."""
@@ -87,7 +88,7 @@ class LongEdit:
             len(self.frames),
             self.work.size,
             settings.seed,
-            dataclasses.replace(self.content, structure=bare),
+            dataclasses.replace(self.content, structure=bare, shares=None),
             settings.guidance(self.pipeline.config.unet),
             interval=settings.guidance_interval,
             shared_noise=settings.shared_noise,
@@ -118,9 +119,13 @@ class LongEdit:
     def _blocks(self, first: int) -> Iterator[Block]:
         count = -(-len(self.frames) // BLOCK)
         begun = itertools.repeat(None) if self.settings.strength == 1 else self._begun(first)
+        shares = self.content.over(len(self.frames)).shares
+        if shares is not None:  # the last block has frames that are not
+            shares = jnp.pad(shares, ((0, 0), (0, count * BLOCK - len(self.frames)), (0, 0)), mode="edge")
         for number, latents in zip(range(first, count), begun, strict=False):
             signals = self.pipeline.encode_structure(self._maps(number), self.settings)
-            yield Block({kind: signal.maps for kind, signal in signals.items()}, latents)
+            told = {kind: signal.maps for kind, signal in signals.items()}
+            yield Block(told if shares is None else told | {SHARES: shares[:, number * BLOCK :][:, :BLOCK]}, latents)
 
     def _maps(self, block: int) -> Maps:
         return {kind: maps.block(block * BLOCK, BLOCK) for kind, maps in self.maps.items()}

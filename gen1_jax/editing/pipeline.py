@@ -23,13 +23,14 @@ from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ContentEncoder, Pictures
+from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
 from gen1_jax.editing.keyframes import sample_keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
 from gen1_jax.editing.networks import LoadedNetworks, dtype_of
 from gen1_jax.editing.progress import sampling_reporter
 from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
-from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.settings import EMBEDDINGS, EditSettings
 from gen1_jax.editing.structures import (
     Frames,
     Maps,
@@ -50,6 +51,8 @@ from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
+
+_OF_CONTENT = ("clip", "prior", "text", "image_encoder", "image_tokens")
 
 
 class Gen1Pipeline:
@@ -176,8 +179,20 @@ class Gen1Pipeline:
     ) -> Conditions:
         """Content and null content; see `ContentEncoder.encode`."""
         told = self.content.encode(prompt, pictures, settings, negative_prompt)
-        self.networks.let_go("clip", "prior", "text", "image_encoder", "image_tokens")
+        self.networks.let_go(*_OF_CONTENT)
         return told
+
+    def encode_contents(
+        self,
+        uses: Sequence[ContentUse],
+        settings: EditSettings,
+        negative_prompt: str | None = None,
+    ) -> Conditions:
+        """Several contents as one, see `contents.joined`; those that follow the sound are to be told of it."""
+        shares = shares_of(uses, ANY_SOUND)
+        told = self.content.encode_several(uses, settings, negative_prompt)
+        self.networks.let_go(*_OF_CONTENT)
+        return joined(told, shares, as_embeddings=settings.blend == EMBEDDINGS)
 
     def read_structure(
         self,
@@ -229,7 +244,7 @@ class Gen1Pipeline:
             known: latents of what may not; None for those of the input.
             given: what is known of the result, see `editing.known`.
         """
-        settings = settings.of(self.config)
+        settings, content = settings.of(self.config), content.over(len(frames))
         scale, size = self.config.vae.downscale, frames.shape[1:3]
         masked = mask is not None and not mask.is_everywhere(1)
         start = self.encode_frames(frames) if settings.strength < 1 or (masked and known is None) else None
@@ -250,10 +265,19 @@ class Gen1Pipeline:
         compiling = sampler.compiles(shape, guidance, interval=interval, masked=kept is not None)
         report = None if progress is None else sampling_reporter(progress, compiling)
         start = start if settings.strength < 1 else None
-        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
+        noise = self._inverted(sampler, frames, signals, progress) if settings.inverted_noise else None
+        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise, noise=noise)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.networks.let_go("unet")
         return latents if given is None else given.on(latents)
+
+    def _inverted(
+        self, sampler: GuidedSampler, frames: Frames, signals: dict[str, Signal], progress: Progress | None
+    ) -> Float[Array, "1 t i j c"]:
+        """The noise that leads to the input, told what it shows and its structures, see `GuidedSampler.inverted`."""
+        told = dataclasses.replace(self.content.of_frames(frames), structure=signals)
+        self.networks.let_go(*_OF_CONTENT)
+        return sampler.inverted(self.encode_frames(frames), told, reporter(progress, "inverting"))
 
     def latent_size(self, frames: Any) -> tuple[int, int, int]:
         """(h, w, c) of the latents of frames of the model's size, by their shape."""
@@ -272,7 +296,7 @@ class Gen1Pipeline:
             self._samplers[key] = GuidedSampler(
                 unet,
                 self.config.schedule,
-                get_sampler(settings.sampler),
+                get_sampler(settings.sampler, self.config.schedule),
                 settings.num_inference_steps,
                 window=self.config.num_frames,
                 overlap=self.config.window_overlap,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from gen1_jax.editing.contents import ContentUse
 from gen1_jax.editing.masks import file_of, parse_mask
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
@@ -22,6 +23,7 @@ class EditRequest:
         output: by suffix a video, or a picture if the input is one frame.
         prompt: the content in words, or None.
         image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
+        contents: several in the place of prompt and image, see `editing.contents`; pictures as files.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.
         keyframes: frames of the result that are given, by their number among those that are edited, as picture files.
@@ -54,6 +56,7 @@ class EditRequest:
     output: str | Path
     prompt: str | None = None
     image: str | Path | Sequence[str | Path] | None = None
+    contents: tuple[ContentUse, ...] = ()
     negative_prompt: str | None = None
     structure_from: tuple[tuple[str | None, str | Path], ...] = ()
     keyframes: tuple[tuple[int, str | Path], ...] = ()
@@ -79,7 +82,10 @@ class EditRequest:
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if self.prompt is None and not self.images and self.background is None and not self._may_have_subject:
+        if self.contents and (self.prompt is not None or self.images):
+            raise UserError("--content stands in the place of --prompt and --image: give either")
+        told = self.prompt is not None or self.images or self.contents or self.background is not None
+        if not told and not self._may_have_subject:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if len(dict(self.keyframes)) < len(self.keyframes):
             raise UserError("--keyframe: two pictures for one frame")
@@ -120,7 +126,8 @@ class EditRequest:
         """The files that it reads, but for the model's."""
         mask = file_of(self.mask)
         given = [path for _, path in (*self.structure_from, *self.keyframes)]
-        return (self.video, *self.images, *given, *([] if mask is None else [mask]))
+        shown = [use.image for use in self.contents if use.image is not None]
+        return (self.video, *self.images, *shown, *given, *([] if mask is None else [mask]))
 
     @property
     def part(self) -> Part:

@@ -19,6 +19,7 @@ from gen1_jax.diffusion import (
     Sampler,
     SamplerState,
     SamplerTables,
+    ddim_inversion,
     guidance_runs,
     guided_denoiser,
     noised_start,
@@ -31,7 +32,7 @@ from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.errors import UserError
 from gen1_jax.models.attended import Attended, attending_to
-from gen1_jax.models.conditions import Conditions
+from gen1_jax.models.conditions import SHARES, Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
 
@@ -186,6 +187,7 @@ class GuidedSampler:
         known: Known | None = None,
         interval: tuple[float, float] = (0.0, 1.0),
         shared_noise: bool = False,
+        noise: Float[Array, "b t h w c"] | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -201,6 +203,7 @@ class GuidedSampler:
             known: what stays as it is; None for nothing.
             interval: parts of the run between which there is guidance, see `guidance_runs`.
             shared_noise: whether noise of the first window is that of all others, too, see `noise_order`.
+            noise: that the sampling begins with, in the place of what the seed draws; of `inverted`, say.
 
         Raises:
             ValueError: a strength below 1 without latents.
@@ -213,6 +216,7 @@ class GuidedSampler:
         beginning = (None, None) if latents is None else (latents, self.padded_tables)
         order = self.noise_order(shape[1], seed) if shared_noise and shape[1] > self.window else None
         state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning, order)
+        state = state if noise is None else state._replace(latents=jnp.array(noise))
         if progress is not None or watch is not None:
             runs = [(step, step + 1, part) for start, stop, part in runs for step in range(start, stop)]
         for start, stop, part in runs:
@@ -225,6 +229,35 @@ class GuidedSampler:
             if watch is not None:
                 watch(stop, total, state.latents)
         return state.latents
+
+    def inverted(
+        self, latents: Float[Array, "b t h w c"], conditions: Conditions, progress: StepsDone | None = None
+    ) -> Float[Array, "b t h w c"]:
+        """The noise that DDIM would take back to some latents, without guidance, with which going up diverges.
+
+        Args:
+            latents: clean ones.
+            conditions: what they show.
+            progress: see `__call__`.
+        """
+        up = self.ascending()
+        total, state = len(up.tables.timesteps), up.sampler.init(jnp.array(latents))
+        for step in range(total):
+            state = up.run(state, conditions, self.unguided, start=step, stop=step + 1)
+            if progress is not None:
+                state.latents.block_until_ready()
+                progress(step + 1, total)
+        return state.latents
+
+    def ascending(self) -> "GuidedSampler":
+        """The same the other way, for a solver of first order; see `ddim_inversion`."""
+        tables = ddim_inversion(self.schedule, self.tables.timesteps, self.unet.config.prediction_type)
+        return self.with_tables(tables)
+
+    @property
+    def unguided(self) -> Guidance:
+        """One evaluation a step."""
+        return Guidance.of(1.0, 1.0, distilled=self.unet.config.guidance_embedded)
 
     def noise_order(self, frames: int, seed: int) -> np.ndarray:
         """Of which frame of the first window each frame has its noise, see `diffusion.noise.shared_noise_order`."""
@@ -272,7 +305,8 @@ class GuidedSampler:
         model = self._model(params)
         denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
         if known is not None:
-            act = changing(known.latents, known.change, self.schedule.num_train_timesteps)
+            timesteps = self.schedule.timesteps
+            act = changing(known.latents, known.change, len(timesteps), timesteps[0])
             denoise = acting_on_x0(denoise, self.schedule, self.unet.config.prediction_type, act)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
             return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)
@@ -291,7 +325,7 @@ class GuidedSampler:
     ) -> Band:
         model = self._model(params)
         signals = {kind: dataclasses.replace(x, maps=band.told[kind]) for kind, x in conditions.structure.items()}
-        told = dataclasses.replace(conditions, structure=signals)
+        told = dataclasses.replace(conditions, structure=signals, shares=band.told.get(SHARES))
 
         def denoise(latents: Array, timesteps: Array, start: Array) -> Array:
             return guided_denoiser(model, told.window(start, self.window), guidance)(latents, timesteps)

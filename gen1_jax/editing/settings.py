@@ -16,6 +16,9 @@ from gen1_jax.pretrained.family import Gen1Config
 FEW_STEPS = {"lcm": (6, 1.5), "tcd": (6, 1.5)}
 """Steps and guidance scale of the samplers of consistency models; with a larger scale colours burn."""
 
+BLENDS = PREDICTIONS, EMBEDDINGS = "predictions", "embeddings"
+"""How several contents become one."""
+
 _LARGEST = 10.0  # weight of a structure
 _USE = re.compile(r"(?P<kind>\w+)(=(?P<weight>[^@]+))?(@(?P<start>[^:]+):(?P<end>.+))?$")
 
@@ -106,7 +109,7 @@ class EditSettings:
             = 1, which is one evaluation a step. See `diffusion.guidance_runs`.
         num_inference_steps: steps of the sampler.
         seed: of all randomness.
-        sampler: "ddim", "dpm++", "lcm" or "tcd".
+        sampler: "ddim", "dpm++", "lcm" or "tcd"; of rectified flow "euler" or "midpoint".
         strength: how much of the way from noise is sampled, in (0, 1]; below 1 the edit begins at the noised input
             (SDEdit, https://arxiv.org/abs/2108.01073) and keeps of its colours.
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
@@ -118,6 +121,11 @@ class EditSettings:
         mask_feather: pixels over which an edit under a mask fades in, from its border inwards.
         shared_noise: whether noise of the first window is that of all others, in other orders, which holds the look of
             a long clip together; see `diffusion.noise`.
+        blend: how several contents become one: "predictions", of which there is one by each content at each step, or
+            "embeddings", one evaluation of their mean. See `editing.contents`.
+        inverted_noise: whether an edit begins with the noise that DDIM leads the input to, told what it shows and its
+            structures, rather than with what the seed draws: steadier, for an evaluation more a step; the seed is
+            left what the prior draws. See `GuidedSampler.inverted`.
         steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
             frame; that of a network with layers between frames always is.
     """
@@ -139,6 +147,8 @@ class EditSettings:
     mask_feather: float | int = 2.0
     shared_noise: bool = False
     steady_depth: bool = False
+    blend: str = PREDICTIONS
+    inverted_noise: bool = False
 
     def __post_init__(self):
         if self.structure is not None:
@@ -166,16 +176,21 @@ class EditSettings:
             raise UserError(f"keyframe_stride must be 1 or more, got {self.keyframe_stride}")
         if not 0 <= self.mask_feather <= 1000:
             raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
-        if self.sampler is not None:
-            get_sampler(self.sampler)
+        for name, wrong in (("strength below 1", self.strength < 1), ("shared_noise", self.shared_noise)):
+            if self.inverted_noise and wrong:
+                raise UserError(f"inverted_noise and {name} both say what an edit begins with: take one of them")
+        if self.blend not in BLENDS:
+            raise UserError(f"blend is {' or '.join(BLENDS)}, not {self.blend!r}")
 
     def of(self, config: Gen1Config) -> "EditSettings":
         """The same with the model's own in place of None.
 
         Raises:
-            UserError: it follows a structure that the model does not know, or asks for what the model does not have.
+            UserError: it follows a structure that the model does not know, names a sampler that is none or not for its
+                noise schedule, or asks for what the model does not have.
         """
         sampler = self.sampler or config.sampler
+        get_sampler(sampler, config.schedule)  # refuses it
         steps, guidance = config.num_inference_steps, config.guidance_scale
         if sampler in FEW_STEPS and not config.unet.guidance_embedded:
             steps, guidance = FEW_STEPS[sampler]
@@ -223,5 +238,7 @@ class EditSettings:
         if self.keyframe_stride >= config.num_frames:
             most = config.num_frames - 1
             raise UserError(f"keyframe_stride is at most {most}: this model sees {config.num_frames} frames at once")
+        if self.inverted_noise and get_sampler(self.sampler, config.schedule).draws_noise:
+            raise UserError(f"inverted_noise is for samplers that draw no noise, which {self.sampler} does: take ddim")
         if self.clip_skip > 1 and unet.content_kind != "text":
             raise UserError("clip_skip is for models whose content is text")

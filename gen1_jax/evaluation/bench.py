@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from gen1_jax.diffusion import Guidance, SamplerState, get_sampler, guided_denoiser
+from gen1_jax.diffusion import Guidance, SamplerState, default_sampler, get_sampler, guided_denoiser
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
@@ -126,7 +126,7 @@ class CompiledSampler:
         self._sampler = GuidedSampler(
             self.unet,
             config.schedule,
-            get_sampler("ddim"),
+            get_sampler(default_sampler(config.schedule), config.schedule),
             steps,
             window=config.num_frames,
             overlap=config.window_overlap,

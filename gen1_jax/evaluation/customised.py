@@ -21,7 +21,8 @@ from gen1_jax.checkpoints.trained import TrainedModel, open_trained
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import counted
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips, Scene, Worlds, scene
 from gen1_jax.measures import bootstrap, embedding_distance, psnr
 from gen1_jax.models.module import cast_kernels

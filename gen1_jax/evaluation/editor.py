@@ -2,98 +2,42 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Float32, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
-from gen1_jax.diffusion import Guidance, guidance_runs
+from gen1_jax.diffusion.guidance import evaluations
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
-from gen1_jax.editing.masks import MaskClip, latent_change
+from gen1_jax.editing.masks import latent_change
 from gen1_jax.editing.masks.compositing import composited, feathered
-from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
-from gen1_jax.errors import UserError
-from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
-from gen1_jax.evaluation.worlds import EditClips, Worlds
+from gen1_jax.evaluation.runs import Parts, guided_parts, keys_of_clips, noise_of_clips, steps_from
+from gen1_jax.evaluation.told import EditInputs, Way
+from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended
-from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.denoiser_inputs import known_signal
-from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import told_level
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Way:
-    """How edits are sampled: Gen-1's own way, or another editor with the same weights.
+class Editor(EditInputs):
+    """Edits all of some worlds. See `EditInputs` for its arguments.
 
     Attributes:
-        settings: the numbers of an edit.
-        strength: SDEdit's (https://arxiv.org/abs/2108.01073): how much noise the input is given before it is
-            denoised; at 1 nothing of it is left but its structure.
-        sees_structure: whether the U-Net is given the structure of the input.
-        frame_by_frame: whether every frame is sampled by itself, by the image model.
-        first_frame_only: whether only the first frame is edited.
-        masks: what of each clip may change; the rest stays the input. None is all of it.
-    """
-
-    settings: EditSettings
-    strength: float = 1.0
-    sees_structure: bool = True
-    frame_by_frame: bool = False
-    first_frame_only: bool = False
-    masks: Sequence[MaskClip] | None = dataclasses.field(default=None, repr=False)
-
-    def __post_init__(self):
-        if not 0 < self.strength <= 1:
-            raise UserError(f"strength must be above 0 and at most 1, got {self.strength}")
-
-    def first_step(self, steps: int) -> int:
-        """Of a run of so many steps, where one of this strength begins; at least one step is taken."""
-        return min(round(steps * (1 - self.strength)), steps - 1)
-
-
-class Editor:
-    """Edits all of some worlds; depth, content and latents of the inputs are computed once.
-
-    Args:
-        pipeline: the model.
-        worlds: what is edited, at a size that the model takes as it is.
-        batch_size: clips at once at most; they are divided as evenly as can be, see `batches`.
-        content: (d,), of all edits, instead of what the model makes of the prompts.
-
-    Attributes:
-        content: (N, n, d), what the edits are told: what the prior makes of the prompts, or the text encoder's states.
-        null: (1, n, d), what says nothing; None for zeros.
-        depth: (N, T, H, W), inverse depth as the model's network estimates it.
-        latents: (N, T, h, w, c), of the inputs.
         evaluations: of the denoiser so far, for each frame of the worlds; guidance of n branches is n of them.
     """
 
-    def __init__(
-        self,
-        pipeline: Gen1Pipeline,
-        worlds: Worlds,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        content: Float32[np.ndarray, " d"] | None = None,
-    ):
-        self.pipeline, self.worlds, self.batch_size, self.seed = pipeline, worlds, batch_size, seed
-        self.content, self.null = self._contents() if content is None else (np.tile(content, (len(worlds), 1, 1)), None)
-        self.depth = self.estimate_depth(worlds.clips.source)
-        self.latents = self._of_frames(self._encode, worlds.clips.source)
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
         self.evaluations = 0.0
-        self._found: dict[str, np.ndarray] = {}
         self._looking: dict[tuple, GuidedSampler] = {}
 
     def showing(self, worlds: Any) -> "Editor":
@@ -103,10 +47,8 @@ class Editor:
             worlds: as many, whose `clips.source` is what is edited; for structures that are estimated.
         """
         other = copy.copy(self)
-        other.__dict__.pop("source_content", None)
-        other.worlds, other.evaluations, other._found = worlds, 0.0, {}
-        other.depth = other.estimate_depth(worlds.clips.source)
-        other.latents = other._of_frames(other._encode, worlds.clips.source)
+        other.evaluations = 0.0
+        other._read(worlds)
         return other
 
     def edit(
@@ -164,113 +106,6 @@ class Editor:
         change = [latent_change(way.masks[index].at(size), cell) for index in indices]
         return Known(jnp.asarray(self.latents[indices]), jnp.asarray(np.concatenate(change)))
 
-    def through_autoencoder(self, clips: EditClips) -> EditClips:
-        """What is left of clips after the autoencoder."""
-        return self._of_frames(lambda frames: to_uint8(self._decode(self._encode(frames))), clips)
-
-    def embed(self, clips: EditClips) -> Float32[np.ndarray, "n t d"]:
-        """CLIP's embedding of every frame."""
-        clip = self.pipeline.clip
-        return self._of_frames(lambda frames: clip.encode_image(clip.preprocess(frames)), clips)
-
-    def embed_texts(self, texts: tuple[str, ...]) -> Float32[np.ndarray, "n d"]:
-        """CLIP's embedding of every text."""
-        ids, _ = self.pipeline.tokenizer(list(texts))
-        return np.asarray(self.pipeline.clip.encode_text(ids))
-
-    def estimate_depth(self, clips: EditClips) -> Float32[np.ndarray, "n t h w"]:
-        """Inverse depth of every frame by the model's network."""
-        return self._of_frames(
-            lambda x: self.pipeline.depth.estimate(pixels_to_images(x), frames_per_chunk=len(x)), clips
-        )
-
-    def estimate(self, kind: str, clips: EditClips) -> Float32[np.ndarray, "n t h w k"]:
-        """Maps of a kind as an edit estimates them, not normalised."""
-        of_kind = self.pipeline.config.structure_kind(kind)
-        return estimate_kind(of_kind, self.pipeline.network, clips, self._of_frames)
-
-    def _maps(self, kind: str) -> Float32[np.ndarray, "n t h w k"]:
-        """Maps of the inputs: as an edit estimates them; exact where nothing estimates them."""
-        if kind == "depth":
-            return self.depth[..., None]
-        if kind not in self._found:
-            is_estimated = self.pipeline.config.structure_kind(kind).is_estimated
-            source = self.worlds.clips.source
-            self._found[kind] = self.estimate(kind, source) if is_estimated else exact_kind(self.worlds, kind)
-        return self._found[kind]
-
-    def batches(self) -> Iterator[Int[np.ndarray, " b"]]:
-        """Indices of the clips that are taken at once: batches of one size, for which one program is compiled.
-
-        As few as `batch_size` allows, and as small as their number allows: 20 clips are two batches of 10, and the
-        last clip is only repeated where they do not come out even.
-        """
-        count = len(self.worlds)
-        return _batches(count, -(-count // -(-count // self.batch_size)))
-
-    def _of_frames(self, function: Callable[[np.ndarray], Any], clips: np.ndarray) -> np.ndarray:
-        """A function of pictures over the frames of all clips, a batch of clips at a time."""
-        outputs = []
-        for indices in self.batches():
-            frames = function(rearrange(clips[indices], "b t ... -> (b t) ..."))
-            outputs.append(rearrange(np.asarray(frames), "(b t) ... -> b t ...", b=len(indices)))
-        return np.concatenate(outputs)[: len(clips)]
-
-    def _contents(self) -> tuple[Float32[np.ndarray, "n m d"], Float32[np.ndarray, "1 m d"] | None]:
-        """Drawn by the prior, whose noise belongs to the batch: by `batch_size`, however they are divided later."""
-        if self.pipeline.config.unet.content_kind == "text":
-            states = np.asarray(self.pipeline.content.states([*self.worlds.prompts, ""]))
-            return states[:-1], states[-1:]
-        contents = []
-        for indices in _batches(len(self.worlds), min(self.batch_size, len(self.worlds))):
-            key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
-            prompts = [self.worlds.prompts[i] for i in indices]
-            contents.append(np.asarray(self.pipeline.content.embed_prompts(prompts, key)))
-        return np.concatenate(contents)[: len(self.worlds), None], None
-
-    def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
-        return self.pipeline.vae.images_to_latents(pixels_to_images(frames))
-
-    def _decode(self, latents: Float[Array, "*batch i j c"]) -> Float[Array, "*batch h w 3"]:
-        return self.pipeline.vae.latents_to_images(latents)
-
-    def _structure(self, way: Way, indices: np.ndarray) -> dict[str, Signal]:
-        """What the model is told of the inputs: zeros, and t_s 0, of what it needs where it is not to see it."""
-        unet, settings = self.pipeline.config.unet, way.settings.of(self.pipeline.config)
-        if not way.sees_structure:
-            return {kind: Signal.of(jnp.zeros(self.latents[indices].shape)) for kind in unet.required}
-        level = jnp.full(len(indices), settings.structure_blur)
-        signals = {}
-        for use in settings.structures:
-            kind = self.pipeline.config.structure_kind(use.kind)
-            maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
-            if use.kind in unet.structures:
-                encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
-            else:
-                encoded = self.pipeline.unet.hint(kind.hint(maps), kind=use.kind)
-            weight = jnp.full(len(indices), use.weight, jnp.float32)
-            signals[use.kind] = Signal.of(encoded, told_level(kind, level), weight)
-        return signals
-
-    def told(self, way: Way, indices: Int[np.ndarray, " b"]) -> Conditions:
-        """What the denoiser is told of some worlds.
-
-        Args:
-            way: which structures it sees, and how.
-            indices: of the worlds.
-        """
-        reads = self.pipeline.config.unet.content_kind
-        null = {} if self.null is None else {reads: jnp.asarray(self.null)}
-        content = {reads: jnp.asarray(self.content[indices])}
-        return Conditions(content=content, null=null, structure=self._structure(way, indices))
-
-    @cached_property
-    def source_content(self) -> Float32[np.ndarray, "n m d"]:
-        """What the inputs show, as content: CLIP's embedding of the first frames; of text, which they lack, nothing."""
-        if self.null is not None:
-            return np.repeat(self.null, len(self.worlds), axis=0)
-        return self.embed(self.worlds.clips.source[:, :1])
-
     def sample(
         self, way: Way, indices: Int[np.ndarray, " b"], first: Float[np.ndarray, "n 1 i j c"] | None = None
     ) -> Float[Array, "b t i j c"]:
@@ -290,8 +125,8 @@ class Editor:
         kept = self._known(way, indices)
         kept = kept if given is None else given.kept(kept)
         if way.frame_by_frame:
-            noise = noise_of_clips(settings.seed, jnp.asarray(indices), inputs.shape[1:])
-            keys = jax.vmap(lambda key: jax.random.split(key, count))(_keys(settings.seed, indices)).reshape(-1)
+            noise = self._noise(settings, told.frames(), indices, inputs, settings.seed)
+            keys = jax.vmap(lambda key: jax.random.split(key, count))(keys_of_clips(settings.seed, indices)).reshape(-1)
             inputs, noise = (rearrange(x, "b t ... -> (b t) 1 ...") for x in (inputs, noise))
             kept = None if kept is None else Known(*(rearrange(x, "b t ... -> (b t) 1 ...") for x in kept))
             out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, keys, kept)
@@ -303,12 +138,41 @@ class Editor:
             if settings.keyframe_stride > 1:
                 here = None if known is None else known.kept()
             seed = settings.seed + (0 if gap is None else 1 + gap)
-            noise = noise_of_clips(seed, jnp.asarray(indices), part.shape[1:])
-            return self._run(way, this, told.at(frames), part, noise, _keys(seed, indices), here)
+            noise = self._noise(this, told.at(frames), indices, part, seed)
+            return self._run(way, this, told.at(frames), part, noise, keys_of_clips(seed, indices), here)
 
         known = None if kept is None else KnownLatents.of(kept)
         out = keyframes_first(sample, count, settings.keyframe_stride, known)
         return out if given is None else given.on(out)
+
+    def inverted(
+        self,
+        sampler: GuidedSampler,
+        told: Conditions,
+        latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"],
+    ) -> Float[Array, "b t i j c"]:
+        """`GuidedSampler.inverted`, whose evaluations are counted.
+
+        Args:
+            sampler: the one that goes down.
+            told: what the denoiser is told on the way up.
+            latents: clean ones.
+        """
+        ascending = sampler.ascending()
+        return self.run(ascending, told, latents, [(0, len(ascending.tables.timesteps), sampler.unguided)])
+
+    def _noise(
+        self,
+        settings: EditSettings,
+        told: Conditions,
+        indices: Int[np.ndarray, " b"],
+        inputs: Float[Array, "b t i j c"],
+        seed: int,
+    ) -> Float[Array, "b t i j c"]:
+        """What edits begin with."""
+        if settings.inverted_noise:
+            return self.inverted(self.sampler(settings), self.told_input(told, indices), inputs)
+        return noise_of_clips(seed, jnp.asarray(indices), inputs.shape[1:])
 
     def _run(
         self,
@@ -329,7 +193,7 @@ class Editor:
             noise = self.pipeline.config.schedule.add_noise(inputs, noise, timesteps)
         if kept is not None and self.pipeline.config.unet.known:
             told = dataclasses.replace(told, structure=told.structure | {KNOWN: known_signal(*KnownLatents.of(kept))})
-        return self.run(sampler, told, noise, _after(first_step, guided_parts(settings, sampler)), kept, keys)
+        return self.run(sampler, told, noise, steps_from(first_step, guided_parts(settings, sampler)), kept, keys)
 
     def sampler(self, settings: EditSettings, where: Attended | None = None) -> GuidedSampler:
         """The model's sampler; its frames look at those of others in self-attention, if that is said."""
@@ -346,7 +210,7 @@ class Editor:
         sampler: GuidedSampler,
         told: Conditions,
         latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"],
-        parts: Iterable[tuple[int, int, Guidance]],
+        parts: Parts,
         kept: Known | None = None,
         keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b t i j c"]:
@@ -367,19 +231,14 @@ class Editor:
         state = sampler.sampler.init(jnp.array(latents), keys)  # a copy, for the state is donated
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
-            branches = (guidance.of_images() if latents.shape[1] == 1 else guidance).branches
-            self.count((stop - start) * len(branches), latents)
+            asked = evaluations(told, guidance.of_images() if latents.shape[1] == 1 else guidance)
+            self.count((stop - start) * asked, latents)
         return state.latents
 
     def count(self, evaluations: int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
         """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
         frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
         self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames
-
-
-def _after(first_step: int, parts: Iterable[tuple[int, int, Guidance]]) -> Iterator[tuple[int, int, Guidance]]:
-    """What is left of a run in parts that begins at one of its steps."""
-    return ((max(start, first_step), stop, guidance) for start, stop, guidance in parts if stop > first_step)
 
 
 def _frame_by_frame(told: Conditions, count: int) -> Conditions:
@@ -389,29 +248,6 @@ def _frame_by_frame(told: Conditions, count: int) -> Conditions:
         kind: dataclasses.replace(apart(signal), maps=rearrange(signal.maps, "b t ... -> (b t) 1 ..."))
         for kind, signal in told.structure.items()
     }
-    content = {kind: x.repeat(count, axis=0) for kind, x in told.content.items()}
-    return dataclasses.replace(told, content=content, structure=structure)
-
-
-def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
-    """The numbers up to `count` in batches of one size, the last one filled up."""
-    for start in range(0, count, size):
-        yield np.minimum(np.arange(start, start + size), count - 1)
-
-
-def guided_parts(settings: EditSettings, sampler: GuidedSampler) -> list[tuple[int, int, Guidance]]:
-    """Guidance as an edit has it over the steps of a sampler: (first step, end, guidance), one after another."""
-    guidance, steps = settings.guidance(sampler.unet.config), len(sampler.tables.timesteps)
-    return guidance_runs(guidance, steps, settings.guidance_interval)
-
-
-def _keys(seed: int, indices: Int[np.ndarray, " b"]) -> Key[Array, " b"]:
-    """Of every clip its own, for what is drawn beside `noise_of_clips`."""
-    draw = lambda index: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), 1)
-    return jax.vmap(draw)(jnp.asarray(indices))
-
-
-def noise_of_clips(seed: int, indices: Array, shape: tuple[int, ...]) -> Float[Array, " b *dims"]:
-    """Of every clip its own, whatever the batch."""
-    draw = lambda index: jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), shape)
-    return jax.vmap(draw)(indices)
+    content, beside = jax.tree.map(lambda x: x.repeat(count, axis=0), (told.content, told.beside))
+    shares = None if told.shares is None else rearrange(told.shares, "b t n -> (b t) 1 n")
+    return dataclasses.replace(told, content=content, beside=beside, shares=shares, structure=structure)

@@ -71,6 +71,9 @@ def render(description: dict) -> str:
     ]
     lines += [f"follows {', '.join(model['follows'])}"] if model["follows"] else []
     lines += [f"layers between frames: {config['unet']['temporal']}"] if "temporal" in config["unet"] else []
+    if config["schedule"].get("use_flow_sigmas"):
+        steps, shift = counted(config["num_inference_steps"], "step"), config["schedule"].get("flow_shift", 1)
+        lines.append(f"rectified flow: {steps} of {config['sampler']}, shift {shift:g}")
     if "distilled_scales" in config:
         ranges = ", ".join(
             f"{name} {low:g} to {high:g}"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 from gen1_jax.editing.keyframes import evaluations
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.propagation import propagate_first
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.conditions import SOURCE
 from gen1_jax.pretrained.family import Gen1Config

@@ -10,11 +10,12 @@ import numpy as np
 from gen1_jax.editing.masks import MaskClip
 from gen1_jax.editing.masks.growing import grown
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import source_methods
 from gen1_jax.evaluation.local_worlds import changed_object
 from gen1_jax.evaluation.methods import CLICKED, MASKED, Method, first_methods
 from gen1_jax.evaluation.scores import Measure, Scorer, Scores
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.measures import masked_psnr, seam_error
 from gen1_jax.models.structure import normalise_depth

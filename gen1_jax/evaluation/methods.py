@@ -7,13 +7,16 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from gen1_jax.diffusion import FLOW_SAMPLERS
 from gen1_jax.editing.settings import EditSettings, scale_ranges
 from gen1_jax.errors import UserError
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.contents import content_methods
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import input_methods
 from gen1_jax.evaluation.optical_flow import estimate_backward_flow
 from gen1_jax.evaluation.propagation import propagate_first, propagate_stepwise
 from gen1_jax.evaluation.rivals.listing import WITH_DEPTH, rivals, text_rivals
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.pretrained.family import Gen1Config
 
@@ -25,7 +28,7 @@ SWEEPS: dict[str, tuple] = {
     "num_inference_steps": (5, 10, 20, 50),
     "sampler": ("ddim", "dpm++"),
 }
-"""Settings of an edit that are varied, one at a time."""
+"""Settings of an edit that are varied, one at a time; samplers are others for rectified flow."""
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of SDEdit (https://arxiv.org/abs/2108.01073): the share of the sampler's steps that are run on the noised input."""
@@ -93,7 +96,7 @@ def methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Me
     others, further = [*rivals(settings)], []
     if config is not None:
         others += text_rivals(settings, config)
-        further += input_methods(settings, config)
+        further += [*input_methods(settings, config), *content_methods(settings, config)]
     others, further = ([Method(*each) for each in rows] for rows in (others, further))
     return [*first_methods(settings), *_baselines(settings), *others, *_sweeps(settings, config), *further]
 
@@ -132,6 +135,7 @@ def _sweeps(settings: EditSettings, config: Gen1Config | None) -> list[Method]:
     swept, ranges = [], {} if config is None else scale_ranges(config)
     for field, values in SWEEPS.items():
         low, high = ranges.get(field, (-math.inf, math.inf))
+        values = tuple(FLOW_SAMPLERS) if field == "sampler" and settings.sampler in FLOW_SAMPLERS else values
         for value in values:
             if field in ranges and not low <= value <= high:
                 continue  # the model takes no such value

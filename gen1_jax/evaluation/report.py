@@ -162,9 +162,14 @@ def _by_content(results: Results) -> Iterable[str]:
 
 
 def _videos(results: Results, out: Path) -> Iterable[str]:
-    """A video a clip, methods side by side, and a still of all for where no video can play."""
+    """A video a clip, methods side by side, and a still of all for where no video can play.
+
+    Nothing where the folder came from another machine without its clips, which are most of its bytes.
+    """
     wanted = (INPUT, EDIT, ANSWER, *(best(results, group, "perceptual") for group in _SHOWN))
     clips = {name: shown for name in wanted if name and (shown := shown_clips(out, name)) is not None}
+    if not clips:
+        return
     titles = " | ".join(clips)
     yield f"<h2>Clips</h2><p>{html.escape(titles)}</p>"
     (out / "videos").mkdir(exist_ok=True)

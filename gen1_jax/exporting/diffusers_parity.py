@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen1_jax.diffusion import DDIM, sample
+from gen1_jax.diffusion import default_sampler, get_sampler, sample
+from gen1_jax.diffusion.schedule import shifted
 from gen1_jax.exporting.networks import (
     ExportError,
     Networks,
@@ -140,18 +141,23 @@ def _prior(source: ModelSource, networks: Networks, folder: Path) -> dict[str, f
 def _scheduler(config: Gen1Config, folder: Path) -> float:
     """Of samples that a denoiser without a network leads to."""
     import torch
-    from diffusers import DDIMScheduler
+    from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-    theirs = DDIMScheduler.from_pretrained(folder)
-    total = config.schedule.num_train_timesteps
+    is_flow, total = config.schedule.use_flow_sigmas, config.schedule.num_train_timesteps
+    theirs = (FlowMatchEulerDiscreteScheduler if is_flow else DDIMScheduler).from_pretrained(folder)
     steps = max(n for n in range(1, _MOST_STEPS + 1) if total % n == 0)  # others they do not step through alike
-    theirs.set_timesteps(steps)
+    sampler = get_sampler(default_sampler(config.schedule), config.schedule)
+    if is_flow:  # ours are whole timesteps; it is told times before its shift
+        visited = sampler.tables(config.schedule, steps, config.unet.prediction_type).timesteps
+        theirs.set_timesteps(sigmas=shifted(visited / total, 1 / theirs.shift).tolist())
+    else:
+        theirs.set_timesteps(steps)
     noise = fixed_normal(1, 64)
     latents = torch.tensor(noise)
     for t in theirs.timesteps:
         latents = theirs.step(torch.tanh(latents), t, latents).prev_sample
     denoise = lambda x, timesteps: jnp.tanh(x)
-    ours = sample(denoise, config.schedule, DDIM(), jnp.asarray(noise), steps, config.unet.prediction_type)
+    ours = sample(denoise, config.schedule, sampler, jnp.asarray(noise), steps, config.unet.prediction_type)
     return relative_difference(ours, latents)
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
 from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.models.denoiser_inputs import abstract_conditions
@@ -41,6 +42,17 @@ def refuse_other_kinds(config: DenoiserConfig, form: str) -> None:
     """
     if config.kind != "unet":
         raise ExportError(f"the {form} format is of a U-Net, and this model's denoiser is a {config.kind}")
+
+
+def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
+    """Refuses what a format has no sampler for.
+
+    Raises:
+        ExportError: the noise schedule is that of rectified flow.
+    """
+    if schedule.use_flow_sigmas:
+        others = "safetensors, diffusers or stablehlo"
+        raise ExportError(f"the {form} format has no sampler of rectified flow; take {others}")
 
 
 class Written(NamedTuple):

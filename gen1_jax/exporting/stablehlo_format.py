@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from gen1_jax.diffusion import Guidance, get_sampler
+from gen1_jax.diffusion import Guidance, default_sampler, get_sampler
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.exporting.networks import (
@@ -145,7 +145,7 @@ def _unet_programs(config: Gen1Config, unet: Bound, shape: tuple[int, int, int],
     sampler = GuidedSampler(
         unet,
         config.schedule,
-        get_sampler("ddim"),
+        get_sampler(default_sampler(config.schedule), config.schedule),
         steps,
         window=config.num_frames,
         overlap=config.window_overlap,

@@ -28,7 +28,12 @@ _SETTINGS = (
 
 
 def is_video_model(config: Gen1Config) -> bool:
-    """Whether there is a pipeline for it: of Gen-1's own layers; public parts have pipelines of their own."""
+    """Whether there is a pipeline for it: of Gen-1's own layers; public parts have pipelines of their own.
+
+    Its code has no sampler of rectified flow.
+    """
+    if config.schedule.use_flow_sigmas:
+        return False
     return config.clip is not None and bool(config.unet.structure_channels) and not layers_beyond(config.unet)
 
 

@@ -6,6 +6,7 @@ from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
 from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, pixels_of, read_image, side_by_side, write_image
 from gen1_jax.media.info import Frame, VideoInfo
+from gen1_jax.media.loudness import loudness
 from gen1_jax.media.note_reader import read_note
 from gen1_jax.media.part import Part
 from gen1_jax.media.reader import VideoReader, open_video
@@ -30,6 +31,7 @@ __all__ = [
     "check_writable",
     "keeps_pixel_aspect",
     "load_video",
+    "loudness",
     "needs_even_size",
     "open_video",
     "open_windows",

@@ -72,7 +72,7 @@ class SoundTrack:
         if not self._container.streams.audio:
             self._container.close()
             return
-        stream = _default(self._container.streams.audio)
+        stream = default_track(self._container.streams.audio)
         if stream.codec_context is None:
             raise MediaError(f"{shown(self._path)}: no decoder for its sound; convert that to AAC.")
         name = stream.codec_context.codec.canonical_name
@@ -298,7 +298,7 @@ def _silence(samples: np.ndarray) -> int:
     return 128 if samples.dtype == np.uint8 else 0
 
 
-def _default(streams: tuple[AudioStream, ...]) -> AudioStream:
+def default_track(streams: tuple[AudioStream, ...]) -> AudioStream:
     """The track that players choose: the default one, or else the first; one without a decoder only if all are."""
     known = [stream for stream in streams if stream.codec_context is not None] or list(streams)
     return next((s for s in known if s.disposition & av.stream.Disposition.default), known[0])

@@ -26,6 +26,10 @@ SOURCE = "source"
 """The kind of structure that is the video itself which is edited."""
 
 
+SHARES = "shares"
+"""What the shares of contents are called beside maps of structures, where these are told frame by frame."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Signal:
@@ -73,7 +77,10 @@ class Conditions:
         strength: (B,), how much a kind of content beside the main one counts; 1 for those that it lacks.
         null: (1, N, D) tokens that say nothing, by kind; zeros for the kinds that it lacks.
         structure: by kind ("depth", ...).
-        guidance: (B, 2), w and w_t, for a model that has learned them (`UNetConfig.guidance_embedded`), to which None
+        beside: further contents of the same clips, each as `content`; the model is asked with each of them.
+        shares: (B, T, 1 + n), how much the prediction by each content counts in each frame, 1 together; the content's
+            own comes first. None where there are no others.
+        guidance: (B, 2), w and w_t, for a model that has learned them (`DenoiserConfig.guidance_embedded`), to which None
             is 1 and 1, no guidance; None for others.
         still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
             Rows of a clip lie beside each other in the batch, pictures first: of (True, False) every other row is
@@ -85,6 +92,8 @@ class Conditions:
     strength: dict[str, PerClip] = dataclasses.field(default_factory=dict)
     null: dict[str, Tokens] = dataclasses.field(default_factory=dict)
     structure: dict[str, Signal] = dataclasses.field(default_factory=dict)
+    beside: tuple[dict[str, Tokens], ...] = ()
+    shares: Float[Array, "b t n"] | Any | None = None
     guidance: Float[Array, "b 2"] | Any | None = None
     still: tuple[bool, ...] = dataclasses.field(default=(False,), metadata={"static": True})
     alike: tuple[int, ...] = dataclasses.field(default=(0,), metadata={"static": True})
@@ -95,7 +104,33 @@ class Conditions:
             kind: jnp.broadcast_to(self.null[kind], x.shape) if kind in self.null else jnp.zeros_like(x)
             for kind, x in self.content.items()
         }
-        return dataclasses.replace(self, content=tokens)
+        return dataclasses.replace(self, content=tokens, beside=(), shares=None)
+
+    def each_content(self) -> tuple["Conditions", ...]:
+        """The same with each of the contents alone."""
+        contents = (self.content, *self.beside)
+        return tuple(dataclasses.replace(self, content=content, beside=(), shares=None) for content in contents)
+
+    def mixed(self, predictions: Sequence[Float[Array, "b t h w c"]]) -> Float[Array, "b t h w c"]:
+        """One prediction of those by each content, by their shares.
+
+        With it in the place of mu(c), equation 10 has w times the sum of share_i (mu(c_i) - mu(0)): each content leads
+        away from none by a scale of its own, as in composable diffusion (https://arxiv.org/abs/2206.01714); together
+        the scales make up w.
+        """
+        if self.shares is None:
+            return predictions[0]
+        weights = self.shares[..., None, None, None, :]
+        return sum(weights[..., i] * x.astype(jnp.float32) for i, x in enumerate(predictions))
+
+    def over(self, frames: int) -> "Conditions":
+        """The same with shares of so many frames, where they are of another number: curves over the whole clip."""
+        if self.shares is None or (points := self.shares.shape[1]) == frames:
+            return self
+        at = jnp.linspace(0, points - 1, frames)
+        below, part = jnp.floor(at).astype(int), (at % 1)[:, None]
+        above = jnp.minimum(below + 1, points - 1)
+        return dataclasses.replace(self, shares=self.shares[:, below] * (1 - part) + self.shares[:, above] * part)
 
     def without_source(self) -> "Conditions":
         """The same where the video that is edited has no weight, for guidance."""
@@ -112,9 +147,7 @@ class Conditions:
 
     def at(self, indices: np.ndarray) -> "Conditions":
         """Of some of the frames, by their numbers."""
-        take = lambda x: jnp.take(x, indices, axis=1)
-        structure = {kind: dataclasses.replace(x, maps=take(x.maps)) for kind, x in self.structure.items()}
-        return dataclasses.replace(self, structure=structure)
+        return self._of_frames(lambda x: jnp.take(x, indices, axis=1))
 
     def frames(self) -> "Conditions":
         """The same for the image model mu_pi: every frame by itself, temporal layers off."""
@@ -122,9 +155,13 @@ class Conditions:
 
     def window(self, start: int | Int[Array, ""], size: int) -> "Conditions":
         """Of frames start to start + size - 1; `start` may be traced."""
-        cut = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1)
-        structure = {kind: dataclasses.replace(x, maps=cut(x.maps)) for kind, x in self.structure.items()}
-        return dataclasses.replace(self, structure=structure)
+        return self._of_frames(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1))
+
+    def _of_frames(self, chosen: Callable[[Array], Array]) -> "Conditions":
+        """The same with a part of everything that has frames."""
+        structure = {kind: dataclasses.replace(x, maps=chosen(x.maps)) for kind, x in self.structure.items()}
+        shares = None if self.shares is None else chosen(self.shares)
+        return dataclasses.replace(self, structure=structure, shares=shares)
 
     def together(self, *others: "Conditions") -> "Conditions":
         """One batch: the rows of each clip beside each other, so that a mesh that divides clips leaves them together.

@@ -44,7 +44,7 @@ class DenoiserConfig:
         max_frames: the longest clip of one evaluation.
         guidance_embedded: whether it is told the scales w and w_t of guidance beside the timestep, as one that was
             distilled from guided predictions: one evaluation is then all of equation 10 (arXiv 2210.03142; 2310.04378).
-        prediction_type: what the output means: "v_prediction", "epsilon" or "sample".
+        prediction_type: what the output means: "v_prediction", "epsilon", "sample" or "flow_prediction".
     """
 
     kind: str = ""
@@ -66,8 +66,8 @@ class DenoiserConfig:
     controls: ClassVar[tuple] = ()
 
     def __post_init__(self):
-        if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
-            raise UserError(f"prediction_type is {self.prediction_type!r}, not v_prediction, epsilon or sample")
+        if self.prediction_type not in (known := ("v_prediction", "epsilon", "sample", "flow_prediction")):
+            raise UserError(f"prediction_type is {self.prediction_type!r}, not one of {', '.join(known)}")
         if len(set(self.structure_kinds)) < len(self.structure_kinds) or not self.structure_kinds:
             raise UserError(f"structure_kinds are {self.structure_kinds}: name each once, and at least one")
         if KNOWN in self.structure_kinds:

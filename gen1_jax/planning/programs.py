@@ -18,7 +18,7 @@ from jax.extend import core
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Bucket, Kind
-from gen1_jax.diffusion import Guidance, SamplerTables, get_sampler
+from gen1_jax.diffusion import Guidance, SamplerTables, default_sampler, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.models.attention import attention_platform
 from gen1_jax.models.conditions import Conditions
@@ -183,7 +183,8 @@ class Programs:
         family, layout, clips = self.family, self.layout, self.layout.batch_shards
         module = family.build("unet", self.dtype)
         weights = _cast(abstract_parameters(module), self.dtype)
-        solver, window = get_sampler("ddim"), dict(window=family.num_frames, overlap=family.window_overlap)
+        solver = get_sampler(default_sampler(family.schedule), family.schedule)
+        window = dict(window=family.num_frames, overlap=family.window_overlap)
         sampler = GuidedSampler(Bound(module, weights), family.schedule, solver, SAMPLER_STEPS, **window)
         place = lambda x: _abstract(x, layout.batch() if x.ndim and len(x) == clips else layout.replicated())
         frames = frames or family.num_frames

@@ -51,7 +51,7 @@ class Gen1Config:
         prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
         learned_content: what an imported U-Net's cross-attention was trained on, which may be another content than it
             is given here (`caution`); "unknown" where nothing told, and of models that were trained here.
-        distilled_scales: of a U-Net that is told the scales of guidance (`UNetConfig.guidance_embedded`) the ranges of
+        distilled_scales: of a U-Net that is told the scales of guidance (`DenoiserConfig.guidance_embedded`) the ranges of
             w and of w_t that it has learned; nothing of others.
 
     Raises:
@@ -151,14 +151,13 @@ class Gen1Config:
 
     def _check_numbers(self) -> None:
         unet = self.unet
-        if unet.prediction_type == "epsilon" and self.schedule.rescale_zero_terminal_snr:
-            raise UserError("unet.prediction_type is epsilon, which says nothing at zero terminal SNR")
+        self.schedule.check_prediction(unet.prediction_type)
         if not 1 <= self.num_frames <= unet.max_frames:
             raise UserError(f"num_frames is {self.num_frames}, not in 1 ... unet.max_frames, {unet.max_frames}")
         if not 1 <= self.num_inference_steps <= self.schedule.num_train_timesteps:
             most = self.schedule.num_train_timesteps
             raise UserError(f"num_inference_steps is {self.num_inference_steps}, not in 1 ... {most}")
-        get_sampler(self.sampler)  # refuses a name that there is not
+        get_sampler(self.sampler, self.schedule)  # refuses a name that there is not
         if not 0 <= self.guidance_interval[0] < self.guidance_interval[1] <= 1:
             raise UserError(
                 f"guidance_interval is {list(self.guidance_interval)}, which does not ascend within 0 ... 1"

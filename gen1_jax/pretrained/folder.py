@@ -177,7 +177,8 @@ class AssembledModel:
 
     Args:
         base: gives all that no part gives.
-        parts: models by the network that is taken from each, its configuration with it.
+        parts: models by the network that is taken from each, its configuration with it; with the U-Net its noise
+            schedule, and what edits with it need.
 
     Raises:
         ValueError: a network that the base does not have, or networks that do not fit each other.
@@ -190,7 +191,9 @@ class AssembledModel:
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
         theirs, ours = parts.get("unet", base).config, base.config
         distilled = theirs.unet.guidance_embedded or ours.unet.guidance_embedded
-        networks |= {name: getattr(theirs, name) for name in ("learned_content", *(_OF_DISTILLED if distilled else ()))}
+        along = ["learned_content", "schedule", *(_OF_DISTILLED if distilled else ())]
+        along += ["sampler"] if theirs.schedule.use_flow_sigmas != ours.schedule.use_flow_sigmas else []
+        networks |= {name: getattr(theirs, name) for name in along}
         self.config = dataclasses.replace(ours, **networks)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
         readers = [parts.get(name, base) for name in READS_WORDS if name in self.config.components]

@@ -1,5 +1,7 @@
 """Stable Diffusion 1.x's U-Net and scheduler in diffusers' layout (UNet2DConditionModel, DDIMScheduler).
 
+Models of rectified flow have FlowMatchEulerDiscreteScheduler.
+
 A U-Net of 12 input channels is one of ours without its temporal layers: z_t, structure, and the embedding of t_s. One
 of more has several inputs, which its configuration names (`UNetConfig.inputs`).
 """
@@ -37,6 +39,7 @@ UNET = Layout(
 _UNET, _SCHEDULER = "UNet config", "scheduler config"
 _DDPM = NoiseSchedule(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
 _TO_ONE = ("DDIMScheduler", "LCMScheduler", "TCDScheduler")  # that end at clean data where nothing else is said
+_FLOW = "FlowMatchEulerDiscreteScheduler"
 ATTENTION_TYPES = {True: "CrossAttnDownBlock2D", False: "DownBlock2D"}
 """Levels on the way down, by whether they attend."""
 
@@ -166,6 +169,8 @@ def noise_schedule(config: Mapping) -> tuple[NoiseSchedule, str]:
     Raises:
         ConfigError: betas that we do not implement, or a value of the wrong type, by key.
     """
+    if config.get("_class_name") == _FLOW:
+        return _flow_schedule(config), "flow_prediction"
     require(config, _SCHEDULER, trained_betas=None)
     prediction_type = config.get("prediction_type") or "epsilon"
     if prediction_type not in PREDICTION_TYPES:
@@ -175,6 +180,18 @@ def noise_schedule(config: Mapping) -> tuple[NoiseSchedule, str]:
     fields = typed_fields(defaults, {**config, "rescale_zero_terminal_snr": rescale}, _SCHEDULER)
     try:
         return NoiseSchedule(**fields), prediction_type
+    except ValueError as error:
+        raise ConfigError(f"{_SCHEDULER}: {error}") from None
+
+
+def _flow_schedule(config: Mapping) -> NoiseSchedule:
+    """That of a FlowMatchEulerDiscreteScheduler, whose one number is its shift; it reads predictions as velocities."""
+    others = ("use_dynamic_shifting", "invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+    require(config, _SCHEDULER, **dict.fromkeys((*others, "stochastic_sampling"), False), shift_terminal=None)
+    known = NoiseSchedule(use_flow_sigmas=True)
+    told = {"num_train_timesteps": config.get("num_train_timesteps"), "flow_shift": config.get("shift")}
+    try:
+        return NoiseSchedule(**typed_fields(known, told, _SCHEDULER))
     except ValueError as error:
         raise ConfigError(f"{_SCHEDULER}: {error}") from None
 
@@ -209,7 +226,17 @@ def their_unet_config(config: UNetConfig, sample_size: tuple[int, int]) -> dict[
 
 
 def their_scheduler_config(schedule: NoiseSchedule, prediction_type: str) -> dict[str, Any]:
-    """The scheduler_config.json of the DDIMScheduler that steps as our default sampler, inverse of `noise_schedule`."""
+    """The scheduler_config.json of what steps as our default sampler, a DDIMScheduler or a
+    FlowMatchEulerDiscreteScheduler; the inverse of `noise_schedule`.
+
+    Raises:
+        ConfigError: a rectified flow that predicts no velocity.
+    """
+    if schedule.use_flow_sigmas:
+        if prediction_type != "flow_prediction":
+            raise ConfigError(f"{_FLOW} is of models that predict flow_prediction, but this one {prediction_type}")
+        total = schedule.num_train_timesteps
+        return {"_class_name": _FLOW, "num_train_timesteps": total, "shift": schedule.flow_shift}
     rescaled = schedule.rescale_zero_terminal_snr
     return {
         "_class_name": "DDIMScheduler",

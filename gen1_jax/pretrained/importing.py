@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jax.typing import DTypeLike
 
+from gen1_jax.diffusion import default_sampler
 from gen1_jax.models.module import Params
 from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.family import Gen1Config
@@ -151,6 +152,7 @@ def _config(folders: HuggingFaceFolders) -> Gen1Config:
     )
     learned = trained_content(folders.unet, read_config(folders.unet))
     try:
-        return Gen1Config(**parts, schedule=schedule, learned_content=learned)
+        settings = dict(schedule=schedule, sampler=default_sampler(schedule))
+        return Gen1Config(**parts, **settings, learned_content=learned)
     except ValueError as error:
         raise ConfigError(f"these parts do not fit together: {error}") from None

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jax.typing import DTypeLike
 
-from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.diffusion import NoiseSchedule, default_sampler
 from gen1_jax.models.module import Params
 from gen1_jax.models.structure import structure_kind
 from gen1_jax.models.unet import UNetConfig
@@ -107,7 +107,7 @@ def text_model(given: HuggingFaceFolders) -> Draft:
     schedule, prediction_type = schedule_of(given)
     model = _Assembly(_base(given), prediction_type)
     notes: tuple[str, ...] = ()
-    sampler = "ddim"
+    sampler = default_sampler(schedule)
     if given.motion is not None:
         sampler, schedule = model.add_motion(given.motion), MOTION_SCHEDULE
         notes = (

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gen1_jax.checkpoints.config import CheckpointConfig
 from gen1_jax.data.config import DataConfig, Kind, check_kinds, from_plain
-from gen1_jax.diffusion import NoiseSchedule
+from gen1_jax.diffusion import NoiseSchedule, default_sampler, samplers_of
 from gen1_jax.errors import UserError
 from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.parallel.mesh import MeshConfig
@@ -143,9 +143,10 @@ class TrainConfig:
         prior: what the prior learns.
         mesh: how devices are arranged.
         microbatches: gradient accumulation.
-        prediction_type: what the U-Net predicts from now on, "v_prediction", "epsilon" or "sample"; None for what the
-            model does. An imported Stable Diffusion predicts epsilon, the paper v.
-        schedule: the noise schedule from now on, with `rescale_zero_terminal_snr` for one; None for the model's.
+        prediction_type: what the U-Net predicts from now on, "v_prediction", "epsilon", "sample" or "flow_prediction";
+            None for what the model does. An imported Stable Diffusion predicts epsilon, the paper v.
+        schedule: the noise schedule from now on, with `rescale_zero_terminal_snr` or `use_flow_sigmas` for one; None
+            for the model's. Where the model's sampler is not for it, edits have the first that is.
         dtype: of the computation; parameters and optimizer are float32.
         remat: recompute activations of the U-Net's blocks instead of keeping them.
         seed: of initial weights and of every draw.
@@ -169,7 +170,7 @@ class TrainConfig:
     prior: PriorTrainingConfig = PriorTrainingConfig()
     mesh: MeshConfig = MeshConfig()
     microbatches: MicrobatchConfig = MicrobatchConfig()
-    prediction_type: Literal["v_prediction", "epsilon", "sample"] | None = None
+    prediction_type: Literal["v_prediction", "epsilon", "sample", "flow_prediction"] | None = None
     schedule: NoiseSchedule | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     remat: bool = False
@@ -265,13 +266,9 @@ class TrainConfig:
             if self.unet.size is not None and not self.from_scratch:
                 raise UserError("unet.size: the denoiser of another size begins with nothing: set from_scratch=True")
             base = dataclasses.replace(base, unet=self.unet.network(base.unet))
+        base = self._predicting(base)
         if self.objective == CONSISTENCY:
             base = distilled(base, self.unet.consistency)
-        unet = (
-            base.unet
-            if self.prediction_type is None
-            else dataclasses.replace(base.unet, prediction_type=self.prediction_type)
-        )
         changes = {} if base.depth is None else {"depth": self.depth.network(base.depth)}
         if self.component == "clip" and base.clip is not None:
             changes["clip"] = self.clip.network(base.clip)
@@ -279,8 +276,15 @@ class TrainConfig:
                 raise UserError("clip.hidden_size: a CLIP of another width begins with nothing: set from_scratch=True")
             if changes["clip"].text != base.clip.text:
                 changes["prior"] = None  # it reads the states of the model's own
+        return dataclasses.replace(base, **changes)
+
+    def _predicting(self, base: Gen1Config) -> Gen1Config:
+        """The model with the prediction and the noise schedule asked for, and a sampler for that."""
+        kind, schedule = self.prediction_type or base.unet.prediction_type, self.schedule or base.schedule
+        sampler = base.sampler if base.sampler in samplers_of(schedule) else default_sampler(schedule)
+        unet = dataclasses.replace(base.unet, prediction_type=kind)
         try:
-            return dataclasses.replace(base, unet=unet, schedule=self.schedule or base.schedule, **changes)
+            return dataclasses.replace(base, unet=unet, schedule=schedule, sampler=sampler)
         except ValueError as error:
             raise UserError(f"prediction_type and schedule: {error}") from None
 

@@ -47,8 +47,11 @@ def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
         settings: of the distillation.
 
     Raises:
-        UserError: the U-Net has controls, which cannot be told.
+        UserError: the U-Net has controls, which cannot be told; or the teacher is a rectified flow, for which there are
+            no samplers of few steps.
     """
+    if base.schedule.use_flow_sigmas:
+        raise UserError(f"objective {CONSISTENCY}: LCM is for variance-preserving schedules, not for rectified flow")
     low, high = settings.guidance_scales
     return dataclasses.replace(
         base,
@@ -67,13 +70,15 @@ class ConsistencyObjective(DenoisingObjective):
     What examples are told is what they are told there; w, w_t and a timestep of the solver's grid are drawn beside it.
 
     Raises:
-        UserError: as there, or a weighting of noise levels, which this loss has not.
+        UserError: as there, or a weighting or a density of noise levels, which this loss has not.
     """
 
     def __init__(self, config: Gen1Config, settings: DenoisingConfig, **options):
         super().__init__(config, settings, **options)
         if settings.weighting != "uniform":
             raise UserError(f"unet.weighting is {settings.weighting!r}: the objective {CONSISTENCY} has none")
+        if not settings.timesteps.is_uniform:
+            raise UserError(f"unet.timesteps is a density: the objective {CONSISTENCY} has timesteps of its own")
         self.learned = BesideTeacher(self.learned)
 
     def _frozen_parts(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
 from gen1_jax.data.config import check_kinds
-from gen1_jax.diffusion import WEIGHTINGS, denoising_loss, training_target
+from gen1_jax.diffusion import WEIGHTINGS, TimestepDensity, denoising_loss, training_target
 from gen1_jax.diffusion.distillation import ConsistencyConfig
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE, Conditions
@@ -86,6 +86,7 @@ class DenoisingConfig:
             instead of CLIP's embedding of a frame; 0 in the paper.
         weighting: of noise levels: "uniform" or "min_snr".
         gamma: where "min_snr" clips.
+        timesteps: how often each is drawn; of a density the weighting is uniform, for it is one itself.
         consistency: what is distilled, by the objective "consistency" alone.
     """
 
@@ -103,6 +104,7 @@ class DenoisingConfig:
     prior_probability: float = 0.0
     weighting: str = "uniform"
     gamma: float = 5.0
+    timesteps: TimestepDensity = TimestepDensity()
     consistency: ConsistencyConfig = ConsistencyConfig()
 
     def __post_init__(self):
@@ -115,6 +117,8 @@ class DenoisingConfig:
             raise UserError("unet.inputs are inputs of which any may lack: give unet.structure_dropout, too")
         if self.weighting not in WEIGHTINGS:
             raise UserError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
+        if self.weighting != "uniform" and not self.timesteps.is_uniform:
+            raise UserError(f"unet.weighting {self.weighting} and a density in unet.timesteps both weigh: give one")
         try:
             Selection(self.trained)
         except UserError as error:
@@ -300,7 +304,7 @@ class DenoisingObjective:
         return _Draw(
             posterior=jax.random.normal(keys[0], shape),
             noise=jax.random.normal(keys[1], shape),
-            timestep=jax.random.randint(keys[2], (), 0, self.config.schedule.num_train_timesteps),
+            timestep=self.settings.timesteps.draw(keys[2], self.config.schedule),
             drop=jax.random.bernoulli(keys[3], self.settings.content_dropout),
         )
 
@@ -344,8 +348,8 @@ class DenoisingObjective:
 
     def by_noise(self, losses: Float[Array, " b"], timestep: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
         """Losses by range of timesteps, NaN in the others."""
-        total = self.config.schedule.num_train_timesteps
-        edges = [total * i // NOISE_BINS for i in range(NOISE_BINS + 1)]
+        timesteps = self.config.schedule.timesteps
+        edges = [timesteps[0] + len(timesteps) * i // NOISE_BINS for i in range(NOISE_BINS + 1)]
         return {
             f"loss_t{low}-{high - 1}": jnp.where((timestep >= low) & (timestep < high), losses, jnp.nan)
             for low, high in itertools.pairwise(edges)

@@ -1,5 +1,6 @@
 """Long clips in one sweep: what the whole clip gives, with memory that does not grow, from wherever it stopped."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -7,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle import relative_error
-from test_guided_sampling import COUPLED, conditions, sampler_of
+from test_guided_sampling import COUPLED, LinearModel, ModelConfig, conditions, sampler_of
 
-from gen1_jax.diffusion import Guidance, NoiseSchedule
+from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler
 from gen1_jax.diffusion.noise import shared_noise_order
 from gen1_jax.diffusion.sweep import Sweep
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.editing.sweep import BLOCK, Block, ClipSweep
+from gen1_jax.models.conditions import SHARES
 
 FRAMES = 45
 SHAPE = (1, FRAMES, 2, 3, 4)
@@ -47,14 +49,17 @@ def all_latents(parts):
     [
         ("ddim", 4, False, (0.0, 1.0)),
         ("dpm++", 5, False, (0.2, 0.6)),  # a second-order history, a stride that no block is a multiple of
+        ("midpoint", 5, False, (0.0, 0.6)),  # the same of rectified flow
         ("ddim", 4, True, (0.0, 1.0)),
         ("ddim", 0, False, (0.0, 1.0)),
     ],
 )
 def test_a_sweep_gives_what_the_whole_clip_gives(name, overlap, shift, interval):
-    sampler = GuidedSampler(
-        COUPLED, NoiseSchedule(), sampler_of(COUPLED, name).sampler, 5, window=8, overlap=overlap, shift=shift
-    )
+    model, schedule = COUPLED, NoiseSchedule(use_flow_sigmas=name == "midpoint")
+    if schedule.use_flow_sigmas:
+        model = LinearModel()
+        model.config = ModelConfig("flow_prediction")
+    sampler = GuidedSampler(model, schedule, get_sampler(name, schedule), 5, window=8, overlap=overlap, shift=shift)
     clip, told = swept(sampler, interval=interval)
     parts = all_latents(clip.run(blocks_of(told)))
     noise = jnp.concatenate([clip.noise(block) for block in range(-(-FRAMES // BLOCK))], axis=1)[:, :FRAMES]
@@ -63,6 +68,27 @@ def test_a_sweep_gives_what_the_whole_clip_gives(name, overlap, shift, interval)
         state = sampler.run(state, told, guidance, start=start, stop=stop)
     assert parts.shape == SHAPE and relative_error(parts, state.latents) < 1e-5
     assert jnp.abs(noise[:, :8] - noise[:, 8:16]).max() > 1
+
+
+def test_shares_of_contents_move_with_the_clip():
+    told = conditions(SHAPE, level=2)
+    shares = jnp.linspace(0, 1, FRAMES)[None, :, None] * jnp.array([1.0, -1.0]) + jnp.array([0.0, 1.0])
+    other = jax.tree.map(lambda x: -2 * x, told.content)
+    both = dataclasses.replace(told, beside=(other,), shares=shares)
+    sampler = sampler_of(COUPLED, overlap=4).with_steps(4)
+    bare = dataclasses.replace(both, shares=None)
+    clip = ClipSweep(sampler, FRAMES, SHAPE[2:], 3, bare, GUIDANCE)
+    padded = jnp.pad(shares, ((0, 0), (0, -FRAMES % BLOCK), (0, 0)), mode="edge")
+    blocks = lambda first: (
+        block._replace(told=block.told | {SHARES: padded[:, (first + i) * BLOCK :][:, :BLOCK]})
+        for i, block in enumerate(blocks_of(told)(first))
+    )
+    parts = all_latents(clip.run(blocks))
+    noise = jnp.concatenate([clip.noise(block) for block in range(-(-FRAMES // BLOCK))], axis=1)[:, :FRAMES]
+    state = sampler.run(sampler.sampler.init(noise + 0), both, GUIDANCE)
+    assert relative_error(parts, state.latents) < 1e-5
+    alone = sampler.run(sampler.sampler.init(noise + 0), told, GUIDANCE)
+    assert relative_error(parts, alone.latents) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["ddim", "lcm"])

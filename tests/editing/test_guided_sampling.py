@@ -20,6 +20,7 @@ SHAPE = (1, 4, 2, 3, 4)
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     prediction_type: str = "v_prediction"
+    guidance_embedded: bool = False
 
 
 def spread(x):
@@ -323,3 +324,17 @@ def test_memory_does_not_depend_on_the_number_of_steps():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporaries(100) - temporaries(5) < 4 * np.prod(shape)  # not even one more set of latents
+
+
+@pytest.mark.parametrize(("name", "nearer"), [("ddim", 8), ("dpm++", 4)])  # which ends at another level than it began
+def test_from_inverted_noise_the_same_content_leads_back(name, nearer):
+    told, far, steps_seen = conditions(), [], []
+    latents = jnp.asarray(np.random.default_rng(5).normal(size=SHAPE), jnp.float32)
+    for steps in (20, 320):
+        sampler = sampler_of(LinearModel(), name).with_steps(steps)
+        noise = sampler.inverted(latents, told, lambda done, total: steps_seen.append((done, total)))
+        back = [sampler(SHAPE, seed, told, Guidance.of(1.0, 1.0), noise=noise) for seed in (0, 1)]
+        np.testing.assert_array_equal(*back)
+        far.append(relative_error(back[0], latents))
+    assert far[1] < far[0] / nearer, far
+    assert steps_seen[0] == (1, 20) and steps_seen[-1] == (320, 320)

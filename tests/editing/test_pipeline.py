@@ -48,6 +48,23 @@ def test_the_seed_decides_and_nothing_else(pipeline):
     assert changed(edit(pipeline, frames, seed=2).frames, first) > 0.5
 
 
+def test_an_edit_from_inverted_noise_is_of_the_input_and_of_no_seed(pipeline):
+    frames, stages = clip(), []
+    told = lambda stage, done, total: stages.append(stage)
+    shown = dict(prompt=None, image=frames[0][:, ::-1], inverted_noise=True)  # a prior draws of the seed, too
+    first = edit(pipeline, frames, **shown, seed=1, progress=told).frames
+    np.testing.assert_array_equal(edit(pipeline, frames, **shown, seed=2).frames, first)
+    assert "inverting" in stages
+    assert changed(edit(pipeline, frames, **shown | {"inverted_noise": False}).frames, first) > 0.5
+    for wrong, message in (
+        (dict(strength=0.5), "inverted_noise and strength below 1 both say"),
+        (dict(shared_noise=True), "inverted_noise and shared_noise both say"),
+        (dict(sampler="lcm"), "for samplers that draw no noise, which lcm does"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            edit(pipeline, frames, inverted_noise=True, **wrong)
+
+
 def test_each_setting_matters(pipeline):
     frames, picture = clip(), clip(1, 40, 30, seed=5)[0]
     base = edit(pipeline, frames).frames

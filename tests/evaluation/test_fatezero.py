@@ -8,10 +8,11 @@ from flax import nnx
 
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import Method, methods
 from gen1_jax.evaluation.rivals import fatezero, listing
 from gen1_jax.evaluation.rivals.fatezero import Fused, Fusion, Seeking, Words
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.attended import own_and_middle
 from gen1_jax.models.attention import Attention

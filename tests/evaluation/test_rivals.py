@@ -11,9 +11,11 @@ from tiny import TINY
 from gen1_jax.diffusion import Guidance, training_target
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.methods import Method
-from gen1_jax.evaluation.rivals import by_inversion, inversion, layered_atlas, listing, tokenflow, tuning
+from gen1_jax.evaluation.rivals import by_inversion, layered_atlas, listing, tokenflow, tuning
+from gen1_jax.evaluation.rivals.inversion import inversion_trajectory
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.models.attended import attending_to, first_and_previous, first_frame, own_and_middle
 from gen1_jax.models.module import Bound, flatten
@@ -48,7 +50,7 @@ def test_inversion_and_sampling_with_the_same_content_come_nearer_to_the_input_t
     for steps in (50, 400):
         way = Way(settings=dataclasses.replace(PLAIN, num_inference_steps=steps))
         sampler = editor.sampler(way.settings)
-        noise, cost = spent(editor, lambda sampler=sampler: inversion.inverted(editor, sampler, told, inputs))
+        noise, cost = spent(editor, lambda sampler=sampler: editor.inverted(sampler, told, inputs))
         assert cost == steps and noise.shape == inputs.shape
         again = editor.run(sampler, told, noise, [(0, steps, Guidance.of(1.0, 1.0))])
         far.append(float(jnp.abs(again - inputs).mean()))
@@ -115,7 +117,7 @@ def test_noise_that_leads_to_the_input_takes_the_same_content_along_the_noised_i
 
 
 def test_a_clip_is_denoised_better_by_what_was_tuned_on_it_than_by_what_was_tuned_on_another(editor):
-    told = inversion.told_input(editor, editor.told(Way(settings=PLAIN), BOTH), BOTH)
+    told = editor.told_input(editor.told(Way(settings=PLAIN), BOTH), BOTH)
     unet, schedule = editor.pipeline.unet, editor.pipeline.config.schedule
     latents = jnp.asarray(editor.latents[BOTH])
     keys = jax.random.split(jax.random.key(0), 2)
@@ -178,8 +180,8 @@ def test_looking_at_ones_own_frame_is_what_is_done_anyway(editor):
     edits = [by_inversion.cross_frame_edit(editor, way, BOTH, where) for where in (first_frame, lambda x: x)]
     assert jnp.abs(edits[0] - edits[1]).max() > 1e-3
     sampler, told = editor.sampler(STEPS), editor.told(way, BOTH).frames()
-    source = inversion.told_input(editor, told, BOTH)
-    noise = inversion.inverted(editor, sampler, source, editor.latents[BOTH])
+    source = editor.told_input(told, BOTH)
+    noise = editor.inverted(sampler, source, editor.latents[BOTH])
     plain = editor.run(sampler, told, noise, [(0, 2, STEPS.guidance(TINY.unet).of_images())])
     np.testing.assert_allclose(edits[1], plain, atol=1e-5 * float(jnp.abs(plain).max()))
 
@@ -197,8 +199,8 @@ def test_a_clip_that_stands_still_flows_as_the_image_model_has_it(editor, monkey
 
 def test_the_trajectory_of_an_inversion_begins_at_its_noise(editor):
     sampler, told = editor.sampler(STEPS), editor.told(Way(settings=STEPS), BOTH)
-    noise = inversion.inverted(editor, sampler, told, editor.latents[BOTH])
-    passed, cost = spent(editor, lambda: inversion.inversion_trajectory(editor, sampler, told, editor.latents[BOTH]))
+    noise = editor.inverted(sampler, told, editor.latents[BOTH])
+    passed, cost = spent(editor, lambda: inversion_trajectory(editor, sampler, told, editor.latents[BOTH]))
     assert len(passed) == cost == 2 and jnp.abs(passed[1] - passed[0]).max() > 1e-2
     np.testing.assert_allclose(passed[0], noise, atol=1e-6)
 

@@ -10,8 +10,10 @@ import pytest
 from oracle import relative_error
 from PIL import Image
 from processes import run_elsewhere
+from tiny import save_tiny_model
 
 from gen1_jax.cli import main
+from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.known import KnownClip
 from gen1_jax.editing.maps import ready_maps
@@ -392,3 +394,22 @@ def test_a_padded_prior_is_read_only_if_the_rest_is_zero():
         np.testing.assert_array_equal(filled[path], value)
     with pytest.raises(LayoutError, match="more than 12 inputs"):
         PRIOR.fill(params, tensors | {name: tensors[name] + 1}, "prior")
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_rectified_flow_has_its_scheduler_and_comes_back(shift, tmp_path, capsys):
+    schedule = NoiseSchedule(use_flow_sigmas=True, flow_shift=shift)
+    unet = dataclasses.replace(TINY.unet, prediction_type="flow_prediction")
+    config = dataclasses.replace(TINY, unet=unet, schedule=schedule, sampler="euler")
+    model, out = save_tiny_model(tmp_path / "flow", config), tmp_path / "out"
+    assert main(["export", "--model", str(model), "--format", "diffusers", "-o", str(out)]) == 0
+    parity = json.loads((out / "manifest.json").read_text())["parity"]
+    assert {"unet", "scheduler"} <= parity.keys() and not (out / "pipeline.py").exists()
+    back = import_back(out, tmp_path / "back")
+    assert (back.config.schedule, back.config.sampler) == (schedule, "euler")
+    theirs, ours = (flatten(source.parameters("unet")) for source in (back, ModelFolder(model)))
+    assert back.config.unet.prediction_type == "flow_prediction"
+    assert all(np.array_equal(theirs[path], x) for path, x in ours.items() if "temporal" not in path)
+    capsys.readouterr()
+    assert main(["export", "--model", str(model), "--format", "torch", "-o", str(tmp_path / "torch")]) == 2
+    assert "no sampler of rectified flow" in capsys.readouterr().err and not (tmp_path / "torch").exists()

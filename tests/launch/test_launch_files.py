@@ -171,16 +171,17 @@ def test_nano2_goes_on_from_nano_with_more_inputs(tmp_path, gpus):
     assert parsed(export).model == "runs/nano2_long" and parsed(export).output == "nano2"
 
 
-def test_nano_in_few_steps_is_distilled_from_the_nano_that_ships(tmp_path):
+@pytest.mark.parametrize("target", ["fast", "flow"])
+def test_nano_in_few_steps_and_as_a_flow_begin_from_the_nano_that_ships(tmp_path, target):
     environment = {"FROM": "start", "GPUS": "0", "CLIPS": "16", "TRAIN": ""}
     code, calls, error = calls_of(
-        "nano.sh", str(tmp_path / "out"), "fast", folder=tmp_path, stand_ins=("gen1",), **environment
+        "nano.sh", str(tmp_path / "out"), target, folder=tmp_path, stand_ins=("gen1",), **environment
     )
     assert code == 0, error
     latents, train, export = map(parsed, calls)
     assert (latents.model, str(latents.out)) == ("nano", "worlds_latents")
-    assert train.config.endswith("nano_fast.py") and "--config.model=nano" in calls[1]
-    assert (export.model, str(export.output)) == (train.workdir, "nano_fast")
+    assert train.config.endswith(f"nano_{target}.py") and "--config.model=nano" in calls[1]
+    assert (export.model, str(export.output)) == (train.workdir, f"nano_{target}")
 
 
 def test_nano_with_a_transformer_is_trained_beside_nanos_other_networks_as_long_as_its_unet(tmp_path):

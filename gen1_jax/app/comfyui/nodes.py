@@ -10,7 +10,7 @@ import numpy as np
 
 from gen1_jax.app.comfyui.reports import NodeReports
 from gen1_jax.app.comfyui.tensors import frames_of, images_like, mask_like, mask_of
-from gen1_jax.diffusion import SAMPLERS
+from gen1_jax.diffusion import FLOW_SAMPLERS, SAMPLERS
 from gen1_jax.editing.inputs import resize_frames
 from gen1_jax.editing.maps import ClipGeometry
 from gen1_jax.editing.masks import read_mask
@@ -166,7 +166,7 @@ class Gen1Edit:
                 "structure_blur": _BLUR,
             },
             "optional": {
-                "sampler": ([_OWN, *SAMPLERS], {"tooltip": "Of the diffusion."}),
+                "sampler": ([_OWN, *SAMPLERS, *FLOW_SAMPLERS], {"tooltip": "euler, midpoint: of rectified flow."}),
                 "strength": _number("FLOAT", 1.0, 0.01, 1.0, 0.01, "Below 1 colours of the video are kept."),
                 "negative_prompt": _text("", "What the result should not look like.", multiline=True),
                 "picture": _any("IMAGE", "The content as a picture, instead of the prompt."),

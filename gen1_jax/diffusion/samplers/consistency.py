@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from gen1_jax.diffusion.samplers.linear import LinearSampler, assembled, check_strength, first_order
+from gen1_jax.diffusion.samplers.linear import LinearSampler, assembled, check_schedule, check_strength, first_order
 from gen1_jax.diffusion.samplers.loop import SamplerTables
-from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.diffusion.schedule import Levels, NoiseSchedule
 from gen1_jax.errors import UserError
 
 _DATA_VARIANCE = 0.25  # of clean data, as the coefficients of consistency models take it to be
@@ -41,6 +41,7 @@ class _ConsistencySampler(LinearSampler):
 
     def _timesteps(self, schedule: NoiseSchedule, num_inference_steps: int, strength: float) -> Int32[np.ndarray, " n"]:
         """N of the candidates, descending, evenly by index; of a strength s, of the floor(s original_steps) lowest."""
+        check_schedule(self, schedule)
         check_strength(strength)
         count = int(self.original_steps * strength)
         if not 1 <= num_inference_steps <= count:
@@ -89,7 +90,7 @@ class LCM(_ConsistencySampler):
             schedule,
             timesteps,
             prediction_type,
-            now,
+            Levels.of_alpha_bar(now),
             from_latents=np.sqrt(then) * skip,
             from_x0=np.sqrt(then) * out,
             from_noise=np.sqrt(1 - then),
@@ -129,7 +130,8 @@ class TCD(_ConsistencySampler):
         following = np.append(timesteps[1:], 0)
         below = np.floor((1 - self.gamma) * following).astype(int)
         now, then, low = (schedule.alphas_cumprod_float64[t] for t in (timesteps, following, below))
-        tables = first_order(schedule, timesteps, prediction_type, now, low)
+        levels = (Levels.of_alpha_bar(alpha_bar) for alpha_bar in (now, low))
+        tables = first_order(schedule, timesteps, prediction_type, *levels)
         return tables._replace(
             from_latents=np.float32(np.sqrt(then / low) * tables.from_latents),
             from_x0=np.float32(np.sqrt(then / low) * tables.from_x0),

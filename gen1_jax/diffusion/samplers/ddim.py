@@ -8,7 +8,7 @@ from jaxtyping import Int32
 from gen1_jax.diffusion.samplers.linear import first_order
 from gen1_jax.diffusion.samplers.loop import SamplerTables
 from gen1_jax.diffusion.samplers.spacing import SpacedSampler, spaced_timesteps
-from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.diffusion.schedule import Levels, NoiseSchedule
 from gen1_jax.errors import UserError
 
 
@@ -47,15 +47,19 @@ class DDIM(SpacedSampler):
         now = alphas_cumprod[timesteps]
         clean = schedule.set_alpha_to_one if self.set_alpha_to_one is None else self.set_alpha_to_one
         then = np.append(now[1:], 1.0 if clean else alphas_cumprod[0])
-        return first_order(schedule, timesteps, prediction_type, now, then, eta=self.eta)
+        fresh = self.eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then)) if self.eta else np.zeros_like(now)
+        kept = np.sqrt(np.maximum(1 - then - fresh**2, 0))  # of eta = 1 from noise alone 0, but for rounding
+        levels = Levels.of_alpha_bar(now), Levels(np.sqrt(then), kept)
+        return first_order(schedule, timesteps, prediction_type, *levels, fresh)
 
 
 def ddim_inversion(schedule: NoiseSchedule, timesteps: Int32[np.ndarray, " n"], prediction_type: str) -> SamplerTables:
     """Ascending tables: from clean data to the noise that DDIM would take back to it, by the steps of a run.
 
     x_{t+} = alpha_{t+} x0(x_t, t) + sigma_{t+} eps(x_t, t): each step asks the network at the noise that it begins at,
-    clean data at that of timestep 0. As a step down asks at its noisier end, there and back is exact to first order
-    in the size of the steps. (diffusers' DDIMInverseScheduler tells the network the timestep where the step ends.)
+    clean data at that of the first timestep. As a step down asks at its noisier end, there and back is exact to first
+    order in the size of the steps. (diffusers' DDIMInverseScheduler tells the network the timestep where it ends.)
+    Along the path of rectified flow these are steps of Euler's method.
 
     Source: https://arxiv.org/abs/2010.02502, section 5.4 (reconstruction from latent space).
 
@@ -65,11 +69,11 @@ def ddim_inversion(schedule: NoiseSchedule, timesteps: Int32[np.ndarray, " n"], 
         prediction_type: see `PREDICTION_TYPES`.
 
     Returns:
-        As many rows as timesteps, ascending from 0; no noise is drawn along them.
+        As many rows as timesteps, ascending from the schedule's first; no noise is drawn along them.
 
     Raises:
         ValueError: an unknown prediction type.
     """
-    visited = np.append(0, timesteps[::-1]).astype(np.int32)
-    levels = schedule.alphas_cumprod_float64[visited]
-    return first_order(schedule, visited[:-1], prediction_type, levels[:-1], levels[1:])
+    visited = np.append(schedule.timesteps[0], timesteps[::-1]).astype(np.int32)
+    levels = (schedule.levels.at(part) for part in (visited[:-1], visited[1:]))
+    return first_order(schedule, visited[:-1], prediction_type, *levels)

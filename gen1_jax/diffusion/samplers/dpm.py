@@ -7,7 +7,7 @@ import numpy as np
 from gen1_jax.diffusion.samplers.linear import first_order
 from gen1_jax.diffusion.samplers.loop import SamplerTables
 from gen1_jax.diffusion.samplers.spacing import SpacedSampler, spaced_timesteps
-from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.diffusion.schedule import Levels, NoiseSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class DPMSolverMultistep(SpacedSampler):
         timesteps = timesteps[:num_inference_steps]
         # Steps are measured in log SNR, so no signal at all is taken for the least that half precision holds.
         now = np.maximum(schedule.alphas_cumprod_float64[timesteps], 2.0**-24)
-        tables = first_order(schedule, timesteps, prediction_type, now, np.append(now[1:], 1.0))
+        levels = (Levels.of_alpha_bar(alpha_bar) for alpha_bar in (now, np.append(now[1:], 1.0)))
+        tables = first_order(schedule, timesteps, prediction_type, *levels)
 
         log_snr = np.log(now / (1 - now)) / 2
         length = np.diff(log_snr)

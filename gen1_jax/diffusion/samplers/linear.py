@@ -1,6 +1,7 @@
 """What all solvers share: the step that tables of coefficients tell."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +10,19 @@ from jaxtyping import Array, Float, Int, Int32
 
 from gen1_jax.diffusion.prediction import x0_coefficients
 from gen1_jax.diffusion.samplers.loop import RunKey, SamplerState, SamplerTables
-from gen1_jax.diffusion.schedule import NoiseSchedule
+from gen1_jax.diffusion.schedule import Levels, NoiseSchedule
 from gen1_jax.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSampler:
-    """A `Sampler` but for its tables."""
+    """A `Sampler` but for its tables.
+
+    Attributes:
+        of_flow: whether it is for rectified flow, rather than for variance-preserving schedules.
+    """
+
+    of_flow: ClassVar[bool] = False
 
     @property
     def draws_noise(self) -> bool:
@@ -59,24 +66,26 @@ def assembled(
     schedule: NoiseSchedule,
     timesteps: Int32[np.ndarray, " n"],
     prediction_type: str,
-    now: Float[np.ndarray, " n"],
+    now: Levels,
     *,
     from_latents: Float[np.ndarray, " n"],
     from_x0: Float[np.ndarray, " n"],
     from_noise: Float[np.ndarray, " n"],
 ) -> SamplerTables:
-    """Tables of steps that know no x_0 of before, from columns in float64; `now` is alpha_bar of the timesteps.
+    """Tables of steps that know no x_0 of before, from columns in float64; `now` are the levels of the timesteps.
 
     Raises:
-        ValueError: the prediction type is unknown, or it is "epsilon" where the schedule leaves no signal.
+        ValueError: the prediction type is not of the schedule, or it is "epsilon" where that leaves no signal.
     """
-    if prediction_type == "epsilon" and not schedule.alphas_cumprod_float64[timesteps].all():
+    if prediction_type not in (known := schedule.prediction_types):
+        raise UserError(f"prediction_type must be one of {known} with this noise schedule, got {prediction_type!r}")
+    if prediction_type == "epsilon" and not schedule.levels.alpha[timesteps].all():
         raise UserError(
             "prediction_type 'epsilon' cannot be sampled from a schedule with zero terminal SNR; "
             "use 'v_prediction' or 'sample', or a timestep_spacing that leaves the last timestep out"
         )
-    x0_columns = x0_coefficients(prediction_type, np.sqrt(now), np.sqrt(1 - now))
-    columns = (*x0_columns, from_latents, from_x0, np.zeros_like(now), from_noise)
+    x0_columns = x0_coefficients(prediction_type, *now)
+    columns = (*x0_columns, from_latents, from_x0, np.zeros_like(now.sigma), from_noise)
     return SamplerTables(timesteps, *(column.astype(np.float32) for column in columns))
 
 
@@ -84,26 +93,41 @@ def first_order(
     schedule: NoiseSchedule,
     timesteps: Int32[np.ndarray, " n"],
     prediction_type: str,
-    now: Float[np.ndarray, " n"],
-    then: Float[np.ndarray, " n"],
-    eta: float = 0.0,
+    now: Levels,
+    then: Levels,
+    noise: Float[np.ndarray, " n"] | None = None,
 ) -> SamplerTables:
-    """First-order steps from alpha_bar = `now` to `then`: x' = alpha' x0 + direction eps + std noise.
+    """First-order steps between levels, in either direction: x' = alpha' x0 + sigma' eps + noise fresh eps.
 
-    Without noise (eta = 0) `then` may be below `now`, and 0.
+    Args:
+        schedule: of the timesteps.
+        timesteps: that the denoiser is told, those of `now`.
+        prediction_type: what it answers.
+        now: where steps begin.
+        then: where they end, but for fresh noise.
+        noise: standard deviation of that; None for none.
     """
-    alpha, sigma = np.sqrt(now), np.sqrt(1 - now)
-    std = eta * np.sqrt((1 - then) / (1 - now) * (1 - now / then)) if eta else np.zeros_like(now)
-    direction = np.sqrt(np.maximum(1 - then - std**2, 0))  # of eta = 1 from noise alone 0, but for rounding
     return assembled(
         schedule,
         timesteps,
         prediction_type,
         now,
-        from_latents=direction / sigma,  # eps = (x - alpha x0) / sigma
-        from_x0=np.sqrt(then) - alpha * direction / sigma,
-        from_noise=std,
+        from_latents=then.sigma / now.sigma,  # eps = (x - alpha x0) / sigma
+        from_x0=then.alpha - now.alpha * then.sigma / now.sigma,
+        from_noise=np.zeros_like(now.sigma) if noise is None else noise,
     )
+
+
+def check_schedule(sampler: LinearSampler, schedule: NoiseSchedule) -> None:
+    """Refuses a sampler of the other kind of schedules.
+
+    Raises:
+        ValueError: the schedule is rectified flow's and the sampler is not, or the other way round.
+    """
+    if sampler.of_flow != schedule.use_flow_sigmas:
+        kinds = "variance-preserving schedules", "rectified flow"
+        ours, theirs = kinds if schedule.use_flow_sigmas else kinds[::-1]
+        raise UserError(f"sampler {type(sampler).__name__} is for {ours}, but this noise schedule is of {theirs}")
 
 
 def check_strength(strength: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int32
 
-from gen1_jax.diffusion.samplers.linear import LinearSampler, check_strength
+from gen1_jax.diffusion.samplers.linear import LinearSampler, check_schedule, check_strength
 from gen1_jax.diffusion.samplers.loop import SamplerTables
 from gen1_jax.diffusion.schedule import NoiseSchedule
 from gen1_jax.errors import UserError
@@ -23,8 +23,33 @@ def steps_within(start: float, end: float, steps: int) -> range:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpacedSampler(LinearSampler):
-    """Samplers whose steps are spaced over the whole schedule, so that a part of a run is its last steps.
+class WholeRunSampler(LinearSampler):
+    """Samplers whose steps go over the whole schedule, so that a part of a run is its last steps."""
+
+    def tables(
+        self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str, strength: float = 1.0
+    ) -> SamplerTables:
+        """See `Sampler.tables`; of a strength s the last floor(s N) of N steps, as in diffusers' img2img."""
+        check_schedule(self, schedule)
+        if not 1 <= num_inference_steps <= schedule.num_train_timesteps:
+            most = schedule.num_train_timesteps
+            raise UserError(f"num_inference_steps must be between 1 and {most}, got {num_inference_steps}")
+        check_strength(strength)
+        if not (run := int(num_inference_steps * strength)):
+            raise UserError(
+                f"strength {strength} of num_inference_steps {num_inference_steps} leaves no step: give more of either"
+            )
+        whole = self._whole_run(schedule, num_inference_steps, prediction_type)
+        return SamplerTables(*(column[-run:] for column in whole))
+
+    @abstractmethod
+    def _whole_run(self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str) -> SamplerTables:
+        """The tables of all N steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacedSampler(WholeRunSampler):
+    """Samplers whose timesteps may be spaced in several ways.
 
     Attributes:
         timestep_spacing: which timesteps are visited (https://arxiv.org/abs/2305.08891, table 2), named and
@@ -43,25 +68,6 @@ class SpacedSampler(LinearSampler):
             )
         if self.steps_offset < 0:
             raise UserError(f"steps_offset must not be negative, got {self.steps_offset}")
-
-    def tables(
-        self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str, strength: float = 1.0
-    ) -> SamplerTables:
-        """See `Sampler.tables`; of a strength s the last floor(s N) of N steps, as in diffusers' img2img."""
-        if not 1 <= num_inference_steps <= schedule.num_train_timesteps:
-            most = schedule.num_train_timesteps
-            raise UserError(f"num_inference_steps must be between 1 and {most}, got {num_inference_steps}")
-        check_strength(strength)
-        if not (run := int(num_inference_steps * strength)):
-            raise UserError(
-                f"strength {strength} of num_inference_steps {num_inference_steps} leaves no step: give more of either"
-            )
-        whole = self._whole_run(schedule, num_inference_steps, prediction_type)
-        return SamplerTables(*(column[-run:] for column in whole))
-
-    @abstractmethod
-    def _whole_run(self, schedule: NoiseSchedule, num_inference_steps: int, prediction_type: str) -> SamplerTables:
-        """The tables of all N steps."""
 
     def _spacing(self, schedule: NoiseSchedule, default: str) -> str:
         return self.timestep_spacing or ("trailing" if schedule.rescale_zero_terminal_snr else default)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.editing.content import Pictures
+from gen1_jax.editing.contents import ContentUse
 from gen1_jax.editing.inputs import resize
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks.clip import MaskClip
@@ -42,14 +43,23 @@ def contents_of(
     settings: EditSettings,
     negative_prompt: str | None,
     background: str | None,
+    contents: Sequence[ContentUse] = (),
 ) -> tuple[Conditions | None, Conditions | None]:
     """What is told of the mask's inside, and of all else; None of what stays as it is.
 
+    Args:
+        pipeline, prompt, pictures, settings, negative_prompt: see `Gen1Pipeline.encode_content`.
+        background: in words, of all else.
+        contents: several in the place of prompt and pictures.
+
     Raises:
-        UserError: see `ContentEncoder.encode`.
+        UserError: see `ContentEncoder.encode` and `editing.contents`.
     """
     stays = background is not None and prompt is None and not pictures
-    inside = None if stays else pipeline.encode_content(prompt, pictures, settings, negative_prompt)
+    if contents:
+        inside = pipeline.encode_contents(contents, settings, negative_prompt)
+    else:
+        inside = None if stays else pipeline.encode_content(prompt, pictures, settings, negative_prompt)
     behind = None if background is None else pipeline.encode_content(background, [], settings, negative_prompt)
     return inside, behind
 

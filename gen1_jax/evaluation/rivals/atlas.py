@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.local_worlds import FIRST_OBJECT
 from gen1_jax.evaluation.rivals import layered_atlas
 from gen1_jax.evaluation.rivals.layered_atlas import Atlas
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.structure.pictures import opencv
 

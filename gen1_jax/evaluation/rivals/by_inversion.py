@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.diffusion import Guidance
-from gen1_jax.evaluation.editor import Editor, Way, guided_parts, noise_of_clips
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents
+from gen1_jax.evaluation.runs import guided_parts, noise_of_clips
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import Attended
 from gen1_jax.models.conditions import Conditions
 
@@ -21,7 +23,7 @@ def inverted_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
         indices: of the worlds.
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices)
-    noise = inverted(editor, sampler, told_input(editor, told, indices), editor.latents[indices])
+    noise = editor.inverted(sampler, editor.told_input(told, indices), editor.latents[indices])
     return editor.run(sampler, told, noise, guided_parts(way.settings, sampler))
 
 
@@ -37,7 +39,7 @@ def cross_frame_edit(editor: Editor, way: Way, indices: Indices, where: Attended
         where: at which frames each one looks.
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices).frames()
-    noise = inverted(editor, sampler, told_input(editor, told, indices), editor.latents[indices])
+    noise = editor.inverted(sampler, editor.told_input(told, indices), editor.latents[indices])
     parts = [(start, stop, guidance.of_images()) for start, stop, guidance in guided_parts(way.settings, sampler)]
     return editor.run(editor.sampler(way.settings, where), told, noise, parts)
 
@@ -58,7 +60,7 @@ def bivdiff_edit(editor: Editor, way: Way, indices: Indices, mixing: float) -> L
     frames = editor.sample(dataclasses.replace(way, frame_by_frame=True), indices)
     silent = told.without_content()
     shares = ((mixing, silent.frames()), (1 - mixing, silent))
-    noise = sum(share * inverted(editor, sampler, by, frames) for share, by in shares if share)
+    noise = sum(share * editor.inverted(sampler, by, frames) for share, by in shares if share)
     return editor.run(sampler, told, noise, guided_parts(way.settings, sampler))
 
 
@@ -83,7 +85,7 @@ def edit_by_friendly_noise(editor: Editor, way: Way, indices: Indices) -> Latent
     tables = ancestral.tables(schedule, steps, sampler.unet.config.prediction_type)
     sampler = sampler.with_tables(tables._replace(from_noise=np.zeros_like(tables.from_noise)))  # means: noise is ours
     told = editor.told(way, indices)
-    source, first = told_input(editor, told, indices), way.first_step(steps)
+    source, first = editor.told_input(told, indices), way.first_step(steps)
     inputs = jnp.asarray(editor.latents[indices])
     noise = noise_of_clips(way.settings.seed, jnp.asarray(indices), (steps, *inputs.shape[1:]))
 

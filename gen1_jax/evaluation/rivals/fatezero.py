@@ -24,9 +24,10 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from gen1_jax.diffusion import Sampler, SamplerTables
 from gen1_jax.editing.sampling import GuidedSampler
-from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, ascending_sampler
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents
 from gen1_jax.evaluation.rivals.lockstep import Lockstep
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import Attending, Looking, attending_by, own_and_middle
 from gen1_jax.models.attention import Attention, attention
 from gen1_jax.models.conditions import Conditions
@@ -172,7 +173,7 @@ def fatezero_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
         dataclasses.replace(still, content={"text": states[first : first + len(indices)]})
         for first in (0, len(indices))
     )
-    trajectory, masks = _inverted(editor, ascending_sampler(sampler), source, editor.latents[indices], words)
+    trajectory, masks = _inverted(editor, sampler.ascending(), source, editor.latents[indices], words)
     last = round(REPLACED * len(masks))
     steps = [Fusion(mask, words.shared, step < last) for step, mask in enumerate(masks)]
     return Lockstep(editor=editor, sampler=sampler, way=way, how=Fused)(source, told, trajectory, steps)

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from gen1_jax.diffusion import FLOW_SAMPLERS
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.evaluation.editor import Editor, Way
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import Fields
 from gen1_jax.evaluation.rivals.atlas import atlas_edit
 from gen1_jax.evaluation.rivals.by_inversion import (
@@ -18,6 +19,7 @@ from gen1_jax.evaluation.rivals.fatezero import fatezero_edit
 from gen1_jax.evaluation.rivals.inversion import Indices, Latents
 from gen1_jax.evaluation.rivals.tokenflow import tokenflow_edit
 from gen1_jax.evaluation.rivals.tuning import tuned_edit
+from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import first_and_previous, first_frame
 from gen1_jax.models.structure import structure_kind
@@ -48,15 +50,16 @@ def rivals(settings: EditSettings) -> Iterator[Fields]:
     """Those that every model can be asked for.
 
     Args:
-        settings: of the edit, filled in; rivals have its steps, guidance and structure, and DDIM's sampler.
+        settings: of the edit, filled in; rivals have its steps, guidance and structure, and DDIM's sampler, or Euler's
+            of rectified flow, which has none that draws noise.
     """
-    settings = dataclasses.replace(settings, sampler="ddim")
+    draws_noise, settings = settings.sampler not in FLOW_SAMPLERS, _inverted_by(settings)
     for sees_structure in (False, True):
         way, suffix = Way(settings=settings, sees_structure=sees_structure), WITH_DEPTH * sees_structure
         told = ", told the depth both ways" if sees_structure else ""
         what = f"the input is led up to noise by DDIM, then down again, told the new content{told}"
         yield INVERSION + suffix, None, what, _sampling(inverted_edit, way)
-        for strength in FRIENDLY_STRENGTHS:
+        for strength in FRIENDLY_STRENGTHS * draws_noise:
             what = f"DDPM by the noise that leads to the input at each of the last {strength:.0%} of the steps{told}"
             part = dataclasses.replace(way, strength=strength)
             yield FRIENDLY + suffix, strength, what, _sampling(edit_by_friendly_noise, part)
@@ -94,11 +97,16 @@ def text_rivals(settings: EditSettings, config: Gen1Config) -> Iterator[Fields]:
     if config.unet.content_kind != "text":
         return
     for sees_structure in (False, True):
-        way = Way(settings=dataclasses.replace(settings, sampler="ddim"), sees_structure=sees_structure)
+        way = Way(settings=_inverted_by(settings), sees_structure=sees_structure)
         what = "the image model from inverted noise, told a caption of the input; maps of attention from there are kept"
         what += ", of self-attention where no word of the caption changes, of cross-attention of the words that stay"
         told = "; told the depth both ways" if sees_structure else ""
         yield FATEZERO + WITH_DEPTH * sees_structure, None, what + told, _sampling(fatezero_edit, way)
+
+
+def _inverted_by(settings: EditSettings) -> EditSettings:
+    """The same by the sampler of first order, whose steps can be taken back."""
+    return dataclasses.replace(settings, sampler="euler" if settings.sampler in FLOW_SAMPLERS else "ddim")
 
 
 def _sampling(sample: Callable[[Editor, Way, Indices], Latents], way: Way) -> Callable[[Editor], EditClips]:

@@ -21,8 +21,10 @@ from jaxtyping import Array, Int
 from gen1_jax.diffusion import Guidance, Sampler, SamplerTables
 from gen1_jax.diffusion.guidance import branch_conditions
 from gen1_jax.editing.sampling import GuidedSampler
-from gen1_jax.evaluation.editor import Editor, Way, guided_parts
+from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.rivals.inversion import Latents
+from gen1_jax.evaluation.runs import guided_parts
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import Attending, attending_by
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params
@@ -82,7 +84,7 @@ def _step(
     known: Any,
 ) -> Latents:
     branches = branch_conditions(told, guidance)
-    others = [branches[branch] for branch in guidance.branches]
+    others = [one for branch in guidance.branches for one in branches[branch]]
     n = 1 + len(others)
     batch = rearrange(jnp.stack([beside, *[latents] * len(others)], axis=1), "b n ... -> (b n) ...")
     timesteps = jnp.full(len(batch), jnp.asarray(tables.timesteps)[step])

@@ -13,9 +13,10 @@ import numpy as np
 from einops import rearrange, repeat
 from jaxtyping import Array, Float, Float32, Int32
 
-from gen1_jax.evaluation.editor import Editor, Way
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inversion_trajectory, told_input
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inversion_trajectory
 from gen1_jax.evaluation.rivals.lockstep import Lockstep
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import Attending
 from gen1_jax.models.attention import Attention
 from gen1_jax.models.partition import fold, unfold
@@ -105,7 +106,7 @@ def tokenflow_edit(editor: Editor, way: Way, indices: Indices, interval: int) ->
         interval: frames of which one is a key frame.
     """
     sampler, told = editor.sampler(way.settings), editor.told(way, indices).frames()
-    source = told_input(editor, told, indices)
+    source = editor.told_input(told, indices)
     trajectory = inversion_trajectory(editor, sampler, source, editor.latents[indices])
     rng = np.random.default_rng(way.settings.seed)
     steps = [KeyFrames.drawn(trajectory[0].shape[1], interval, rng) for _ in trajectory]

@@ -15,8 +15,10 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from gen1_jax.diffusion import NoiseSchedule, denoising_loss, training_target
-from gen1_jax.evaluation.editor import Editor, Way, guided_parts
-from gen1_jax.evaluation.rivals.inversion import Indices, Latents, inverted, told_input
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.rivals.inversion import Indices, Latents
+from gen1_jax.evaluation.runs import guided_parts
+from gen1_jax.evaluation.told import Way
 from gen1_jax.models.attended import attending_to, first_and_previous
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.module import Bound, Params, cast_kernels
@@ -43,7 +45,7 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
     """
     sampler = editor.sampler(way.settings, first_and_previous)
     unet, told, latents = sampler.unet, editor.told(way, indices), jnp.asarray(editor.latents[indices])
-    source, fixed = told_input(editor, told, indices), TUNED.others(unet.params)
+    source, fixed = editor.told_input(told, indices), TUNED.others(unet.params)
     drawn = jax.vmap(partial(jax.random.fold_in, jax.random.key(way.settings.seed)))(jnp.asarray(indices))
     learned = tuned(unet, editor.pipeline.config.schedule, source, latents, drawn, steps=steps)
     editor.count(EVALUATIONS * steps, latents)
@@ -51,7 +53,7 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
     for clip in range(len(indices)):
         one = itemgetter(slice(clip, clip + 1))
         of_clip = sampler.with_weights(_whole(fixed, jax.tree.map(itemgetter(clip), learned)))
-        noise = inverted(editor, of_clip, _each(source, one), one(latents))
+        noise = editor.inverted(of_clip, _each(source, one), one(latents))
         edits.append(editor.run(of_clip, _each(told, one), noise, guided_parts(way.settings, sampler)))
     return jnp.concatenate(edits)
 
@@ -102,7 +104,7 @@ def _tuned(
 
     def loss(learned: Params, told: Conditions, latents: Array, key: Array) -> Array:
         of_time, of_noise = jax.random.split(key)
-        timestep = jax.random.randint(of_time, (1,), 0, schedule.num_train_timesteps)
+        timestep = jax.random.randint(of_time, (1,), schedule.timesteps.start, schedule.timesteps.stop)
         noise = jax.random.normal(of_noise, latents.shape)
         noisy, kind = schedule.add_noise(latents, noise, timestep), unet.config.prediction_type
         target = training_target(kind, latents, noise, *schedule.alpha_sigma(timestep))
