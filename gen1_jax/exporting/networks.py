@@ -36,6 +36,16 @@ def refuse_distilled(config: DenoiserConfig, form: str) -> None:
         raise ExportError(f"the {form} format is of a U-Net that is not told scales of guidance, and this one is")
 
 
+def refuse_other_kinds(config: DenoiserConfig, form: str) -> None:
+    """Refuses denoisers that a format has no names for.
+
+    Raises:
+        ExportError: the denoiser is no U-Net.
+    """
+    if config.kind != "unet":
+        raise ExportError(f"the {form} format is of a U-Net, and this model's denoiser is a {config.kind}")
+
+
 def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
     """Refuses what a format has no sampler for.
 
@@ -45,16 +55,6 @@ def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
     if schedule.use_flow_sigmas:
         others = "safetensors, diffusers or stablehlo"
         raise ExportError(f"the {form} format has no sampler of rectified flow; take {others}")
-
-
-def refuse_other_kinds(config: DenoiserConfig, form: str) -> None:
-    """Refuses denoisers that a format has no names for.
-
-    Raises:
-        ExportError: the denoiser is no U-Net.
-    """
-    if config.kind != "unet":
-        raise ExportError(f"the {form} format is of a U-Net, and this model's denoiser is a {config.kind}")
 
 
 class Written(NamedTuple):

@@ -66,15 +66,15 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
         computed in float32 by both with the weights as written.
 
     Raises:
-        ExportError: PyTorch is not installed, the denoiser is no U-Net or has layers that are not Gen-1's own, or the
-            model is a rectified flow.
+        ExportError: PyTorch is not installed, or the denoiser is no U-Net, has layers that are not Gen-1's own or is a
+            rectified flow.
     """
+    refuse_other_kinds(source.config.unet, "torch")
     refuse_flow(source.config.schedule, "torch")
     try:
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:
         raise ExportError("the torch format needs torch: pip install torch") from None
-    refuse_other_kinds(source.config.unet, "torch")
     if found := layers_beyond(source.config.unet):
         raise ExportError(f"the torch format is of Gen-1's own U-Net, and this one has {', '.join(found)}")
     networks = Networks(source, dtype)

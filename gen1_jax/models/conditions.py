@@ -80,8 +80,8 @@ class Conditions:
         beside: further contents of the same clips, each as `content`; the model is asked with each of them.
         shares: (B, T, 1 + n), how much the prediction by each content counts in each frame, 1 together; the content's
             own comes first. None where there are no others.
-        guidance: (B, 2), w and w_t, for a model that has learned them (`UNetConfig.guidance_embedded`), to which None
-            is 1 and 1, no guidance; None for others.
+        guidance: (B, 2), w and w_t, for a model that has learned them (`DenoiserConfig.guidance_embedded`), to which
+            None is 1 and 1, no guidance; None for others.
         still: for each of the rows that belong to one clip, whether the model sees its frames one by one, as pictures.
             Rows of a clip lie beside each other in the batch, pictures first: of (True, False) every other row is
             pictures.

@@ -51,8 +51,8 @@ class Gen1Config:
         prior_num_inference_steps: of the prior. With few, what it draws is nearer to the mean of what fits the prompt.
         learned_content: what an imported U-Net's cross-attention was trained on, which may be another content than it
             is given here (`caution`); "unknown" where nothing told, and of models that were trained here.
-        distilled_scales: of a U-Net that is told the scales of guidance (`UNetConfig.guidance_embedded`) the ranges of
-            w and of w_t that it has learned; nothing of others.
+        distilled_scales: of a denoiser that is told the scales of guidance (`DenoiserConfig.guidance_embedded`) the
+            ranges of w and of w_t that it has learned; nothing of others.
 
     Raises:
         ValueError: an unknown or a missing part, parts that do not fit each other, or a number out of range.

@@ -7,14 +7,18 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from gen1_jax.diffusion import Guidance, NoiseSchedule, get_sampler
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.evaluation.bench_train import random_latents
+from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.denoiser_inputs import conditions_of
+from gen1_jax.models.dit import DiTConfig
+from gen1_jax.models.dit.attention import NormalisedAttention, everywhere
 from gen1_jax.models.module import Bound, abstract_parameters, initialise
 from gen1_jax.models.partition import partitioned
-from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
+from gen1_jax.models.unet import UNetConfig
 from gen1_jax.models.unet.spatial import TransformerBlock
 from gen1_jax.models.unet.temporal import TemporalConv, TemporalTransformer
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
@@ -40,6 +44,10 @@ UNET = UNetConfig(
     norm_num_groups=4,
     max_frames=4,
 )
+DIT = DiTConfig(
+    width=32, num_layers=1, num_attention_heads=4, feed_forward_dim=32, cross_attention_dim=16, max_frames=4
+)
+DENOISERS = {"unet": UNET, "dit": DIT, "factorised dit": dataclasses.replace(DIT, attention="factorised")}
 BATCH, FRAMES, HEIGHT, WIDTH = 8, 4, 4, 6
 
 
@@ -47,9 +55,9 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def loss_and_gradients(frames, layout):
+def loss_and_gradients(config, frames, layout):
     """As the trainer has them: weights at rest, gathered, gradients at rest."""
-    module = SpaceTimeUNet(UNET)
+    module = build_denoiser(config)
     unet = Bound(module, None)
     params = jax.tree.map(lambda v: v + 0.1 * normal(v.size, *v.shape), initialise(module, 0))
     shape = (BATCH, frames, HEIGHT, WIDTH, 4)
@@ -79,9 +87,9 @@ def loss_and_gradients(frames, layout):
     return step(layout.put(params, at_rest), layout.put_batch(batch))
 
 
-def sampled(layout):
+def sampled(config, layout):
     """Latents of a guided clip, all three branches of equation 10."""
-    module = SpaceTimeUNet(UNET)
+    module = build_denoiser(config)
     params = jax.tree.map(lambda v: v + 0.1 * normal(v.size, *v.shape), initialise(module, 0))
     if layout is not None:
         params = layout.put(params, layout.gathered(params, UNET_RULES))
@@ -95,7 +103,7 @@ def sampled(layout):
         partition=None if layout is None else layout.activations(),
     )
     shape = (1, FRAMES, HEIGHT, WIDTH, 4)
-    conditions = conditions_of(UNET, normal(2, 1, 2, 16), normal(3, *shape), jnp.array([2]))
+    conditions = conditions_of(config, normal(2, 1, 2, 16), normal(3, *shape), jnp.array([2]))
     return np.asarray(sampler(shape, 0, conditions, Guidance.of(3, 1.5)))
 
 
@@ -106,6 +114,16 @@ def difference(ours, reference):
         scale = max(np.abs(leaf).max(), 1e-3)
         worst = max(worst, float(np.abs(np.asarray(ours_leaf) - leaf).max() / scale))
     return abs(float(ours[0] / reference[0]) - 1), worst
+
+
+class Everywhere(nnx.Module):
+    """Attention among the positions of all frames."""
+
+    def __init__(self):
+        self.attention = NormalisedAttention(16, 4)
+
+    def __call__(self, x):
+        return everywhere(self.attention, x, (0, 1, 1))
 
 
 def collectives(module, mesh, *shapes, gradient=False):
@@ -171,13 +189,18 @@ def loaded(layout):
 def main():
     jax.config.update("jax_disable_most_optimizations", True)  # of LLVM: collectives come before it
     results = {"numerics": {}}
-    for frames, meshes in ((FRAMES, MESHES), (1, MESHES[2:])):
-        reference = jax.tree.map(np.asarray, loss_and_gradients(frames, None))
-        for mesh in meshes:
-            layout = Layout(make_mesh(mesh), smallest=64)
-            results["numerics"][f"{mesh} t={frames}"] = difference(loss_and_gradients(frames, layout), reference)
-    alone, shared = sampled(None), sampled(Layout(make_mesh(MESHES[3]), smallest=64))
-    results["sampled"] = float(np.abs(alone - shared).max() / np.abs(alone).max())
+    for name, config in DENOISERS.items():
+        images = () if name == "factorised dit" else MESHES[2:]  # its layers within frames are those of full attention
+        for frames, meshes in ((FRAMES, MESHES if name == "unet" else MESHES[2:]), (1, images)):
+            reference = jax.tree.map(np.asarray, loss_and_gradients(config, frames, None)) if meshes else None
+            for mesh in meshes:
+                found = loss_and_gradients(config, frames, Layout(make_mesh(mesh), smallest=64))
+                results["numerics"][f"{name} {mesh} t={frames}"] = difference(found, reference)
+    shared = Layout(make_mesh(MESHES[3]), smallest=64)
+    results["sampled"] = {}
+    for name, config in DENOISERS.items():
+        alone, divided = sampled(config, None), sampled(config, shared)
+        results["sampled"][name] = float(np.abs(alone - divided).max() / np.abs(alone).max())
     context, tensor = MESHES[3], MESHES[2]
     video = (4, 4, 4, 8, 16)  # two clips a device
     block = lambda: TransformerBlock(16, 2)
@@ -185,6 +208,7 @@ def main():
         "temporal convolution": collectives(TemporalConv(16), context, video),
         "temporal transformer": collectives(TemporalTransformer(UNET, 16), context, video),
         "its gradient": collectives(TemporalTransformer(UNET, 16), context, video, gradient=True),
+        "full attention": collectives(Everywhere(), context, (2, 4, 4, 8, 16)),
         "tensor": collectives(block(), tensor, (4, 32, 16)),
     }
     results["summed"] = summed()

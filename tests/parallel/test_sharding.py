@@ -15,6 +15,7 @@ from gen1_jax.models.module import abstract_parameters, flatten
 from gen1_jax.parallel.mesh import AXES
 from gen1_jax.parallel.sharding import ENCODER_RULES, UNET_RULES, Layout
 from gen1_jax.pretrained.family import FULL, NANO
+from gen1_jax.pretrained.sizes import DIT
 
 GOLDEN = Path(__file__).parent / "shardings.txt"
 MESHES = {"1": (1, 1, 1, 1), "8x1": (8, 1, 1, 1), "4x2": (4, 2, 1, 1), "2x2x2": (2, 2, 2, 1), "1x8": (1, 8, 1, 1)}
@@ -76,9 +77,10 @@ def per_device(leaf, sharding):
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("component", FULL.components)
+@pytest.mark.parametrize("component", [*FULL.components, "dit"])
 def test_every_array_of_the_full_size_divides(component, mesh):
-    params = abstract_parameters(FULL.build(component, np.float32))
+    config, component = (DIT, "unet") if component == "dit" else (FULL, component)
+    params = abstract_parameters(config.build(component, np.float32))
     rules = UNET_RULES if component == "unet" else ENCODER_RULES
     place = layout(mesh)
     at_rest, gathered = (flatten(f(params, rules)) for f in (place.at_rest, place.gathered))
@@ -91,6 +93,18 @@ def test_every_array_of_the_full_size_divides(component, mesh):
     assert working >= resting
     divided = [path for path, sharding in gathered.items() if "tensor" in sharding.spec]
     assert bool(divided) == (mesh == "2x2x2" and component != "vae")
+
+
+def test_a_transformer_is_divided_by_heads_hidden_features_and_what_modulates_it():
+    specs = flatten(layout("2x2x2").at_rest(unet(DIT), UNET_RULES))
+    lies = {path: text(sharding.spec) for path, sharding in specs.items()}
+    for attention in ("attn1", "attn2"):
+        assert lies[f"layers.blocks.3.{attention}.to_q.kernel"] == "(fsdp, tensor)"
+        assert lies[f"layers.blocks.3.{attention}.to_out.kernel"] == "(tensor, fsdp)"
+    assert lies["layers.blocks.3.ff.proj_in.kernel"] == "(fsdp, tensor)"
+    assert lies["layers.blocks.3.ff.proj_out.kernel"] == "(tensor, fsdp)"
+    assert lies["layers.modulation.projection.kernel"] == "(fsdp, tensor)"
+    assert lies["conv_in.kernel"] == "(-, -, -, fsdp)" and lies["layers.blocks.3.attn1.norm_q.scale"] == "()"
 
 
 def test_optimizer_state_lies_with_its_parameters():

@@ -35,7 +35,7 @@ class NormalisedAttention(Attention):
         self.norm_q, self.norm_k = RMSNorm(features // heads), RMSNorm(features // heads)
 
     def projected(
-        self, x: Sequence, context: Sequence | None = None
+        self, x: Sequence, context: Float[Array, "n k e"] | None = None
     ) -> tuple[Float[Array, "n s heads d"], Float[Array, "n k heads d"], Float[Array, "n k heads d"]]:
         """See `Attention`."""
         query, key, value = super().projected(x, context)

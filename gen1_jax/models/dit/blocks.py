@@ -38,8 +38,8 @@ class Modulation(nnx.Module):
         self.projection = Linear(features, count * features, init=ZEROS)
         self._count = count
 
-    def __call__(self, time: Time) -> Float[Array, "b n e"]:
-        return rearrange(self.projection(jax.nn.silu(time)), "b (n e) -> b n e", n=self._count)
+    def __call__(self, time: Time) -> Float[Array, "b k e"]:
+        return rearrange(self.projection(jax.nn.silu(time)), "b (k e) -> b k e", k=self._count)
 
 
 def modulated(x: Video, shift: Float[Array, "b c"], scale: Float[Array, "b c"]) -> Video:
@@ -76,7 +76,7 @@ class Block(nnx.Module):
         x: Video,
         time: Time,
         tokens: Float[Array, "b n d"],
-        shared: Float[Array, "b n e"] | None,
+        shared: Float[Array, "b k e"] | None,
         *,
         attend: Attend,
     ) -> Video:
@@ -114,6 +114,6 @@ class Stack(nnx.Module):
         self.blocks = nnx.List([Block(config, reads_content=reads_content) for _ in range(config.num_layers)])
         self.modulation = Modulation(config.width, _PER_BLOCK) if config.shared_modulation else None
 
-    def shared(self, time: Time) -> Float[Array, "b n e"] | None:
+    def shared(self, time: Time) -> Float[Array, "b k e"] | None:
         """What its blocks share, once an evaluation."""
         return None if self.modulation is None else self.modulation(time)
