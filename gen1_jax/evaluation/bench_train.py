@@ -220,7 +220,7 @@ def render_table(row: dict) -> str:
     """What all batches share, the head of the table, and its first row."""
     mesh = ",".join(f"{axis}={n}" for axis, n in row["mesh"].items())
     return (
-        f"{row['size']} U-Net, {row['parameters']:,} parameters, {row['dtype']}, forward + backward + AdamW + EMA\n"
+        f"{row['size']} denoiser, {row['parameters']:,} parameters, {row['dtype']}, forward + backward + AdamW + EMA\n"
         f"{row['devices']} x {row['device']} {mesh} (jax {row['jax']}), remat {'on' if row['remat'] else 'off'}, "
         f"{counted(row['microbatches'], 'microbatch', 'microbatches')}\n"
         f"{'batch':>12} {'step ms':>9} {'TFLOP':>8} {'TFLOP/s':>8} {'MFU':>6} {'state':>10} {'temporary':>10} "

@@ -10,9 +10,12 @@ from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
 from gen1_jax.evaluation import bench, bench_growth
 from gen1_jax.evaluation.bench_growth import DeviceBench
+from gen1_jax.evaluation.bench_train import StepBench, random_latents
 from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, abstract_parameters
-from gen1_jax.pretrained.sizes import SIZES
+from gen1_jax.parallel.mesh import MeshConfig, make_mesh
+from gen1_jax.parallel.sharding import Layout
+from gen1_jax.pretrained.sizes import SIZES, TINY_DIT
 
 
 def test_bench_times_and_counts(monkeypatch, capsys):
@@ -61,6 +64,16 @@ def test_wrong_numbers_are_named(capsys):
     assert "huge" in capsys.readouterr().err
     assert main(["bench", "sample", "--steps", "0"]) == 2
     assert "steps" in capsys.readouterr().err
+
+
+def test_a_step_of_a_transformer_is_three_of_its_forward_passes():
+    """Forward once, and twice in the backward pass, but for the patches, whose input needs no gradient."""
+    bench_of_step = StepBench(TINY_DIT, Layout(make_mesh(MeshConfig(data=1), jax.devices()[:1])))
+    module = TINY_DIT.build("unet", jnp.float32)
+    unet, shape = Bound(module, abstract_parameters(module)), (2, 4, 8, 8, 4)
+    told = abstract_conditions(TINY_DIT.unet, shape, 1, jnp.float32)
+    forward = bench.step_flops(unet, shape, told, Guidance.of(1.0, 1.0), TINY_DIT.num_frames, TINY_DIT.window_overlap)
+    assert 2.5 < bench_of_step.flops(random_latents(TINY_DIT, "video", 2)) / forward < 3
 
 
 def test_bench_train_times_each_batch(capsys):

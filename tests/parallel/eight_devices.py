@@ -190,8 +190,10 @@ def main():
     jax.config.update("jax_disable_most_optimizations", True)  # of LLVM: collectives come before it
     results = {"numerics": {}}
     for name, config in DENOISERS.items():
-        images = () if name == "factorised dit" else MESHES[2:]  # its layers within frames are those of full attention
-        for frames, meshes in ((FRAMES, MESHES if name == "unet" else MESHES[2:]), (1, images)):
+        videos, images = MESHES if name == "unet" else MESHES[2:], MESHES[2:]
+        if name == "factorised dit":  # what it has beside the other lies between frames
+            videos, images = MESHES[3:], ()
+        for frames, meshes in ((FRAMES, videos), (1, images)):
             reference = jax.tree.map(np.asarray, loss_and_gradients(config, frames, None)) if meshes else None
             for mesh in meshes:
                 found = loss_and_gradients(config, frames, Layout(make_mesh(mesh), smallest=64))

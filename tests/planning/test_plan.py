@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from gen1_jax.cli import main
+from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
 from gen1_jax.planning.compiled import needed_bytes
@@ -18,6 +20,7 @@ from gen1_jax.planning.plan import make_plan, next_to_try
 from gen1_jax.planning.programs import Programs
 from gen1_jax.planning.report import render
 from gen1_jax.planning.topology import parse_topology
+from gen1_jax.pretrained.sizes import SIZES
 from gen1_jax.training.denoising import DenoisingConfig
 from gen1_jax.training.recipe import read_recipe
 
@@ -56,6 +59,14 @@ def test_every_figure_says_that_it_is_estimated(on_gpus):
     assert [row["program"] for row in programs] == ["video 32x32", "image 32x32", "sampler, 50 steps"]
     assert all(row["source"] == "estimated" and row["fits"] and row["compile_seconds"] is None for row in programs)
     assert [stage["steps"] for stage in stages["stages"]] == [4, 4, 4, 4]
+
+
+def test_a_transformer_is_planned_as_a_unet_is():
+    config = recipe("smoke", LATENTS, "--config.model=tiny-dit", mesh=MeshConfig(data=2, context=2))
+    machine, *programs, _ = rows_of(config, parse_topology("gpu:h200:4"))
+    assert machine["parameters"] == parameter_count(abstract_parameters(SIZES["tiny-dit"].build("unet", jnp.float32)))
+    assert [row["program"] for row in programs] == ["video 32x32", "image 32x32", "sampler, 50 steps"]
+    assert all(row["fits"] and row["step_s"] > 0 for row in programs)
 
 
 def test_a_preview_finds_the_frozen_networks_of_all_stages():
