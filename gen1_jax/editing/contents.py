@@ -148,12 +148,16 @@ def shares_of(uses: Sequence[ContentUse], heard: Float[np.ndarray, " t"] | None 
 
 
 def following_sound(
-    told: Conditions, uses: Sequence[ContentUse], path: str | os.PathLike, times: Sequence[Fraction], end: Fraction
-) -> Conditions:
+    told: Conditions | None,
+    uses: Sequence[ContentUse],
+    path: str | os.PathLike,
+    times: Sequence[Fraction],
+    end: Fraction,
+) -> Conditions | None:
     """The same with the loudness of a file in its shares, if one of the contents follows it.
 
     Args:
-        told: from `joined`.
+        told: from `joined`; anything else where there are no uses.
         uses: its contents.
         path: of the file.
         times: of the frames, seconds.

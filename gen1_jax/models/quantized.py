@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -53,9 +54,9 @@ class Quantized:
         return narrow.weights().astype(x.dtype)
 
 
-def kernel_beside(kernel: Array | Quantized, x: Float[Array, "*batch"]) -> Float[Array, "*inputs out"]:
+def kernel_beside(kernel: Array | np.ndarray | Quantized, x: Float[Array, "*batch"]) -> Float[Array, "*inputs out"]:
     """A layer's kernel, as it is held, in the dtype of what the layer is given."""
-    return kernel.beside(x) if is_quantized(kernel) else kernel.astype(x.dtype)
+    return kernel.beside(x) if is_quantized(kernel) else jnp.asarray(kernel, x.dtype)
 
 
 def widened(params: dict[str, Any]) -> dict[str, Any]:
