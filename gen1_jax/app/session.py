@@ -272,7 +272,7 @@ class EditSession:
             clip = self._clips(request.video, request.part, settings, job.report)
             job.report("content", 0, 1)
             told = (request.prompt, pictures, settings, request.negative_prompt, request.background)
-            content, background = contents_of(pipeline, *told, request.contents)
+            content, background = contents_of(pipeline, *told)
             frames, source = clip.source.frames, clip.source
             maps = pipeline.read_structure(frames, settings, None, job.report, clip.estimated)
             mask = mask_of(pipeline, request, source, maps, settings, job.report, clip.estimated)

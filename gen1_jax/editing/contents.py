@@ -20,7 +20,7 @@ from PIL import Image
 
 from gen1_jax.editing.inputs import Picture, is_several
 from gen1_jax.errors import UserError
-from gen1_jax.media import loudness
+from gen1_jax.media import Limits, loudness, read_image
 from gen1_jax.models.conditions import Conditions, Tokens
 
 SOUND = "sound"
@@ -103,6 +103,14 @@ class ContentUse:
         except ValueError:
             raise UserError(f"content {text!r}: {weight!r} is neither a number, FROM..TO nor {SOUND}") from None
         return cls(**{found["kind"]: found["value"]}, weight=points)
+
+    def read(self, limits: Limits) -> "ContentUse":
+        """The same with the picture of a file in the place of its path.
+
+        Raises:
+            MediaError: it cannot be read, or is beyond the limits.
+        """
+        return self if self.image is None else dataclasses.replace(self, image=read_image(self.image, limits))
 
     def without_folder(self) -> "ContentUse":
         """The same with a picture's name in the place of its path."""

@@ -71,10 +71,11 @@ def edit_file(
         raise UserError(f"{outputs[0]}: of --output, --save-structure and --save-mask two are the same file")
     check_provenance(request)
     pictures = [read_image(image, request.limits) for image in request.images]
+    contents = [use.read(request.limits) for use in request.contents]
     pipeline = pipeline or open_pipeline(request)
     settings = request.settings.of(pipeline.config)
     content, background = contents_of(
-        pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background, request.contents
+        pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background, contents
     )
 
     in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
@@ -83,7 +84,7 @@ def edit_file(
     source = read_source(
         request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest
     )
-    content = following_sound(content, request.contents, request.video, source.times, source.end)
+    content = following_sound(content, contents, request.video, source.times, source.end)
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):
             raise UserError(

@@ -247,7 +247,8 @@ class Gen1Pipeline:
         settings, content = settings.of(self.config), content.over(len(frames))
         scale, size = self.config.vae.downscale, frames.shape[1:3]
         masked = mask is not None and not mask.is_everywhere(1)
-        start = self.encode_frames(frames) if settings.strength < 1 or (masked and known is None) else None
+        begins_with_input = settings.strength < 1 or settings.inverted_noise
+        start = self.encode_frames(frames) if begins_with_input or (masked and known is None) else None
         change = latent_change(mask.at(size), scale) if masked else None
         kept = None if change is None else Known(start if known is None else known, change)
         kept = kept if given is None else given.kept(kept)
@@ -264,20 +265,25 @@ class Gen1Pipeline:
         interval = settings.guidance_interval
         compiling = sampler.compiles(shape, guidance, interval=interval, masked=kept is not None)
         report = None if progress is None else sampling_reporter(progress, compiling)
+        noise = self._inverted(sampler, frames, start, signals, progress) if settings.inverted_noise else None
         start = start if settings.strength < 1 else None
-        noise = self._inverted(sampler, frames, signals, progress) if settings.inverted_noise else None
         more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise, noise=noise)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.networks.let_go("unet")
         return latents if given is None else given.on(latents)
 
     def _inverted(
-        self, sampler: GuidedSampler, frames: Frames, signals: dict[str, Signal], progress: Progress | None
+        self,
+        sampler: GuidedSampler,
+        frames: Frames,
+        latents: Float[Array, "1 t i j c"],
+        signals: dict[str, Signal],
+        progress: Progress | None,
     ) -> Float[Array, "1 t i j c"]:
         """The noise that leads to the input, told what it shows and its structures, see `GuidedSampler.inverted`."""
         told = dataclasses.replace(self.content.of_frames(frames), structure=signals)
         self.networks.let_go(*_OF_CONTENT)
-        return sampler.inverted(self.encode_frames(frames), told, reporter(progress, "inverting"))
+        return sampler.inverted(latents, told, reporter(progress, "inverting"))
 
     def latent_size(self, frames: Any) -> tuple[int, int, int]:
         """(h, w, c) of the latents of frames of the model's size, by their shape."""

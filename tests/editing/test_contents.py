@@ -212,6 +212,7 @@ def test_contents_are_recorded_and_made_again(edit, capsys):
         (["--content", "prompt=a cat", "--prompt", "a dog"], "in the place of --prompt and --image"),
         (["--content", "prompt=a cat:sound"], "there is no sound in it"),
         (["--content", "image=none.png"], "none.png"),
+        (["--content", "image=statue.png", "--max-pixels", "255"], "statue.png"),
         (["--content", "a cat"], "say prompt=TEXT"),
     ):
         assert edit("five.mkv", *wrong) == 2
