@@ -5,6 +5,9 @@ from pathlib import Path
 from gen1_jax.commands.common import command
 from gen1_jax.commands.edit import add_settings, run_edit, settings_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
+from gen1_jax.errors import UserError
+
+_FAST = "nano-fast"
 
 
 def add_demo(commands) -> None:
@@ -18,7 +21,9 @@ def add_demo(commands) -> None:
     )
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
+    parser.add_argument("--fast", action="store_true", help=f"by {_FAST}, in one step in the place of 20")
     add_settings(parser)
+    parser.set_defaults(model=None)
     add_provenance(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
 
@@ -26,6 +31,8 @@ def add_demo(commands) -> None:
 def _demo(args) -> None:
     from gen1_jax.editing.request import EditRequest
 
+    if args.fast and args.model not in (None, _FAST):
+        raise UserError(f"--fast is --model {_FAST}, and --model says {args.model}")
     clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
     request = EditRequest(
         video=clip,
@@ -33,7 +40,7 @@ def _demo(args) -> None:
         prompt=args.prompt,
         negative_prompt=args.negative_prompt,
         loras=tuple(args.lora or []),
-        model=args.model,
+        model=args.model or (_FAST if args.fast else "nano"),
         settings=settings_of(args),
         compare=True,
         **provenance_options(args),

@@ -54,6 +54,7 @@ def add_export(commands) -> None:
         default="float32",
         help="of every tensor; int8, of a model folder's kernels, the rest in bfloat16 (float32)",
     )
+    parser.add_argument("--base", metavar="NAME", help="leave out networks that are those of this model, nano (none)")
     parser.add_argument("--spelling", choices=("peft", "kohya"), default="peft", help="of --format lora (peft)")
     parser.add_argument("--raw", action="store_true", help="of a workdir the weights themselves, not their EMA")
     parser.add_argument("--max-file-size", type=int, metavar="MIB", help="start another file beyond this (none)")
@@ -96,6 +97,7 @@ def _export(args) -> None:
         origin=origin_of(source, ema=not args.raw),
         programs=StableHLOOptions(**programs) if args.format == "stablehlo" else None,
         spelling=args.spelling,
+        base=args.base,
     )
     worst = max(manifest["parity"].values())
     text = f"{args.output}: {source.name}, {_FORMATS[args.format]}; differs from the JAX model by {worst:.1g} at most"

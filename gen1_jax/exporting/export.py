@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from gen1_jax.checkpoints.trained import TrainedModel
 from gen1_jax.exporting.networks import LIMIT, ExportError, Written
 from gen1_jax.exporting.stablehlo_format import StableHLOOptions
-from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, ModelSource, new_folder
+from gen1_jax.pretrained.folder import BASES, AssembledModel, ModelFolder, ModelSource, new_folder
 from gen1_jax.pretrained.tensors import read_json
 from gen1_jax.versions import versions
 
@@ -36,12 +36,13 @@ class _Order(NamedTuple):
     shard_bytes: int | None
     programs: StableHLOOptions
     spelling: str
+    base: str | None
 
 
 def _safetensors(order: _Order) -> Written:
     from gen1_jax.exporting.safetensors_format import write_safetensors
 
-    return write_safetensors(order.source, order.folder, order.dtype, order.shard_bytes)
+    return write_safetensors(order.source, order.folder, order.dtype, order.shard_bytes, order.base)
 
 
 def _diffusers(order: _Order) -> Written:
@@ -101,6 +102,7 @@ def export(
     origin: Mapping[str, Any] | None = None,
     programs: StableHLOOptions | None = None,
     spelling: str = "peft",
+    base: str | None = None,
 ) -> dict[str, Any]:
     """Writes a model in a format and compares it with the JAX model; what differs is not left behind.
 
@@ -115,6 +117,7 @@ def export(
         origin: what the manifest says of where the weights come from, see `origin_of`.
         programs: sizes and platforms of "stablehlo".
         spelling: of "lora", "peft" or "kohya".
+        base: of "safetensors": a model that ships ("nano"), whose networks are left out where they are the same.
 
     Returns:
         The manifest: format, configuration, origin, versions, hashes of all files, parity by what was compared.
@@ -131,12 +134,16 @@ def export(
         raise ExportError(f"shard_bytes is for the formats safetensors and diffusers, not for {format}")
     if jnp.dtype(dtype) == np.int8 and format != "safetensors":
         raise ExportError(f"--dtype int8 is for --format safetensors, not for {format}, which has no place for scales")
+    if base is not None and format != "safetensors":
+        raise ExportError(f"--base is for --format safetensors, not for {format}")
+    if base is not None and base not in BASES:
+        raise ExportError(f"--base is {base!r}, not a model that ships: {', '.join(BASES)}")
     if programs is not None and format != "stablehlo":
         raise ExportError(f"programs are for the format stablehlo, not for {format}")
     _require(format)
     dtype = jnp.dtype(dtype)
     with new_folder(Path(folder)) as partial:
-        order = _Order(source, partial, dtype, shard_bytes, programs or StableHLOOptions(), spelling)
+        order = _Order(source, partial, dtype, shard_bytes, programs or StableHLOOptions(), spelling, base)
         parity, details = _FORMATS[format].write(order)
         _check(parity, format)
         manifest = {

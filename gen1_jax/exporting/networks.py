@@ -1,7 +1,7 @@
 """What formats share: networks as they are exported, inputs to compare them by, and the measure of agreement."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +79,12 @@ class Networks(Mapping[str, Params]):
     """The parameters of each network in the dtype of the export, one network at a time in memory.
 
     Of int8 are the kernels that `is_quantizable` names, which are `Quantized` here; the rest is then of bfloat16.
+    Networks named in `without` are left out.
     """
 
-    def __init__(self, source: ModelSource, dtype: np.dtype):
+    def __init__(self, source: ModelSource, dtype: np.dtype, without: Collection[str] = ()):
         self._source, self._in_eight_bits = source, dtype == np.int8
+        self._names = tuple(name for name in source.config.components if name not in without)
         self._dtype = np.dtype(jnp.bfloat16) if self._in_eight_bits else dtype
 
     def __getitem__(self, component: str) -> Params:
@@ -103,10 +105,10 @@ class Networks(Mapping[str, Params]):
         return unflatten(exported)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._source.config.components)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._source.config.components)
+        return len(self._names)
 
     def bound(self, component: str) -> Bound:
         """The JAX network with these weights, computing in float32."""

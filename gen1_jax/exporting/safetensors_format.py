@@ -9,23 +9,38 @@ from gen1_jax.exporting.networks import Networks, Written
 from gen1_jax.models.module import Params, flatten
 from gen1_jax.models.quantized import is_quantized
 from gen1_jax.pretrained.eight_bit import QUANTIZATION, StoredKernel, packed
-from gen1_jax.pretrained.folder import ModelFolder, ModelSource, write_model
+from gen1_jax.pretrained.folder import ModelFolder, ModelSource, open_model, write_model
 from gen1_jax.pretrained.words import write_words
 
 
-def write_safetensors(source: ModelSource, folder: Path, dtype: np.dtype, shard_bytes: int | None) -> Written:
-    """Write the files of the model, and read them back: the same bits, or infinitely different."""
-    networks = Networks(source, dtype)
-    write_model(folder, source.config, networks, source.tokenizer().json, shard_bytes)
+def write_safetensors(
+    source: ModelSource, folder: Path, dtype: np.dtype, shard_bytes: int | None, base: str | None = None
+) -> Written:
+    """Write the files of the model, and read them back: the same bits, or infinitely different.
+
+    Networks that are the base's own, one of `folder.BASES`, are left out.
+    """
+    networks = Networks(source, dtype, without=() if base is None else _shared(source, open_model(base)))
+    write_model(folder, source.config, networks, source.tokenizer().json, shard_bytes, base)
     if (words := getattr(source, "words", None)) is not None:
         write_words(folder, words)
     written = ModelFolder(folder)
     same = all(_same_bits(networks[name], written.stored(name)) for name in networks)
-    details = {}
+    details = {} if base is None else {"base": base}
     if written.is_quantized:
         rounding = {name: _rounding(source.parameters(name), written.parameters(name)) for name in networks}
-        details = {"quantization": {**QUANTIZATION, "relative_error": rounding}}
+        details |= {"quantization": {**QUANTIZATION, "relative_error": rounding}}
     return Written({"tensors": 0.0 if same else float("inf")}, details)
+
+
+def _shared(source: ModelSource, base: ModelSource) -> list[str]:
+    """The networks that are the same in both."""
+
+    def same(name: str) -> bool:
+        configured = getattr(source.config, name) == getattr(base.config, name)
+        return configured and _same_bits(source.stored(name), base.stored(name))
+
+    return [name for name in source.config.components if name in base.config.components and same(name)]
 
 
 def _same_bits(one: Params, other: Params) -> bool:

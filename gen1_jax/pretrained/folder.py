@@ -2,7 +2,8 @@
 
 config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
 
-A further network (`parts.PARTS`) is a further file. Kernels may be of eight bits, see `pretrained.eight_bit`.
+A further network (`parts.PARTS`) is a further file. Kernels may be of eight bits, see `pretrained.eight_bit`. Where
+config.json says `"base": "nano"`, networks without a file are those of that model, which ships with this package.
 """
 
 import contextlib
@@ -43,7 +44,13 @@ FORMAT = "gen1_jax"
 VERSION = 1
 _TOKENIZER = "tokenizer.json"
 _OF_DISTILLED = ("sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "distilled_scales")
+_BASE = "base"  # in config.json
 _NANO = Path(__file__).parent / "nano"
+BASES = {"nano": _NANO}
+"""Models that ship, by the names that config.json of other folders may give."""
+
+SHIPPED = BASES | {"nano-fast": _NANO.parent / "nano_fast"}
+"""All models that ship, by their names."""
 
 
 @runtime_checkable
@@ -76,6 +83,10 @@ class ModelSource(Protocol):
 class ModelFolder:
     """A model folder on disk, checked as a whole before anything is computed.
 
+    Args:
+        path: of the folder.
+        name: what to call the model in messages; that of the folder if it has no other.
+
     Raises:
         FolderError: no such folder, not a model folder, a pickle instead of safetensors, a damaged file.
         LayoutError: tensors that are missing, too many or of another shape than the configuration says.
@@ -88,10 +99,11 @@ class ModelFolder:
     words: Set[str] | None
     """That its captions had, see `pretrained.words`; None if it does not say."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, name: str | None = None):
         self.path = Path(path)
-        self.name = self.path.resolve().name
-        self.config, self.is_quantized = _read_config(self.path)
+        self.name = name or self.path.resolve().name
+        self.config, self.is_quantized, base = _read_config(self.path)
+        self._base = None if base is None else ModelFolder(base)
         self.words = read_words(self.path)
         for component in self.config.components:
             self._check(component)
@@ -122,6 +134,8 @@ class ModelFolder:
         if files:
             tensors = stored_tensors(files)
             return unpacked(tensors, f"{self.path / component}.safetensors") if self.is_quantized else tensors
+        if self._base is not None:
+            return self._base._tensors(component)
         if refused := pickles_in(self.path, component):
             raise FolderError(f"{refused[0]} is a pickle, which could run any code when opened: import it anew")
         raise FolderError(f"{self.path} has no {component}.safetensors")
@@ -222,25 +236,26 @@ class AssembledModel:
 
 def is_named(name: str) -> bool:
     """Whether a model has this name, wherever it is asked for."""
-    return name in SIZES or name == NANO_PUBLIC
+    return name in SIZES or name in SHIPPED or name == NANO_PUBLIC
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The one in a folder, the model that ships ("nano"), or one without weights: of the other sizes of `SIZES`, or
-    "nano-public", nano's networks around a U-Net without.
+    """The one in a folder, one of those that ship ("nano", "nano-fast"), or one without weights: of the other sizes of
+    `SIZES`, or "nano-public", nano's networks around a U-Net without.
 
     Raises:
         FolderError, LayoutError: see `ModelFolder`.
     """
-    if str(name_or_folder) == _NANO.name:
-        return ModelFolder(_NANO)
+    if (shipped := SHIPPED.get(str(name_or_folder))) is not None:
+        return ModelFolder(shipped, str(name_or_folder))
     if str(name_or_folder) == NANO_PUBLIC:
         return NanoPublic(ModelFolder(_NANO))
     if (config := SIZES.get(str(name_or_folder))) is not None:
         has_nano_words = config.text_config.vocab_size == NANO.text_config.vocab_size
         return SeededModel(config, 0, str(name_or_folder), _NANO if has_nano_words else None)
     if not Path(name_or_folder).is_dir():
-        raise FolderError(f"{name_or_folder} is neither a model folder nor the name of a model that ships (nano)")
+        known = ", ".join(SHIPPED)
+        raise FolderError(f"{name_or_folder} is neither a model folder nor the name of a model that ships ({known})")
     return ModelFolder(name_or_folder)
 
 
@@ -270,17 +285,26 @@ def save_model(
 
 
 def write_model(
-    folder: Path, config: Gen1Config, params: Mapping[str, Any], tokenizer_json: str, shard_bytes: int | None
+    folder: Path,
+    config: Gen1Config,
+    params: Mapping[str, Any],
+    tokenizer_json: str,
+    shard_bytes: int | None,
+    base: str | None = None,
 ) -> None:
-    """The files of a model into a folder that is there. See `save_model`."""
+    """The files of a model into a folder that is there. See `save_model`.
+
+    With a base, one of `BASES`, networks that `params` does not have are those of that model.
+    """
     is_quantized = False
-    for component in config.components:
+    for component in config.components if base is None else params:
         held = save_tensors(
             folder, component, packed(flatten(params[component])), layout=FORMAT, shard_bytes=shard_bytes
         )
         is_quantized |= any(map(is_scale, held))
     quantization = {"quantization": QUANTIZATION} if is_quantized else {}
-    text = json.dumps({"format": FORMAT, "version": VERSION, **quantization, **config.to_dict()}, indent=2)
+    whose = {} if base is None else {_BASE: base}
+    text = json.dumps({"format": FORMAT, "version": VERSION, **whose, **quantization, **config.to_dict()}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
 
@@ -315,8 +339,8 @@ def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
     return CLIPTokenizer(read_text(folder / _TOKENIZER), config.text_config, str(folder / _TOKENIZER))
 
 
-def _read_config(folder: Path) -> tuple[Gen1Config, bool]:
-    """The configuration of a folder, and whether its kernels are of eight bits."""
+def _read_config(folder: Path) -> tuple[Gen1Config, bool, Path | None]:
+    """The configuration of a folder, whether its kernels are of eight bits, and where networks without a file are."""
     values = read_json(folder / "config.json")
     if values.pop("format", None) != FORMAT:
         raise FolderError(f"{folder}/config.json is not of a gen1_jax model: make one with gen1 import")
@@ -324,7 +348,10 @@ def _read_config(folder: Path) -> tuple[Gen1Config, bool]:
         raise FolderError(f"{folder} has format version {version}, this program reads {VERSION}")
     if (quantization := values.pop("quantization", None)) not in (None, QUANTIZATION):
         raise FolderError(f"{folder}/config.json: quantization is {quantization!r}, this program reads {QUANTIZATION}")
+    if (base := values.pop(_BASE, None)) is not None and base not in BASES:
+        known = ", ".join(BASES)
+        raise FolderError(f"{folder}/config.json: base is {base!r}, not a model that ships with this program ({known})")
     try:
-        return Gen1Config.from_dict(values), quantization is not None
+        return Gen1Config.from_dict(values), quantization is not None, BASES.get(base)
     except ValueError as error:
         raise FolderError(f"{folder}/config.json: {error}") from None

@@ -14,7 +14,8 @@ from gen1_jax.exporting import safetensors_format
 from gen1_jax.exporting.export import export, origin_of
 from gen1_jax.exporting.networks import ExportError, Networks, relative_difference
 from gen1_jax.models.module import flatten, initialise
-from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, save_model
+from gen1_jax.pretrained.family import NANO
+from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, open_model, save_model
 
 
 def test_an_exported_folder_is_the_model_bit_for_bit(tiny_model, tmp_path, capsys):
@@ -44,6 +45,32 @@ def test_half_precision_in_small_files(dtype, tiny_model, tmp_path):
     rounded = flatten(ModelFolder(out).parameters("unet"))
     for name, value in flatten(ModelFolder(tiny_model).parameters("unet")).items():
         np.testing.assert_array_equal(value.astype(np.dtype(dtype)), rounded[name])
+
+
+def test_networks_of_the_base_are_left_out(tmp_path):
+    drawn = SeededModel(NANO, 3, "drawn")
+    assert main(["export", "--model", "nano", "--dtype", "int8", "--base", "nano", "-o", str(tmp_path / "none")]) == 0
+    assert not list((tmp_path / "none").glob("*.safetensors"))  # all of it is nano's own, whatever the dtype
+    source = AssembledModel(open_model("nano"), {"prior": drawn})
+    manifest = export(source, tmp_path / "one", base="nano")
+    assert manifest["base"] == "nano" and manifest["parity"] == {"tensors": 0.0}
+    assert [path.name for path in (tmp_path / "one").glob("*.safetensors")] == ["prior.safetensors"]
+    written = open_model(tmp_path / "one")
+    assert written.config == source.config
+    for name in ("prior", "vae"):
+        jax.tree.map(np.testing.assert_array_equal, written.parameters(name), source.parameters(name))
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--base", "tiny"], "--base is 'tiny', not a model that ships: nano"),
+        (["--base", "nano", "--format", "torch"], "--base is for --format safetensors, not for torch"),
+    ],
+)
+def test_a_base_that_cannot_be(options, said, tiny_model, tmp_path, capsys):
+    assert main(["export", "--model", str(tiny_model), "-o", str(tmp_path / "out"), *options]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_weight_beyond_float16_is_refused_by_name(tiny_model, monkeypatch):

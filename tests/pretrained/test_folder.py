@@ -188,6 +188,7 @@ REFUSALS = {
         lambda f: damage_json(f, "unet", cross_attention_dim=17),
         "unet.cross_attention_dim is 17, but clip.projection_dim is 16",
     ),
+    "unknown base": (lambda f: edit_json(f / "config.json", base="../x"), "base is '../x', not a model that ships"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "model has no tokenizer.json"),
     "damaged tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "model/tokenizer.json is not a tokenizer"),
     "binary tokenizer": (lambda f: (f / "tokenizer.json").write_bytes(b"\xff"), "model/tokenizer.json cannot be read"),
@@ -208,7 +209,7 @@ def test_damaged_model_folders_are_refused(folder, check_refusal, case):
 
 def test_folders_of_other_kinds_are_refused(hub, tmp_path, check_refusal):
     for path, named in (
-        (tmp_path / "nowhere", "nowhere is neither a model folder nor the name of a model that ships (nano)"),
+        (tmp_path / "nowhere", "nowhere is neither a model folder nor the name of a model that ships (nano, nano-f"),
         (hub.unet, "unet/config.json is not of a gen1_jax model: make one with gen1 import"),
         (tmp_path, "has no config.json"),
     ):

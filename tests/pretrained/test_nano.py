@@ -65,6 +65,35 @@ def test_the_files_are_those_of_the_manifest():
     assert max(weights.values()) <= 16 * 2**20 and sum(weights.values()) <= 34e6
 
 
+@pytest.fixture(scope="module")
+def fast():
+    source = open_model("nano-fast")
+    source.config = dataclasses.replace(source.config, height=SIZE, width=SIZE)
+    return Gen1Pipeline(source)
+
+
+def test_nano_fast_is_a_unet_beside_nano(fast):
+    folder = fast.source.path
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {"unet.safetensors", "config.json"} <= manifest["sha256"].keys()
+    for name, digest in manifest["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 11e6
+    nano, config = open_model("nano"), fast.config
+    assert fast.source.name == "nano-fast" and fast.source.warning is None and fast.source.is_quantized
+    assert fast.source.words == nano.words and (config.sampler, config.num_inference_steps) == ("lcm", 1)
+    for name in ("vae", "clip", "depth", "prior"):
+        theirs = flatten(fast.source.stored(name))
+        assert all((np.asarray(theirs[path]) == x).all() for path, x in flatten(nano.parameters(name)).items())
+
+
+def test_one_evaluation_of_nano_fast_is_an_edit(fast, worlds):
+    one = [fast.edit(*each).frames for each in zip(worlds.clips.source, worlds.prompts, strict=True)]
+    to_images = lambda clips: jnp.asarray(clips, jnp.float32) / 255
+    nearness = lambda clips: psnr(to_images(clips), to_images(worlds.clips.answer)).mean()
+    assert nearness(one) > nearness(one[1:] + one[:1]) + 4  # each that of its own prompt and clip
+
+
 def test_it_is_nano_and_trained():
     model = open_model("nano")
     assert isinstance(model, ModelFolder) and model.warning is None and model.name == "nano"
