@@ -6,7 +6,8 @@ gen1 train      --config configs/nano_upscaler.py --workdir runs/nano_upscaler
 gen1 upscale    small.mp4 -o large.mp4 --model runs/nano_upscaler
 gen1 edit       car.mp4 -o gold.mp4 --prompt "a golden car" --upscale 2 --upscaler runs/nano_upscaler
 
-launch/nano.sh DIR upscaler runs all of this and makes the model folder; gen1 evaluate --benchmark upscaling measures it.
+launch/nano.sh DIR upscaler runs all of this and makes the model folder; gen1 evaluate
+--benchmark upscaling measures it.
 """
 
 from ml_collections import ConfigDict

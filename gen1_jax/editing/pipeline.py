@@ -24,6 +24,7 @@ from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
+from gen1_jax.editing.enlarging import tile_of
 from gen1_jax.editing.keyframes import sample_keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
@@ -41,6 +42,7 @@ from gen1_jax.editing.structures import (
     reporter,
     to_uint8,
 )
+from gen1_jax.editing.upscale_clip import upscale_clip
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.denoiser_inputs import known_signal
@@ -168,6 +170,7 @@ class Gen1Pipeline:
         return ContentEncoder(self.source, self.tokenizer, self.network)
 
     edit = edit_clip
+    upscale = upscale_clip
     __call__ = call_pipeline
 
     def encode_content(
@@ -193,6 +196,12 @@ class Gen1Pipeline:
         told = self.content.encode_several(uses, settings, negative_prompt)
         self.networks.let_go(*_OF_CONTENT)
         return joined(told, shares, as_embeddings=settings.blend == EMBEDDINGS)
+
+    def content_of(self, frames: Frames) -> Conditions:
+        """What a clip shows itself; see `ContentEncoder.of_frames`."""
+        told = self.content.of_frames(frames)
+        self.networks.let_go(*_OF_CONTENT)
+        return told
 
     def read_structure(
         self,
@@ -281,8 +290,7 @@ class Gen1Pipeline:
         progress: Progress | None,
     ) -> Float[Array, "1 t i j c"]:
         """The noise that leads to the input, told what it shows and its structures, see `GuidedSampler.inverted`."""
-        told = dataclasses.replace(self.content.of_frames(frames), structure=signals)
-        self.networks.let_go(*_OF_CONTENT)
+        told = dataclasses.replace(self.content_of(frames), structure=signals)
         return sampler.inverted(latents, told, reporter(progress, "inverting"))
 
     def latent_size(self, frames: Any) -> tuple[int, int, int]:
@@ -308,6 +316,7 @@ class Gen1Pipeline:
                 overlap=self.config.window_overlap,
                 partition=None if self._layout is None else self._layout.activations(),
                 shift=settings.shift_windows,
+                tile=tile_of(self.config),
             )
         return self._samplers[key].with_steps(settings.num_inference_steps, settings.strength)
 

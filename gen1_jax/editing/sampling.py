@@ -28,6 +28,7 @@ from gen1_jax.diffusion import (
 from gen1_jax.diffusion.guidance import Model
 from gen1_jax.diffusion.noise import shared_noise_order
 from gen1_jax.diffusion.sweep import Band, Round, take_round
+from gen1_jax.diffusion.tiles import tiled
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.errors import UserError
@@ -78,6 +79,8 @@ class GuidedSampler:
         shift: whether windows lie elsewhere at each step, see `windowed`.
         partition: how activations are divided over devices; None for not at all.
         attended: which frames self-attention within a frame looks at, see `models.attended`; None for its own.
+        tile: height and width of the latents of one evaluation; larger ones are blended from tiles, see `tiled`. None
+            for any size.
 
     Attributes:
         tables: of the solver, one row a step that is run.
@@ -102,12 +105,13 @@ class GuidedSampler:
         shift: bool = False,
         partition: Partition | None = None,
         attended: Attended | None = None,
+        tile: int | None = None,
     ):
         self.unet, self.partition, self.schedule, self.attended = unet, partition, schedule, attended
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
         self.strength = 1.0
-        self.window, self.overlap, self.shift = window, overlap, shift
+        self.window, self.overlap, self.shift, self.tile = window, overlap, shift, tile
         self._compiled: set[tuple] = set()
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
@@ -147,7 +151,7 @@ class GuidedSampler:
 
     def looking_at(self, attended: Attended) -> "GuidedSampler":
         """The same whose frames look at others, see `models.attended`; it compiles its own programs."""
-        how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition)
+        how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition, tile=self.tile)
         other = GuidedSampler(self.unet, self.schedule, self.sampler, 1, **how, attended=attended)
         other.strength = self.strength
         return other.with_tables(self.tables)
@@ -341,4 +345,4 @@ class GuidedSampler:
                 prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
             return prediction
 
-        return model
+        return model if self.tile is None else tiled(model, self.tile, self.tile // 4)
