@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
+from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.recorded import compare_with
 from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
@@ -97,37 +98,6 @@ def add_edit(commands) -> None:
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)")
     parser.add_argument("--low-memory", action="store_true", help="let every network go when it has done its part")
     add_limits(parser)
-
-
-def add_part(parser: argparse.ArgumentParser) -> None:
-    """Declare which frames of the video, and how fast."""
-    part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
-    part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
-    part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to take (to its end)")
-    part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
-    part.add_argument("--stride", type=int, metavar="N", help="every how many-th frame (1)")
-    part.add_argument(
-        "--fps",
-        type=frame_rate,
-        metavar="N",
-        help="frames a second, at the same speed (the video's own); of a folder of pictures, its speed (8)",
-    )
-
-
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Declare what is too large."""
-    limits = parser.add_argument_group("limits on the input")
-    limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
-    limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")
-    limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
-
-
-def limits_of(args: argparse.Namespace):
-    """The `Limits` of what `add_limits` declared."""
-    from gen1_jax.media import Limits
-
-    limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
-    return Limits(**{name: value for name, value in limits.items() if value is not None})
 
 
 def _add_mask(parser: argparse.ArgumentParser) -> None:
@@ -348,6 +318,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="begin with the noise that leads to the video rather than with that of the seed: steadier, and for each"
         " step one evaluation more (no)",
     )
+    add_propagate(group)
     group.add_argument(
         "--blend",
         metavar="HOW",

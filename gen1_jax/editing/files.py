@@ -84,7 +84,7 @@ def edit_file(
     content, background = (None, None) if shows_itself else contents_of(pipeline, *told)
 
     in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
-    in_one_piece = in_one_piece or settings.inverted_noise or request.upscaler is not None
+    in_one_piece = in_one_piece or settings.inverted_noise or settings.propagate or request.upscaler is not None
     source = read_source(
         request.video,
         pipeline,

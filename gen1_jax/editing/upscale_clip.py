@@ -1,5 +1,6 @@
 """`pipe.upscale(...)`: a clip that is held in memory, larger. `editing.files` enlarges files."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from gen1_jax.editing.enlarging import Enlargement, check_upscales
 from gen1_jax.editing.inputs import Clip, to_frames
 from gen1_jax.editing.result import EditResult
-from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.settings import EditSettings, steps_as_text
 from gen1_jax.editing.structures import Progress
 from gen1_jax.errors import UserError
 from gen1_jax.models.structure import LOW_RESOLUTION
@@ -51,6 +52,7 @@ def upscale_clip(
     negative_prompt: str | None = None,
     seed: int = 0,
     sampler: str | None = None,
+    propagate: Sequence[int] | str | None = None,
     progress: Progress | None = None,
 ) -> EditResult:
     """A clip at a multiple of its size, by a model that was trained to (`configs/nano_upscaler.py`).
@@ -63,7 +65,7 @@ def upscale_clip(
             spoiled first, so that their artefacts are lost in what the model corrects.
         match_colour: whether coarse colours are those of the clip, see `enlarging.with_colours_of`.
         guidance_scale: w; by default 1, one evaluation a step.
-        temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, progress: see `edit`.
+        temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, propagate, progress: see `edit`.
 
     Returns:
         The large frames, and as structure the small ones as the model was told of them.
@@ -79,6 +81,7 @@ def upscale_clip(
         num_inference_steps=num_inference_steps,
         seed=seed,
         sampler=sampler,
+        propagate=steps_as_text(propagate),
     ).of(self.config)
     small, enlargement = to_frames(frames), Enlargement(scale, self.config.size_multiple)
     seen = enlargement.of(small)

@@ -122,6 +122,15 @@ def test_a_folder_of_pictures_is_enlarged_and_says_how(upscaler, tmp_path, capsy
     assert abs(shifted.frames.mean() - load_video(clip).mean()) > 3 * abs(off.mean())
 
 
+def test_frames_that_show_the_same_are_nearer_to_each_other_once_propagated(upscaler):
+    clip = np.repeat(RNG.integers(0, 255, (1, 12, 15, 3), np.uint8), 2, 0)
+    pipeline, how = Gen1Pipeline.from_pretrained(upscaler), dict(num_inference_steps=1, match_colour=False)
+    apart = lambda **more: abs(np.diff(pipeline.upscale(clip, **how, **more).frames.astype(int), axis=0)).mean()
+    assert apart(propagate=(1,)) < 0.7 * apart()
+    with pytest.raises(UserError, match="propagate names step 2 of 1"):
+        pipeline.upscale(clip, **how, propagate="2")
+
+
 def test_an_edit_is_enlarged_by_another_model(tiny_model, upscaler, tmp_path, monkeypatch):
     """The edit's own frames, at the size of the model, are what the upscaler is given."""
     clip, given = small_clip(tmp_path / "in", width=16, height=16), {}
