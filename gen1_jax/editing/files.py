@@ -48,6 +48,7 @@ def edit_file(
     request: EditRequest,
     progress: Progress = lambda stage, done, total: None,
     pipeline: Gen1Pipeline | None = None,
+    upscaler: Gen1Pipeline | None = None,
 ) -> dict:
     """Edit a file. Its settings travel in the output, see `record`.
 
@@ -56,6 +57,7 @@ def edit_file(
         progress: called with the stage ("reading", "depth", "structure", "compiling", "sampling", "decoding"), units
             done, total.
         pipeline: the model of the request, if it is loaded already.
+        upscaler: its upscaler, likewise.
 
     Returns:
         A summary of plain values: sizes, settings, seconds in all.
@@ -77,7 +79,7 @@ def edit_file(
     pictures = [read_image(image, request.limits) for image in request.images]
     contents = [use.read(request.limits) for use in request.contents]
     pipeline = pipeline or open_pipeline(request)
-    upscaler = open_upscaler(request, pipeline)
+    upscaler = upscaler or open_upscaler(request, pipeline)
     settings = request.settings.of(pipeline.config)
     shows_itself = request.enlarges and not request.is_told
     told = (request.prompt, pictures, settings, request.negative_prompt, request.background, contents)

@@ -46,6 +46,7 @@ def make_record(
     """
     files = lambda paths: [Path(path).name for path in paths]
     hashes = lambda paths: [file_hash(Path(path)) for path in paths]
+    enlarged = request.upscale > 1
     maps, mask_file = [path for _, path in request.structure_from], file_of(request.mask)
     return {
         "record": _VERSION,
@@ -72,11 +73,11 @@ def make_record(
         "stride": request.stride,
         "fps": None if request.fps is None else str(request.fps),
         "size": None if request.size is None else "{}x{}".format(*request.size),
-        "upscale": request.upscale,
+        "upscale": request.upscale if enlarged else None,
         "upscaler": upscaler and upscaler.name,
         "upscaler_hash": upscaler and model_hash(upscaler),
-        "noise_level": request.noise_level,
-        "match_colour": request.match_colour,
+        "noise_level": request.noise_level if upscaler else None,
+        "match_colour": request.match_colour if enlarged else None,
         "compare": request.compare,
         "versions": versions(_PACKAGES),
     }

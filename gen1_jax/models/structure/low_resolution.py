@@ -64,7 +64,7 @@ class LowResolution(Tile):
         coefficients, step = _apply(rows.transform, columns.transform, small), of_clip(self.rounding)
         rounded = jnp.round(coefficients / jnp.where(step > 0, step, 1)) * step
         spoiled = _apply(rows.transform.T, columns.transform.T, jnp.where(step > 0, rounded, coefficients))
-        return jnp.clip(_apply(rows.up, columns.up, jnp.where(step > 0, spoiled, small)), -1, 1)
+        return jnp.clip(_apply(rows.up, columns.up, spoiled), -1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
