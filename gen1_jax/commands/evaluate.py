@@ -102,6 +102,8 @@ def _evaluate(args: argparse.Namespace) -> int | None:
     needless = [name for name in _OF_FOOTAGE if name != "lpips" or args.benchmark != _UPSCALING]
     if given := next((name for name in needless if getattr(args, name)), None):
         raise UserError(f"--{given.replace('_', '-')} is for edits that are there already: name them with --videos DIR")
+    if args.propagate and args.benchmark not in ("long", _UPSCALING):
+        raise UserError(f"--propagate is measured by --benchmark long and {_UPSCALING} alone")
     if args.benchmark in _OF_FRAMES:
         return _of_frames(args)
     if not (args.out or args.figure):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from gen1_jax.cli import main
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.settings import EditSettings
@@ -85,6 +86,14 @@ def test_ways_are_told_apart_and_the_exact_render_has_the_best_of_all():
     asked = EditSettings(propagate="3")
     scores, _ = measure_upscaling(pipeline, worlds, asked, Eyes(), lpips)
     assert pipeline.asked[-1]["propagate"] == "3" and scores[EXACT]["lpips"] == [0] and "lpips" in table(scores)[0]
+
+
+def test_what_other_benchmarks_do_not_measure_is_refused(capsys):
+    assert main(["evaluate", "--propagate", "3", "--out", "out"]) == 2
+    assert "--propagate is measured by --benchmark long and upscaling alone" in capsys.readouterr().err
+    assert main(["evaluate", "--lpips", "--out", "out"]) == 2
+    assert main(["evaluate", "--benchmark", "upscaling", "--model", "nano"]) == 2
+    assert "nano does not enlarge videos" in capsys.readouterr().err
 
 
 def test_exact_renders_are_of_twice_the_size_of_the_model():
