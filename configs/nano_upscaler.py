@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     """The rows of depth go on as those of the small video, rather than rows of zeros beside them: they read a picture's
-    latents and t_s at the size that features are used to, and nothing is left over that an upscaler never sees. Before any
-    training nano's mean squared error in v on the demo clip is 0.29 so, and 0.33 with rows of zeros (0.19 with its depth).
+    latents and t_s at the size that features are used to, and nothing is left over that an upscaler never sees. Before
+    any training nano's squared error in v on the demo clip is 0.29 so, and 0.33 with rows of zeros (0.19 with depth).
 
     A clip of 8 frames is 8x64x64x4 latents, four times nano's. Contents are CLIP's of the clip, as in use without
     a prompt; a quarter comes by way of the prior, as with one.
