@@ -27,6 +27,7 @@ from gen1_jax.commands import (
     plan,
     study,
     train,
+    upscale,
 )
 from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
@@ -36,6 +37,7 @@ _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
 
 _COMMANDS = (
     edit.add_edit,
+    upscale.add_upscale,
     demo.add_demo,
     data.add_render,
     data.add_prepare,

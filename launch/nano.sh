@@ -11,6 +11,7 @@
 #                    fast, after worlds: nano in four evaluations (configs/nano_fast.py), and its model folder
 #                    flow, after worlds: nano as a rectified flow (configs/nano_flow.py), and its model folder
 #                    dit, after worlds: nano with a transformer (configs/nano_dit.py), and its model folder
+#                    upscaler: one for nano (configs/nano_upscaler.py), on worlds of twice the size, and its model folder
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
@@ -59,6 +60,12 @@ inputs() { # worlds with all that nano 2 is given, rendered on the way
     local command=(gen1 precompute --data "worlds:$clips@${SEED:-0}" --frames 16 --model nano --size 128x128
         --structure "depth,$kinds" --record "$kinds" --levels two --out worlds_inputs)
     if test "$gpus" = 0; then "${command[@]}"; else divided 1 "${command[@]}" --batch-size 16; fi
+}
+
+large() { # worlds of twice the size, and what is known of them at nano's
+    local command=(gen1 precompute --data "worlds:$clips@${SEED:-0}" --model nano --size 256x256
+        --structure low_resolution --levels two --out worlds_large)
+    if test "$gpus" = 0; then "${command[@]}"; else divided 1 "${command[@]}" --batch-size 8; fi
 }
 
 divided() { # divided N COMMAND...: a share of the work for each GPU, for N processes each
@@ -127,6 +134,11 @@ for target; do
         from='' train nano_dit dit nano
         from='' train nano_dit dit_again runs/dit again
         model_folder dit_again nano_dit
+        ;;
+    upscaler)
+        large
+        from='' train nano_upscaler upscaler nano
+        model_folder upscaler nano_upscaler
         ;;
     nano2)
         inputs

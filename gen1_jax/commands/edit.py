@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
+from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.recorded import compare_with
 from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
@@ -77,21 +78,13 @@ def add_edit(commands) -> None:
     )
     _add_mask(parser)
     parser.set_defaults(model=None, seed=None)  # what was not given may be recorded
-    part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
-    part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
-    part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to edit (to its end)")
-    part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
-    part.add_argument("--stride", type=int, metavar="N", help="every how many-th frame (1)")
+    add_part(parser)
     out = parser.add_argument_group("output")
-    out.add_argument(
-        "--fps",
-        type=frame_rate,
-        metavar="N",
-        help="frames a second, at the same speed (the video's own); of a folder of pictures, its speed (8)",
-    )
     out.add_argument(
         "--size", type=size, metavar="WxH", help="size of the edit, cut to that shape at the sides (the video's own)"
     )
+    out.add_argument("--upscale", type=int, metavar="N", help="enlarge what the model makes N times, by --upscaler (1)")
+    out.add_argument("--upscaler", metavar="DIR", help="the model that does: see gen1 upscale")
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
@@ -104,10 +97,7 @@ def add_edit(commands) -> None:
     )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)")
     parser.add_argument("--low-memory", action="store_true", help="let every network go when it has done its part")
-    limits = parser.add_argument_group("limits on the input")
-    limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
-    limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")
-    limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
+    add_limits(parser)
 
 
 def _add_mask(parser: argparse.ArgumentParser) -> None:
@@ -177,16 +167,14 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
     from gen1_jax.editing.contents import ContentUse
     from gen1_jax.editing.maps import kind_and_path
     from gen1_jax.editing.request import EditRequest
-    from gen1_jax.media import Limits
     from gen1_jax.parallel.mesh import parse_mesh
 
-    limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
     prompt, images, contents = args.prompt, args.image or [], args.content
     if prompt is None and not contents and (not images or recorded.get("image") is not None):
         prompt = recorded.get("prompt")
     if prompt is None and not images:
         contents = contents or recorded.get("contents")
-    part, settings = _part(args, recorded), settings_of(args, recorded)
+    part, settings = part_of(args, recorded), settings_of(args, recorded)
     with naming_options(*part):
         return EditRequest(
             video=video,
@@ -207,15 +195,36 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
             sidecar=args.sidecar,
             **provenance_options(args),
             mesh=None if args.mesh is None else parse_mesh(args.mesh),
-            limits=Limits(**{name: value for name, value in limits.items() if value is not None}),
+            limits=limits_of(args),
             **part,
+            **_enlarging(args, recorded),
         )
 
 
-def _part(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _enlarging(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """How much larger, and by which model; of a record, all of it.
+
+    Raises:
+        UserError: there is no model that enlarges.
+    """
+    from gen1_jax.errors import UserError
+
+    if args.upscale is not None and args.upscale > 1 and not (args.upscaler or recorded.get("upscaler")):
+        raise UserError(
+            "--upscale: name the model that enlarges with --upscaler DIR; gen1 train --config configs/nano_upscaler.py "
+            "makes one"
+        )
+    names = ("upscale", "upscaler", "noise_level", "match_colour")
+    given = {name: getattr(args, name, None) for name in names}
+    chosen = {name: recorded.get(name) if value is None else value for name, value in given.items()}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def part_of(args, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Which frames, how fast and how large; a record has them in the notation of the command line."""
-    read = {"start": moment, "duration": moment, "fps": frame_rate, "size": size}
-    part = {name: _chosen(args, recorded, name) for name in ("start", "duration", "frames", "stride", "fps", "size")}
+    read, recorded = {"start": moment, "duration": moment, "fps": frame_rate, "size": size}, recorded or {}
+    names = [name for name in ("start", "duration", "frames", "stride", "fps", "size") if hasattr(args, name)]
+    part = {name: _chosen(args, recorded, name) for name in names}
     try:
         return {name: read[name](value) if isinstance(value, str) else value for name, value in part.items()}
     except argparse.ArgumentTypeError as error:
@@ -309,6 +318,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="begin with the noise that leads to the video rather than with that of the seed: steadier, and for each"
         " step one evaluation more (no)",
     )
+    add_propagate(group)
     group.add_argument(
         "--blend",
         metavar="HOW",

@@ -9,7 +9,8 @@ from gen1_jax.commands.common import command, naming_options, report, use_compil
 from gen1_jax.commands.edit import SOME_FAILED, add_settings, settings_of
 from gen1_jax.errors import UserError
 
-_OF_FRAMES = {"depth": 24, "long": 128}
+_UPSCALING = "upscaling"
+_OF_FRAMES = {"depth": 24, "long": 128, _UPSCALING: 8}
 """Benchmarks of clips as long as one likes, and how long they are."""
 _OF_FOOTAGE = ("sources", "prompts", "masks", "compare_at", "align", "fit", "lpips", "fvd")
 _MOVING_WINDOWS = 2  # a moving figure is so many times as long as what the model sees at once
@@ -26,15 +27,16 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        choices=("worlds", "local", "depth", "long"),
+        choices=("worlds", "local", *_OF_FRAMES),
         default="worlds",
-        help="edits, edits of one object with masks, the depth network alone, or whether long edits drift (worlds)",
+        help="edits, edits of one object with masks, the depth network alone, whether long edits drift, or an upscaler"
+        " (worlds)",
     )
     parser.add_argument(
         "--frames",
         type=int,
         metavar="N",
-        help="of a clip of --benchmark depth (24), long (128) or of --videos (128)",
+        help="of a clip of --benchmark depth (24), long (128), upscaling (8) or of --videos (128)",
     )
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument(
@@ -82,7 +84,11 @@ def _add_footage(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fit", choices=("crop", "stretch"), help="of edits of another shape: the middle of the source, or all (crop)"
     )
-    group.add_argument("--lpips", action="store_true", help="measure LPIPS to the source, too (extra evaluate)")
+    group.add_argument(
+        "--lpips",
+        action="store_true",
+        help="measure LPIPS to the source, too, or of --benchmark upscaling to the exact render (extra evaluate)",
+    )
     group.add_argument("--fvd", action="store_true", help="measure FVD to the sources, too (extra evaluate; slow)")
 
 
@@ -93,8 +99,11 @@ def _evaluate(args: argparse.Namespace) -> int | None:
         return _list(args)
     if args.videos:
         return _footage(args)
-    if given := next((name for name in _OF_FOOTAGE if getattr(args, name)), None):
+    needless = [name for name in _OF_FOOTAGE if name != "lpips" or args.benchmark != _UPSCALING]
+    if given := next((name for name in needless if getattr(args, name)), None):
         raise UserError(f"--{given.replace('_', '-')} is for edits that are there already: name them with --videos DIR")
+    if args.propagate and args.benchmark not in ("long", _UPSCALING):
+        raise UserError(f"--propagate is measured by --benchmark long and {_UPSCALING} alone")
     if args.benchmark in _OF_FRAMES:
         return _of_frames(args)
     if not (args.out or args.figure):
@@ -124,10 +133,10 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _of_frames(args: argparse.Namespace) -> None:
-    """How right and how steady the depth of clips is, or whether long edits drift."""
+    """How right and how steady the depth of clips is, whether long edits drift, or what an upscaler makes of them."""
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.editing.pipeline import Gen1Pipeline
-    from gen1_jax.evaluation import depth, long
+    from gen1_jax.evaluation import depth, long, upscaling
     from gen1_jax.evaluation.worlds import Worlds
 
     args.frames = _OF_FRAMES[args.benchmark] if args.frames is None else args.frames
@@ -138,17 +147,52 @@ def _of_frames(args: argparse.Namespace) -> None:
     pipeline = Gen1Pipeline.from_pretrained(args.model)
     if args.benchmark == "depth" and pipeline.config.depth is None:
         raise UserError(f"{args.model} has no depth network to measure")
-    size = dict(height=pipeline.config.height, width=pipeline.config.width)
+    height, width = pipeline.config.height, pipeline.config.width
+    if args.benchmark == _UPSCALING:
+        height, width = upscaling.upscaling_size(pipeline)
+        measuring = _Upscaling(args)
     with ProgressLine("evaluate", "clips", enabled=not args.json) as progress:
         show = lambda done, total: progress(done, total, "rendering", "")
-        worlds = Worlds(args.clips, frames=args.frames, **size, seed=args.seed, progress=show)
+        worlds = Worlds(args.clips, frames=args.frames, height=height, width=width, seed=args.seed, progress=show)
         told = lambda done, total: progress(done, total, args.benchmark, "")
         if args.benchmark == "depth":
             scores = depth.measure_depth(pipeline, worlds, told)
+        elif args.benchmark == _UPSCALING:
+            scores = measuring(pipeline, worlds, told)
         else:
             scores = long.measure_long(pipeline, worlds, settings_of(args), told)
-    lines = {"depth": depth, "long": long}[args.benchmark].table(scores)
+    lines = {"depth": depth, "long": long, _UPSCALING: upscaling}[args.benchmark].table(scores)
+    lines += [args.figure] if args.figure and args.benchmark == _UPSCALING else []
     report(scores, args.json, "\n".join(lines))
+
+
+class _Upscaling:
+    """What measures an upscaler, found before anything is rendered.
+
+    Raises:
+        UserError: there is no such judge, no LPIPS, or a figure cannot be written.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        from gen1_jax.evaluation.judge import open_judge
+        from gen1_jax.media import IMAGE_SUFFIXES, check_writable
+        from gen1_jax.pretrained.measuring import read_measuring
+
+        if args.figure:
+            check_writable(args.figure, tuple(IMAGE_SUFFIXES))
+        self._figure, self._settings = args.figure, settings_of(args)
+        self._judge, self._lpips = open_judge(args.judge), read_measuring("lpips") if args.lpips else None
+
+    def __call__(self, pipeline, worlds, progress) -> dict:
+        """Scores by way and measure; writes the figure."""
+        from gen1_jax.evaluation.upscaling import measure_upscaling
+        from gen1_jax.media import write_image
+
+        told = (self._settings, self._judge, self._lpips, progress)
+        scores, rows = measure_upscaling(pipeline, worlds, *told)
+        if self._figure:
+            write_image(self._figure, rows.reshape(-1, *rows.shape[2:]))
+        return scores
 
 
 def _footage(args: argparse.Namespace) -> int:

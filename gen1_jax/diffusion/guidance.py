@@ -65,6 +65,10 @@ class Conditions(Protocol):
         """Of some of the frames."""
         ...
 
+    def tile(self, corner: Any, size: tuple[int, int]) -> "Conditions":
+        """Of a part of the picture, `size` from a corner (top, left) on."""
+        ...
+
     def together(self, *others: "Conditions") -> "Conditions":
         """One batch in which the n rows of each clip lie beside each other; those of images come first."""
         ...

@@ -14,7 +14,7 @@ from gen1_jax.editing.masks import GivenMask, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import Watch
-from gen1_jax.editing.settings import EditSettings, structures_as_text
+from gen1_jax.editing.settings import EditSettings, steps_as_text, structures_as_text
 from gen1_jax.editing.structures import Progress
 from gen1_jax.errors import UserError
 
@@ -54,6 +54,7 @@ def edit_clip(
     contents: Sequence[Content] | None = None,
     blend: str = EditSettings.blend,
     inverted_noise: bool = False,
+    propagate: Sequence[int] | str | None = None,
     watch: Watch | None = None,
 ) -> EditResult | list[EditResult]:
     """Keep the structure of a clip and give it the content of a prompt or of a picture.
@@ -99,6 +100,8 @@ def edit_clip(
             takes their mean.
         inverted_noise: whether the edit begins with the noise that leads to the input rather than with random noise:
             it is steadier and costs an evaluation a step more; the seed is left what the prior draws.
+        propagate: steps of the sampler, counted from 1, after which frames are mixed with their neighbours along the
+            clip's motion, see `editing.motion`; few and late ones.
         watch: called after each step with how many are done, how many there are, and the running latents.
 
     Returns:
@@ -129,6 +132,7 @@ def edit_clip(
         source_guidance_scale=source_guidance_scale,
         blend=blend,
         inverted_noise=inverted_noise,
+        propagate=steps_as_text(propagate),
     ).of(self.config)
     each = [dataclasses.replace(settings, seed=one) for one in seeds]
     pictures, clip, uses = to_pictures(image), to_frames(frames), contents_given(contents)

@@ -7,14 +7,18 @@ Only frames of the model's own size are held; those of the source's size pass th
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.contents import following_sound
+from gen1_jax.editing.enlarging import check_upscales
 from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
@@ -44,6 +48,7 @@ def edit_file(
     request: EditRequest,
     progress: Progress = lambda stage, done, total: None,
     pipeline: Gen1Pipeline | None = None,
+    upscaler: Gen1Pipeline | None = None,
 ) -> dict:
     """Edit a file. Its settings travel in the output, see `record`.
 
@@ -52,6 +57,7 @@ def edit_file(
         progress: called with the stage ("reading", "depth", "structure", "compiling", "sampling", "decoding"), units
             done, total.
         pipeline: the model of the request, if it is loaded already.
+        upscaler: its upscaler, likewise.
 
     Returns:
         A summary of plain values: sizes, settings, seconds in all.
@@ -73,26 +79,35 @@ def edit_file(
     pictures = [read_image(image, request.limits) for image in request.images]
     contents = [use.read(request.limits) for use in request.contents]
     pipeline = pipeline or open_pipeline(request)
+    upscaler = upscaler or open_upscaler(request, pipeline)
     settings = request.settings.of(pipeline.config)
-    content, background = contents_of(
-        pipeline, request.prompt, pictures, settings, request.negative_prompt, request.background, contents
-    )
+    shows_itself = request.enlarges and not request.is_told
+    told = (request.prompt, pictures, settings, request.negative_prompt, request.background, contents)
+    content, background = (None, None) if shows_itself else contents_of(pipeline, *told)
 
     in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
-    in_one_piece = in_one_piece or settings.inverted_noise
-    longest = None if in_one_piece else max(LONGEST, pipeline.config.num_frames)
+    in_one_piece = in_one_piece or settings.inverted_noise or settings.propagate or request.upscaler is not None
     source = read_source(
-        request.video, pipeline, request.limits, progress, part=request.part, size=request.size, longest=longest
+        request.video,
+        pipeline,
+        request.limits,
+        progress,
+        part=request.part,
+        size=request.size,
+        longest=None if in_one_piece else max(LONGEST, pipeline.config.num_frames),
+        upscale=request.upscale if request.enlarges else 1,
     )
+    if shows_itself:
+        content = pipeline.content_of(np.stack([*itertools.islice(source.frames, 1)]))
     content = following_sound(content, contents, request.video, source.times, source.end)
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):
             raise UserError(
                 f"{path}: a picture holds one frame, not {len(source.times)}; name a video or give --frames 1"
             )
-    record = make_record(request, settings, pipeline.source)
+    record = make_record(request, settings, pipeline.source, None if upscaler is None else upscaler.source)
     with contextlib.ExitStack() as held:
-        job = _Job(request, settings, pipeline, source, progress)
+        job = _Job(request, settings, pipeline, upscaler, source, progress)
         if isinstance(source.frames, FrameStream):
             work = held.enter_context(work_of(request, record, len(source.frames), pipeline.latent_size(source.frames)))
             structures, edited, mask = job.swept(content, work)
@@ -123,6 +138,8 @@ def edit_file(
         "contents": list(map(str, request.contents)) or None,
         "mask": None if request.mask is None else str(request.mask),
         "background": request.background,
+        "upscale": request.upscale,
+        "upscaler": None if upscaler is None else upscaler.source.name,
         **dataclasses.asdict(settings),
         "unknown_words": unknown_words(request.prompt or "", getattr(pipeline.source, "words", None)),
         "seconds": round(time.perf_counter() - began, 3),
@@ -136,6 +153,7 @@ class _Job:
     request: EditRequest
     settings: EditSettings
     pipeline: Gen1Pipeline
+    upscaler: Gen1Pipeline | None
     source: Source
     progress: Progress
 
@@ -144,7 +162,7 @@ class _Job:
         edit = LongEdit(self.pipeline, self.settings, content, self.source.frames, work, self.progress)
         structures = edit.read_structure(self._ready)
         edit.sample()
-        return structures, edit.decoded(), None
+        return structures, self._enlarged(edit.decoded()), None
 
     def at_once(
         self, content: Conditions | None, background: Conditions | None
@@ -159,10 +177,23 @@ class _Job:
         mask = mask_of(pipeline, self.request, self.source, maps, settings, progress, estimated)
         regions = regions_of(content, background, mask)
         latents = sample_regions(pipeline, regions, maps, settings, progress, frames=frames, given=known)
-        edits = [pipeline.decode(each, progress) for each in latents]
+        edits = [self._enlarged(pipeline.decode(each, progress)) for each in latents]
         small = self.request.compare
         edited = over_source(self.request, self.source, regions, edits, settings.mask_feather, small=small)
         return pipeline.pictures_of(maps), edited, mask
+
+    def _enlarged(self, edited: Iterator) -> Iterator:
+        """Decoded frames as large as they are to be, where something is enlarged."""
+        request, source = self.request, self.source
+        if self.upscaler is not None:
+            how = dict(scale=request.upscale, noise_level=request.noise_level, match_colour=request.match_colour)
+            edited = np.stack([*edited])
+            yield from self.upscaler.upscale(edited, **how, seed=self.settings.seed, progress=self.progress).frames
+        elif (enlargement := source.fit.enlargement) is not None:
+            small = source.fit.size
+            yield from enlargement.finished(edited, source.frames, small, match_colour=request.match_colour)
+        else:
+            yield from edited
 
     def _ready(self) -> Maps:
         """The maps of `structure_from`, by kind."""
@@ -180,3 +211,18 @@ def open_pipeline(request: EditRequest) -> Gen1Pipeline:
     """The model of a request, with its LoRA files."""
     model = with_loras(open_trained(request.model), request.loras)
     return Gen1Pipeline(model, mesh=request.mesh, low_memory=request.low_memory)
+
+
+def open_upscaler(request: EditRequest, pipeline: Gen1Pipeline) -> Gen1Pipeline | None:
+    """The model that enlarges what `pipeline` makes; None where there is none, or that one enlarges.
+
+    Raises:
+        UserError: the one that is to enlarge does not, or not by the scale that is asked for.
+    """
+    if request.upscale == 1:
+        return None
+    upscaler = pipeline
+    if request.upscaler is not None:
+        upscaler = Gen1Pipeline(open_trained(request.upscaler), low_memory=request.low_memory)
+    check_upscales(upscaler.config, upscaler.source.name, request.upscale)
+    return None if request.enlarges else upscaler

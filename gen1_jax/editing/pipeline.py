@@ -24,9 +24,11 @@ from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ContentEncoder, Pictures
 from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
+from gen1_jax.editing.enlarging import tile_of
 from gen1_jax.editing.keyframes import sample_keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import MaskClip, latent_change
+from gen1_jax.editing.motion import Motion, estimated_motion
 from gen1_jax.editing.networks import LoadedNetworks, dtype_of
 from gen1_jax.editing.progress import sampling_reporter
 from gen1_jax.editing.sampling import GuidedSampler, Known, Watch
@@ -41,6 +43,8 @@ from gen1_jax.editing.structures import (
     reporter,
     to_uint8,
 )
+from gen1_jax.editing.upscale_clip import upscale_clip
+from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.denoiser_inputs import known_signal
@@ -168,6 +172,7 @@ class Gen1Pipeline:
         return ContentEncoder(self.source, self.tokenizer, self.network)
 
     edit = edit_clip
+    upscale = upscale_clip
     __call__ = call_pipeline
 
     def encode_content(
@@ -193,6 +198,12 @@ class Gen1Pipeline:
         told = self.content.encode_several(uses, settings, negative_prompt)
         self.networks.let_go(*_OF_CONTENT)
         return joined(told, shares, as_embeddings=settings.blend == EMBEDDINGS)
+
+    def content_of(self, frames: Frames) -> Conditions:
+        """What a clip shows itself; see `ContentEncoder.of_frames`."""
+        told = self.content.of_frames(frames)
+        self.networks.let_go(*_OF_CONTENT)
+        return told
 
     def read_structure(
         self,
@@ -263,11 +274,14 @@ class Gen1Pipeline:
         sampler = self.sampler(settings)
         shape = (1, len(frames), *self.latent_size(frames))
         interval = settings.guidance_interval
-        compiling = sampler.compiles(shape, guidance, interval=interval, masked=kept is not None)
+        motion = self._motion(frames, settings, sampler.tables.timesteps)
+        own = dict(masked=kept is not None, moved=motion is not None)
+        compiling = sampler.compiles(shape, guidance, interval=interval, **own)
         report = None if progress is None else sampling_reporter(progress, compiling)
         noise = self._inverted(sampler, frames, start, signals, progress) if settings.inverted_noise else None
         start = start if settings.strength < 1 else None
-        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise, noise=noise)
+        more = dict(latents=start, known=kept, interval=interval, shared_noise=settings.shared_noise)
+        more |= dict(noise=noise, motion=motion)
         latents = sampler(shape, settings.seed, conditions, guidance, report, watch, **more)
         self.networks.let_go("unet")
         return latents if given is None else given.on(latents)
@@ -281,9 +295,22 @@ class Gen1Pipeline:
         progress: Progress | None,
     ) -> Float[Array, "1 t i j c"]:
         """The noise that leads to the input, told what it shows and its structures, see `GuidedSampler.inverted`."""
-        told = dataclasses.replace(self.content.of_frames(frames), structure=signals)
-        self.networks.let_go(*_OF_CONTENT)
+        told = dataclasses.replace(self.content_of(frames), structure=signals)
         return sampler.inverted(latents, told, reporter(progress, "inverting"))
+
+    def _motion(self, frames: Frames, settings: EditSettings, timesteps: np.ndarray) -> Motion | None:
+        """Along which x_0 is propagated; None where it is not, or nothing can move.
+
+        Raises:
+            UserError: a step that the run does not have.
+        """
+        steps = settings.propagated_steps
+        if steps and steps[-1] > len(timesteps):
+            raise UserError(f"propagate names step {steps[-1]} of {len(timesteps)}")
+        if not steps or len(frames) == 1:
+            return None
+        chosen = np.asarray([timesteps[step - 1] for step in steps], np.int32)
+        return Motion(*estimated_motion(frames, self.config.vae.downscale), chosen)
 
     def latent_size(self, frames: Any) -> tuple[int, int, int]:
         """(h, w, c) of the latents of frames of the model's size, by their shape."""
@@ -308,6 +335,7 @@ class Gen1Pipeline:
                 overlap=self.config.window_overlap,
                 partition=None if self._layout is None else self._layout.activations(),
                 shift=settings.shift_windows,
+                tile=tile_of(self.config),
             )
         return self._samplers[key].with_steps(settings.num_inference_steps, settings.strength)
 

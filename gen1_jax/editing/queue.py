@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.editing.files import edit_file, open_pipeline
+from gen1_jax.editing.files import edit_file, open_pipeline, open_upscaler
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.structures import Progress
 from gen1_jax.errors import UserError
@@ -15,10 +15,10 @@ Failed = Callable[[EditRequest, Exception], None]
 
 
 def edit_files(requests: Sequence[EditRequest], progress: Progress, done: Done, failed: Failed) -> None:
-    """Edits files with the model of the first request, loaded once.
+    """Edits files with the model of the first request, and its upscaler, loaded once.
 
     Args:
-        requests: at least one, all of one model and mesh.
+        requests: at least one, all of one model, upscaler and mesh.
         progress: see `edit_file`.
         done: called with the summary of each edit.
         failed: called with each request that could not be carried out, and why.
@@ -27,12 +27,13 @@ def edit_files(requests: Sequence[EditRequest], progress: Progress, done: Done, 
         UserError: the model is at fault, and so all of them.
     """
     pipeline = open_pipeline(requests[0])
+    upscaler = open_upscaler(requests[0], pipeline)
     folders = {Path(path).parent for r in requests for path in (r.output, r.save_structure) if path is not None}
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     for request in requests:
         try:
-            summary = edit_file(request, progress, pipeline)
+            summary = edit_file(request, progress, pipeline, upscaler)
         except Exception as error:  # whatever a file does to a decoder or to memory, the next may be well
             failed(request, error)
         else:

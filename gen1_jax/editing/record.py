@@ -33,16 +33,20 @@ class NoRecord(UserError):
     """There are no settings in a file."""
 
 
-def make_record(request: "EditRequest", settings: EditSettings, model: ModelSource) -> dict[str, Any]:
+def make_record(
+    request: "EditRequest", settings: EditSettings, model: ModelSource, upscaler: ModelSource | None = None
+) -> dict[str, Any]:
     """Plain values: what was asked for, the model, and versions. Files are told by their names and hashes alone.
 
     Args:
         request: of the edit.
         settings: with the model's own numbers filled in.
         model: that made it.
+        upscaler: that enlarged it, if it is another.
     """
     files = lambda paths: [Path(path).name for path in paths]
     hashes = lambda paths: [file_hash(Path(path)) for path in paths]
+    enlarged = request.upscale > 1
     maps, mask_file = [path for _, path in request.structure_from], file_of(request.mask)
     return {
         "record": _VERSION,
@@ -69,6 +73,11 @@ def make_record(request: "EditRequest", settings: EditSettings, model: ModelSour
         "stride": request.stride,
         "fps": None if request.fps is None else str(request.fps),
         "size": None if request.size is None else "{}x{}".format(*request.size),
+        "upscale": request.upscale if enlarged else None,
+        "upscaler": upscaler and upscaler.name,
+        "upscaler_hash": upscaler and model_hash(upscaler),
+        "noise_level": request.noise_level if upscaler else None,
+        "match_colour": request.match_colour if enlarged else None,
         "compare": request.compare,
         "versions": versions(_PACKAGES),
     }
@@ -170,6 +179,11 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "fps": _a(str, _NONE),
     "size": _a(str, _NONE),
     "compare": _a(bool),
+    "upscale": _a(int, _NONE),  # as all that follows, younger than the first records
+    "upscaler": _a(str, _NONE),
+    "upscaler_hash": _a(str, _NONE),
+    "noise_level": _a(int, _NONE),
+    "match_colour": _a(bool, _NONE),
 }
 _FIELDS |= {
     name: _fits(annotation)

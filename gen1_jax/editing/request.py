@@ -8,6 +8,7 @@ from pathlib import Path
 from gen1_jax.editing.contents import ContentUse
 from gen1_jax.editing.masks import file_of, parse_mask
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.upscale_clip import NOISE_LEVEL, upscale_settings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, needs_even_size
 from gen1_jax.parallel.mesh import MeshConfig
@@ -42,6 +43,11 @@ class EditRequest:
             again. Of a folder of pictures, how fast they follow each other (8).
         size: (width, height) of the result, pixels; the video's own if None. What does not fit into that shape is
             cut off at both sides.
+        upscale: how many times as large as the video the result is, or, with `upscaler`, as what `model` makes of it; a
+            video that is larger itself keeps its size then.
+        upscaler: of an edit, the model that enlarges it; None where `model` itself enlarges the video (`gen1 upscale`).
+        noise_level: t_s of `upscaler`, see `editing.upscale_clip`; that of `model` is `settings.structure_blur`.
+        match_colour: give what is enlarged the coarse colours of what it was made from.
         save_structure: where to write what the model saw, or None.
         save_mask: where to write the mask, or None.
         compare: write input, structure and edit side by side instead of the edit alone.
@@ -72,6 +78,10 @@ class EditRequest:
     stride: int = 1
     fps: Fraction | None = None
     size: tuple[int, int] | None = None
+    upscale: int = 1
+    upscaler: str | Path | None = None
+    noise_level: int = NOISE_LEVEL
+    match_colour: bool = True
     save_structure: str | Path | None = None
     save_mask: str | Path | None = None
     compare: bool = False
@@ -84,8 +94,7 @@ class EditRequest:
     def __post_init__(self):
         if self.contents and (self.prompt is not None or self.images):
             raise UserError("--content stands in the place of --prompt and --image: give either")
-        told = self.prompt is not None or self.images or self.contents or self.background is not None
-        if not told and not self._may_have_subject:
+        if not self.is_told and not self.enlarges and not self._may_have_subject:
             raise UserError("give either --prompt or --image, or both to a model that reads both")
         if len(dict(self.keyframes)) < len(self.keyframes):
             raise UserError("--keyframe: two pictures for one frame")
@@ -97,6 +106,10 @@ class EditRequest:
         if self.save_mask is not None and not self.is_masked:
             raise UserError(f"--save-mask {self.save_mask}: there is no mask; say what may change with --mask")
         self._check_size()
+        if self.upscaler is not None:
+            upscale_settings(self.noise_level)
+            if self.upscale < 2:
+                raise UserError("--upscaler is for an edit that is enlarged: say --upscale 2")
         _ = self.part
 
     @property
@@ -105,6 +118,16 @@ class EditRequest:
         if self.image is None:
             return ()
         return (self.image,) if isinstance(self.image, str | Path) else tuple(self.image)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether something says what the result should look like."""
+        return self.prompt is not None or bool(self.images or self.contents) or self.background is not None
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the model itself makes the video larger."""
+        return self.upscale > 1 and self.upscaler is None
 
     @property
     def _may_have_subject(self) -> bool:
@@ -138,6 +161,8 @@ class EditRequest:
         if self.size is None:
             return
         width, height = self.size
+        if self.enlarges:
+            raise UserError("--size is for edits: what is upscaled has the video's shape and a multiple of its size")
         if width < 1 or height < 1:
             raise UserError(f"--size {width}x{height}: both must be positive")
         if width * height > self.limits.max_pixels:

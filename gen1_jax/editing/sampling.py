@@ -28,8 +28,10 @@ from gen1_jax.diffusion import (
 from gen1_jax.diffusion.guidance import Model
 from gen1_jax.diffusion.noise import shared_noise_order
 from gen1_jax.diffusion.sweep import Band, Round, take_round
+from gen1_jax.diffusion.tiles import tiled
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
+from gen1_jax.editing.motion import Motion, propagating
 from gen1_jax.errors import UserError
 from gen1_jax.models.attended import Attended, attending_to
 from gen1_jax.models.conditions import SHARES, Conditions
@@ -78,12 +80,14 @@ class GuidedSampler:
         shift: whether windows lie elsewhere at each step, see `windowed`.
         partition: how activations are divided over devices; None for not at all.
         attended: which frames self-attention within a frame looks at, see `models.attended`; None for its own.
+        tile: height and width of the latents of one evaluation; larger ones are blended from tiles, see `tiled`. None
+            for any size.
 
     Attributes:
         tables: of the solver, one row a step that is run.
         strength: of the tables, see `Sampler.tables`.
-        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end, known) ->
-            state.
+        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end, known, motion)
+            -> state.
         start: the jitted (seed, shape, latents to begin with or None, padded tables or None, order of frames' noise or
             None) -> state.
         round: the jitted (parameters, band, conditions without maps, guidance, padded tables, windows, key, first step,
@@ -102,12 +106,13 @@ class GuidedSampler:
         shift: bool = False,
         partition: Partition | None = None,
         attended: Attended | None = None,
+        tile: int | None = None,
     ):
         self.unet, self.partition, self.schedule, self.attended = unet, partition, schedule, attended
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
         self.strength = 1.0
-        self.window, self.overlap, self.shift = window, overlap, shift
+        self.window, self.overlap, self.shift, self.tile = window, overlap, shift, tile
         self._compiled: set[tuple] = set()
         self.advance = jax.jit(self._advance, donate_argnums=1)
         self.start = jax.jit(self._start, static_argnums=1)
@@ -119,6 +124,7 @@ class GuidedSampler:
         guidance: Guidance,
         *,
         masked: bool = False,
+        moved: bool = False,
         interval: tuple[float, float] = (0.0, 1.0),
     ) -> list[int]:
         """The steps of the next call with these that compile first, as far as this process has not done so yet.
@@ -127,11 +133,12 @@ class GuidedSampler:
             shape: of the latents.
             guidance: which branches have weight matters, not how much.
             masked: whether something is known; what does not matter.
+            moved: whether there is a motion.
             interval: see `__call__`.
         """
         firsts: dict[tuple, int] = {}
         for start, _, part in guidance_runs(guidance, len(self.tables.timesteps), interval):
-            firsts.setdefault((shape, part.branches, masked), start)
+            firsts.setdefault((shape, part.branches, masked, moved), start)
         return [step for program, step in firsts.items() if program not in self._compiled]
 
     def with_steps(self, num_inference_steps: int, strength: float = 1.0) -> "GuidedSampler":
@@ -147,7 +154,7 @@ class GuidedSampler:
 
     def looking_at(self, attended: Attended) -> "GuidedSampler":
         """The same whose frames look at others, see `models.attended`; it compiles its own programs."""
-        how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition)
+        how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition, tile=self.tile)
         other = GuidedSampler(self.unet, self.schedule, self.sampler, 1, **how, attended=attended)
         other.strength = self.strength
         return other.with_tables(self.tables)
@@ -188,6 +195,7 @@ class GuidedSampler:
         interval: tuple[float, float] = (0.0, 1.0),
         shared_noise: bool = False,
         noise: Float[Array, "b t h w c"] | None = None,
+        motion: Motion | None = None,
     ) -> Float[Array, "b t h w c"]:
         """Latents of `shape` (B, T, h, w, C).
 
@@ -204,6 +212,7 @@ class GuidedSampler:
             interval: parts of the run between which there is guidance, see `guidance_runs`.
             shared_noise: whether noise of the first window is that of all others, too, see `noise_order`.
             noise: that the sampling begins with, in the place of what the seed draws; of `inverted`, say.
+            motion: along which x_0 is propagated at some steps, see `editing.motion`; None for no such steps.
 
         Raises:
             ValueError: a strength below 1 without latents.
@@ -212,7 +221,8 @@ class GuidedSampler:
             raise UserError(f"a strength of {self.strength} needs latents to begin with")
         total = len(self.tables.timesteps)
         runs = guidance_runs(guidance, total, interval)
-        self._compiled.update((shape, part.branches, known is not None) for _, _, part in runs)
+        own = known is not None, motion is not None
+        self._compiled.update((shape, part.branches, *own) for _, _, part in runs)
         beginning = (None, None) if latents is None else (latents, self.padded_tables)
         order = self.noise_order(shape[1], seed) if shared_noise and shape[1] > self.window else None
         state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning, order)
@@ -220,7 +230,7 @@ class GuidedSampler:
         if progress is not None or watch is not None:
             runs = [(step, step + 1, part) for start, stop, part in runs for step in range(start, stop)]
         for start, stop, part in runs:
-            state = self.run(state, conditions, part, known, start=start, stop=stop)
+            state = self.run(state, conditions, part, known, motion, start=start, stop=stop)
             if progress is None and watch is None:
                 continue
             state.latents.block_until_ready()
@@ -269,13 +279,15 @@ class GuidedSampler:
         conditions: Conditions,
         guidance: Guidance,
         known: Known | None = None,
+        motion: Motion | None = None,
         *,
         start: int = 0,
         stop: int | None = None,
     ) -> SamplerState:
         """The state after the steps start <= i < stop (all of them by default); the one given is donated."""
         stop = len(self.tables.timesteps) if stop is None else stop
-        return self.advance(self.unet.params, state, conditions, guidance, self.padded_tables, start, stop, known)
+        tables = self.padded_tables
+        return self.advance(self.unet.params, state, conditions, guidance, tables, start, stop, known, motion)
 
     def _start(
         self,
@@ -301,13 +313,16 @@ class GuidedSampler:
         start,
         stop,
         known: Known | None = None,
+        motion: Motion | None = None,
     ) -> SamplerState:
-        model = self._model(params)
+        model, predicts = self._model(params), self.unet.config.prediction_type
         denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
+        if motion is not None:
+            denoise = acting_on_x0(denoise, self.schedule, predicts, propagating(motion))
         if known is not None:
             timesteps = self.schedule.timesteps
             act = changing(known.latents, known.change, len(timesteps), timesteps[0])
-            denoise = acting_on_x0(denoise, self.schedule, self.unet.config.prediction_type, act)
+            denoise = acting_on_x0(denoise, self.schedule, predicts, act)
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
             return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)
 
@@ -341,4 +356,4 @@ class GuidedSampler:
                 prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
             return prediction
 
-        return model
+        return model if self.tile is None else tiled(model, self.tile, self.tile // 4)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -96,6 +96,11 @@ def structures_as_text(structures: str | Mapping[str, float] | None) -> str | No
     return ",".join(str(StructureUse(kind, float(weight))) for kind, weight in structures.items())
 
 
+def steps_as_text(steps: Sequence[int] | str | None) -> str | None:
+    """Steps as `EditSettings.propagate` has them."""
+    return steps if steps is None or isinstance(steps, str) else ",".join(map(str, steps)) or None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EditSettings:
     """The numbers of an edit. None is the model's own.
@@ -126,6 +131,8 @@ class EditSettings:
         inverted_noise: whether an edit begins with the noise that DDIM leads the input to, told what it shows and its
             structures, rather than with what the seed draws: steadier, for an evaluation more a step; the seed is
             left what the prior draws. See `GuidedSampler.inverted`.
+        propagate: steps of the sampler, counted from 1, as "15,18", at which frames of the estimate of x_0 are mixed
+            with their neighbours along the video's motion, see `editing.motion`. Few, late ones: each blurs a little.
         steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
             frame; that of a network with layers between frames always is.
     """
@@ -149,8 +156,10 @@ class EditSettings:
     steady_depth: bool = False
     blend: str = PREDICTIONS
     inverted_noise: bool = False
+    propagate: str | None = None
 
     def __post_init__(self):
+        _ = self.propagated_steps
         if self.structure is not None:
             parse_structures(self.structure)
         if not 0 <= self.structure_blur <= MAX_STRUCTURE_LEVEL:
@@ -212,6 +221,18 @@ class EditSettings:
         return Guidance.of(*scales, distilled=unet.guidance_embedded)
 
     @property
+    def propagated_steps(self) -> tuple[int, ...]:
+        """What `propagate` says, from 1; none by default.
+
+        Raises:
+            UserError: it is no list of numbers.
+        """
+        texts = [] if self.propagate is None else [text.strip() for text in self.propagate.split(",")]
+        if not all(text.isdecimal() and int(text) for text in texts):
+            raise UserError(f"propagate is {self.propagate!r}, not numbers of steps, from 1, as 15,18")
+        return tuple(sorted({int(text) for text in texts}))
+
+    @property
     def structures(self) -> tuple[StructureUse, ...]:
         """What `structure` says."""
         return () if self.structure is None else parse_structures(self.structure)
@@ -238,6 +259,8 @@ class EditSettings:
         if self.keyframe_stride >= config.num_frames:
             most = config.num_frames - 1
             raise UserError(f"keyframe_stride is at most {most}: this model sees {config.num_frames} frames at once")
+        if self.propagate is not None and self.keyframe_stride > 1:
+            raise UserError("propagate: neighbours of keyframes lie too far apart for it; leave keyframe_stride 1")
         if self.inverted_noise and get_sampler(self.sampler, config.schedule).draws_noise:
             raise UserError(f"inverted_noise is for samplers that draw no noise, which {self.sampler} does: take ddim")
         if self.clip_skip > 1 and unet.content_kind != "text":

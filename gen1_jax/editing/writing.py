@@ -77,7 +77,13 @@ def output_size(path: str | Path, source: Source, request: EditRequest) -> tuple
     """(height, width) of what is written to a file of that name, where it is not written side by side."""
     info = source.info
     keeps_aspect = _keeps_aspect(path, request)
-    width, height = request.size or ((info.width, info.height) if keeps_aspect else info.square_size)
+    width, height = (info.width, info.height) if keeps_aspect else info.square_size
+    if request.size is not None:
+        width, height = request.size
+    elif request.enlarges:
+        width, height = request.upscale * width, request.upscale * height
+    elif (factor := request.upscale * source.frames.shape[1] / height) > 1 and request.upscale > 1:
+        width, height = (2 * round(side * factor / 2) for side in (width, height))
     return height, width
 
 
@@ -99,6 +105,6 @@ def _ticks(start: Fraction, end: Fraction, fps: Fraction | None) -> Iterator[Fra
 def compare_frames(
     source: Source, structures: Mapping[str, Iterable[np.ndarray]], edited: Iterator[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Input, structures and edit beside each other, frame by frame, at the model's size."""
-    for views in zip(source.frames, *structures.values(), edited, strict=True):
-        yield side_by_side(list(views))
+    """Input, structures and edit beside each other, frame by frame, at the size of the edit."""
+    for seen, *views in zip(source.frames, *structures.values(), edited, strict=True):
+        yield side_by_side([resize(seen, views[-1].shape[:2]), *views])

@@ -157,6 +157,12 @@ class Conditions:
         """Of frames start to start + size - 1; `start` may be traced."""
         return self._of_frames(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1))
 
+    def tile(self, corner: Int[Array, "2"], size: tuple[int, int]) -> "Conditions":
+        """Of rows and columns from a corner (top, left) on, (height, width) of them; the corner may be traced."""
+        cut = lambda x: jax.lax.dynamic_slice(x, (0, 0, *corner, 0), (*x.shape[:2], *size, x.shape[4]))
+        structure = {kind: dataclasses.replace(x, maps=cut(x.maps)) for kind, x in self.structure.items()}
+        return dataclasses.replace(self, structure=structure)
+
     def _of_frames(self, chosen: Callable[[Array], Array]) -> "Conditions":
         """The same with a part of everything that has frames."""
         structure = {kind: dataclasses.replace(x, maps=chosen(x.maps)) for kind, x in self.structure.items()}

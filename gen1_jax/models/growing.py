@@ -3,7 +3,8 @@
 conv_in   z_t | depth | edges | ... | known        rows of inputs that it had stay as they are, whatever they are
                         └──────────────┴─ zeros ─► nothing is added until they are trained
 
-Scales of guidance come by a projection of zeros, see `guidance_embedding`.
+Scales of guidance come by a projection of zeros, see `guidance_embedding`. Or an input is told something else from now
+on (`with_structures`): the network learns anew what its rows mean, and keeps its shape.
 """
 
 import dataclasses
@@ -43,6 +44,22 @@ def with_inputs(config: DenoiserConfig, inputs: Sequence[str]) -> DenoiserConfig
         structure_optional=bool(kinds),
         known=KNOWN in inputs,
     )
+
+
+def with_structures(config: DenoiserConfig, kinds: Sequence[str]) -> DenoiserConfig:
+    """The configuration of a network that is told other structures in the place of its own, by the same rows.
+
+    Args:
+        config: of the network as it is.
+        kinds: of structure, as many as it has.
+
+    Raises:
+        UserError: it has more, or less.
+    """
+    if len(kinds) != len(config.structures):
+        has = ", ".join(config.structures) or "none"
+        raise UserError(f"unet.structure_kinds are as many as the model's own ({has}), not {', '.join(kinds)}")
+    return dataclasses.replace(config, structure_kinds=tuple(kinds))
 
 
 def grow(params: Params, before: DenoiserConfig, after: DenoiserConfig) -> Params:

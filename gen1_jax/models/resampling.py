@@ -44,6 +44,23 @@ def bicubic_matrix(source: int, target: int, *, offset: float = 0.0) -> Float[np
     return matrix
 
 
+def area_matrix(source: int, target: int) -> Float[np.ndarray, "target source"]:
+    """The same by the mean of what each of fewer pixels covers."""
+    edges = np.linspace(0, source, target + 1)
+    pixels = np.arange(source)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(covered, 0, None) * (target / source)
+
+
+def gaussian_matrix(size: int, sigma: float) -> Float[np.ndarray, "n n"]:
+    """Convolution of an axis with a Gaussian, cut off at the border, where what is left counts more; float64."""
+    if not sigma:
+        return np.eye(size)
+    index = np.arange(size)
+    weights = np.exp(-np.square((index[:, None] - index) / sigma) / 2)
+    return weights / weights.sum(1, keepdims=True)
+
+
 def binomial_matrix(size: int) -> Float[np.ndarray, "n n"]:
     """Convolution of an axis with the binomial of five, the border pixel repeated beyond the border; float64."""
     matrix, index = np.zeros((size, size)), np.arange(size)

@@ -213,9 +213,14 @@ class Gen1Config:
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which clips of height x width are seen: their shape, about the model's number of pixels."""
-        multiple = self.vae.downscale * self.unet.downscale
+        multiple = self.size_multiple
         scale = (self.height * self.width / (height * width)) ** 0.5
         return tuple(max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+
+    @property
+    def size_multiple(self) -> int:
+        """Of what height and width of pictures are multiples, in pixels."""
+        return self.vae.downscale * self.unet.downscale
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, for JSON; null for a part that the model lacks, nothing for an optional one."""

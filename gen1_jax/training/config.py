@@ -201,7 +201,10 @@ class TrainConfig:
         named, whose = stage.structure, ""
         if isinstance(named, bool):
             asks = named and self.component == "unet"
-            named, whose = tuple(kind for kind in self.unet.inputs if asks and kind != KNOWN), " (unet.inputs)"
+            added, whose = self.unet.inputs, " (unet.inputs)"
+            if self.unet.structure_kinds:
+                added, whose = self.unet.structure_kinds, " (unet.structure_kinds)"
+            named = tuple(kind for kind in added if asks and kind != KNOWN)
         check_kinds(named)
         if data.inputs != "pixels" and (missing := sorted(set(named) - set(data.held))):
             there = ", ".join(data.held) or "none"

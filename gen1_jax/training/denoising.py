@@ -30,7 +30,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE, Conditions
 from gen1_jax.models.denoiser import build_denoiser
 from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
-from gen1_jax.models.growing import with_inputs
+from gen1_jax.models.growing import with_inputs, with_structures
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.pictures import pixels_to_images
@@ -74,6 +74,8 @@ class DenoisingConfig:
         inputs: what the U-Net is given beside the latents from now on, in any subset: kinds of structure, and "known",
             which is latents of the clip itself in some of its frames or regions. Those that `model` has not are added
             (`models.growing.with_inputs`); empty for those of `model` as they are.
+        structure_kinds: of structure, that the U-Net is told from now on in the place of its own, as many: it goes on
+            with the rows of its first layer that the others had (`models.growing.with_structures`); empty for its own.
         structure_dropout: probability that a structure has no weight, for each kind by itself.
         source_dropout: the same of the kind "source" alone; None for `structure_dropout`.
         all_kept: how often all structures keep their weight nevertheless (0.1 in VideoComposer, arXiv 2306.02018).
@@ -95,6 +97,7 @@ class DenoisingConfig:
     lora: LowRankConfig = LowRankConfig()
     content_dropout: float = 0.1
     inputs: tuple[str, ...] = ()
+    structure_kinds: tuple[str, ...] = ()
     structure_dropout: float = 0.0
     source_dropout: float | None = None
     all_kept: float = 0.0
@@ -115,6 +118,8 @@ class DenoisingConfig:
             raise UserError("unet.all_kept, one_kept and none_kept are more than 1 together")
         if set(self.inputs) - {KNOWN} and not self.structure_dropout:
             raise UserError("unet.inputs are inputs of which any may lack: give unet.structure_dropout, too")
+        if self.inputs and self.structure_kinds:
+            raise UserError("unet.inputs adds to what the model has, unet.structure_kinds replaces it: give one")
         if self.weighting not in WEIGHTINGS:
             raise UserError(f"unet.weighting is {self.weighting!r}, not one of {', '.join(WEIGHTINGS)}")
         if self.weighting != "uniform" and not self.timesteps.is_uniform:
@@ -128,9 +133,11 @@ class DenoisingConfig:
         """The denoiser that is trained: that of the model, or of `size`, with the inputs that are asked for.
 
         Raises:
-            UserError: there is no such size, or inputs that it has are not asked for.
+            UserError: there is no such size, or inputs that it has are not asked for, or as many structures as it has
+                not.
         """
         config = config if self.size is None else size_named(self.size).unet
+        config = with_structures(config, self.structure_kinds) if self.structure_kinds else config
         return with_inputs(config, self.inputs) if self.inputs else config
 
     def dropout_of(self, kind: str) -> float:

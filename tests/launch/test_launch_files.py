@@ -171,6 +171,23 @@ def test_nano2_goes_on_from_nano_with_more_inputs(tmp_path, gpus):
     assert parsed(export).model == "runs/nano2_long" and parsed(export).output == "nano2"
 
 
+@pytest.mark.parametrize("gpus", ["0", "2"])
+def test_an_upscaler_goes_on_from_nano_on_worlds_of_twice_the_size(tmp_path, gpus):
+    environment = {"FROM": "start", "SEED": "3", "GPUS": gpus, "CLIPS": "16", "TRAIN": ""}
+    code, calls, error = calls_of(
+        "nano.sh", str(tmp_path / "out"), "upscaler", folder=tmp_path, stand_ins=("gen1",), **environment
+    )
+    assert code == 0, error
+    *latents, train, export = calls
+    assert [call[1] for call in latents] == ["precompute"] * (int(gpus) or 1)
+    for call in map(parsed, latents):
+        assert (call.data, call.size, call.structure, call.out) == (
+            *("worlds:16@3", "256x256", "low_resolution", "worlds_large"),
+        )
+    assert parsed(train).config.endswith("nano_upscaler.py") and "--config.model=nano" in train
+    assert (parsed(export).model, str(parsed(export).output)) == ("runs/upscaler", "nano_upscaler")
+
+
 @pytest.mark.parametrize("target", ["fast", "flow"])
 def test_nano_in_few_steps_and_as_a_flow_begin_from_the_nano_that_ships(tmp_path, target):
     environment = {"FROM": "start", "GPUS": "0", "CLIPS": "16", "TRAIN": ""}

@@ -13,6 +13,7 @@ from gen1_jax.models.structure.depth import Depth, blur_depth, normalise_depth, 
 from gen1_jax.models.structure.edges import Edges
 from gen1_jax.models.structure.flow import Flow
 from gen1_jax.models.structure.kind import EncodeImages, StructureKind, told_level
+from gen1_jax.models.structure.low_resolution import LOW_RESOLUTION, LowResolution
 from gen1_jax.models.structure.normals import Normals
 from gen1_jax.models.structure.pictures import PictureKind
 from gen1_jax.models.structure.pose import Bone, Pose, draw_bones
@@ -21,6 +22,7 @@ from gen1_jax.models.structure.segmentation import Segmentation, colours_of, est
 from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
+    "LOW_RESOLUTION",
     "MAX_STRUCTURE_LEVEL",
     "STRUCTURE_KINDS",
     "Bone",
@@ -29,6 +31,7 @@ __all__ = [
     "Edges",
     "EncodeImages",
     "Flow",
+    "LowResolution",
     "Normals",
     "PictureKind",
     "Pose",

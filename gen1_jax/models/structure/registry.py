@@ -6,13 +6,14 @@ from gen1_jax.models.structure.depth import Depth
 from gen1_jax.models.structure.edges import Edges
 from gen1_jax.models.structure.flow import Flow
 from gen1_jax.models.structure.kind import StructureKind
+from gen1_jax.models.structure.low_resolution import LowResolution
 from gen1_jax.models.structure.normals import Normals
 from gen1_jax.models.structure.pictures import PICTURE_KINDS
 from gen1_jax.models.structure.pose import Pose
 from gen1_jax.models.structure.segmentation import Segmentation
 from gen1_jax.models.structure.softedge import SoftEdge
 
-_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose())
+_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose(), LowResolution())
 _OF_CONTROL_NETS = (Canny(), SoftEdge(), Normals(name="normal"), *PICTURE_KINDS)
 
 STRUCTURE_KINDS: dict[str, StructureKind] = {kind.name: kind for kind in (*_OF_MODELS, *_OF_CONTROL_NETS)}

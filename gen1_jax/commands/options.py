@@ -1,0 +1,46 @@
+"""Options that several commands have: the part of a video, limits on it, and what steadies it."""
+
+import argparse
+
+from gen1_jax.commands.values import frame_rate, moment
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Declare which frames of the video, and how fast."""
+    part = parser.add_argument_group("the part of the video", "TIME: 48 is frames; 2s, 1.5s, 250ms or 1:02.5 is time")
+    part.add_argument("--start", type=moment, metavar="TIME", help="where to begin (0)")
+    part.add_argument("--duration", type=moment, metavar="TIME", help="how much of the video to take (to its end)")
+    part.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
+    part.add_argument("--stride", type=int, metavar="N", help="every how many-th frame (1)")
+    part.add_argument(
+        "--fps",
+        type=frame_rate,
+        metavar="N",
+        help="frames a second, at the same speed (the video's own); of a folder of pictures, its speed (8)",
+    )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Declare what is too large."""
+    limits = parser.add_argument_group("limits on the input")
+    limits.add_argument("--max-pixels", type=int, metavar="N", help="pixels of a frame")
+    limits.add_argument("--max-frames", type=int, metavar="N", help="frames read")
+    limits.add_argument("--max-bytes", type=int, metavar="N", help="size of the file")
+
+
+def limits_of(args: argparse.Namespace):
+    """The `Limits` of what `add_limits` declared."""
+    from gen1_jax.media import Limits
+
+    limits = {name: getattr(args, name) for name in ("max_pixels", "max_frames", "max_bytes")}
+    return Limits(**{name: value for name, value in limits.items() if value is not None})
+
+
+def add_propagate(group) -> None:
+    """Declare `EditSettings.propagate`."""
+    group.add_argument(
+        "--propagate",
+        metavar="N,N,...",
+        help="steps, counted from 1, at which frames are mixed along the video's motion: steadier, and a little softer;"
+        " few and late ones, as 15,18 of 20 (none)",
+    )

@@ -1,0 +1,91 @@
+"""`gen1 upscale`."""
+
+import argparse
+
+from gen1_jax.commands.common import command, naming_options
+from gen1_jax.commands.edit import part_of, run_edit
+from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
+from gen1_jax.commands.provenance import add_provenance, provenance_options
+
+
+def add_upscale(commands) -> None:
+    """Declare `gen1 upscale`."""
+    parser = command(
+        commands,
+        "upscale",
+        _upscale,
+        "enlarge a video by a model that was trained to",
+        "gen1 upscale small.mp4 -o large.mp4 --model runs/nano_upscaler",
+    )
+    parser.add_argument("video", metavar="IN", help="a video, a folder of pictures, or a picture")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="mp4, mov, mkv, webm, gif, or a folder NAME/ of PNG files"
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", help="a model folder or a workdir of configs/nano_upscaler.py"
+    )
+    parser.add_argument("--scale", type=int, default=2, metavar="N", help="how many times as high and wide (2)")
+    parser.add_argument(
+        "--noise-level",
+        type=int,
+        default=1,
+        metavar="0..7",
+        help="0 trusts every pixel; with more, artefacts are corrected, and more is made up (1)",
+    )
+    parser.add_argument(
+        "--match-colour",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="coarse colours are those of the video (yes)",
+    )
+    group = parser.add_argument_group("what is made up")
+    group.add_argument("--prompt", metavar="TEXT", help="what the video shows, in words (what CLIP sees in it)")
+    group.add_argument("--negative-prompt", metavar="TEXT", help="what the result should not look like")
+    group.add_argument(
+        "--guidance-scale", type=float, metavar="W", help="above 1 more of the prompt, at twice the cost (1)"
+    )
+    group.add_argument(
+        "--temporal-guidance-scale", type=float, default=1.0, metavar="WT", help="above 1 smoother in time (1)"
+    )
+    group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
+    group.add_argument("--sampler", metavar="NAME", help="see gen1 edit (the model's own)")
+    add_propagate(group)
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (0)")
+    add_part(parser)
+    add_provenance(parser)
+    parser.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
+    parser.add_argument("--low-memory", action="store_true", help="let every network go when it has done its part")
+    parser.add_argument("--mesh", metavar="AXIS=N,...", help="share the sampling, say context=4 (one device)")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
+    add_limits(parser)
+
+
+def _upscale(args: argparse.Namespace) -> None:
+    from gen1_jax.editing.request import EditRequest
+    from gen1_jax.editing.upscale_clip import upscale_settings
+    from gen1_jax.errors import UserError
+    from gen1_jax.parallel.mesh import parse_mesh
+
+    if args.scale < 2:
+        raise UserError(f"--scale must be at least 2, got {args.scale}")
+    of_settings = ("guidance_scale", "temporal_guidance_scale", "seed", "sampler", "propagate")
+    part = part_of(args)
+    with naming_options(*of_settings, *part, "noise_level", num_inference_steps="steps"):
+        numbers = {name: getattr(args, name) for name in of_settings}
+        request = EditRequest(
+            video=args.video,
+            output=args.output,
+            prompt=args.prompt,
+            negative_prompt=args.negative_prompt,
+            model=args.model,
+            settings=upscale_settings(args.noise_level, num_inference_steps=args.steps, **numbers),
+            upscale=args.scale,
+            match_colour=args.match_colour,
+            sidecar=args.sidecar,
+            low_memory=args.low_memory,
+            mesh=None if args.mesh is None else parse_mesh(args.mesh),
+            limits=limits_of(args),
+            **part,
+            **provenance_options(args),
+        )
+    run_edit(request, as_json=args.json)

@@ -1,0 +1,113 @@
+"""Around an upscaler: small frames at the size of the result, and results with the colours of the small frames.
+
+small ──pixels repeated──► seen by the model ──"low_resolution"──► edit ──cut, colours──► large
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from einops import reduce
+from jaxtyping import Float, UInt8
+
+from gen1_jax.errors import UserError
+from gen1_jax.models.resampling import bilinear_matrix, gaussian_matrix
+from gen1_jax.models.structure import LOW_RESOLUTION
+from gen1_jax.pretrained.family import Gen1Config
+
+_SIGMA = 4.0  # pixels of the small picture: what is coarser has the colours of the input
+
+
+@dataclasses.dataclass(frozen=True)
+class Enlargement:
+    """Every pixel repeated: what `LowResolution` sees of such frames is exactly the small ones.
+
+    Attributes:
+        scale: how often along each axis.
+        multiple: of what height and width are multiples then; what lacks is the border's pixels again.
+    """
+
+    scale: int
+    multiple: int
+
+    def size_of(self, small: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the frames that come of small ones."""
+        step = self.multiple * self.scale // math.gcd(self.multiple, self.scale)
+        return tuple(-(-self.scale * side // step) * step for side in small)
+
+    def of(self, frames: UInt8[np.ndarray, "*t h w 3"]) -> UInt8[np.ndarray, "*t H W 3"]:
+        """The frames, large."""
+        small = frames.shape[-3:-1]
+        missing = [(0, large // self.scale - side) for large, side in zip(self.size_of(small), small, strict=True)]
+        frames = np.pad(frames, [(0, 0)] * (frames.ndim - 3) + [*missing, (0, 0)], mode="edge")
+        return frames.repeat(self.scale, -3).repeat(self.scale, -2)
+
+    def finished(
+        self,
+        edited: Iterable[UInt8[np.ndarray, "H W 3"]],
+        seen: Iterable[UInt8[np.ndarray, "H W 3"]],
+        small: tuple[int, int],
+        *,
+        match_colour: bool = True,
+    ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Results without what was added at the borders.
+
+        Args:
+            edited: what became of the frames.
+            seen: the frames, see `of`.
+            small: (height, width) of what they came of.
+            match_colour: whether coarse colours are those of the input, see `with_colours_of`.
+        """
+        height, width = (self.scale * side for side in small)
+        for frame, told in zip(edited, seen, strict=True):
+            frame, told = frame[:height, :width], told[: height : self.scale, : width : self.scale]
+            yield with_colours_of(told, frame) if match_colour else frame
+
+
+def with_colours_of(small: UInt8[np.ndarray, "h w 3"], large: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A large picture whose coarse colours are those of the small one; what is finer stays as it is.
+
+    Diffusion models shift colours a little, which one sees beside the input. The idea is the "wavelet" colour fix of
+    StableSR (https://arxiv.org/abs/2305.07015), with one Gaussian in the place of five levels.
+    """
+    scale = large.shape[0] // small.shape[0]
+    off = small - reduce(large.astype(np.float32), "(h i) (w j) c -> h w c", "mean", i=scale, j=scale)
+    rows, columns = (_coarse(side, scale) for side in small.shape[:2])
+    change = np.einsum("ih,hwc,jw->ijc", rows, off, columns, optimize=True)
+    return np.clip(np.rint(large + change), 0, 255).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=16)
+def _coarse(side: int, scale: int) -> Float[np.ndarray, "n m"]:
+    """What is coarse along an axis, at `scale` times its size."""
+    return (bilinear_matrix(side, side * scale) @ gaussian_matrix(side, _SIGMA)).astype(np.float32)
+
+
+def check_upscales(config: Gen1Config, name: str, scale: int) -> None:
+    """A model enlarges videos by so much.
+
+    Args:
+        config: of the model.
+        name: of the model, for messages.
+        scale: how many times.
+
+    Raises:
+        UserError: it does not.
+    """
+    if LOW_RESOLUTION not in config.unet.structures:
+        raise UserError(
+            f"{name} does not enlarge videos: name a model that does, as gen1 train --config configs/nano_upscaler.py "
+            "makes one"
+        )
+    if scale != (has := config.structure_kind(LOW_RESOLUTION).scale):
+        raise UserError(f"scale {scale}: {name} enlarges {has} times; its result can be enlarged again")
+
+
+def tile_of(config: Gen1Config) -> int | None:
+    """Height and width of the latents that an upscaler sees at once; None for a model that is none."""
+    if LOW_RESOLUTION not in config.unet.structures:
+        return None
+    side = config.structure_kind(LOW_RESOLUTION).scale * max(config.height, config.width)
+    return side // config.vae.downscale
