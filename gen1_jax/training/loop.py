@@ -38,7 +38,7 @@ from gen1_jax.training.interruption import Interruption
 from gen1_jax.training.learned import beginning
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import BatchArrays, Calibrated
-from gen1_jax.training.objectives import make_objective
+from gen1_jax.training.objectives import make_objective, objective_kind
 from gen1_jax.training.optimizer import ema_decays, learning_rates
 from gen1_jax.training.overview import overview
 from gen1_jax.training.preview import Preview, take_preview
@@ -138,7 +138,9 @@ class _Run:
         profile: bool,
     ) -> None:
         self.config, self.layout, self.family = config, layout, config.family(source.config)
-        self.source = grown(source, self.family.unet)
+        self.components = objective_kind(config).components
+        self.begun_with = source.config.components
+        self.source = grown(source, self.family.unet, self.family.split)
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
         self.preview, self.boards, self.progress, self.say, self.profile = preview, boards, progress, say, profile
         for stage in config.stages:
@@ -192,9 +194,8 @@ class _Run:
         """The weights of the model, or new ones, straight into their shards."""
         step = self.train_step(0)
         objective, shardings = step.objective, step.state_shardings
-        component, seed = self.config.component, self.config.seed
-        fresh = self.config.from_scratch or self.source.warning is not None
-        params = beginning(objective.module, seed, None if fresh else self.source.stored(component))
+        seed, fresh = self.config.seed, self.config.from_scratch or self.source.warning is not None
+        params = beginning(objective.module, seed, None if fresh else self._stored())
         if isinstance(objective, Calibrated):
             batches = self.mixture(0, whole=True).iterate()
             params = objective.calibrate(params, self.frozen_weights(step), batches)
@@ -206,6 +207,12 @@ class _Run:
 
         self.state = jax.jit(make, out_shardings=shardings)(self.layout.put(params, shardings.params))
         _write_json(self.workdir / "config.json", self.config.to_dict())
+
+    def _stored(self) -> Params:
+        """Weights that the model has of what learns: of one network, or of those of several that it has, by name."""
+        if len(self.components) == 1:
+            return self.source.stored(self.config.component)
+        return {name: self.source.stored(name) for name in self.components if name in self.begun_with}
 
     def go(self, last_stage: int) -> Outcome:
         """Runs the stages that are not done."""
@@ -398,6 +405,7 @@ class _Stage:
             family = with_latent_scale(family, run.metrics)
         record = {
             "config": self.config.to_dict(),
+            "components": list(run.components),
             "origin": run.origin.to_dict(),
             "model": family.to_dict(),
             "stage": self.name,

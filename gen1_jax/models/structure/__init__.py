@@ -9,6 +9,7 @@ Latents are what Gen-1's own U-Net is told, a hint what a ControlNet is. A kind 
 
 from gen1_jax.models.structure.blur import MAX_STRUCTURE_LEVEL, blur, blur_frames
 from gen1_jax.models.structure.canny import Canny
+from gen1_jax.models.structure.code import CODE, LearnedCode, picture_encoder
 from gen1_jax.models.structure.depth import Depth, blur_depth, normalise_depth, structure_images
 from gen1_jax.models.structure.edges import Edges
 from gen1_jax.models.structure.flow import Flow
@@ -21,6 +22,7 @@ from gen1_jax.models.structure.segmentation import Segmentation, colours_of, est
 from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
+    "CODE",
     "MAX_STRUCTURE_LEVEL",
     "STRUCTURE_KINDS",
     "Bone",
@@ -29,6 +31,7 @@ __all__ = [
     "Edges",
     "EncodeImages",
     "Flow",
+    "LearnedCode",
     "Normals",
     "PictureKind",
     "Pose",
@@ -42,6 +45,7 @@ __all__ = [
     "draw_bones",
     "estimate_regions",
     "normalise_depth",
+    "picture_encoder",
     "steady_depth",
     "structure_images",
     "structure_kind",
