@@ -22,7 +22,7 @@ from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import told_level
+from gen1_jax.models.structure import picture_encoder, told_level
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ class EditInputs:
             kind = self.pipeline.config.structure_kind(use.kind)
             maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
             if use.kind in unet.structures:
-                encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
+                encoded = kind.encode(maps, picture_encoder(kind, self.pipeline.network))
             else:
                 encoded = self.pipeline.unet.hint(kind.hint(maps), kind=use.kind)
             weight = jnp.full(len(indices), use.weight, jnp.float32)
