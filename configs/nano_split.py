@@ -10,7 +10,7 @@ Edits take a picture or a clip (--image), no prompt. The rate is that of --confi
 same clip in another content, an oracle of what a split could be (latents with structure "source", as here):
 
 gen1 precompute --data worlds:16000 --frames 8 --model nano --size 128x128 --levels two --out worlds_pairs \
-                --structure source --record source
+                --structure source --record source --change all
 
 launch/nano.sh DIR worlds split runs the first two lines, and makes the model folder.
 """

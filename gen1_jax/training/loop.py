@@ -35,7 +35,7 @@ from gen1_jax.training.checks import check_batches, check_model, check_sources, 
 from gen1_jax.training.compiling import Shape, StagePrograms
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
-from gen1_jax.training.learned import beginning
+from gen1_jax.training.learned import beginning, stored_of
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import BatchArrays, Calibrated
 from gen1_jax.training.objectives import make_objective, objective_kind
@@ -195,7 +195,9 @@ class _Run:
         step = self.train_step(0)
         objective, shardings = step.objective, step.state_shardings
         seed, fresh = self.config.seed, self.config.from_scratch or self.source.warning is not None
-        params = beginning(objective.module, seed, None if fresh else self._stored())
+        params = beginning(
+            objective.module, seed, None if fresh else stored_of(self.source, self.components, had=self.begun_with)
+        )
         if isinstance(objective, Calibrated):
             batches = self.mixture(0, whole=True).iterate()
             params = objective.calibrate(params, self.frozen_weights(step), batches)
@@ -207,12 +209,6 @@ class _Run:
 
         self.state = jax.jit(make, out_shardings=shardings)(self.layout.put(params, shardings.params))
         _write_json(self.workdir / "config.json", self.config.to_dict())
-
-    def _stored(self) -> Params:
-        """Weights that the model has of what learns: of one network, or of those of several that it has, by name."""
-        if len(self.components) == 1:
-            return self.source.stored(self.config.component)
-        return {name: self.source.stored(name) for name in self.components if name in self.begun_with}
 
     def go(self, last_stage: int) -> Outcome:
         """Runs the stages that are not done."""
