@@ -203,6 +203,27 @@ def _labels(scenes: Sequence[tuple[synthetic.Structure, synthetic.Content]]) -> 
     return {name: np.array(values, int) for name, values in found.items()}
 
 
+def rates(several: Sequence[Results]) -> Iterator[str]:
+    """A table over bits a frame, for a terminal: a model a line, first those without a split.
+
+    Args:
+        several: as in results.json, each of a swap benchmark.
+    """
+    rows = [("model", "bits a frame", "psnr", "perceptual", "gain of own structure", "leak of style", "entries used")]
+    for results in sorted(several, key=lambda results: results.get("bits_per_frame") or 0):
+        swap, own = (mean_score(results, name, "psnr") for name in (EDIT, OWN_STRUCTURE))
+        leak, chance, used = (
+            results["components"][name]["mean"] for name in ("structure_tells_style", "chance_style", "entries_used")
+        )
+        bits = results.get("bits_per_frame")
+        leaks = "" if leak is None else f"{leak:.3f} (chance {chance:.3f})"
+        scores = (f"{swap:.2f}", f"{mean_score(results, EDIT, 'perceptual'):.3f}", f"{own - swap:+.2f}", leaks)
+        rows.append((results["model"], str(bits or "-"), *scores, "-" if used is None else f"{used:.3f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
 def lines(results: Results) -> Iterator[str]:
     """What a swap benchmark has found, for a terminal.
 

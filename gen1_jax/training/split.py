@@ -102,10 +102,10 @@ class SplitObjective(DenoisingObjective):
     """
 
     def __init__(self, config: Gen1Config, settings: DenoisingConfig, split: SplitTrainingConfig, **options: Any):
-        super().__init__(config, settings, **options)
         given = [name for name in _NOT_HERE if getattr(settings, name)] + ["lora"] * bool(settings.lora.rank)
         if given:
             raise UserError(f"unet.{given[0]} is not for the objective {SPLIT}: all of the U-Net learns, by one code")
+        super().__init__(config, settings, **options)
         if split.paired and self._inputs != "latents":
             raise UserError("split.paired needs latents of pairs: run gen1 precompute --structure source, too")
         self.split = split
