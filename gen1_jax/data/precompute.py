@@ -25,7 +25,7 @@ from gen1_jax.data.encoding import ClipEncoder
 from gen1_jax.data.latents import DATASET_NAME, LEVELS, TWO, made_structure, structure_contract, write_latents
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, flatten
-from gen1_jax.models.structure import CODE, structure_kind
+from gen1_jax.models.structure import SPLIT, structure_kind
 from gen1_jax.pretrained.folder import ModelSource
 
 _ENCODERS = ("vae", "clip")  # those that the model has, and the parts of it that kinds of structure need
@@ -70,8 +70,8 @@ class PrecomputeRecipe:
         if (self.height is None) != (self.width is None):
             raise UserError("give both of height and width, or neither")
         check_kinds(self.structure)
-        if CODE in self.structure:
-            raise UserError(f"structure {CODE} is made of latents in each step: there is nothing to precompute")
+        if SPLIT in self.structure:
+            raise UserError(f"structure {SPLIT} is made of latents in each step: there is nothing to precompute")
         if self.depth not in ("model", "record"):
             raise UserError(f"depth is {self.depth!r}, not model or record")
         if self.depth == "record" and "depth" not in self.structure:

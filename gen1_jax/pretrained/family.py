@@ -15,7 +15,7 @@ from gen1_jax.models.denoiser_config import LATER, LEVEL_PERIOD
 from gen1_jax.models.depth import DPTConfig
 from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig
-from gen1_jax.models.structure import CODE, Depth, StructureKind, structure_kind
+from gen1_jax.models.structure import SPLIT, Depth, StructureKind, structure_kind
 from gen1_jax.models.unet import UNetConfig
 from gen1_jax.models.vae import VAEConfig
 from gen1_jax.pretrained.parts import PARTS, STRICT
@@ -107,7 +107,7 @@ class Gen1Config:
         if self.unet is not None:
             needed += [_CONTENT[self.unet.content_kind][0]]
             needed += ["image_encoder", "image_tokens"] if self.unet.image_adapter else []
-            needed += ["split", "clip"] if CODE in self.unet.kinds or self.unet.content_kind == "split" else []
+            needed += ["split", "clip"] if SPLIT in self.unet.kinds or self.unet.content_kind == "split" else []
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise UserError(f"this model has no {missing[0]}")
         unet, vae, clip, prior, text = self.unet, self.vae, self.clip, self.prior, self.text

@@ -20,13 +20,10 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE, Conditions, Signal
 from gen1_jax.models.module import Bound, Joint, Params
 from gen1_jax.models.split import SplitConfig
-from gen1_jax.models.structure import CODE
+from gen1_jax.models.structure import SPLIT
 from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.objective import BatchArrays
-
-SPLIT = "split"
-"""The name that recipes give to the objective, and families to the network."""
 
 _FRAMES, _MIRRORED, _PAIRED = 8, 9, 10  # draws of an example, apart from those of other objectives
 
@@ -79,7 +76,7 @@ class SplitTrainingConfig:
             raise UserError("split: the model has a split of another shape; begin from the model that had none (model)")
         unet = dataclasses.replace(
             unet,
-            structure_kinds=(CODE,),
+            structure_kinds=(SPLIT,),
             structure_channels=base.vae.latent_channels,
             structure_optional=False,
             known=False,
@@ -151,7 +148,7 @@ class SplitObjective(DenoisingObjective):
                 followed = jnp.where(chance(_PAIRED) < self.split.paired, pair, latents)
             maps = split.apply(split.params, followed, method="encode").maps
         content = jnp.where(drop[:, None, None], 0, content)
-        return Conditions(content={self.config.unet.content_kind: content}, structure={CODE: Signal.of(maps)})
+        return Conditions(content={self.config.unet.content_kind: content}, structure={SPLIT: Signal.of(maps)})
 
 
 def _some_frames(draws: Float[Array, "b 2"], count: int) -> Bool[Array, "b t"]:

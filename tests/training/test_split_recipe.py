@@ -109,7 +109,7 @@ def test_what_is_said_of_it_and_where_it_does_not_fit(folder, tmp_path, capsys):
         assert main(["export", "--model", str(folder), "--format", form, "-o", str(tmp_path / "out")]) == 2
         assert f"the {form} format has no place for a learned split" in capsys.readouterr().err
     data = ["--data", "worlds:1", "--model", str(folder), "--out", str(tmp_path / "latents")]
-    assert main(["precompute", *data, "--structure", "code"]) == 2
+    assert main(["precompute", *data, "--structure", "split"]) == 2
     assert "nothing to precompute" in capsys.readouterr().err
 
 

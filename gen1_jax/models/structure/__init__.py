@@ -9,7 +9,6 @@ Latents are what Gen-1's own U-Net is told, a hint what a ControlNet is. A kind 
 
 from gen1_jax.models.structure.blur import MAX_STRUCTURE_LEVEL, blur, blur_frames
 from gen1_jax.models.structure.canny import Canny
-from gen1_jax.models.structure.code import CODE, LearnedCode, picture_encoder
 from gen1_jax.models.structure.depth import Depth, blur_depth, normalise_depth, structure_images
 from gen1_jax.models.structure.edges import Edges
 from gen1_jax.models.structure.flow import Flow
@@ -19,11 +18,12 @@ from gen1_jax.models.structure.pictures import PictureKind
 from gen1_jax.models.structure.pose import Bone, Pose, draw_bones
 from gen1_jax.models.structure.registry import STRUCTURE_KINDS, structure_kind
 from gen1_jax.models.structure.segmentation import Segmentation, colours_of, estimate_regions
+from gen1_jax.models.structure.split import SPLIT, LearnedSplit, picture_encoder
 from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
-    "CODE",
     "MAX_STRUCTURE_LEVEL",
+    "SPLIT",
     "STRUCTURE_KINDS",
     "Bone",
     "Canny",
@@ -31,7 +31,7 @@ __all__ = [
     "Edges",
     "EncodeImages",
     "Flow",
-    "LearnedCode",
+    "LearnedSplit",
     "Normals",
     "PictureKind",
     "Pose",

@@ -2,7 +2,6 @@
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.structure.canny import Canny
-from gen1_jax.models.structure.code import LearnedCode
 from gen1_jax.models.structure.depth import Depth
 from gen1_jax.models.structure.edges import Edges
 from gen1_jax.models.structure.flow import Flow
@@ -12,8 +11,9 @@ from gen1_jax.models.structure.pictures import PICTURE_KINDS
 from gen1_jax.models.structure.pose import Pose
 from gen1_jax.models.structure.segmentation import Segmentation
 from gen1_jax.models.structure.softedge import SoftEdge
+from gen1_jax.models.structure.split import LearnedSplit
 
-_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose(), LearnedCode())
+_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose(), LearnedSplit())
 _OF_CONTROL_NETS = (Canny(), SoftEdge(), Normals(name="normal"), *PICTURE_KINDS)
 
 STRUCTURE_KINDS: dict[str, StructureKind] = {kind.name: kind for kind in (*_OF_MODELS, *_OF_CONTROL_NETS)}

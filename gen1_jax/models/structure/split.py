@@ -10,19 +10,19 @@ from gen1_jax.models.module import Bound
 from gen1_jax.models.structure.kind import Degraded, EncodeImages, StructureKind
 from gen1_jax.models.structure.pictures import Tile
 
-CODE = "code"
-"""The kind of structure that the part "split" of a family makes, see `models.split`."""
+SPLIT = "split"
+"""One name for all that is of `models.split`: part of a family, kind of structure, kind of content, objective."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearnedCode(Tile):
+class LearnedSplit(Tile):
     """Maps are the frames themselves, of which a denoiser is told their code (`picture_encoder`). See `StructureKind`.
 
     How much the code tells is fixed by training: t_s takes nothing from it.
     """
 
-    part: ClassVar[str | None] = "split"
-    name: str = CODE
+    part: ClassVar[str | None] = SPLIT
+    name: str = SPLIT
     degrades: Degraded = "nothing"
 
 
@@ -34,7 +34,7 @@ def picture_encoder(kind: StructureKind, network: Callable[[str], Bound]) -> Enc
         network: gives a network of the family by its name.
     """
     vae = network("vae")
-    if kind.name != CODE:
+    if kind.name != SPLIT:
         return vae.images_to_latents
-    split = network("split")
+    split = network(SPLIT)
     return lambda images: split.encode(jnp.asarray(vae.images_to_latents(images))).maps
