@@ -91,12 +91,12 @@ def _of_captions(kind: Callable[..., Objective]) -> Callable[[Given], Objective]
 OBJECTIVES: dict[str, ObjectiveKind] = {
     "denoising": ObjectiveKind("unet", _of_noise(DenoisingObjective)),
     CONSISTENCY: ObjectiveKind("unet", _of_noise(ConsistencyObjective)),
-    SPLIT: ObjectiveKind("unet", _of_split, beside=(SPLIT,)),
     "autoencoder": ObjectiveKind("vae", _of_pictures(AutoencoderObjective)),
     "contrastive": ObjectiveKind("clip", _of_captions(ContrastiveObjective)),
     "monodepth": ObjectiveKind("depth", _of_pictures(DepthObjective)),
     "clip_depth": ObjectiveKind("depth", _of_pictures(ClipDepthObjective)),
     "prior": ObjectiveKind("prior", _of_captions(PriorObjective)),
+    SPLIT: ObjectiveKind("unet", _of_split, beside=(SPLIT,)),
 }
 """By the name that recipes give (`TrainConfig.objective`); the first of a component is its own. Its settings are the
 field of the recipe with the component's name."""
