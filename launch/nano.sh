@@ -12,6 +12,7 @@
 #                    flow, after worlds: nano as a rectified flow (configs/nano_flow.py), and its model folder
 #                    dit, after worlds: nano with a transformer (configs/nano_dit.py), and its model folder
 #                    upscaler: one for nano (configs/nano_upscaler.py), on worlds of twice the size, and its model folder
+#                    split, after worlds: nano with a learned split (configs/nano_split.py), and its model folder
 #                    nano2: nano with many inputs (configs/nano2.py), on worlds of its own, and its model folder
 # GPUS (those that nvidia-smi lists): all but unet are divided among them by hand, unet by JAX.
 # CLIPS (20000) synthetic clips of seed SEED (0). PROCESSES (5) that render on a GPU. TRAIN: more arguments of every
@@ -139,6 +140,11 @@ for target; do
         large
         from='' train nano_upscaler upscaler nano
         model_folder upscaler nano_upscaler
+        ;;
+    split)
+        latents nano
+        from='' train nano_split split nano
+        test -d nano_split || gen1 export --model runs/split --dtype bfloat16 -o nano_split # it reads no words
         ;;
     nano2)
         inputs

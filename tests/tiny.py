@@ -10,9 +10,13 @@ from gen1_jax.models.module import initialise
 from gen1_jax.pretrained.family import TINY, Gen1Config
 from gen1_jax.pretrained.folder import save_model
 from gen1_jax.pretrained.nano_public import public_config
+from gen1_jax.training.split import SplitTrainingConfig
 
 TINY_PUBLIC = dataclasses.replace(public_config(TINY), clip=None)
 """The same, of the kind of public weights: text, motion modules, a control of depth."""
+
+TINY_SPLIT = SplitTrainingConfig(grid=4, groups=2, bits=4, width=8).family(TINY)
+"""The same with a learned split in the place of depth and CLIP."""
 
 
 def save_tiny_model(folder: Path, config: Gen1Config = TINY, seed: int = 0) -> Path:

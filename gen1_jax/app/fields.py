@@ -146,10 +146,12 @@ class EditForm:
         demo.click(lambda: str(DEMO_CLIP), outputs=fields["video"], **QUICK)
 
     def _prompt_or_picture(self) -> None:
-        kind = gr.Radio([_A_PROMPT, _A_PICTURE], value=_A_PROMPT, label="Content from", elem_id="kind")
+        reads = self._config.takes_prompts
+        kinds = [_A_PROMPT, _A_PICTURE] if reads else [_A_PICTURE]
+        kind = gr.Radio(kinds, value=kinds[0], label="Content from", elem_id="kind")
         self.fields["kind"] = kind
-        self._prompt()
-        with gr.Column(visible=False) as pictures:
+        self._prompt(visible=reads)
+        with gr.Column(visible=not reads) as pictures:
             self._pictures("Picture", "single")
         kind.change(
             lambda kind: (gr.update(visible=kind == _A_PROMPT), gr.update(visible=kind == _A_PICTURE)),
@@ -172,9 +174,14 @@ class EditForm:
                 0, 1.5, 1, step=0.05, label="Image scale", info="How much the pictures count beside the prompt."
             )
 
-    def _prompt(self) -> None:
+    def _prompt(self, *, visible: bool = True) -> None:
         self.fields["prompt"] = gr.Textbox(
-            value=_PROMPT, lines=2, label="Prompt", info="What the result should look like.", elem_id="prompt"
+            value=_PROMPT,
+            lines=2,
+            label="Prompt",
+            info="What the result should look like.",
+            elem_id="prompt",
+            visible=visible,
         )
 
     def _pictures(self, label: str, count: str) -> None:

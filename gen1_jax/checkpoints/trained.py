@@ -55,6 +55,7 @@ class TrainedModel:
                 self.record = checkpoints.record(self.step)
         self.name = f"{self.path.resolve().name} at step {self.step}"
         self.component: str = self.record["config"]["component"]
+        self.components: tuple[str, ...] = tuple(self.record.get("components", [self.component]))
         self.config = Gen1Config.from_dict(self.record["model"])
         if self.component == "unet":  # whatever it had learned before, it has been trained on what it is given
             self.config = dataclasses.replace(self.config, learned_content="unknown")
@@ -86,7 +87,8 @@ class TrainedModel:
     @property
     def words(self) -> Set[str] | None:
         """That its captions had, see `pretrained.words`; None if nobody knows."""
-        return None if self.component in READS_WORDS else getattr(self.base, "words", None)
+        lost = self.component in READS_WORDS or not self.config.takes_prompts
+        return None if lost else getattr(self.base, "words", None)
 
     @property
     def subjects(self) -> Subjects:
@@ -97,16 +99,20 @@ class TrainedModel:
 
     def parameters(self, component: str) -> Params:
         """The weights of one network, on the host."""
-        if component != self.component:
+        if component not in self.components:
             return self.base.parameters(component)
+        if len(self.components) > 1:
+            return self._learned()[component]
         if self._lora.rank:
             return merge(self._untrained.stored(component), [(self.adapter(), 1.0)])
         return together(self._untrained.parameters(component) if self._selection else {}, self._learned())
 
     def stored(self, component: str) -> Params:
         """The same; those that were trained are on the host."""
-        if component != self.component:
+        if component not in self.components:
             return self.base.stored(component)
+        if len(self.components) > 1:
+            return self._learned()[component]
         if self._lora.rank:
             return merged_when_read(self._untrained.stored(component), [(self.adapter(), 1.0)])
         return together(self._untrained.stored(component) if self._selection else {}, self._learned())
@@ -114,7 +120,7 @@ class TrainedModel:
     @property
     def _untrained(self) -> ModelSource:
         """What the run began from, with the inputs that it added."""
-        return grown(self.base, self.config.unet)
+        return grown(self.base, self.config.unet, self.config.split)
 
     def adapter(self) -> Deltas:
         """The changes of low rank that were trained (`unet.lora`), by the path of the kernel.
@@ -138,8 +144,9 @@ class TrainedModel:
         return Selection(names) if names else None
 
     def _learned(self) -> Params:
-        """What was trained."""
-        abstract = abstract_parameters(self.config.build(self.component, np.float32))
+        """What was trained; of several networks those of each under its name."""
+        networks = {name: abstract_parameters(self.config.build(name, np.float32)) for name in self.components}
+        abstract = networks if len(networks) > 1 else networks[self.component]
         if self._lora.rank:
             kernels = target_kernels(self._lora, self.config.unet, abstract)
             abstract = jax.eval_shape(lambda: initial_factors(self._lora, kernels, 0))

@@ -90,6 +90,8 @@ def _customise(args: argparse.Namespace) -> int:
     use_compilation_cache()
     source = open_trained(args.model)
     reads_text = source.config.unet.content_kind == "text"
+    if source.config.split is not None:
+        raise UserError(f"{args.model} has learned its content from clips: show it a picture, gen1 edit --image")
     if reads_text and not (args.prompt or "").strip():
         raise UserError(f"--prompt is needed: {args.model} reads text, so say what the pictures show")
     pictures = list(pictures_in(args.pictures, args.prompt or ""))

@@ -61,6 +61,9 @@ def add_precompute(commands) -> None:
         "--levels", default="all", metavar="all|two", help="t_s that are held; two of each clip, a quarter of it (all)"
     )
     parser.add_argument("--frames", type=int, default=8, metavar="N", help="of clips that are rendered on the way (8)")
+    parser.add_argument(
+        "--change", metavar="WHAT", help="that such clips and their source differ in: object, place, style, all (drawn)"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="of these at once on a device (1 on a CPU)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="of this machine (1)")
     parser.add_argument("--process-index", type=int, default=0, metavar="I", help="number of this machine (0)")
@@ -90,6 +93,7 @@ def _precompute(args: argparse.Namespace) -> tuple[dict, str]:
         record=kinds_of(args.record),
         levels=args.levels,
         frames=args.frames,
+        change=args.change,
     )
     model = open_trained(args.model)
     if model.warning:

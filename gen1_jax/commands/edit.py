@@ -50,8 +50,8 @@ def add_edit(commands) -> None:
         action="append",
         type=lambda text: file_and_number(text, None),
         metavar="FILE[:SCALE]",
-        help="the content as a picture; for a model that reads both beside the prompt, SCALE (1) is how much it counts,"
-        " and it may be given several times",
+        help="the content as a picture, for a model with a split as a clip, too; for a model that reads both beside the"
+        " prompt, SCALE (1) is how much it counts, and it may be given several times",
     )
     parser.add_argument(
         "--content",

@@ -27,10 +27,10 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        choices=("worlds", "local", *_OF_FRAMES),
+        choices=("worlds", "local", "swap", *_OF_FRAMES),
         default="worlds",
-        help="edits, edits of one object with masks, the depth network alone, whether long edits drift, or an upscaler"
-        " (worlds)",
+        help="edits, edits of one object with masks, clips in the content of others and what leaks, the depth network "
+        "alone, whether long edits drift, or an upscaler (worlds)",
     )
     parser.add_argument(
         "--frames",
@@ -254,6 +254,7 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
     from gen1_jax.data.processes import ProgressLine
     from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
     from gen1_jax.evaluation.report import write_report
+    from gen1_jax.evaluation.swap import lines as swap_lines
     from gen1_jax.evaluation.verdict import lines as table_of
     from gen1_jax.evaluation.verdict import verdicts
 
@@ -278,7 +279,8 @@ def _benchmark(args: argparse.Namespace) -> tuple[dict, list[str]]:
         f"{'reached' if bar['reached'] else 'missed '}  {bar['figure']}: {bar['measured']} ({bar['bar']})"
         for bar in verdict["bars"]
     ]
-    return verdict, [*lines, *table_of(found), verdict["report"]]
+    swapped = swap_lines(results) if args.benchmark == "swap" else ()
+    return verdict, [*lines, *table_of(found), *swapped, verdict["report"]]
 
 
 def add_curves(commands) -> None:

@@ -177,7 +177,8 @@ def preview_of(config: "TrainConfig") -> "EditPreview | None":
     from gen1_jax.training.adapters import learned_of
 
     base = open_trained(config.model)
-    source = grown(base, config.family(base.config).unet)
+    family = config.family(base.config)
+    source = grown(base, family.unet, family.split)
     learned = learned_of(config.unet.trained, config.unet.lora, build_denoiser(source.config.unet))
     return EditPreview(config.preview, source, config.dtype, learned)
 

@@ -133,10 +133,8 @@ class WorldClips:
         self._renderer = WorldRenderer(worlds, batch_size)
 
     @classmethod
-    def parse(
-        cls, data: str, split: str, frames: int, size: tuple[int, int], wanted: Wanted, batch_size: int | None
-    ) -> "WorldClips | None":
-        """Of "worlds:N" or "worlds:N@SEED"; None if data is no such text.
+    def parse(cls, data: str, wanted: Wanted, batch_size: int | None, **shape: Any) -> "WorldClips | None":
+        """Of "worlds:N" or "worlds:N@SEED" and what else a `RenderRecipe` is told; None if data is no such text.
 
         Raises:
             ValueError: a kind of structure that worlds do not have is to be exact.
@@ -146,8 +144,7 @@ class WorldClips:
             return None
         check_exact(wanted.recorded)
         clips, seed = int(match["clips"]), int(match["seed"] or 0)
-        shape = dict(frames=frames, height=size[0], width=size[1])
-        return cls(RenderRecipe(clips=clips, seed=seed, split=split, maps=wanted.recorded, **shape), wanted, batch_size)
+        return cls(RenderRecipe(clips=clips, seed=seed, maps=wanted.recorded, **shape), wanted, batch_size)
 
     def __len__(self) -> int:
         return self._worlds.clips

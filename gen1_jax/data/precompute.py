@@ -25,7 +25,7 @@ from gen1_jax.data.encoding import ClipEncoder
 from gen1_jax.data.latents import DATASET_NAME, LEVELS, TWO, made_structure, structure_contract, write_latents
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, flatten
-from gen1_jax.models.structure import structure_kind
+from gen1_jax.models.structure import SPLIT, structure_kind
 from gen1_jax.pretrained.folder import ModelSource
 
 _ENCODERS = ("vae", "clip")  # those that the model has, and the parts of it that kinds of structure need
@@ -50,6 +50,7 @@ class PrecomputeRecipe:
         levels: which t_s are held of kinds that it takes detail from: "all" eight, or "two" of each clip, a quarter of
             the bytes: 0, and one more, which one depends on the clip.
         frames: of a clip that is rendered on the way.
+        change: what such a clip and its source differ in, see `RenderRecipe`.
         clips_per_shard: clips in one file, the grain of resuming.
     """
 
@@ -62,12 +63,15 @@ class PrecomputeRecipe:
     record: tuple[str, ...] = ()
     levels: Literal["all", "two"] = "all"
     frames: int = 8
+    change: str | None = None
     clips_per_shard: int = 64
 
     def __post_init__(self):
         if (self.height is None) != (self.width is None):
             raise UserError("give both of height and width, or neither")
         check_kinds(self.structure)
+        if SPLIT in self.structure:
+            raise UserError(f"structure {SPLIT} is made of latents in each step: there is nothing to precompute")
         if self.depth not in ("model", "record"):
             raise UserError(f"depth is {self.depth!r}, not model or record")
         if self.depth == "record" and "depth" not in self.structure:
@@ -245,7 +249,10 @@ def _source(recipe: PrecomputeRecipe, model: ModelSource, batch_size: int | None
     size = None if recipe.height is None else (recipe.height, recipe.width)
     wanted = Wanted(size=size, working_size=config.working_size, kinds=kinds, recorded=recipe.recorded)
     rendered = (config.height, config.width) if size is None else size
-    worlds = WorldClips.parse(recipe.data, recipe.split, recipe.frames, rendered, wanted, batch_size)
+    shape = dict(split=recipe.split, frames=recipe.frames, height=rendered[0], width=rendered[1], change=recipe.change)
+    worlds = WorldClips.parse(recipe.data, wanted, batch_size, **shape)
+    if worlds is None and recipe.change is not None:
+        raise UserError(f"--change is of clips that are rendered on the way (worlds:N), not of {recipe.data}")
     return worlds or RecordClips(recipe.data, recipe.split, wanted, _recipe_of)
 
 

@@ -58,6 +58,7 @@ class RenderRecipe:
         clips_per_shard: clips in one file, the grain of resuming.
         flow: whether records hold optical flow (large); as "flow" in `maps`.
         maps: further kinds of structure whose exact maps records hold, see `world`.
+        change: what differs between a clip and its source, of `synthetic.CHANGES`; None draws it for each.
     """
 
     clips: int
@@ -71,9 +72,14 @@ class RenderRecipe:
     clips_per_shard: int = 16
     flow: bool = False
     maps: tuple[str, ...] = ()
+    change: str | None = None
 
     def __post_init__(self):
         check_exact(self.maps)
+        if self.change not in (None, *synthetic.CHANGES):
+            raise UserError(f"a source differs in {', '.join(synthetic.CHANGES)}, not in {self.change!r}")
+        if self.change and "source" not in self.maps:
+            raise UserError(f"clips have no source that could differ in {self.change}: name source among their maps")
         if min(self.clips, self.frames, self.supersample, self.clips_per_shard) < 1 or min(self.height, self.width) < 8:
             raise UserError(
                 f"{counted(self.clips, 'clip')} of {counted(self.frames, 'frame')} of {self.width}x{self.height}:"
@@ -102,7 +108,9 @@ class RenderRecipe:
 
     def info(self) -> dict[str, Any]:
         """What the data set's recipe says."""
-        said = {name: value for name, value in dataclasses.asdict(self).items() if name != "maps" or value}
+        said = {
+            name: value for name, value in dataclasses.asdict(self).items() if name not in ("maps", "change") or value
+        }
         return {"generator": "gen1_jax.synthetic", **said}
 
 
@@ -252,8 +260,10 @@ class Scene:
         seed = synthetic.clip_seed(recipe.split, index, recipe.seed)
         structure = synthetic.sample_structure(seed)
         content = synthetic.sample_content(seed, structure, recipe.split)
-        pair = synthetic.sample_source(seed, structure, content, recipe.split) if "source" in recipe.kinds else (None,)
-        return cls(recipe=recipe, seed=seed, structure=structure, content=content, source=pair[0])
+        source = None
+        if "source" in recipe.kinds:
+            source, _ = synthetic.sample_source(seed, structure, content, recipe.split, recipe.change)
+        return cls(recipe=recipe, seed=seed, structure=structure, content=content, source=source)
 
     @property
     def programs(self) -> tuple[synthetic.Structure | synthetic.Content, ...]:

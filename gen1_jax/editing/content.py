@@ -5,6 +5,7 @@ model whose content is an image    picture ─► CLIP's image tower ─┐
                                    adapter ─► its subject ────────┘
 model whose content is text        prompt, negative prompt ─► chunks ─► text encoder ─► states, null states
                                    pictures ─► image encoder ─► image tokens, null tokens
+model with a split                 a picture or frames of a clip ─► autoencoder ─► split ─► a token
 """
 
 import dataclasses
@@ -17,14 +18,15 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from gen1_jax.editing.contents import ContentUse
-from gen1_jax.editing.inputs import resize, to_picture
+from gen1_jax.editing.inputs import resize, resize_frames, to_picture
 from gen1_jax.editing.sampling import in_32_bits
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.editing.structures import Frames
+from gen1_jax.editing.structures import Frames, in_chunks
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.image_tokens import null_tokens, picture_tokens
 from gen1_jax.models.module import Bound
+from gen1_jax.models.pictures import pixels_to_images
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.prompts import encode_prompts, weighted
 from gen1_jax.pretrained.subject import caption_of, embedding_of
@@ -62,7 +64,8 @@ class ContentEncoder:
         Args:
             prompt: what the edit should look like.
             pictures: the same, shown. A model whose content is an image takes a prompt or one picture; one whose
-                content is text a prompt, and any number of pictures beside it if it has an adapter for them.
+                content is text a prompt, and any number of pictures beside it if it has an adapter for them; one with
+                a split pictures alone, as frames of one clip.
             settings: seed, layer of the text encoder, weight of the pictures.
             negative_prompt: what it should not look like.
             beside: further prompts, as long as the longest of which tokens of text are to be.
@@ -74,20 +77,37 @@ class ContentEncoder:
         Raises:
             UserError: neither or too much is given, or something that the model does not take.
         """
-        reads_text = self.source.config.unet.content_kind == "text"
-        if reads_text:
+        kind = self.source.config.unet.content_kind
+        if kind == "text":
             return self._text(prompt, pictures, settings, negative_prompt, beside)
+        if kind == "split":
+            return self._split(prompt, pictures, negative_prompt)
         return self._image(prompt, pictures, settings, negative_prompt)
 
     def of_frames(self, frames: Frames) -> Conditions:
-        """What a clip shows: of a model whose content is an image its first frame, of one that reads text nothing.
+        """What a clip shows: of a model whose content is an image its first frame, of one with a split all of them, of
+        one that reads text nothing.
 
         Args:
             frames: of the clip, uint8 (T, H, W, 3).
         """
-        if self.source.config.unet.content_kind != "text":
-            return Conditions(content={"image": self._embed_picture(frames[0])[:, None]})
-        return Conditions(content={"text": self.states([""])})
+        kind = self.source.config.unet.content_kind
+        if kind == "text":
+            return Conditions(content={"text": self.states([""])})
+        if kind == "split":
+            return Conditions(content={"split": self.pooled(frames[None])})
+        return Conditions(content={"image": self._embed_picture(frames[0])[:, None]})
+
+    def pooled(self, clips: UInt8[np.ndarray, "n t h w 3"]) -> Float[Array, "n 1 d"]:
+        """What the split makes of all frames of each clip.
+
+        Args:
+            clips: of the model's size.
+        """
+        vae = self.network("vae")
+        encode = lambda chunk: vae.images_to_latents(pixels_to_images(chunk))
+        latents = np.concatenate([*in_chunks(encode, clips.reshape(-1, *clips.shape[2:]), None)])
+        return self.network("split").content(jnp.asarray(latents.reshape(*clips.shape[:2], *latents.shape[1:])))
 
     def encode_several(
         self, uses: Sequence[ContentUse], settings: EditSettings, negative_prompt: str | None = None
@@ -120,6 +140,14 @@ class ContentEncoder:
             prompted = self.embed_prompts([prompt], key)
             subject = prompted[0] if subject is None else embedding_of(subjects, np.asarray(prompted[0]))
         return Conditions(content={"image": jnp.asarray(subject)[None, None]}, null=null)
+
+    def _split(self, prompt: str | None, pictures: Pictures, negative_prompt: str | None) -> Conditions:
+        if prompt is not None or negative_prompt:
+            raise UserError(f"{self.source.name} reads no text, its content is learned: show it a picture or a clip")
+        if not pictures:
+            raise UserError("give an image: a picture or a clip")
+        frames = resize_frames(pictures, self.source.config.working_size(*pictures[0].shape[:2]))
+        return Conditions(content={"split": self.pooled(frames[None])})
 
     def _check(self, subject: Float[np.ndarray, " d"] | None) -> Float[np.ndarray, " d"] | None:
         """A subject's embedding, if it is one of the model's."""

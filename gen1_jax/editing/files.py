@@ -19,6 +19,7 @@ import numpy as np
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.contents import following_sound
 from gen1_jax.editing.enlarging import check_upscales
+from gen1_jax.editing.inputs import to_pictures
 from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
@@ -36,7 +37,7 @@ from gen1_jax.editing.work import Work, work_of
 from gen1_jax.editing.writing import compare_frames, is_picture, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.files import write_text
-from gen1_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_output, check_writable, read_image, side_by_side
+from gen1_jax.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_output, check_writable, side_by_side
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.pretrained.lora import with_loras
 from gen1_jax.pretrained.words import unknown_words
@@ -76,7 +77,7 @@ def edit_file(
     if len({Path(path).resolve() for path in outputs}) < len(outputs):
         raise UserError(f"{outputs[0]}: of --output, --save-structure and --save-mask two are the same file")
     check_provenance(request)
-    pictures = [read_image(image, request.limits) for image in request.images]
+    pictures = to_pictures(request.images, request.limits)
     contents = [use.read(request.limits) for use in request.contents]
     pipeline = pipeline or open_pipeline(request)
     upscaler = upscaler or open_upscaler(request, pipeline)

@@ -10,7 +10,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from gen1_jax.errors import UserError, counted
-from gen1_jax.media import load_video, picture_of, pixels_of, read_image
+from gen1_jax.media import VIDEO_SUFFIXES, Limits, load_video, picture_of, pixels_of, read_image
+
+SHOWN = 8
+"""Frames that are looked at of a clip which shows what an edit should look like."""
+
+_CLIPS = set(VIDEO_SUFFIXES) - {".gif", "/"}  # of a GIF, as of other pictures of several frames, it is the first
 
 Picture = str | Path | Image.Image | np.ndarray
 """A path, a picture of PIL, or (H, W, 3) of uint8 or of floats from 0 to 1."""
@@ -55,15 +60,31 @@ def to_picture(picture: Picture | Any, name: str = "image") -> UInt8[np.ndarray,
     raise UserError(f"{name} must be uint8 (H, W, 3), a picture, or the path of one, got {_what(picture)}")
 
 
-def to_pictures(pictures: Picture | Sequence[Picture] | Any | None) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """One picture, several, or none, as arrays.
+def to_pictures(
+    pictures: Picture | Sequence[Picture] | Any | None, limits: Limits | None = None
+) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """One picture, several, or none, as arrays; of a path of a video at most `SHOWN` of its frames, from first to last.
+
+    Args:
+        pictures: what is given.
+        limits: refuses larger files; None for the usual ones.
 
     Raises:
         UserError: see `to_picture`.
     """
     if pictures is None:
         return []
-    return [to_picture(picture) for picture in (pictures if isinstance(pictures, list | tuple) else [pictures])]
+    given = pictures if isinstance(pictures, list | tuple) else [pictures]
+    return [picture for each in given for picture in _pictures_of(each, limits or Limits())]
+
+
+def _pictures_of(given: Picture | Any, limits: Limits) -> list[UInt8[np.ndarray, "h w 3"]]:
+    if not isinstance(given, str | os.PathLike):
+        return [to_picture(given)]
+    if Path(given).suffix.lower() not in _CLIPS:
+        return [read_image(given, limits)]
+    frames = load_video(given, limits=limits)
+    return [*frames[np.unique(np.linspace(0, len(frames) - 1, SHOWN).round().astype(int))]]
 
 
 def resize(

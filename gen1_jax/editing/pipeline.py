@@ -56,7 +56,7 @@ from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
 
-_OF_CONTENT = ("clip", "prior", "text", "image_encoder", "image_tokens")
+_OF_CONTENT = ("clip", "prior", "text", "image_encoder", "image_tokens", "split")
 
 
 class Gen1Pipeline:

@@ -23,7 +23,8 @@ class EditRequest:
         video: a video, a folder of pictures or a picture.
         output: by suffix a video, or a picture if the input is one frame.
         prompt: the content in words, or None.
-        image: the content as a picture file, or several; beside a prompt for models with an adapter for pictures.
+        image: the content as a picture file, for models with a split as a clip, too; or several, beside a prompt for
+            models with an adapter for pictures.
         contents: several in the place of prompt and image, see `editing.contents`; pictures as files.
         negative_prompt: what the result should not look like.
         structure_from: ready maps in place of estimates: (kind, file), or (None, file) for the edit's first kind.

@@ -22,7 +22,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
-from gen1_jax.models.structure import Depth, StructureKind, blur_frames, told_level
+from gen1_jax.models.structure import Depth, StructureKind, blur_frames, picture_encoder, told_level
 from gen1_jax.pretrained.family import Gen1Config
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -180,10 +180,11 @@ class StructureReader:
         self, kind: StructureKind, maps: Float[np.ndarray, "t H W k"], progress: Progress | None = None
     ) -> Float[Array, "1 t i j c"]:
         """Maps of one kind as the denoiser takes them."""
-        unet, vae = self.network("unet"), self.network("vae")
         if kind.name in self.config.unet.structures:
-            encode = lambda chunk: kind.encode(jnp.asarray(chunk)[None], vae.images_to_latents)[0]
+            pictures = picture_encoder(kind, self.network)
+            encode = lambda chunk: kind.encode(jnp.asarray(chunk)[None], pictures)[0]
         else:
+            unet = self.network("unet")
             encode = lambda chunk: unet.hint(kind.hint(jnp.asarray(chunk)[None]), kind=kind.name)[0]
         latents = in_chunks(encode, maps, reporter(progress, "structure"))
         return jnp.asarray(np.concatenate(list(latents))[None])

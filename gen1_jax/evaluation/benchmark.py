@@ -36,6 +36,7 @@ from gen1_jax.evaluation.scores import (
     Scores,
 )
 from gen1_jax.evaluation.stored import file_name, json_number, read_json, unreadable, with_mean, write_json
+from gen1_jax.evaluation.swap import PROBE_MEASURES, SwapEditor, SwapScorer, SwapWorlds, swap_methods
 from gen1_jax.evaluation.worlds import FRAME_RATE, Scene, Worlds, scene
 from gen1_jax.files import replacing
 from gen1_jax.pretrained.family import Gen1Config
@@ -57,17 +58,26 @@ class Suite(NamedTuple):
         scene: makes an edit, see `Worlds`.
         scorer: scores them by the measures.
         measures: by name.
+        components: measures of the networks by themselves, by name.
+        worlds: that are edited.
+        editor: of them.
     """
 
     methods: Callable[[EditSettings, Gen1Config], list[Method]]
     scene: Callable[[str, int, int], Scene]
     scorer: type[Scorer]
     measures: Mapping[str, Measure]
+    components: Mapping[str, Measure] = COMPONENT_MEASURES
+    worlds: type[Worlds] = Worlds
+    editor: type[Editor] = Editor
 
 
 SUITES = {
     "worlds": Suite(methods, scene, Scorer, MEASURES),
     "local": Suite(local_methods, local_scene, LocalScorer, MEASURES | LOCAL_MEASURES),
+    "swap": Suite(
+        swap_methods, scene, SwapScorer, MEASURES, COMPONENT_MEASURES | PROBE_MEASURES, SwapWorlds, SwapEditor
+    ),
 }
 
 BenchmarkProgress = Callable[[str, int, int], None]
@@ -79,7 +89,8 @@ class BenchmarkConfig:
     """What is measured.
 
     Attributes:
-        benchmark: "worlds", or "local" for edits of one object (`evaluation.local`).
+        benchmark: "worlds", "local" for edits of one object (`evaluation.local`), or "swap" for the content of another
+            clip (`evaluation.swap`).
         clips: held-out edits.
         seed: of the worlds and of the prior's noise; that of the edits is in `settings`.
         batch_size: clips edited at once at most. Beyond rounding, only what the prior draws depends on it.
@@ -118,6 +129,7 @@ def run_benchmark(
     report = progress or (lambda *_: None)
     config = dataclasses.replace(config, settings=config.settings.of(source.config))
     suite = SUITES[config.benchmark]
+    _check_told(source, config, suite)
     known = suite.methods(config.settings, source.config)
     wanted = chosen(known, config.only)
     folder = out / _METHODS
@@ -128,8 +140,8 @@ def run_benchmark(
     size = dict(frames=source.config.num_frames, height=source.config.height, width=source.config.width)
     maps, size["make"] = traced(_kinds(source, config)), suite.scene
     rendering = lambda *done: report("rendering", *done)
-    worlds = Worlds(config.clips, **size, seed=config.seed, maps=maps, progress=rendering)
-    scorer = _Lazily(lambda: _scorer(source, worlds, config, suite.scorer, judge))
+    worlds = suite.worlds(config.clips, **size, seed=config.seed, maps=maps, progress=rendering)
+    scorer = _Lazily(lambda: _scorer(source, worlds, config, suite, judge))
     components = folder / f"{_COMPONENTS}.json"
     if not components.exists():
         write_json(components, _plain(scorer().components()))
@@ -138,7 +150,16 @@ def run_benchmark(
         if not _file(folder, method).exists():
             _measure(scorer(), method, folder)
     report("done", len(wanted), len(wanted))
-    return summarise(out, worlds, identity, known, suite.measures)
+    return summarise(out, worlds, identity, known, suite.measures, suite.components)
+
+
+def _check_told(source: ModelSource, config: BenchmarkConfig, suite: Suite) -> None:
+    """The model can be told what edits of a benchmark are to look like."""
+    kind, shows = source.config.unet.content_kind, suite.editor is SwapEditor
+    if shows and kind == "text":
+        raise UserError(f"--benchmark {config.benchmark} shows clips, and {source.name} reads text")
+    if kind == "split" and not shows:
+        raise UserError(f"--benchmark {config.benchmark} gives prompts, and {source.name} reads none: take swap")
 
 
 def summarise(
@@ -147,6 +168,7 @@ def summarise(
     identity: dict[str, Any],
     known: Iterable[Method],
     measures: Mapping[str, Measure] = MEASURES,
+    networks: Mapping[str, Measure] = COMPONENT_MEASURES,
 ) -> dict[str, Any]:
     """Puts the files of all methods that were measured together, and results.json in its place."""
     folder = out / _METHODS
@@ -158,10 +180,10 @@ def summarise(
         if missing := [measure for measure in measures if measure not in entry["scores"]]:
             raise unreadable(_file(folder, method), f"it has no {missing[0]}")
         table[method.name] = dict(group=method.group, value=method.value, what=method.what) | entry
-    components = read_json(folder / f"{_COMPONENTS}.json", *(COMPONENT_MEASURES.keys() - PRIOR_MEASURES.keys()))
+    components = read_json(folder / f"{_COMPONENTS}.json", *(networks.keys() - PRIOR_MEASURES.keys()))
     results = {
         **identity,
-        "measures": {name: measure._asdict() for name, measure in _told(table, measures).items()},
+        "measures": {name: measure._asdict() for name, measure in _told(table, measures, networks).items()},
         "labels": [_labels(told, prompt) for told, prompt in zip(worlds.descriptions, worlds.prompts, strict=True)],
         "components": {name: with_mean(values) for name, values in components.items()},
         "methods": {
@@ -174,11 +196,13 @@ def summarise(
     return results
 
 
-def _told(table: dict[str, Any], measures: Mapping[str, Measure]) -> dict[str, Measure]:
+def _told(
+    table: dict[str, Any], measures: Mapping[str, Measure], networks: Mapping[str, Measure]
+) -> dict[str, Measure]:
     """What is measured: of kinds of structure, those that were."""
     scored = {name for entry in table.values() for name in entry["scores"]}
     kinds = {name: measure for name, measure in KIND_MEASURES.items() if name in scored}
-    return {**measures, **kinds, **COMPONENT_MEASURES}
+    return {**measures, **kinds, **networks}
 
 
 def shown_clips(out: Path, method: str) -> np.ndarray | None:
@@ -190,12 +214,10 @@ def shown_clips(out: Path, method: str) -> np.ndarray | None:
         return arrays["clips"]
 
 
-def _scorer(
-    source: ModelSource, worlds: Worlds, config: BenchmarkConfig, scorer: type[Scorer], judge: Judge | None
-) -> Scorer:
+def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, suite: Suite, judge: Judge | None) -> Scorer:
     pipeline = Gen1Pipeline(source)
-    editor = Editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
-    return scorer(editor, _kinds(source, config), judge)
+    editor = suite.editor(pipeline, worlds, batch_size=config.batch_size, seed=config.seed)
+    return suite.scorer(editor, _kinds(source, config), judge)
 
 
 def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
@@ -235,6 +257,7 @@ def _identity(source: ModelSource, config: BenchmarkConfig, judge: Judge | None)
         "model": source.name,
         "trained": source.warning is None,
         "judge": config.judge,
+        "bits_per_frame": None if source.config.split is None else source.config.split.bits_per_frame,
         "guidance_embedded": source.config.unet.guidance_embedded,
         "weights": {component: fingerprint(source, component) for component in source.config.components},
         "config": measured,

@@ -222,7 +222,7 @@ def _content(
 ) -> tuple[Conditions, dict[str, Float[Array, "1 n d"]] | None]:
     """What is true of the clip; and tokens of a frame, of which a model with an adapter is told nothing by that."""
     unet, settings, middle = pipeline.config.unet, EditSettings().of(pipeline.config), frames[len(frames) // 2]
-    if unet.content_kind == "image":
+    if unet.content_kind != "text":
         return pipeline.encode_content(None, [middle], settings), None
     if prompt is None:
         raise UserError(f"{pipeline.source.name} needs a prompt: say what is to be seen in the clip")

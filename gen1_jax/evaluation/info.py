@@ -8,6 +8,7 @@ import numpy as np
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.errors import UserError, counted
 from gen1_jax.models.module import abstract_parameters, parameter_count
+from gen1_jax.models.split import SplitConfig
 from gen1_jax.pretrained.words import WORDS
 from gen1_jax.versions import versions
 
@@ -72,6 +73,10 @@ def render(description: dict) -> str:
     ]
     lines += ["kernels of int8, a scale for each output channel"] if model["weights"] == "int8" else []
     lines += [f"follows {', '.join(model['follows'])}"] if model["follows"] else []
+    if "split" in config:
+        split = SplitConfig(**config["split"])
+        bits = f"{split.grid} x {split.grid} cells, {counted(split.groups, 'group')} of {counted(split.bits, 'bit')}"
+        lines.append(f"learned split: {bits}, {split.bits_per_frame:,} bits a frame; its content is of pictures alone")
     lines += [f"layers between frames: {config['unet']['temporal']}"] if "temporal" in config["unet"] else []
     if config["schedule"].get("use_flow_sigmas"):
         steps, shift = counted(config["num_inference_steps"], "step"), config["schedule"].get("flow_shift", 1)

@@ -29,7 +29,7 @@ def local_scene(split: str, index: int, seed: int) -> Scene:
         content = synthetic.sample_content(synthetic.clip_seed(split, index + draw * _DRAWS, seed), structure, split)
         if int(content.style) != PHOTOGRAPH:
             continue
-        slot = _largest(structure)
+        slot = largest_object(structure)
         environment, before = int(content.environment), int(content.materials[slot])
         others = [m for m in range(len(MATERIAL_NAMES)) if split_of(m, environment, PHOTOGRAPH) == split]
         if others := [material for material in others if material != before]:
@@ -48,7 +48,7 @@ def changed_object(worlds: Worlds) -> Bool[np.ndarray, "n t h w"]:
     return worlds.clips.ids == np.array(slots)[:, None, None, None]
 
 
-def _largest(structure: synthetic.Structure) -> int:
+def largest_object(structure: synthetic.Structure) -> int:
     """The slot of the object whose parts have the most volume."""
     parts = jax.tree.map(np.asarray, structure.parts)
     volume = np.zeros(MAX_OBJECTS + 1)

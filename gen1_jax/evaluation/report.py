@@ -28,6 +28,7 @@ from gen1_jax.evaluation.pages import definitions, headed, score_cell, table, wr
 from gen1_jax.evaluation.plots import SETTING_NAMES, plot_consistency, plot_sweep
 from gen1_jax.evaluation.rivals.listing import ATLAS, BIVDIFF, INVERSION, TOKENFLOW
 from gen1_jax.evaluation.scores import COMPONENT_MEASURES, KIND_MEASURES, MEASURES
+from gen1_jax.evaluation.swap import OWN_STRUCTURE, PROBE_MEASURES
 from gen1_jax.evaluation.verdict import HEADS, Verdict
 from gen1_jax.measures import Interval
 from gen1_jax.media import VideoWriter, side_by_side
@@ -38,7 +39,8 @@ _SWEPT = {
     "guidance_scale": ("prompt_consistency", "retrieved", "perceptual", "psnr"),
     "num_inference_steps": ("perceptual", "psnr", "structure_error", "frame_consistency"),
 }
-_ALL = MEASURES | KIND_MEASURES | LOCAL_MEASURES | COMPONENT_MEASURES
+_OF_NETWORKS = COMPONENT_MEASURES | PROBE_MEASURES
+_ALL = MEASURES | KIND_MEASURES | LOCAL_MEASURES | _OF_NETWORKS
 _NEARNESS = ("perceptual", "psnr")
 
 
@@ -105,7 +107,7 @@ def _bar_row(bar: dict[str, Any]) -> tuple[str, ...]:
 
 def _measures(results: Results) -> list[str]:
     """Names of the measures of edits, in their order."""
-    return [name for name in results["measures"] if name not in COMPONENT_MEASURES]
+    return [name for name in results["measures"] if name not in _OF_NETWORKS]
 
 
 def _method_row(name: str, entry: dict[str, Any], measures: list[str]) -> tuple[str, ...]:
@@ -198,4 +200,5 @@ _SHOWN = (
     INVERSION,
     BIVDIFF,
     TOKENFLOW,
+    OWN_STRUCTURE,
 )

@@ -22,7 +22,7 @@ from gen1_jax.evaluation.kinds import estimate_kind, exact_kind
 from gen1_jax.evaluation.worlds import EditClips, Worlds
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.pictures import pixels_to_images
-from gen1_jax.models.structure import told_level
+from gen1_jax.models.structure import picture_encoder, told_level
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,9 @@ class EditInputs:
     ):
         self.pipeline, self.batch_size, self.seed = pipeline, batch_size, seed
         self.worlds = worlds
-        self.content, self.null = self._contents() if content is None else (np.tile(content, (len(worlds), 1, 1)), None)
+        self.content, self.null = (
+            self.told_contents() if content is None else (np.tile(content, (len(worlds), 1, 1)), None)
+        )
         self.beside: Sequence[np.ndarray] = ()
         self._read(worlds)
 
@@ -157,8 +159,11 @@ class EditInputs:
             outputs.append(rearrange(np.asarray(frames), "(b t) ... -> b t ...", b=len(indices)))
         return np.concatenate(outputs)[: len(clips)]
 
-    def _contents(self) -> tuple[Float32[np.ndarray, "n m d"], Float32[np.ndarray, "1 m d"] | None]:
-        """Drawn by the prior, whose noise belongs to the batch: by `batch_size`, however they are divided later."""
+    def told_contents(self) -> tuple[Float32[np.ndarray, "n m d"], Float32[np.ndarray, "1 m d"] | None]:
+        """What edits are told where nothing else is said, and what says nothing, None for zeros: of the prompts.
+
+        Drawn by the prior, whose noise belongs to the batch: by `batch_size`, however they are divided later.
+        """
         if self.pipeline.config.unet.content_kind == "text":
             states = np.asarray(self.pipeline.content.states([*self.worlds.prompts, ""]))
             return states[:-1], states[-1:]
@@ -186,7 +191,7 @@ class EditInputs:
             kind = self.pipeline.config.structure_kind(use.kind)
             maps = kind.degrade(kind.normalise(jnp.asarray(self._maps(kind.name)[indices])), level)
             if use.kind in unet.structures:
-                encoded = kind.encode(maps, self.pipeline.vae.images_to_latents)
+                encoded = kind.encode(maps, picture_encoder(kind, self.pipeline.network))
             else:
                 encoded = self.pipeline.unet.hint(kind.hint(maps), kind=use.kind)
             weight = jnp.full(len(indices), use.weight, jnp.float32)
@@ -212,10 +217,26 @@ class EditInputs:
 
     @cached_property
     def source_content(self) -> Float32[np.ndarray, "n m d"]:
-        """What the inputs show, as content: CLIP's embedding of the first frames; of text, which they lack, nothing."""
+        """What the inputs show, as content, see `shown`; of text, which they lack, nothing."""
         if self.null is not None:
             return np.repeat(self.null, len(self.worlds), axis=0)
-        return self.embed(self.worlds.clips.source[:, :1])
+        return self.shown(self.worlds.clips.source)
+
+    def shown(self, clips: EditClips) -> Float32[np.ndarray, "n m d"]:
+        """What clips show, as content: CLIP's embedding of the first frames, or a split's token of all.
+
+        Raises:
+            UserError: the content of the model is text.
+        """
+        kind = self.pipeline.config.unet.content_kind
+        if kind == "text":
+            raise UserError(
+                f"{self.pipeline.source.name} reads text: no clip can show it what an edit should look like"
+            )
+        if kind == "image":
+            return self.embed(clips[:, :1])
+        tokens = [np.asarray(self.pipeline.content.pooled(clips[indices])) for indices in self.batches()]
+        return np.concatenate(tokens)[: len(clips)]
 
     def told_input(self, told: Conditions, indices: Int[np.ndarray, " b"]) -> Conditions:
         """The same, told what the inputs show."""

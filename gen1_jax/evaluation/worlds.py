@@ -5,6 +5,7 @@ structure i ─┬─ content a ──► source      the video that is edited
                     └───────► prompt      what the editor is told
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -36,6 +37,28 @@ class World(NamedTuple):
     flow: Float32[np.ndarray, "*n t h w 2"]  # pixels, to the next frame
     flow_to_first: Float32[np.ndarray, "*n t h w 2"]  # pixels, to where it was in frame 0
     maps: dict[str, np.ndarray]  # those of `synthetic.exact_maps` that were asked for
+
+
+class ShownSource(NamedTuple):
+    """Clips of which nothing is known but how they look."""
+
+    source: EditClips
+
+
+@dataclasses.dataclass(frozen=True)
+class ShownWorlds:
+    """In the place of `Worlds`, for editors that are shown clips of another origin.
+
+    Attributes:
+        clips: that are edited.
+        prompts: of their edits.
+    """
+
+    clips: ShownSource
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
 
 
 class Worlds:

@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen1_jax.exporting.diffusers_parity import measure
-from gen1_jax.exporting.networks import Networks, Written, refuse_distilled, refuse_other_kinds, write_json
+from gen1_jax.exporting.networks import (
+    Networks,
+    Written,
+    refuse_distilled,
+    refuse_other_kinds,
+    refuse_split,
+    write_json,
+)
 from gen1_jax.exporting.video_pipeline import compare_video_model, is_video_model, write_video_pipeline
 from gen1_jax.models.module import Params, flatten, unflatten
 from gen1_jax.pretrained.family import Gen1Config
@@ -55,6 +62,7 @@ def write_diffusers(source: ModelSource, folder: Path, dtype: np.dtype, shard_by
     """
     refuse_other_kinds(source.config.unet, "diffusers")
     refuse_distilled(source.config.unet, "diffusers")
+    refuse_split(source.config, "diffusers")
     config, networks, tokenizer = source.config, Networks(source, dtype), source.tokenizer()
     pending: dict[str, np.ndarray] = {}  # of an IP-Adapter, whose file holds parameters of two networks
     for component in config.components:

@@ -16,6 +16,7 @@ from gen1_jax.models.denoiser_config import KNOWN, DenoiserConfig
 from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, Params, flatten, unflatten
 from gen1_jax.models.quantized import is_quantizable, quantise
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelSource
 
 LIMIT = 1e-4
@@ -55,6 +56,16 @@ def refuse_flow(schedule: NoiseSchedule, form: str) -> None:
     if schedule.use_flow_sigmas:
         others = "safetensors, diffusers or stablehlo"
         raise ExportError(f"the {form} format has no sampler of rectified flow; take {others}")
+
+
+def refuse_split(config: Gen1Config, form: str) -> None:
+    """Refuses what a format has no network for.
+
+    Raises:
+        ExportError: the model follows a learned code.
+    """
+    if config.split is not None:
+        raise ExportError(f"the {form} format has no place for a learned split; take safetensors")
 
 
 class Written(NamedTuple):

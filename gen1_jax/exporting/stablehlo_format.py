@@ -35,6 +35,7 @@ from gen1_jax.exporting.networks import (
     fixed_pictures,
     in_float32,
     refuse_distilled,
+    refuse_split,
     relative_difference,
 )
 from gen1_jax.models.attention import attention_platform
@@ -113,6 +114,7 @@ def write_stablehlo(source: ModelSource, folder: Path, dtype: np.dtype, options:
             told scales of guidance, whose samplers draw fresh noise in each step.
     """
     refuse_distilled(source.config.unet, "stablehlo")
+    refuse_split(source.config, "stablehlo")
     shape, here = options.shape(source.config), _platform_here()
     if here not in options.platforms:
         raise ExportError(f"platforms must include {here}, on which this machine checks the programs")

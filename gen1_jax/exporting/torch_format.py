@@ -26,6 +26,7 @@ from gen1_jax.exporting.networks import (
     fixed_normal,
     refuse_flow,
     refuse_other_kinds,
+    refuse_split,
     relative_difference,
 )
 from gen1_jax.models.conditions import Conditions, Signal
@@ -71,6 +72,7 @@ def write_torch(source: ModelSource, folder: Path, dtype: np.dtype) -> dict[str,
     """
     refuse_other_kinds(source.config.unet, "torch")
     refuse_flow(source.config.schedule, "torch")
+    refuse_split(source.config, "torch")
     try:
         import torch  # noqa: F401, to refuse before anything is written
     except ImportError:

@@ -39,7 +39,8 @@ class DenoiserConfig:
         structure_optional: whether any subset of them may be given, as the model was trained; it needs all otherwise.
         known: whether it can be given latents of some frames or regions, which it is to keep and to go on from: as
             many further channels, zero elsewhere, and a mask that is 1 where they are given.
-        content_kind: what content tokens are: "image" (CLIP image embeddings) or "text" (its text states).
+        content_kind: what content tokens are: "image" (CLIP image embeddings), "text" (its text states) or "split" (of
+            latents, see `models.split`).
         cross_attention_dim: width of a content token.
         max_frames: the longest clip of one evaluation.
         guidance_embedded: whether it is told the scales w and w_t of guidance beside the timestep, as one that was
@@ -55,7 +56,7 @@ class DenoiserConfig:
     structure_kinds: tuple[str, ...] = ("depth",)
     structure_optional: bool = dataclasses.field(default=False, metadata=LATER)
     known: bool = dataclasses.field(default=False, metadata=LATER)
-    content_kind: Literal["image", "text"] = "image"
+    content_kind: Literal["image", "text", "split"] = "image"
     cross_attention_dim: int = 768
     max_frames: int = 32
     guidance_embedded: bool = dataclasses.field(default=False, metadata=LATER)

@@ -146,6 +146,18 @@ def _with_indices(params: Mapping[str, Any]) -> dict[str | int, Any]:
     }
 
 
+class Joint(nnx.Module):
+    """Networks that learn together: the parameters of each under its name.
+
+    Args:
+        networks: by name.
+    """
+
+    def __init__(self, **networks: nnx.Module):
+        for name, network in networks.items():
+            setattr(self, name, network)
+
+
 class Bound:
     """A module together with its parameters; calls and methods run as one jitted function each.
 

@@ -15,12 +15,19 @@ from gen1_jax.models.denoiser_config import LATER, LEVEL_PERIOD
 from gen1_jax.models.depth import DPTConfig
 from gen1_jax.models.module import flatten
 from gen1_jax.models.prior import PriorConfig
-from gen1_jax.models.structure import Depth, StructureKind, structure_kind
+from gen1_jax.models.structure import SPLIT, Depth, StructureKind, structure_kind
 from gen1_jax.models.unet import UNetConfig
 from gen1_jax.models.vae import VAEConfig
 from gen1_jax.pretrained.parts import PARTS, STRICT
 
 _DEFAULTS = {name: part.usual() for name, part in PARTS.items()}
+
+_CONTENT = {
+    "image": ("clip", "projection_dim"),
+    "text": ("text", "hidden_size"),
+    "split": ("split", "cross_attention_dim"),
+}
+"""What makes each kind of content, and which field of it says how wide a token is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
@@ -35,7 +42,8 @@ class Gen1Config:
             frames and structure, are in every model; "clip" gives content from a picture and features of a prompt,
             "prior" turns a prompt into content, "depth" estimates structure, and so does "softedge". A model whose
             content is text has "text", whose states of a prompt are its content. Where its U-Net has an adapter for
-            pictures, too, "image_encoder" and "image_tokens" make tokens of them.
+            pictures, too, "image_encoder" and "image_tokens" make tokens of them. "split" makes structure and content
+            of latents; beside it "clip" is there for its tokenizer, and to measure with.
         schedule: the noise schedule of training.
         height: of the pictures of training, in pixels; edits have about height * width pixels.
         width: see height.
@@ -95,20 +103,20 @@ class Gen1Config:
         return hash((tuple(self.parts.items()), *(getattr(self, f.name) for f in dataclasses.fields(self)[1:])))
 
     def _check_parts(self) -> None:
-        reads = {"image": "clip", "text": "text"}
-        needed = ["unet", "vae"] + ([reads[self.unet.content_kind]] if self.unet is not None else [])
-        if self.unet is not None and self.unet.image_adapter:
-            needed += ["image_encoder", "image_tokens"]
+        needed = ["unet", "vae"]
+        if self.unet is not None:
+            needed += [_CONTENT[self.unet.content_kind][0]]
+            needed += ["image_encoder", "image_tokens"] if self.unet.image_adapter else []
+            needed += ["split", "clip"] if SPLIT in self.unet.kinds or self.unet.content_kind == "split" else []
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise UserError(f"this model has no {missing[0]}")
         unet, vae, clip, prior, text = self.unet, self.vae, self.clip, self.prior, self.text
         pairs = [("unet.latent_channels", unet.latent_channels, "vae.latent_channels", vae.latent_channels)]
-        if unet.content_kind == "image":
-            width = clip.projection_dim
-            pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, "clip.projection_dim", width)]
-        else:
-            width = text.hidden_size
-            pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, "text.hidden_size", width)]
+        part, width = _CONTENT[unet.content_kind]
+        reads = getattr(self.parts[part], width)
+        pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, f"{part}.{width}", reads)]
+        if (split := self.split) is not None:
+            pairs += [("split.latent_channels", split.latent_channels, "vae.latent_channels", vae.latent_channels)]
         if text is not None and clip is not None:  # one tokenizer serves both
             pairs += [
                 (f"text.{field}", getattr(text, field), f"clip.text.{field}", getattr(clip.text, field))
@@ -192,7 +200,7 @@ class Gen1Config:
         """One line on what the model cannot do before it is trained, or None."""
         if self.learned_content in ("unknown", self.unet.content_kind):
             return None
-        kinds = {"text": "the states of a text's tokens", "image": "CLIP's image embeddings"}
+        kinds = {"text": "the states of a text's tokens", "image": "CLIP's image embeddings", "split": "its split's"}
         return (
             f"its U-Net was trained on {kinds[self.learned_content]} and is given {kinds[self.unet.content_kind]}: "
             f"edits do not follow their prompt or picture until it is trained (gen1 train)"

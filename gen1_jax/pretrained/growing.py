@@ -1,4 +1,4 @@
-"""A model whose denoiser has another shape than its weights, as training begins with: rows of zeros for new inputs."""
+"""A model of another shape than its weights, as training begins with: zeros for new inputs, or a network more."""
 
 import dataclasses
 from collections.abc import Set
@@ -9,6 +9,7 @@ import numpy as np
 from gen1_jax.models.denoiser_config import DenoiserConfig
 from gen1_jax.models.growing import grow
 from gen1_jax.models.module import Params
+from gen1_jax.models.split import SplitConfig
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 
@@ -20,11 +21,12 @@ class GrownModel:
         base: the model.
         unet: the shape of its denoiser with more inputs, see `models.growing.with_inputs`; or of one of another size,
             for which the weights of the model are nothing to begin with.
+        split: the shape of its split, which has no weights yet where the model has none.
     """
 
-    def __init__(self, base: ModelSource, unet: DenoiserConfig):
+    def __init__(self, base: ModelSource, unet: DenoiserConfig, split: SplitConfig | None = None):
         self.base, self.name, self.warning = base, base.name, base.warning
-        self.config = dataclasses.replace(base.config, unet=unet)
+        self.config = dataclasses.replace(base.config, unet=unet, split=split)
 
     @property
     def words(self) -> Set[str] | None:
@@ -45,7 +47,8 @@ class GrownModel:
         return self.base.tokenizer()
 
 
-def grown(source: ModelSource, unet: DenoiserConfig) -> ModelSource:
-    """The model, with a denoiser of this shape; itself if it has that, whatever it predicts."""
+def grown(source: ModelSource, unet: DenoiserConfig, split: SplitConfig | None = None) -> ModelSource:
+    """The model, with a denoiser and a split of these shapes; itself if it has them, whatever it predicts."""
     has = source.config.unet
-    return source if has == dataclasses.replace(unet, prediction_type=has.prediction_type) else GrownModel(source, unet)
+    same = has == dataclasses.replace(unet, prediction_type=has.prediction_type) and source.config.split == split
+    return source if same else GrownModel(source, unet, split)

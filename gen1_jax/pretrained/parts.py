@@ -15,6 +15,7 @@ from gen1_jax.models.hed import HED, HEDConfig
 from gen1_jax.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from gen1_jax.models.image_tokens import ImageTokens, ImageTokensConfig
 from gen1_jax.models.prior import PriorConfig, PriorTransformer
+from gen1_jax.models.split import Split, SplitConfig
 from gen1_jax.models.unet import UNetConfig
 from gen1_jax.models.vae import AutoencoderKL, VAEConfig
 
@@ -50,6 +51,7 @@ PARTS: dict[str, Part] = {
     "image_encoder": Part(ImageEncoderConfig, ImageEncoder, optional=True),
     "image_tokens": Part(ImageTokensConfig, ImageTokens, optional=True),
     "softedge": Part(HEDConfig, HED, optional=True),
+    "split": Part(SplitConfig, Split, optional=True),
 }
 """Every network by its name, which is that of its file in a model folder; a further one is a further line, optional."""
 

@@ -16,17 +16,27 @@ CHANGES = ("object", "place", "style", "all")
 _SHARES = (0.4, 0.15, 0.15, 0.3)
 
 
-def sample_source(seed: int, structure: Structure, content: Content, split: str = "train") -> tuple[Content, str]:
+def sample_source(
+    seed: int, structure: Structure, content: Content, split: str = "train", change: str | None = None
+) -> tuple[Content, str]:
     """Draws the content of the clip that is edited, whose right edit is `content`.
 
     What differs comes from another content of the split. With the rest of `content` it may be a combination of no split
     or of another: a model learns to make the answer, not the source.
 
+    Args:
+      seed: of what is drawn.
+      structure: that has the content.
+      content: of the right edit.
+      split: of the content from which comes what differs.
+      change: what the edit changes, of `CHANGES`; drawn for None.
+
     Returns:
-      The content, and what the edit changes, of `CHANGES`.
+      The content, and what the edit changes.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed & 0xFFFFFFFFFFFFFFFF, 0x50]))
-    change = str(rng.choice(CHANGES, p=_SHARES))
+    drawn = str(rng.choice(CHANGES, p=_SHARES))
+    change = drawn if change is None else change
     slot = int(rng.integers(len(structure.names)))
     while True:
         other = sample_content(int(rng.integers(1 << 62)), structure, split)

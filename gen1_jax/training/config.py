@@ -18,6 +18,7 @@ from gen1_jax.training.denoising import DenoisingConfig, chosen_kinds
 from gen1_jax.training.monodepth import MonodepthConfig
 from gen1_jax.training.optimizer import OptimizerConfig
 from gen1_jax.training.prior import PriorTrainingConfig
+from gen1_jax.training.split import SPLIT, SplitTrainingConfig
 
 Component = Literal["unet", "vae", "clip", "depth", "prior"]
 
@@ -141,6 +142,7 @@ class TrainConfig:
         clip: what CLIP learns.
         depth: what the depth network learns.
         prior: what the prior learns.
+        split: the split of structure and content that the objective "split" learns beside the U-Net.
         mesh: how devices are arranged.
         microbatches: gradient accumulation.
         prediction_type: what the U-Net predicts from now on, "v_prediction", "epsilon", "sample" or "flow_prediction";
@@ -168,6 +170,7 @@ class TrainConfig:
     clip: ContrastiveConfig = ContrastiveConfig()
     depth: MonodepthConfig = MonodepthConfig()
     prior: PriorTrainingConfig = PriorTrainingConfig()
+    split: SplitTrainingConfig = SplitTrainingConfig()
     mesh: MeshConfig = MeshConfig()
     microbatches: MicrobatchConfig = MicrobatchConfig()
     prediction_type: Literal["v_prediction", "epsilon", "sample", "flow_prediction"] | None = None
@@ -193,6 +196,8 @@ class TrainConfig:
                 raise UserError(f"{name} is {getattr(self, name)}, not at least 1")
         if self.component != "unet" and (self.prediction_type or self.schedule):
             raise UserError(f"prediction_type and schedule are those of the U-Net, but component is {self.component}")
+        if self.objective == SPLIT and self.preview.every:
+            raise UserError(f"preview.every is for edits by a prompt, which the objective {SPLIT} does not learn")
         if self.vae.decoder_only and self.optimizer.weight_decay:
             raise UserError("vae.decoder_only leaves the encoder as it is: optimizer.weight_decay must be 0")
 
@@ -272,6 +277,8 @@ class TrainConfig:
         base = self._predicting(base)
         if self.objective == CONSISTENCY:
             base = distilled(base, self.unet.consistency)
+        if self.objective == SPLIT:
+            base = self.split.family(base)
         changes = {} if base.depth is None else {"depth": self.depth.network(base.depth)}
         if self.component == "clip" and base.clip is not None:
             changes["clip"] = self.clip.network(base.clip)

@@ -294,16 +294,32 @@ class DenoisingObjective:
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         draw = jax.vmap(lambda key: self._draw(key, mean.shape[1:]))(keys)
         latents = (mean + jnp.exp(0.5 * log_variance) * draw.posterior) * self.config.vae.scaling_factor
-        unet = Bound(self.module, weights)
-        content = self._content(networks, frozen, inputs, keys, draw.drop)
-        structure = self._signals(unet, networks, inputs, latents, keys)
-        conditions = Conditions(content={self.config.unet.content_kind: content}, structure=structure)
+        conditions = self._told(weights, networks, frozen, inputs, latents, keys, draw.drop)
         return Prepared(latents, draw.noise, draw.timestep, conditions)
+
+    def _told(
+        self,
+        weights: Params,
+        networks: Mapping[str, Bound],
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        latents: Float[Array, "b t h w c"],
+        keys: Key[Array, " b"],
+        drop: Bool[Array, " b"],
+    ) -> Conditions:
+        """What the U-Net is told of clips with these latents, clean; nothing of the content where it is dropped."""
+        content = self._content(networks, frozen, inputs, keys, drop)
+        structure = self._signals(self._denoiser_of(weights), networks, inputs, latents, keys)
+        return Conditions(content={self.config.unet.content_kind: content}, structure=structure)
+
+    def _denoiser_of(self, weights: Params) -> Bound:
+        return Bound(self.module, weights)
 
     def _predict(
         self, weights: Params, latents: Float[Array, "b t h w c"], timesteps: Int[Array, " b"], conditions: Conditions
     ) -> Float[Array, "b t h w c"]:
-        prediction, _ = Bound(self.module, weights).apply(weights, latents, timesteps, conditions, method="denoise")
+        unet = self._denoiser_of(weights)
+        prediction, _ = unet.apply(unet.params, latents, timesteps, conditions, method="denoise")
         return prediction
 
     def _draw(self, key: Key[Array, ""], shape: tuple[int, ...]) -> _Draw:

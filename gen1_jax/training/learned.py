@@ -4,7 +4,7 @@ base (frozen) ─┐
 learned ───────┴─► weights ─► the network computes with them; gradients go to `learned` alone
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from flax import nnx
@@ -12,6 +12,7 @@ from flax import nnx
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params, abstract_parameters, initial_values
 from gen1_jax.models.selection import Selection, together
+from gen1_jax.pretrained.folder import ModelSource
 
 
 @runtime_checkable
@@ -139,6 +140,19 @@ def selected(trained: Sequence[str], module: nnx.Module, field: str) -> Learned:
     except UserError as error:
         raise UserError(f"{field}: {error}") from None
     return Selected(selection)
+
+
+def stored_of(source: ModelSource, components: Sequence[str], had: Collection[str]) -> Params:
+    """Weights that a model has of what is to learn: of one network; of several, those of each that it has by its name.
+
+    Args:
+        source: the model, with networks that it had not.
+        components: the networks.
+        had: names of those that have weights.
+    """
+    if len(components) == 1:
+        return source.stored(components[0])
+    return {name: source.stored(name) for name in components if name in had}
 
 
 def beginning(module: nnx.Module, seed: int, stored: Params | None) -> Params:

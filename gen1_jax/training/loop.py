@@ -35,10 +35,10 @@ from gen1_jax.training.checks import check_batches, check_model, check_sources, 
 from gen1_jax.training.compiling import Shape, StagePrograms
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
-from gen1_jax.training.learned import beginning
+from gen1_jax.training.learned import beginning, stored_of
 from gen1_jax.training.metrics import LOG, MeanMetrics, MetricsLog
 from gen1_jax.training.objective import BatchArrays, Calibrated
-from gen1_jax.training.objectives import make_objective
+from gen1_jax.training.objectives import make_objective, objective_kind
 from gen1_jax.training.optimizer import ema_decays, learning_rates
 from gen1_jax.training.overview import overview
 from gen1_jax.training.preview import Preview, take_preview
@@ -138,7 +138,9 @@ class _Run:
         profile: bool,
     ) -> None:
         self.config, self.layout, self.family = config, layout, config.family(source.config)
-        self.source = grown(source, self.family.unet)
+        self.components = objective_kind(config).components
+        self.begun_with = source.config.components
+        self.source = grown(source, self.family.unet, self.family.split)
         self.files, self.checkpoints, self.workdir = files, checkpoints, files.folder
         self.preview, self.boards, self.progress, self.say, self.profile = preview, boards, progress, say, profile
         for stage in config.stages:
@@ -192,9 +194,10 @@ class _Run:
         """The weights of the model, or new ones, straight into their shards."""
         step = self.train_step(0)
         objective, shardings = step.objective, step.state_shardings
-        component, seed = self.config.component, self.config.seed
-        fresh = self.config.from_scratch or self.source.warning is not None
-        params = beginning(objective.module, seed, None if fresh else self.source.stored(component))
+        seed, fresh = self.config.seed, self.config.from_scratch or self.source.warning is not None
+        params = beginning(
+            objective.module, seed, None if fresh else stored_of(self.source, self.components, had=self.begun_with)
+        )
         if isinstance(objective, Calibrated):
             batches = self.mixture(0, whole=True).iterate()
             params = objective.calibrate(params, self.frozen_weights(step), batches)
@@ -398,6 +401,7 @@ class _Stage:
             family = with_latent_scale(family, run.metrics)
         record = {
             "config": self.config.to_dict(),
+            "components": list(run.components),
             "origin": run.origin.to_dict(),
             "model": family.to_dict(),
             "stage": self.name,

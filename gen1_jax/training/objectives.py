@@ -1,6 +1,7 @@
 """From a recipe to what each stage learns."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from gen1_jax.training.denoising import DenoisingObjective
 from gen1_jax.training.monodepth import ClipDepthObjective, DepthObjective
 from gen1_jax.training.objective import Objective
 from gen1_jax.training.prior import PriorObjective
+from gen1_jax.training.split import SPLIT, SplitObjective
 
 _PICTURES_PER_DEVICE = 8  # that a frozen autoencoder encodes together
 
@@ -48,10 +50,17 @@ class ObjectiveKind(NamedTuple):
     Attributes:
         component: the network that it trains.
         build: makes it.
+        beside: networks that learn together with it: what is learned has then the parameters of each under its name.
     """
 
     component: str
     build: Callable[[Given], Objective]
+    beside: tuple[str, ...] = ()
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """All networks that learn."""
+        return self.component, *self.beside
 
 
 def _of_noise(kind: Callable[..., Objective]) -> Callable[[Given], Objective]:
@@ -65,6 +74,10 @@ def _of_noise(kind: Callable[..., Objective]) -> Callable[[Given], Objective]:
         pictures_at_once=_PICTURES_PER_DEVICE * given.devices,
         tokenizer=given.tokenizer,
     )
+
+
+def _of_split(given: Given) -> Objective:
+    return _of_noise(partial(SplitObjective, split=given.config.split))(given)
 
 
 def _of_pictures(kind: Callable[..., Objective]) -> Callable[[Given], Objective]:
@@ -83,6 +96,7 @@ OBJECTIVES: dict[str, ObjectiveKind] = {
     "monodepth": ObjectiveKind("depth", _of_pictures(DepthObjective)),
     "clip_depth": ObjectiveKind("depth", _of_pictures(ClipDepthObjective)),
     "prior": ObjectiveKind("prior", _of_captions(PriorObjective)),
+    SPLIT: ObjectiveKind("unet", _of_split, beside=(SPLIT,)),
 }
 """By the name that recipes give (`TrainConfig.objective`); the first of a component is its own. Its settings are the
 field of the recipe with the component's name."""

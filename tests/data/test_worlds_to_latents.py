@@ -1,5 +1,6 @@
 """Kinds of structure from worlds to batches: by records, and straight from the renderer."""
 
+import dataclasses
 import re
 
 import jax.numpy as jnp
@@ -94,6 +95,8 @@ def test_records_give_back_the_maps_of_the_renderer(tmp_path):
         assert found.shape == exact.shape == (FRAMES, SIZE, SIZE, structure_kind(kind).channels)
         assert found.dtype == np.float32 and np.abs(found - exact).max() <= close, kind
     assert "edges_bits" not in RenderRecipe(clips=1).features and "maps" not in RenderRecipe(clips=1).info()
+    before = Scene.draw(dataclasses.replace(worlds, change="style"), 1)
+    assert before.source.environment == before.content.environment and before.source.style != before.content.style
 
     stream = dict(sources=(SourceConfig(path=str(tmp_path)),), buckets=((SIZE, 2 * SIZE),), batch_size=2)
     config = DataConfig(

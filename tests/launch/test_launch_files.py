@@ -14,6 +14,7 @@ import yaml
 from launch_files import LAUNCH, ROOT, calls_of, skypilot_command, slurm_options, srun_command
 
 from gen1_jax.cli import _parser
+from gen1_jax.training.recipe import read_recipe
 
 SCRIPTS = [*sorted(LAUNCH.glob("*.sh")), *sorted(LAUNCH.glob("*.sbatch")), ROOT / ".ci" / "run"]
 
@@ -190,6 +191,8 @@ def test_an_upscaler_goes_on_from_nano_on_worlds_of_twice_the_size(tmp_path, gpu
 
 @pytest.mark.parametrize("target", ["fast", "flow"])
 def test_nano_in_few_steps_and_as_a_flow_begin_from_the_nano_that_ships(tmp_path, target):
+@pytest.mark.parametrize("target", ["fast", "flow", "split"])
+def test_nano_in_few_steps_as_a_flow_and_with_a_split_begin_from_the_nano_that_ships(tmp_path, target):
     environment = {"FROM": "start", "GPUS": "0", "CLIPS": "16", "TRAIN": ""}
     code, calls, error = calls_of(
         "nano.sh", str(tmp_path / "out"), target, folder=tmp_path, stand_ins=("gen1",), **environment
@@ -212,6 +215,23 @@ def test_nano_with_a_transformer_is_trained_beside_nanos_other_networks_as_long_
     parts = [parsed(call).config.partition("nano_dit.py")[2] for call in (first, then)]
     assert parts == ["", ":again"] and "--config.model=nano" in first and "--config.model=runs/dit" in then
     assert parsed(export).model == "runs/dit_again" and parsed(export).output == "nano_dit"
+
+
+def test_each_rate_of_a_split_is_trained_and_swapped_beside_nano(tmp_path):
+    environment = {"STEPS": "7", "CLIPS": "3", "TRAIN": ""}
+    arguments = (str(tmp_path), "8x1x4", "16x2x8")
+    code, calls, error = calls_of(
+        "split_rates.sh", *arguments, folder=tmp_path, stand_ins=("gen1", "python"), **environment
+    )
+    assert code == 0, error
+    *runs, table = calls
+    assert [call[1] for call in runs] == ["evaluate", "train", "evaluate", "train", "evaluate"]
+    swaps, trains = (list(map(parsed, calls)) for calls in (runs[::2], runs[1::2]))
+    assert [swap.model for swap in swaps] == ["nano", *(train.workdir for train in trains)]
+    assert {(swap.benchmark, swap.clips, swap.judge) for swap in swaps} == {("swap", 3, "nano-judge")}
+    recipe = read_recipe(trains[1].config, [argument for argument in runs[3] if argument.startswith("--config.")])
+    assert (recipe.split.grid, recipe.split.groups, recipe.split.bits, recipe.total_steps) == (16, 2, 8, 7)
+    assert table[0].endswith("python") and table[1].endswith("split_table.py")
 
 
 @pytest.mark.parametrize("gpus", ["0", "2"])

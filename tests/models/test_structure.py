@@ -110,7 +110,7 @@ def test_every_kind_reads_ready_maps_and_shows_what_a_control_net_saw():
             np.testing.assert_array_equal(degraded, maps)
         assert kind.encode(maps[None], latents).shape == (1, 4, 4, 3, 3)
         assert (told_level(kind, level) == (0 if kind.degrades == "nothing" else 3)).all()
-    nothing = {"openpose", "seg", "mlsd", "edges", "segmentation", "pose"}
+    nothing = {"openpose", "seg", "mlsd", "edges", "segmentation", "pose", "split"}
     assert {n for n, k in STRUCTURE_KINDS.items() if k.degrades == "nothing"} == nothing
     assert {n for n, k in STRUCTURE_KINDS.items() if k.resampling == "nearest"} == {"seg", "segmentation"}
     assert {n for n, k in STRUCTURE_KINDS.items() if k.runs_on_host} == {"canny", "edges", "flow", "segmentation"}

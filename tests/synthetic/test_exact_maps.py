@@ -82,4 +82,8 @@ def test_the_clip_is_that_of_render_and_the_source_differs_as_it_is_said(tiny, w
         different = {n for n in vars(content) if np.any(vars(before)[n] != vars(content)[n])}
         assert different and different <= fields.get(change, set(vars(content)))
         seen.add(change)
+        chosen, change = sample_source(seed, walker, content, change="style")
+        assert change == "style" and {n for n in vars(content) if np.any(vars(chosen)[n] != vars(content)[n])} == {
+            "style"
+        }
     assert len(seen) >= 3

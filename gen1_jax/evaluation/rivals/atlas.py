@@ -7,9 +7,7 @@ clip ─► layers (`layered_atlas`) ─► background's picture ─────
 Source: https://arxiv.org/abs/2204.02491, section 3.2 (Text2LIVE, which trains a network for each edit of atlases).
 """
 
-import dataclasses
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,30 +18,8 @@ from gen1_jax.evaluation.local_worlds import FIRST_OBJECT
 from gen1_jax.evaluation.rivals import layered_atlas
 from gen1_jax.evaluation.rivals.layered_atlas import Atlas
 from gen1_jax.evaluation.told import Way
-from gen1_jax.evaluation.worlds import EditClips
+from gen1_jax.evaluation.worlds import EditClips, ShownSource, ShownWorlds
 from gen1_jax.models.structure.pictures import opencv
-
-
-class Shown(NamedTuple):
-    """What an editor is shown."""
-
-    source: UInt8[np.ndarray, "n 1 h w 3"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """In the place of `Worlds`.
-
-    Attributes:
-        clips: pictures, as clips of one frame.
-        prompts: of their edits.
-    """
-
-    clips: Shown
-    prompts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
 
 
 def atlas_edit(editor: Editor, way: Way, *, true_masks: bool = False) -> EditClips:
@@ -63,7 +39,7 @@ def atlas_edit(editor: Editor, way: Way, *, true_masks: bool = False) -> EditCli
     size, count = clips.source.shape[2:4], len(editor.worlds)
     layers = np.concatenate([_pictures(atlas, size) for atlas in atlases])[:count]
     for layer in (0, 1):
-        stills = editor.showing(Pictures(Shown(layers[:, layer, None]), editor.worlds.prompts))
+        stills = editor.showing(ShownWorlds(ShownSource(layers[:, layer, None]), editor.worlds.prompts))
         edits.append(stills.edit(way)[:, 0])
         editor.evaluations += stills.evaluations / clips.source.shape[1]
     edited = np.stack(edits, axis=1).astype(np.float32) / 255

@@ -19,11 +19,13 @@ from gen1_jax.models.structure.pictures import PictureKind
 from gen1_jax.models.structure.pose import Bone, Pose, draw_bones
 from gen1_jax.models.structure.registry import STRUCTURE_KINDS, structure_kind
 from gen1_jax.models.structure.segmentation import Segmentation, colours_of, estimate_regions
+from gen1_jax.models.structure.split import SPLIT, LearnedSplit, picture_encoder
 from gen1_jax.models.structure.steady import aligned_frames, steady_depth
 
 __all__ = [
     "LOW_RESOLUTION",
     "MAX_STRUCTURE_LEVEL",
+    "SPLIT",
     "STRUCTURE_KINDS",
     "Bone",
     "Canny",
@@ -31,6 +33,7 @@ __all__ = [
     "Edges",
     "EncodeImages",
     "Flow",
+    "LearnedSplit",
     "LowResolution",
     "Normals",
     "PictureKind",
@@ -45,6 +48,7 @@ __all__ = [
     "draw_bones",
     "estimate_regions",
     "normalise_depth",
+    "picture_encoder",
     "steady_depth",
     "structure_images",
     "structure_kind",

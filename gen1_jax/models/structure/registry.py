@@ -12,8 +12,9 @@ from gen1_jax.models.structure.pictures import PICTURE_KINDS
 from gen1_jax.models.structure.pose import Pose
 from gen1_jax.models.structure.segmentation import Segmentation
 from gen1_jax.models.structure.softedge import SoftEdge
+from gen1_jax.models.structure.split import LearnedSplit
 
-_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose(), LowResolution())
+_OF_MODELS = (Depth(), Edges(), Normals(), Flow(), Segmentation(), Pose(), LowResolution(), LearnedSplit())
 _OF_CONTROL_NETS = (Canny(), SoftEdge(), Normals(name="normal"), *PICTURE_KINDS)
 
 STRUCTURE_KINDS: dict[str, StructureKind] = {kind.name: kind for kind in (*_OF_MODELS, *_OF_CONTROL_NETS)}
