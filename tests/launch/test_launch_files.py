@@ -189,8 +189,6 @@ def test_an_upscaler_goes_on_from_nano_on_worlds_of_twice_the_size(tmp_path, gpu
     assert (parsed(export).model, str(parsed(export).output)) == ("runs/upscaler", "nano_upscaler")
 
 
-@pytest.mark.parametrize("target", ["fast", "flow"])
-def test_nano_in_few_steps_and_as_a_flow_begin_from_the_nano_that_ships(tmp_path, target):
 @pytest.mark.parametrize("target", ["fast", "flow", "split"])
 def test_nano_in_few_steps_as_a_flow_and_with_a_split_begin_from_the_nano_that_ships(tmp_path, target):
     environment = {"FROM": "start", "GPUS": "0", "CLIPS": "16", "TRAIN": ""}
