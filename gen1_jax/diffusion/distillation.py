@@ -5,13 +5,17 @@
 
 The teacher's ODE takes x_t to x_t' to ... to x_0. A function that gives the same all along it, and x_0 itself at its
 end, gives the end of every trajectory: f(x, 0) = x by its coefficients, and the loss asks for the rest.
+
+Cut into parts (multistep consistency models, https://arxiv.org/abs/2403.06807), the function need only give the end of
+the part that it is in, x_s: an easier one to learn, and N steps of DDIM from end to end are the teacher's trajectory.
 """
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+import numpy as np
+from jaxtyping import Array, Float, Int, Int32, Key
 
 from gen1_jax.diffusion.broadcast import per_example
 from gen1_jax.diffusion.prediction import to_x0_and_epsilon
@@ -19,7 +23,7 @@ from gen1_jax.diffusion.samplers import LCM, Denoiser, steps_within
 from gen1_jax.diffusion.schedule import NoiseSchedule
 from gen1_jax.errors import UserError
 
-_SOLVER = LCM()  # whose few timesteps are among those that are learned here
+_SOLVER = LCM()  # whose few timesteps are among those that are learned in one part
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,8 @@ class ConsistencyConfig:
         teacher_interval: the part of its steps in which the teacher is guided, see `guidance_runs`; elsewhere it is the
             conditional model, w = w_t = 1, and the trajectory is that of an edit with this interval.
         huber: c of the distance, in units of latents: far below it squares count, far above it absolute values.
+        teacher_steps: of DDIM, by which the teacher follows a trajectory; 50 in one part, as LCM's tables expect.
+        parts: of a trajectory. One for samplers that jump to clean data from anywhere (LCM); N for N steps of DDIM.
     """
 
     guidance_scales: tuple[float, float] = (1.0, 4.0)
@@ -40,8 +46,20 @@ class ConsistencyConfig:
     plain_temporal: float = 0.5
     teacher_interval: tuple[float, float] = (0.0, 1.0)
     huber: float = 1e-3
+    teacher_steps: int = _SOLVER.original_steps
+    parts: int = 1
 
     def __post_init__(self):
+        if self.parts < 1 or self.teacher_steps % self.parts or self.teacher_steps == self.parts > 1:
+            raise UserError(
+                f"consistency.parts is {self.parts}, which does not divide consistency.teacher_steps, "
+                f"{self.teacher_steps}, into several steps each"
+            )
+        if self.parts == 1 and self.teacher_steps != _SOLVER.original_steps:
+            raise UserError(
+                f"consistency.teacher_steps is {self.teacher_steps}, but in one part it must be those of LCM, "
+                f"{_SOLVER.original_steps}"
+            )
         for name in ("guidance_scales", "temporal_guidance_scales"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
@@ -63,6 +81,26 @@ class ConsistencyConfig:
         """What the student is told lies in these: w, and w_t."""
         return self.guidance_scales, self.temporal_guidance_scales
 
+    def grid(self, schedule: NoiseSchedule) -> Int32[np.ndarray, " n"]:
+        """The timesteps of the teacher's steps, descending.
+
+        Raises:
+            UserError: the schedule has no so many, or they are not evenly apart.
+        """
+        if schedule.num_train_timesteps % self.teacher_steps:
+            raise UserError(
+                f"consistency.teacher_steps is {self.teacher_steps}, which does not divide the schedule's "
+                f"{schedule.num_train_timesteps} timesteps"
+            )
+        return LCM(original_steps=self.teacher_steps).candidates(schedule)
+
+    def ends(self, timesteps: Int[Array, " b"], schedule: NoiseSchedule) -> Int[Array, " b"]:
+        """Where the part of each timestep of the grid ends: the first timestep of the next part, or 0."""
+        grid = self.grid(schedule)
+        each = len(grid) // self.parts
+        ends = jnp.asarray([*grid[each::each], 0])
+        return ends[(grid[0] - timesteps) // (grid[0] - grid[1]) // each]
+
 
 def draw_scales(key: Key[Array, ""], config: ConsistencyConfig) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """w and w_t of one example."""
@@ -73,9 +111,11 @@ def draw_scales(key: Key[Array, ""], config: ConsistencyConfig) -> tuple[Float[A
     return between(of_w, *config.guidance_scales), jnp.where(plain, 1.0, w_t)
 
 
-def draw_timesteps(key: Key[Array, ""], schedule: NoiseSchedule) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """A timestep t of the grid of LCM's tables and the next one on the way down, t'; 0 after the lowest."""
-    grid = jnp.asarray(_SOLVER.candidates(schedule))
+def draw_timesteps(
+    key: Key[Array, ""], schedule: NoiseSchedule, config: ConsistencyConfig
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """A timestep t of the teacher's grid and the next one on the way down, t'; 0 after the lowest."""
+    grid = jnp.asarray(config.grid(schedule))
     now = jax.random.choice(key, grid)
     return now, jnp.maximum(now - (grid[0] - grid[1]), 0)
 
@@ -85,11 +125,11 @@ def teacher_scales(
     w_t: Float[Array, " b"],
     timesteps: Int[Array, " b"],
     schedule: NoiseSchedule,
-    interval: tuple[float, float],
+    config: ConsistencyConfig,
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """Scales of the teacher at timesteps of the grid: 1 outside the interval."""
-    grid = jnp.asarray(_SOLVER.candidates(schedule))
-    within = steps_within(*interval, len(grid))
+    """Scales of the teacher at timesteps of its grid: 1 outside its interval."""
+    grid = jnp.asarray(config.grid(schedule))
+    within = steps_within(*config.teacher_interval, len(grid))
     step = (grid[0] - timesteps) // (grid[0] - grid[1])
     guided = (step >= within.start) & (step < within.stop)
     return jnp.where(guided, w, 1.0), jnp.where(guided, w_t, 1.0)
@@ -129,6 +169,22 @@ def solver_step(
     return schedule.add_noise(x0, epsilon, then)
 
 
+def leading_from(
+    noisy: Float[Array, " b *dims"],
+    now: Int[Array, " b"],
+    reached: Float[Array, " b *dims"],
+    end: Int[Array, " b"],
+    schedule: NoiseSchedule,
+) -> Float[Array, " b *dims"]:
+    """The x_0 by which one step of DDIM leads from x_t to x_s, t > s: (x_s - r x_t) / (alpha_s - r alpha_t), where
+    r = sigma_s / sigma_t. Source: https://arxiv.org/abs/2403.06807, algorithm 1 (invDDIM).
+    """
+    (alpha, sigma), (alpha_end, sigma_end) = schedule.alpha_sigma(now), schedule.alpha_sigma(end)
+    ratio = sigma_end / sigma
+    scale = lambda level: per_example(level, noisy)
+    return (reached - scale(ratio) * noisy) / scale(alpha_end - ratio * alpha)
+
+
 def consistency_loss(
     student: Denoiser,
     target: Denoiser,
@@ -140,6 +196,7 @@ def consistency_loss(
     schedule: NoiseSchedule,
     prediction_type: str,
     huber: float,
+    end: Int[Array, " b"] | None = None,
 ) -> Float[Array, " b"]:
     """How far the student is from the target one step of the teacher further down; no gradient reaches these two.
 
@@ -155,11 +212,19 @@ def consistency_loss(
         schedule: of the noise.
         prediction_type: of all three.
         huber: c of the distance, see `ConsistencyConfig`.
+        end: of several parts that in which t lies, see `ConsistencyConfig.ends`; None for one part.
 
     Returns:
-        (B,) the mean of sqrt(d² + c²) - c over every axis but the first.
+        (B,) the mean of sqrt(d² + c²) - c over every axis but the first, d of estimates of x_0.
     """
-    below = jax.lax.stop_gradient(solver_step(teacher, noisy, now, then, schedule, prediction_type))
-    wanted = jax.lax.stop_gradient(consistency_function(target, below, then, schedule, prediction_type))
-    distance = consistency_function(student, noisy, now, schedule, prediction_type) - wanted
+    given = schedule, prediction_type
+    below = solver_step(teacher, noisy, now, then, *given)
+    if end is None:
+        wanted = consistency_function(target, below, then, *given)
+        answer = consistency_function(student, noisy, now, *given)
+    else:  # where t' is the end, x_t' comes back from its own step, whatever the target says
+        reached = solver_step(target, below, then, end, *given)
+        wanted = leading_from(noisy, now, reached, end, schedule)
+        answer, _ = to_x0_and_epsilon(prediction_type, student(noisy, now), noisy, *schedule.alpha_sigma(now))
+    distance = answer - jax.lax.stop_gradient(wanted)
     return jnp.mean(jnp.sqrt(jnp.square(distance) + huber**2) - huber, axis=range(1, distance.ndim))

@@ -34,13 +34,14 @@ CONSISTENCY = "consistency"
 """The name that recipes give."""
 
 STEPS = 4
-"""Of an edit with a distilled model that does not say otherwise."""
+"""Of LCM, of an edit with a distilled model that does not say otherwise."""
 
 _TIMESTEPS, _SCALES = 6, 7  # draws of an example, apart from those of noise, content and structure
 
 
 def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
-    """The family of a student: it is told w and w_t, and edits in a few steps of LCM.
+    """The family of a student: it is told w and w_t, and edits in a few steps of LCM, or in as many of DDIM as its
+    trajectories have parts.
 
     Args:
         base: the teacher's.
@@ -48,16 +49,18 @@ def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
 
     Raises:
         UserError: the U-Net has controls, which cannot be told; or the teacher is a rectified flow, for which there are
-            no samplers of few steps.
+            no samplers of few steps; or parts do not begin where steps of DDIM do.
     """
     if base.schedule.use_flow_sigmas:
         raise UserError(f"objective {CONSISTENCY}: LCM is for variance-preserving schedules, not for rectified flow")
+    if settings.parts > 1 and not base.schedule.rescale_zero_terminal_snr:
+        raise UserError("consistency.parts: of several, DDIM has to begin at the last timestep, with zero terminal SNR")
     low, high = settings.guidance_scales
     return dataclasses.replace(
         base,
         unet=dataclasses.replace(base.unet, guidance_embedded=True),
-        sampler="lcm",
-        num_inference_steps=STEPS,
+        sampler="lcm" if settings.parts == 1 else "ddim",
+        num_inference_steps=STEPS if settings.parts == 1 else settings.parts,
         guidance_interval=(0.0, 1.0),
         guidance_scale=min(max(base.guidance_scale, low), high),
         distilled_scales=settings.scales,
@@ -99,11 +102,11 @@ class ConsistencyObjective(DenoisingObjective):
         given = self.prepare(weights, encoders, inputs, keys, context)
         folded = lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
         w, w_t = jax.vmap(lambda key: draw_scales(key, settings))(folded(_SCALES))
-        now, then = jax.vmap(lambda key: draw_timesteps(key, config.schedule))(folded(_TIMESTEPS))
+        now, then = jax.vmap(lambda key: draw_timesteps(key, config.schedule, settings))(folded(_TIMESTEPS))
 
         conditions = dataclasses.replace(given.conditions, null=self.null(encoders))
         told = given.conditions.with_guidance(w, w_t)
-        guidance = Guidance.whole(*teacher_scales(w, w_t, now, config.schedule, settings.teacher_interval))
+        guidance = Guidance.whole(*teacher_scales(w, w_t, now, config.schedule, settings))
         losses = consistency_loss(
             student=self._denoiser(weights, told),
             target=self._denoiser(self._target(teacher, context), told),
@@ -114,6 +117,7 @@ class ConsistencyObjective(DenoisingObjective):
             schedule=config.schedule,
             prediction_type=config.unet.prediction_type,
             huber=settings.huber,
+            end=None if settings.parts == 1 else settings.ends(now, config.schedule),
         )
         return losses, self.by_noise(losses, now)
 

@@ -14,6 +14,7 @@ from gen1_jax.diffusion.distillation import (
     consistency_loss,
     draw_scales,
     draw_timesteps,
+    leading_from,
     solver_step,
     teacher_scales,
 )
@@ -119,6 +120,65 @@ def test_one_step_of_the_solution_is_fifty_of_the_teacher(exact):
     assert abs(fast.mean() - MEAN) < 0.05 and abs(fast.std() - DEVIATION) < 0.05
 
 
+FOUR = ConsistencyConfig(parts=4, teacher_steps=40)
+
+
+def jumping(slope, offset):
+    """The model whose step of DDIM to the end of each part is x -> slope_t x + offset_t."""
+
+    def model(noisy, timesteps):
+        alpha, sigma = (level[:, None] for level in SCHEDULE.alpha_sigma(timesteps))
+        reached = slope[timesteps][:, None] * noisy + offset[timesteps][:, None]
+        x0 = leading_from(noisy, timesteps, reached, FOUR.ends(timesteps, SCHEDULE), SCHEDULE)
+        x0 = jnp.where(timesteps[:, None] == 0, noisy, x0)  # at the end nothing is asked of it
+        return (alpha * noisy - x0) / sigma
+
+    return model
+
+
+@pytest.fixture(scope="module")
+def in_parts():
+    """(slope, offset) at every timestep of the map to where the part ends that it is in."""
+    grid = FOUR.grid(SCHEDULE)
+    slope, offset = np.ones(1000), np.zeros(1000)
+    for now, end in zip(grid[::-1], np.asarray(FOUR.ends(jnp.asarray(grid), SCHEDULE))[::-1], strict=True):
+        then = max(now - 25, 0)
+        at = jnp.array([now, now]), jnp.array([then, then])
+        low, high = np.asarray(solver_step(teacher, jnp.array([[0.0], [1.0]]), *at, SCHEDULE, KIND))[:, 0]
+        further = (slope[then], offset[then]) if then != end else (1.0, 0.0)
+        slope[now], offset[now] = further[0] * (high - low), further[0] * low + further[1]
+    return jnp.asarray(slope, jnp.float32), jnp.asarray(offset, jnp.float32)
+
+
+def test_parts_end_where_steps_of_ddim_begin():
+    grid = jnp.asarray(FOUR.grid(SCHEDULE))
+    ends = np.asarray(FOUR.ends(grid, SCHEDULE))
+    begun = DDIM().tables(SCHEDULE, 4, KIND).timesteps
+    assert np.array_equal(begun, [999, 749, 499, 249]) and np.array_equal(ends[::10], [*begun[1:], 0])
+    assert (np.diff(ends) <= 0).all() and (ends < grid).all() and len(set(ends)) == 4
+
+
+def test_in_parts_the_teachers_trajectories_are_the_fixed_point_too(in_parts):
+    grid = FOUR.grid(SCHEDULE)
+    now = jnp.asarray(np.repeat(grid, 8))
+    x0, noise = (jax.random.normal(key, (len(now), 4)) for key in jax.random.split(jax.random.key(0)))
+    noisy = SCHEDULE.add_noise(MEAN + DEVIATION * x0, noise, now)
+    at = noisy, now, jnp.maximum(now - 25, 0)
+    given = dict(schedule=SCHEDULE, prediction_type=KIND, huber=1e-3, end=FOUR.ends(now, SCHEDULE))
+    distance = lambda own, target: consistency_loss(own, target, teacher, *at, **given).mean()
+    exact = jumping(*in_parts)
+    assert distance(exact, exact) < 1e-5 < 1e-3 < distance(teacher, teacher)
+    for changed in (jumping(in_parts[0] * 1.1, in_parts[1]), jumping(in_parts[0], in_parts[1] + 0.1)):
+        assert distance(changed, exact) > 1e-2 and distance(exact, changed) > 1e-2
+
+
+def test_four_steps_in_parts_are_forty_of_the_teacher(in_parts):
+    noise = jax.random.normal(jax.random.key(1), (512, 4))
+    fast = sample(jumping(*in_parts), SCHEDULE, DDIM(), noise, 4, KIND)
+    slow = sample(teacher, SCHEDULE, DDIM(), noise, 40, KIND)
+    assert relative_error(fast, slow) < 1e-4 < relative_error(sample(teacher, SCHEDULE, DDIM(), noise, 4, KIND), slow)
+
+
 def test_the_end_of_a_trajectory_is_itself(batch):
     noisy, first = batch[0], jnp.zeros(len(batch[0]), jnp.int32)
     assert np.array_equal(consistency_function(teacher, noisy, first, SCHEDULE, KIND), noisy)
@@ -126,7 +186,7 @@ def test_the_end_of_a_trajectory_is_itself(batch):
 
 def test_draws_lie_where_sampling_will_be():
     keys = jax.random.split(jax.random.key(0), 2000)
-    now, then = map(np.asarray, jax.vmap(lambda key: draw_timesteps(key, SCHEDULE))(keys))
+    now, then = map(np.asarray, jax.vmap(lambda key: draw_timesteps(key, SCHEDULE, ConsistencyConfig()))(keys))
     assert set(now) == set(GRID) and set(then) == {*GRID[1:], 0} and np.array_equal(then, np.maximum(now - 20, 0))
     w, w_t = map(np.asarray, jax.vmap(lambda key: draw_scales(key, ConsistencyConfig()))(keys))
     assert 1 <= w.min() < 1.1 and 3.9 < w.max() <= 4 and 0.5 <= w_t.min() < 0.6 and 1.4 < w_t.max() <= 1.5
@@ -135,9 +195,9 @@ def test_draws_lie_where_sampling_will_be():
 
 def test_a_teacher_is_guided_in_its_interval_alone():
     w = jnp.full(50, 3.0)
-    of_w, of_w_t = teacher_scales(w, w / 2, jnp.asarray(GRID), SCHEDULE, (0.1, 0.6))
+    of_w, of_w_t = teacher_scales(w, w / 2, jnp.asarray(GRID), SCHEDULE, ConsistencyConfig(teacher_interval=(0.1, 0.6)))
     assert np.array_equal(of_w, [1] * 5 + [3] * 25 + [1] * 20) and np.array_equal(of_w_t == 1.5, of_w == 3)
-    assert np.array_equal(teacher_scales(w, w, jnp.asarray(GRID), SCHEDULE, (0.0, 1.0))[0], w)
+    assert np.array_equal(teacher_scales(w, w, jnp.asarray(GRID), SCHEDULE, ConsistencyConfig())[0], w)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +208,9 @@ def test_a_teacher_is_guided_in_its_interval_alone():
         dict(plain_temporal=1.5),
         dict(teacher_interval=(0.6, 0.1)),
         dict(huber=0.0),
+        dict(parts=3),
+        dict(parts=50),
+        dict(teacher_steps=40),
     ],
 )
 def test_refuses(wrong):

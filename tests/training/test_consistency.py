@@ -110,6 +110,22 @@ def test_the_target_is_the_running_mean_and_the_teacher_is_guided(teacher, monke
     assert guidance.branches == Guidance.of(3.0, 1.2).branches and guidance.guidance_scale.shape == (4,)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_of_several_parts_the_loss_is_told_where_each_ends(teacher, monkeypatch, parts):
+    settings = dataclasses.replace(
+        SETTINGS, consistency=ConsistencyConfig(parts=parts, teacher_steps=50 if parts == 1 else 40)
+    )
+    objective, told = ConsistencyObjective(FAMILY, settings), []
+    inputs = objective.inputs(random_latents(TINY, "video", 4))
+    monkeypatch.setattr(
+        "gen1_jax.training.consistency.consistency_loss",
+        lambda *, end, now, **_: told.append(end) or jnp.zeros(len(now)),
+    )
+    keys = jax.random.split(jax.random.key(0), 4)
+    jax.eval_shape(lambda: objective.loss(teacher, {"unet": teacher}, inputs, keys, Context(teacher)))
+    assert told[0] is None if parts == 1 else told[0].shape == (4,)
+
+
 def test_an_adapter_is_a_student_too():
     """A low-rank change of the teacher, of the projection of guidance as well; at first it is the teacher."""
     lora = LowRankConfig(rank=2, targets=("attention", r"^guidance_embedding\."))
@@ -126,6 +142,11 @@ def test_a_distilled_family():
     assert (FAMILY.sampler, FAMILY.num_inference_steps, FAMILY.guidance_interval) == ("lcm", 4, (0.0, 1.0))
     assert FAMILY.guidance_scale == 4 < TINY.guidance_scale  # as near as was learned
     assert distilled(FAMILY, SETTINGS.consistency) == FAMILY == type(FAMILY).from_dict(FAMILY.to_dict())
+    parts = distilled(TINY, ConsistencyConfig(parts=4, teacher_steps=40))
+    assert (parts.sampler, parts.num_inference_steps) == ("ddim", 4)
+    with pytest.raises(UserError, match="zero terminal SNR"):
+        schedule = dataclasses.replace(TINY.schedule, rescale_zero_terminal_snr=False)
+        distilled(dataclasses.replace(TINY, schedule=schedule), ConsistencyConfig(parts=2))
     with pytest.raises(UserError, match="without controls"):
         distilled(TINY_PUBLIC, ConsistencyConfig())
     with pytest.raises(UserError, match="min_snr"):
