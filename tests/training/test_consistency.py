@@ -116,7 +116,7 @@ def test_of_several_parts_the_loss_is_told_where_each_ends(teacher, monkeypatch,
         SETTINGS, consistency=ConsistencyConfig(parts=parts, teacher_steps=50 if parts == 1 else 40)
     )
     objective, told = ConsistencyObjective(FAMILY, settings), []
-    inputs = objective.inputs(random_latents(TINY, "video", 4))
+    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(TINY, "video", 4)))
     monkeypatch.setattr(
         "gen1_jax.training.consistency.consistency_loss",
         lambda *, end, now, **_: told.append(end) or jnp.zeros(len(now)),
