@@ -41,10 +41,11 @@ class FieldReads:
                 if isinstance(node, ast.ClassDef):
                     for child in ast.walk(node):
                         self._declared(node.name, child)
+        strings = lambda tree: {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+        texts = [{text for text in strings(tree) if isinstance(text, str)} for tree in trees]
         for _ in range(3):  # attributes of attributes
-            for tree in trees:
-                texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-                _Scope(self, texts, {}, None).visit(tree)
+            for tree, named in zip(trees, texts, strict=True):
+                _Scope(self, named, {}, None).visit(tree)
 
     def _declared(self, owner: str, node: ast.AST) -> None:
         if isinstance(node, ast.FunctionDef):
