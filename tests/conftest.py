@@ -17,6 +17,7 @@ LONGEST = (
     *("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark"),
     *("test_torch_format", "test_public_edit", "test_eight_devices", "test_pipeline", "test_processes_train"),
     *("test_customise", "test_objectives", "test_processes_slurm", "test_cli", "test_plan", "test_bench"),
+    *("test_consistency", "test_rivals", "test_split_recipe", "test_dit_recipe", "test_flow_recipe"),
 )
 
 
