@@ -3,7 +3,7 @@
 config.json  tokenizer.json  unet.safetensors  vae.safetensors  clip.safetensors  depth.safetensors  prior.safetensors
 
 A further network (`parts.PARTS`) is a further file. Kernels may be of eight bits, see `pretrained.eight_bit`. Where
-config.json says `"base": "nano"`, networks without a file are those of that model, which ships with this package.
+config.json says `"base": {"vae": "nano"}`, that network has no file and is that model's, which ships with this package.
 """
 
 import contextlib
@@ -103,7 +103,8 @@ class ModelFolder:
         self.path = Path(path)
         self.name = name or self.path.resolve().name
         self.config, self.is_quantized, base = _read_config(self.path)
-        self._base = None if base is None else ModelFolder(base)
+        shipped = {name: ModelFolder(BASES[name]) for name in set(base.values())}
+        self._base = {component: shipped[name] for component, name in base.items()}
         self.words = read_words(self.path)
         for component in self.config.components:
             self._check(component)
@@ -128,14 +129,14 @@ class ModelFolder:
         return _tokenizer(self.path, self.config)
 
     def _tensors(self, component: str) -> dict[str, StoredTensor | StoredKernel]:
+        if component in self._base:
+            return self._base[component]._tensors(component)
         files = sorted(self.path.glob(f"{component}.safetensors")) or sorted(
             self.path.glob(f"{component}-*.safetensors")
         )
         if files:
             tensors = stored_tensors(files)
             return unpacked(tensors, f"{self.path / component}.safetensors") if self.is_quantized else tensors
-        if self._base is not None:
-            return self._base._tensors(component)
         if refused := pickles_in(self.path, component):
             raise FolderError(f"{refused[0]} is a pickle, which could run any code when opened: import it anew")
         raise FolderError(f"{self.path} has no {component}.safetensors")
@@ -297,13 +298,16 @@ def write_model(
     With a base, one of `BASES`, networks that `params` does not have are those of that model.
     """
     is_quantized = False
-    for component in config.components if base is None else params:
+    others = {} if base is None else dict.fromkeys(sorted({*config.components} - {*params}), base)
+    for component in config.components:
+        if component in others:
+            continue
         held = save_tensors(
             folder, component, packed(flatten(params[component])), layout=FORMAT, shard_bytes=shard_bytes
         )
         is_quantized |= any(map(is_scale, held))
     quantization = {"quantization": QUANTIZATION} if is_quantized else {}
-    whose = {} if base is None else {_BASE: base}
+    whose = {_BASE: others} if others else {}
     text = json.dumps({"format": FORMAT, "version": VERSION, **whose, **quantization, **config.to_dict()}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / _TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
@@ -339,8 +343,8 @@ def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
     return CLIPTokenizer(read_text(folder / _TOKENIZER), config.text_config, str(folder / _TOKENIZER))
 
 
-def _read_config(folder: Path) -> tuple[Gen1Config, bool, Path | None]:
-    """The configuration of a folder, whether its kernels are of eight bits, and where networks without a file are."""
+def _read_config(folder: Path) -> tuple[Gen1Config, bool, dict[str, str]]:
+    """The configuration of a folder, whether its kernels are of eight bits, and networks that are of models that ship."""
     values = read_json(folder / "config.json")
     if values.pop("format", None) != FORMAT:
         raise FolderError(f"{folder}/config.json is not of a gen1_jax model: make one with gen1 import")
@@ -348,10 +352,11 @@ def _read_config(folder: Path) -> tuple[Gen1Config, bool, Path | None]:
         raise FolderError(f"{folder} has format version {version}, this program reads {VERSION}")
     if (quantization := values.pop("quantization", None)) not in (None, QUANTIZATION):
         raise FolderError(f"{folder}/config.json: quantization is {quantization!r}, this program reads {QUANTIZATION}")
-    if (base := values.pop(_BASE, None)) is not None and base not in BASES:
+    base = values.pop(_BASE, {})
+    if not isinstance(base, dict) or any(name not in list(BASES) for name in base.values()):
         known = ", ".join(BASES)
-        raise FolderError(f"{folder}/config.json: base is {base!r}, not a model that ships with this program ({known})")
+        raise FolderError(f"{folder}/config.json: base is {base!r}, not networks of models that ship ({known})")
     try:
-        return Gen1Config.from_dict(values), quantization is not None, BASES.get(base)
+        return Gen1Config.from_dict(values), quantization is not None, base
     except ValueError as error:
         raise FolderError(f"{folder}/config.json: {error}") from None

@@ -16,6 +16,7 @@ from gen1_jax.exporting.networks import ExportError, Networks, relative_differen
 from gen1_jax.models.module import flatten, initialise
 from gen1_jax.pretrained.family import NANO
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder, SeededModel, open_model, save_model
+from gen1_jax.pretrained.tensors import FolderError
 
 
 def test_an_exported_folder_is_the_model_bit_for_bit(tiny_model, tmp_path, capsys):
@@ -55,6 +56,10 @@ def test_networks_of_the_base_are_left_out(tmp_path):
     manifest = export(source, tmp_path / "one", base="nano")
     assert manifest["base"] == "nano" and manifest["parity"] == {"tensors": 0.0}
     assert [path.name for path in (tmp_path / "one").glob("*.safetensors")] == ["prior.safetensors"]
+    (tmp_path / "one" / "prior.safetensors").rename(tmp_path / "prior.safetensors")
+    with pytest.raises(FolderError, match=r"no prior\.safetensors"):  # nor is it nano's instead
+        open_model(tmp_path / "one")
+    (tmp_path / "prior.safetensors").rename(tmp_path / "one" / "prior.safetensors")
     written = open_model(tmp_path / "one")
     assert written.config == source.config
     for name in ("prior", "vae"):

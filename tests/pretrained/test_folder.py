@@ -188,7 +188,15 @@ REFUSALS = {
         lambda f: damage_json(f, "unet", cross_attention_dim=17),
         "unet.cross_attention_dim is 17, but clip.projection_dim is 16",
     ),
-    "unknown base": (lambda f: edit_json(f / "config.json", base="../x"), "base is '../x', not a model that ships"),
+    "unknown base": (lambda f: edit_json(f / "config.json", base={"vae": "../x"}), "not networks of models that ship"),
+    "base that is none": (
+        lambda f: edit_json(f / "config.json", base="nano"),
+        "base is 'nano', not networks of models",
+    ),
+    "unhashable base": (
+        lambda f: edit_json(f / "config.json", base={"vae": ["nano"]}),
+        "not networks of models that ship",
+    ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "model has no tokenizer.json"),
     "damaged tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "model/tokenizer.json is not a tokenizer"),
     "binary tokenizer": (lambda f: (f / "tokenizer.json").write_bytes(b"\xff"), "model/tokenizer.json cannot be read"),
