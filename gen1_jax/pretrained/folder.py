@@ -344,7 +344,7 @@ def _tokenizer(folder: Path, config: Gen1Config) -> CLIPTokenizer:
 
 
 def _read_config(folder: Path) -> tuple[Gen1Config, bool, dict[str, str]]:
-    """The configuration of a folder, whether its kernels are of eight bits, and networks that are of models that ship."""
+    """The configuration of a folder, whether its kernels are of eight bits, and which networks are of which base."""
     values = read_json(folder / "config.json")
     if values.pop("format", None) != FORMAT:
         raise FolderError(f"{folder}/config.json is not of a gen1_jax model: make one with gen1 import")
