@@ -49,6 +49,24 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+@contextlib.contextmanager
+def keeping_programs(session: str) -> Iterator[None]:
+    """The same, and of what this block runs not even the tracing is done a second time, see `gen1_jax.programs`.
+
+    Args:
+        session: what is about to be done, as a name: what the last of that name ran is loaded at once.
+    """
+    use_compilation_cache()
+    import jax
+
+    from gen1_jax.programs import keeping
+
+    cache = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
+    local = cache is not None and "://" not in cache
+    with keeping(Path(cache) / "programs" if local else None, session):
+        yield
+
+
 def report(summary: dict, as_json: bool, text: str | None) -> None:
     """Print a summary: as JSON, or as the text, which may hold what people wrote, braces among it."""
     print(json.dumps(summary, indent=2) if as_json or text is None else text)

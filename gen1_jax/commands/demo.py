@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gen1_jax.commands.common import command
+from gen1_jax.commands.common import command, keeping_programs
 from gen1_jax.commands.edit import add_settings, run_edit, settings_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.errors import UserError
@@ -29,10 +29,17 @@ def add_demo(commands) -> None:
 
 
 def _demo(args) -> None:
-    from gen1_jax.editing.request import EditRequest
-
     if args.fast and args.model not in (None, _FAST):
         raise UserError(f"--fast is --model {_FAST}, and --model says {args.model}")
+    model = args.model or (_FAST if args.fast else "nano")
+    with keeping_programs(f"demo {model}"):
+        _edit_demo(args, model)
+
+
+def _edit_demo(args, model: str) -> None:
+    """Edits the clip that ships with the package, by a model."""
+    from gen1_jax.editing.request import EditRequest
+
     clip = Path(__file__).parents[1] / "assets" / "demo.mp4"
     request = EditRequest(
         video=clip,
@@ -40,7 +47,7 @@ def _demo(args) -> None:
         prompt=args.prompt,
         negative_prompt=args.negative_prompt,
         loras=tuple(args.lora or []),
-        model=args.model or (_FAST if args.fast else "nano"),
+        model=model,
         settings=settings_of(args),
         compare=True,
         **provenance_options(args),

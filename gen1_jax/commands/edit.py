@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
+from gen1_jax.commands.common import command, keeping_programs, naming_options, report
 from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.recorded import compare_with
@@ -114,6 +114,12 @@ def _add_mask(parser: argparse.ArgumentParser) -> None:
 
 
 def _edit(args) -> int:
+    with keeping_programs(f"edit {args.model or _DEFAULTS['model']}"):
+        return _edit_all(args)
+
+
+def _edit_all(args) -> int:
+    """Edits one video or several. Returns the exit code."""
     from gen1_jax.editing.record import read_record
 
     recorded = {} if args.settings_from is None else read_record(args.settings_from)
@@ -154,7 +160,6 @@ def _edit_several(args, recorded: Mapping[str, Any]) -> int:
         failures.append({"video": str(request.video), "error": in_one_line(error)})
         print(f"gen1: {in_one_line(error)}", file=sys.stderr)
 
-    use_compilation_cache()
     with progress_bars(enabled=not args.json) as progress:
         edit_files(requests, progress, done, failed)
     summary = {"edits": edits, "failed": failures, "done": len(edits), "all": len(requests)}
@@ -375,7 +380,6 @@ def run_edit(request, *, as_json: bool) -> None:
     from gen1_jax.editing.files import edit_file
     from gen1_jax.editing.progress import progress_bars
 
-    use_compilation_cache()
     names = (*vars(request.settings), "structure_from")
     with naming_options(*names, **_OF_OTHER_NAMES), progress_bars(enabled=not as_json) as progress:
         summary = edit_file(request, progress)

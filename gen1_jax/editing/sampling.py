@@ -37,6 +37,7 @@ from gen1_jax.models.attended import Attended, attending_to
 from gen1_jax.models.conditions import SHARES, Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
+from gen1_jax.programs import Program
 
 StepsDone = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -114,9 +115,16 @@ class GuidedSampler:
         self.strength = 1.0
         self.window, self.overlap, self.shift, self.tile = window, overlap, shift, tile
         self._compiled: set[tuple] = set()
-        self.advance = jax.jit(self._advance, donate_argnums=1)
-        self.start = jax.jit(self._start, static_argnums=1)
-        self.round = jax.jit(self._round, donate_argnums=1)
+        self.advance = Program(self._advance, self._identity, donated=[1])
+        self.start = Program(self._start, self._identity, static=[1])
+        self.round = Program(self._round, self._identity, donated=[1])
+
+    def _identity(self) -> tuple | None:
+        """See `Program`; None where activations are divided over devices, or frames look at others."""
+        if self.partition is not None or self.attended is not None or self.unet.identity is None:
+            return None
+        how = self.window, self.overlap, self.shift, self.tile
+        return self.unet.identity, self.schedule, self.sampler, *how
 
     def compiles(
         self,

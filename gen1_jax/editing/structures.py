@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -24,6 +23,7 @@ from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure import Depth, StructureKind, blur_frames, picture_encoder, told_level
 from gen1_jax.pretrained.family import Gen1Config
+from gen1_jax.programs import Program
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 Maps = dict[str, Float[np.ndarray, "t H W k"]]
@@ -37,7 +37,7 @@ CHUNK = 8
 
 _FEWEST = 1e-3  # of the pixels on lines, where there is something to follow; canny has ten times that of sharp frames
 
-_degrade = jax.jit(lambda kind, maps, level: kind.degrade(maps, level), static_argnums=0)
+_degrade = Program(lambda kind, maps, level: kind.degrade(maps, level), lambda: "degrade", static=[0])
 
 
 @dataclasses.dataclass(frozen=True)

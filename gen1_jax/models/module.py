@@ -7,15 +7,18 @@ unet = Bound(module, params)                   # unet(...), jitted; parameters a
 
 import dataclasses
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
+
+from gen1_jax.programs import Program
 
 Params = dict[str, Any]
 """Nested dict of arrays with string keys; the flat form joins the keys by dots."""
@@ -173,7 +176,13 @@ class Bound:
     def __init__(self, module: nnx.Module, params: Params):
         self.module, self.params, self.config = module, params, module.config
         self._graph = nnx.graphdef(module)
-        self._jitted: dict[tuple, Callable] = {}
+        self._programs: dict[tuple, Program] = {}
+
+    @cached_property
+    def identity(self) -> str | None:
+        """What tells its programs from those of other modules; None of one that holds functions without a name."""
+        text = re.sub(r" at 0x[0-9a-f]+", "", repr(self._graph))
+        return None if "<lambda>" in text else text
 
     def apply(self, params: Params, *args, method: str = "__call__", **kwargs):
         """Run `method` on explicit parameters, for use inside a `jax.jit` of the caller's."""
@@ -183,9 +192,10 @@ class Bound:
         static = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | str)}
         traced = {k: v for k, v in kwargs.items() if k not in static}
         name = (method, *sorted(static.items()))
-        if name not in self._jitted:
-            self._jitted[name] = jax.jit(partial(self.apply, method=method, **static))
-        return self._jitted[name](self.params, *args, **traced)
+        if name not in self._programs:
+            function = partial(self.apply, method=method, **static)
+            self._programs[name] = Program(function, lambda: self.identity and (self.identity, name))
+        return self._programs[name](self.params, *args, **traced)
 
     def __call__(self, *args, **kwargs):
         return self._run("__call__", *args, **kwargs)

@@ -1,0 +1,362 @@
+"""Compiled programs that outlive the process which made them, so that the next one neither traces nor compiles.
+
+JAX's own cache of compilations is asked with a lowered program: to trace and lower it takes a small model longer than
+to fetch what is asked for. Here a program is known before that, by what it is made of: this package's source, JAX, the
+device, the settings that a network or sampler was built with, and the shapes and types of its arguments.
+
+    with keeping(folder, "edit nano"):           # a command that ends, and is given again
+        unet(latents, …)                         # any `Program`
+
+A file of the folder is a line of JSON and the executable as XLA writes it: machine code, which is trusted as much as
+that of JAX's cache, whose folder is the same user's. One that is damaged or of something else is made anew.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import json
+import os
+import platform
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Optional
+
+import jax
+import jaxlib
+import numpy as np
+from jaxlib import xla_client
+
+from gen1_jax.files import replacing, write_text
+
+LARGEST = 2**30
+"""Bytes that a folder may hold; of more, what was not used for the longest time goes."""
+
+_PROGRAM, _SESSION = ".program", ".session"
+_PACKAGE = __name__.partition(".")[0]
+_CHECKS = ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit", "jax_no_execution")  # of each call, by JAX itself
+
+
+class Program:
+    """A function that runs compiled, as by `jax.jit`, and whose executables are kept where there is a folder for them.
+
+    Args:
+        function: of pytrees of arrays, which returns such: of dicts, lists and (named) tuples.
+        identity: gives what tells the function, and what it closes over, from all others of this package: something
+            whose `repr` says all of it; or None, and it is never kept.
+        static: positions of arguments that are no arrays, but whose `repr` says all of them.
+        donated: positions of arguments that are given up.
+
+    Attributes:
+        jitted: the function by `jax.jit`, which is what runs in a trace, on several devices, and where nothing is kept.
+        lower, trace: of it.
+    """
+
+    def __init__(
+        self, function: Callable, identity: Callable[[], Any], *, static: Sequence[int] = (), donated: Sequence[int] = ()
+    ):
+        self._function, self._identity, self._static, self._donated = function, identity, static, donated
+        self.jitted = jax.jit(function, static_argnums=tuple(static), donate_argnums=tuple(donated))
+        self.lower, self.trace = self.jitted.lower, self.jitted.trace
+        self._ready: dict[tuple, _Executable | None] = {}
+
+    def __call__(self, *args, **kwargs):
+        store = _Store.current
+        if store is None or (identity := self._identity()) is None:
+            return self.jitted(*args, **kwargs)
+        static = {place: args[place] for place in self._static}
+        leaves, tree = jax.tree.flatten(([None if place in static else x for place, x in enumerate(args)], kwargs))
+        if any(isinstance(x, jax.core.Tracer) for x in leaves):
+            return self.jitted(*args, **kwargs)
+        types = tuple(map(_Type.of, leaves))
+        form = (*static.values(), tree, types)
+        if form not in self._ready:
+            make = functools.partial(self._make, static, tree, types)
+            self._ready[form] = store.executable((identity, *form), make)
+        executable = self._ready[form]
+        return self.jitted(*args, **kwargs) if executable is None else executable(leaves)
+
+    def _make(self, static: dict[int, Any], tree: Any, types: Sequence["_Type"]) -> "_Executable | None":
+        """What runs leaves of these types; None where it does not last, for it calls the host or gives other types."""
+        told: list[Any] = []
+
+        def flat(*numbers):
+            args, kwargs = tree.unflatten([kind.of_numbers(x) for kind, x in zip(types, numbers, strict=True)])
+            results = self._function(*(static.get(place, x) for place, x in enumerate(args)), **kwargs)
+            told.append(_described(results))
+            return [_numbers(x) for x in jax.tree.leaves(results)]
+
+        flat.__name__ = getattr(self._function, "__name__", "program")  # of profiles and messages
+        args, _ = tree.unflatten(range(len(types)))
+        donated = tuple(leaf for place in self._donated for leaf in jax.tree.leaves(args[place]))
+        traced = jax.jit(flat, keep_unused=True, donate_argnums=donated).trace(*(kind.abstract() for kind in types))
+        if traced.jaxpr.effects or told[0] is _OTHER or any(x.weak_type for x in traced.jaxpr.out_avals):
+            return None
+        loaded = traced.lower().compile().runtime_executable()
+        passed = len(loaded.get_parameter_layouts())  # more of them where JAX hands over constants, too
+        return _Executable(loaded, told[0]) if passed == len(types) else None
+
+
+class _Type(NamedTuple):
+    """The type of an argument.
+
+    Attributes:
+        shape, dtype: of its numbers.
+        weak: whether it is a number of Python's.
+        keys: the generator whose keys they are; None for numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    weak: bool
+    keys: str | None
+
+    @classmethod
+    def of(cls, x: Any) -> "_Type":
+        keys = _generator(x)
+        aval = jax.typeof(x if keys is None else jax.random.key_data(x))
+        return cls(aval.shape, aval.dtype, aval.weak_type, keys)
+
+    def abstract(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.shape, self.dtype, weak_type=self.weak)
+
+    def of_numbers(self, x: jax.Array) -> jax.Array:
+        return x if self.keys is None else jax.random.wrap_key_data(x, impl=self.keys)
+
+
+def _generator(x: Any) -> str | None:
+    """The generator whose keys these are, by its name."""
+    return str(jax.random.key_impl(x)) if isinstance(x, jax.Array) and _is_of_keys(x.dtype) else None
+
+
+def _is_of_keys(dtype: Any) -> bool:
+    return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _numbers(x: jax.Array) -> jax.Array:
+    return jax.random.key_data(x) if _generator(x) is not None else x
+
+
+_OTHER = object()
+
+
+def _described(results: Any) -> Any:
+    """How a tree of results is put together, as JSON; `_OTHER` of what is not: its nodes know more than their names."""
+    if isinstance(results, jax.Array):
+        return {"array": _generator(results)}
+    if results is None:
+        return None
+    names, parts = [], results
+    if type(results) is dict and all(isinstance(key, str) for key in results):
+        names, parts = sorted(results), [results[key] for key in sorted(results)]
+    elif not (isinstance(results, tuple | list) and (type(results) in (tuple, list) or _is_ours(type(results)))):
+        return _OTHER
+    parts = [_described(part) for part in parts]
+    kind = type(results)
+    return _OTHER if _OTHER in parts else {"node": f"{kind.__module__}:{kind.__qualname__}", "keys": names, "of": parts}
+
+
+def _put_together(description: Any, arrays: Iterator[jax.Array]) -> Any:
+    """The inverse of `_described`, of the arrays in order.
+
+    Raises:
+        ValueError: it names what is no tuple of this package.
+    """
+    if description is None:
+        return None
+    if "array" in description:
+        x, keys = next(arrays), description["array"]
+        return x if keys is None else jax.random.wrap_key_data(x, impl=keys)
+    parts = [_put_together(part, arrays) for part in description["of"]]
+    module, name = description["node"].split(":")
+    if module == "builtins":
+        return {"dict": lambda x: dict(zip(description["keys"], x, strict=True)), "list": list, "tuple": tuple}[name](parts)
+    kind = getattr(importlib.import_module(module), name) if module.startswith(f"{_PACKAGE}.") else None
+    if not _is_ours(kind):
+        raise ValueError(f"{description['node']} is no tuple of this package")
+    return kind(*parts)
+
+
+def _is_ours(kind: Any) -> bool:
+    """Whether it is a named tuple of this package."""
+    is_named = isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+    return is_named and kind.__module__.startswith(f"{_PACKAGE}.")
+
+
+class _Executable:
+    """A loaded executable: leaves in, results out.
+
+    Args:
+        loaded: by XLA.
+        results: how they are put together, see `_described`.
+    """
+
+    def __init__(self, loaded: Any, results: Any):
+        self._loaded, self._results = loaded, results
+
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        results = self._loaded.execute_sharded(list(map(_buffer, leaves)))
+        return _put_together(self._results, (x for (x,) in results.disassemble_into_single_device_arrays()))
+
+    def write(self, path: Path) -> None:
+        """To a file.
+
+        Raises:
+            Exception: of the disk, or where this device's executables cannot be written.
+        """
+        machine_code = zlib.compress(_client().serialize_executable(self._loaded), 1)
+        told = {"results": self._results, "sha256": hashlib.sha256(machine_code).hexdigest()}
+        with replacing(path) as beside:
+            beside.write_bytes(json.dumps(told).encode() + b"\n" + machine_code)
+
+    @classmethod
+    def read(cls, path: Path) -> Optional["_Executable"]:
+        """From a file; None where it is not there, or not whole."""
+        try:
+            told, _, machine_code = path.read_bytes().partition(b"\n")
+            told = json.loads(told)
+            if hashlib.sha256(machine_code).hexdigest() != told["sha256"]:
+                return None
+            devices = xla_client.DeviceList((jax.devices()[0],))
+            loaded = _client().deserialize_executable(zlib.decompress(machine_code), devices, None)
+            os.utime(path)
+            return cls(loaded, told["results"])
+        except Exception:  # damaged, or of an XLA that reads them otherwise: it is made anew
+            return None
+
+
+def _buffer(x: Any) -> jax.Array:
+    """An argument as executables take it."""
+    return _numbers(x) if isinstance(x, jax.Array) else jax.device_put(np.asarray(x, jax.typeof(x).dtype))
+
+
+def _client() -> Any:
+    """Of the device, which loads executables and writes them."""
+    return jax.devices()[0].client
+
+
+class _Store:
+    """A folder of programs, and which of them a session is about to use.
+
+    Args:
+        folder: that there is.
+        session: its name.
+    """
+
+    current: ClassVar[Optional["_Store"]] = None
+
+    def __init__(self, folder: Path, session: str):
+        self._folder = folder
+        self._session = folder / f"{_digest(session)}{_SESSION}"
+        self._foreseen, self._used, self._made = self._read_session(), [], 0
+        self._loader = ThreadPoolExecutor(1, "programs")
+        self._loading: dict[str, Future] = {
+            name: self._loader.submit(_Executable.read, self._path(name)) for name in self._foreseen
+        }
+
+    def executable(self, known_by: tuple, make: Callable[[], _Executable | None]) -> _Executable | None:
+        """The one that is kept, or that `make` makes, which is kept from now on."""
+        name = _digest(_settings(), *known_by)
+        self._used.append(name)
+        loading = self._loading.pop(name, None)
+        if loading is None:  # another clip, other settings: what else was foreseen may be of no use
+            self._loader.shutdown(wait=False, cancel_futures=True)
+        found = _Executable.read(self._path(name)) if loading is None or loading.cancel() else loading.result()
+        if found is None and (found := make()) is not None:
+            with contextlib.suppress(Exception):  # it is only slower the next time
+                found.write(self._path(name))
+                self._made += 1
+        return found
+
+    def close(self, *, finished: bool) -> None:
+        """Ends what is under way; of a session that finished it is noted what it used."""
+        self._loader.shutdown(cancel_futures=True)
+        if finished and self._used != self._foreseen:
+            with contextlib.suppress(OSError):
+                write_text(self._session, json.dumps(self._used))
+        if self._made:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Removes what was not used for the longest time, where the folder holds more than it may."""
+        with contextlib.suppress(OSError):
+            files = [(path, path.stat()) for path in self._folder.iterdir()]
+            held = sum(stat.st_size for _, stat in files)
+            for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
+                if held <= LARGEST:
+                    break
+                path.unlink(missing_ok=True)
+                held -= stat.st_size
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}{_PROGRAM}"
+
+    def _read_session(self) -> list[str]:
+        try:
+            names = json.loads(self._session.read_text())
+            return [name for name in names if isinstance(name, str) and name.isalnum()]
+        except (OSError, ValueError, TypeError):
+            return []
+
+
+@contextlib.contextmanager
+def keeping(folder: str | os.PathLike[str] | None, session: str) -> Iterator[None]:
+    """Programs that run in this block are kept in a folder, and what is there already is neither traced nor compiled.
+
+    What a block of this name used the last time is loaded on a thread at once, while this one still imports and reads.
+    Nothing is kept where a program may run on several devices, or JAX is to check each call.
+
+    Args:
+        folder: which is made; None for none.
+        session: what is about to be done, as a name: it should be that of all that use the same programs.
+    """
+    ordinary = jax.device_count() > 1 or any(getattr(jax.config, name) for name in _CHECKS)
+    if folder is None or ordinary or _Store.current is not None:
+        yield
+        return
+    with contextlib.suppress(OSError):  # where no folder can be made nothing is read or written, which does no harm
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    store = _Store.current = _Store(Path(folder), session)
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        _Store.current = None
+        store.close(finished=finished)
+
+
+def _digest(*parts: Any) -> str:
+    """Of things whose `repr` says all of them, in the surroundings in which programs are made and run."""
+    text = repr((_surroundings(), *parts))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _settings() -> list[tuple[str, str]]:
+    """Of JAX, as far as they change what is compiled: where it is cached does not."""
+    values = jax.config.values.items()
+    return sorted((name, repr(getattr(jax.config, name, value))) for name, value in values if "cache" not in name)
+
+
+@functools.cache
+def _surroundings() -> tuple[str, ...]:
+    """This package's source, JAX, and the device: what is the same for all programs of a process."""
+    source, root = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        source.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    device = jax.devices()[0]
+    versions = (jax.__version__, jaxlib.__version__, device.client.platform_version)
+    flags = (os.environ.get("XLA_FLAGS", ""), os.environ.get("LIBTPU_INIT_ARGS", ""))
+    return source.hexdigest(), *versions, device.platform, device.device_kind, *flags, _processor()
+
+
+def _processor() -> str:
+    """What the processor can do, for which machine code is made; a home folder may be that of several machines."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = file.read(2**14).split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return " ".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
