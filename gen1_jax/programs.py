@@ -27,6 +27,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import jax
 import jaxlib
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jaxlib import xla_client
 
 from gen1_jax.files import replacing, write_text
@@ -55,7 +56,12 @@ class Program:
     """
 
     def __init__(
-        self, function: Callable, identity: Callable[[], Any], *, static: Sequence[int] = (), donated: Sequence[int] = ()
+        self,
+        function: Callable,
+        identity: Callable[[], Any],
+        *,
+        static: Sequence[int] = (),
+        donated: Sequence[int] = (),
     ):
         self._function, self._identity, self._static, self._donated = function, identity, static, donated
         self.jitted = jax.jit(function, static_argnums=tuple(static), donate_argnums=tuple(donated))
@@ -73,12 +79,14 @@ class Program:
         types = tuple(map(_Type.of, leaves))
         form = (*static.values(), tree, types)
         if form not in self._ready:
-            make = functools.partial(self._make, static, tree, types)
+            make = functools.partial(self._make, store, static, tree, types)
             self._ready[form] = store.executable((identity, *form), make)
         executable = self._ready[form]
         return self.jitted(*args, **kwargs) if executable is None else executable(leaves)
 
-    def _make(self, static: dict[int, Any], tree: Any, types: Sequence["_Type"]) -> "_Executable | None":
+    def _make(
+        self, store: "_Store", static: dict[int, Any], tree: Any, types: Sequence["_Type"]
+    ) -> "_Executable | None":
         """What runs leaves of these types; None where it does not last, for it calls the host or gives other types."""
         told: list[Any] = []
 
@@ -94,9 +102,7 @@ class Program:
         traced = jax.jit(flat, keep_unused=True, donate_argnums=donated).trace(*(kind.abstract() for kind in types))
         if traced.jaxpr.effects or told[0] is _OTHER or any(x.weak_type for x in traced.jaxpr.out_avals):
             return None
-        loaded = traced.lower().compile().runtime_executable()
-        passed = len(loaded.get_parameter_layouts())  # more of them where JAX hands over constants, too
-        return _Executable(loaded, told[0]) if passed == len(types) else None
+        return store.compiled(traced.lower(), told[0])
 
 
 class _Type(NamedTuple):
@@ -140,6 +146,7 @@ def _numbers(x: jax.Array) -> jax.Array:
 
 
 _OTHER = object()
+_SEQUENCES = {"list": list, "tuple": tuple}
 
 
 def _described(results: Any) -> Any:
@@ -172,7 +179,7 @@ def _put_together(description: Any, arrays: Iterator[jax.Array]) -> Any:
     parts = [_put_together(part, arrays) for part in description["of"]]
     module, name = description["node"].split(":")
     if module == "builtins":
-        return {"dict": lambda x: dict(zip(description["keys"], x, strict=True)), "list": list, "tuple": tuple}[name](parts)
+        return dict(zip(description["keys"], parts, strict=True)) if name == "dict" else _SEQUENCES[name](parts)
     kind = getattr(importlib.import_module(module), name) if module.startswith(f"{_PACKAGE}.") else None
     if not _is_ours(kind):
         raise ValueError(f"{description['node']} is no tuple of this package")
@@ -191,10 +198,11 @@ class _Executable:
     Args:
         loaded: by XLA.
         results: how they are put together, see `_described`.
+        path: where it is kept, if it is.
     """
 
-    def __init__(self, loaded: Any, results: Any):
-        self._loaded, self._results = loaded, results
+    def __init__(self, loaded: Any, results: Any, path: Path | None = None):
+        self._loaded, self._results, self.path = loaded, results, path
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         results = self._loaded.execute_sharded(list(map(_buffer, leaves)))
@@ -210,6 +218,7 @@ class _Executable:
         told = {"results": self._results, "sha256": hashlib.sha256(machine_code).hexdigest()}
         with replacing(path) as beside:
             beside.write_bytes(json.dumps(told).encode() + b"\n" + machine_code)
+        self.path = path
 
     @classmethod
     def read(cls, path: Path) -> Optional["_Executable"]:
@@ -222,7 +231,7 @@ class _Executable:
             devices = xla_client.DeviceList((jax.devices()[0],))
             loaded = _client().deserialize_executable(zlib.decompress(machine_code), devices, None)
             os.utime(path)
-            return cls(loaded, told["results"])
+            return cls(loaded, told["results"], path)
         except Exception:  # damaged, or of an XLA that reads them otherwise: it is made anew
             return None
 
@@ -264,11 +273,25 @@ class _Store:
         if loading is None:  # another clip, other settings: what else was foreseen may be of no use
             self._loader.shutdown(wait=False, cancel_futures=True)
         found = _Executable.read(self._path(name)) if loading is None or loading.cancel() else loading.result()
-        if found is None and (found := make()) is not None:
-            with contextlib.suppress(Exception):  # it is only slower the next time
-                found.write(self._path(name))
-                self._made += 1
+        if found is None and (found := make()) is not None and found.path is not None:
+            with contextlib.suppress(OSError), replacing(self._path(name)) as beside:  # without, it is lowered again
+                os.link(found.path, beside)
         return found
+
+    def compiled(self, lowered: jax.stages.Lowered, results: Any) -> _Executable | None:
+        """The executable of what is lowered: one that was compiled before, by another state of the source, say."""
+        path = self._path(_digest(_settings(), lowered.as_text(), results, source=False))
+        if (found := _Executable.read(path)) is not None:
+            return found
+        with _no_other_cache():
+            loaded = lowered.compile().runtime_executable()
+        if len(loaded.get_parameter_layouts()) != lowered.in_tree.num_leaves:
+            return None  # JAX hands over constants, too
+        made = _Executable(loaded, results)
+        with contextlib.suppress(Exception):  # it is only slower the next time
+            made.write(path)
+            self._made += 1
+        return made
 
     def close(self, *, finished: bool) -> None:
         """Ends what is under way; of a session that finished it is noted what it used."""
@@ -328,9 +351,27 @@ def keeping(folder: str | os.PathLike[str] | None, session: str) -> Iterator[Non
         store.close(finished=finished)
 
 
-def _digest(*parts: Any) -> str:
-    """Of things whose `repr` says all of them, in the surroundings in which programs are made and run."""
-    text = repr((_surroundings(), *parts))
+@contextlib.contextmanager
+def _no_other_cache() -> Iterator[None]:
+    """JAX compiles in place of asking its cache: XLA does not write whole what it has read (CPU, jaxlib 0.10)."""
+    before = jax.config.jax_enable_compilation_cache
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
+def _digest(*parts: Any, source: bool = True) -> str:
+    """Of things whose `repr` says all of them, in the surroundings in which programs are made and run.
+
+    Args:
+        parts: such things.
+        source: whether this package's source is among them.
+    """
+    text = repr((_source() if source else "", _surroundings(), *parts))
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
@@ -341,15 +382,21 @@ def _settings() -> list[tuple[str, str]]:
 
 
 @functools.cache
-def _surroundings() -> tuple[str, ...]:
-    """This package's source, JAX, and the device: what is the same for all programs of a process."""
+def _source() -> str:
+    """Of this package, all of it."""
     source, root = hashlib.sha256(), Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         source.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return source.hexdigest()
+
+
+@functools.cache
+def _surroundings() -> tuple[str, ...]:
+    """JAX and the device: what else is the same for all programs of a process."""
     device = jax.devices()[0]
     versions = (jax.__version__, jaxlib.__version__, device.client.platform_version)
     flags = (os.environ.get("XLA_FLAGS", ""), os.environ.get("LIBTPU_INIT_ARGS", ""))
-    return source.hexdigest(), *versions, device.platform, device.device_kind, *flags, _processor()
+    return *versions, device.platform, device.device_kind, *flags, _processor()
 
 
 def _processor() -> str:

@@ -210,8 +210,9 @@ class ContentEncoder:
                 )
         ids, mask = self.tokenizer([*prompts, ""])
         embeddings, states = self.network("clip").encode_text_tokens(ids)
-        text, empty = ([x[part] for x in (embeddings, states, mask)] for part in (slice(-1), slice(-1, None)))
-        guidance, steps = jnp.float32(config.prior_guidance_scale), config.prior_num_inference_steps
+        told = [np.asarray(x) for x in (embeddings, states, mask)]
+        text, empty = ([x[part] for x in told] for part in (slice(-1), slice(-1, None)))
+        guidance, steps = np.float32(config.prior_guidance_scale), config.prior_num_inference_steps
         return self.network("prior").sample(*text, key, guidance, *empty, num_inference_steps=steps)
 
     def _embed_picture(self, picture: np.ndarray) -> Float[Array, "1 d"]:

@@ -233,7 +233,7 @@ class GuidedSampler:
         self._compiled.update((shape, part.branches, *own) for _, _, part in runs)
         beginning = (None, None) if latents is None else (latents, self.padded_tables)
         order = self.noise_order(shape[1], seed) if shared_noise and shape[1] > self.window else None
-        state = self.start(jnp.uint32(in_32_bits(seed)), shape, *beginning, order)
+        state = self.start(np.uint32(in_32_bits(seed)), shape, *beginning, order)
         state = state if noise is None else state._replace(latents=jnp.array(noise))
         if progress is not None or watch is not None:
             runs = [(step, step + 1, part) for start, stop, part in runs for step in range(start, stop)]

@@ -37,6 +37,7 @@ CHUNK = 8
 
 _FEWEST = 1e-3  # of the pixels on lines, where there is something to follow; canny has ten times that of sharp frames
 
+_normalise = Program(lambda kind, maps: kind.normalise(maps), lambda: "normalise", static=[0])
 _degrade = Program(lambda kind, maps, level: kind.degrade(maps, level), lambda: "degrade", static=[0])
 
 
@@ -114,7 +115,7 @@ class StructureReader:
         whole = lambda clip: iter([estimate(clip)]) if kind.runs_on_host else in_chunks(estimate, clip, None)
         pieces = _in_pieces(kind, frames, networks, whole)
         maps = np.concatenate([*_counted(pieces, len(frames), report)])
-        return np.asarray(kind.normalise(jnp.asarray(maps)))
+        return np.asarray(_normalise(kind, maps))
 
     def stream(
         self, kind: StructureKind, frames: Iterable[UInt8[np.ndarray, "h w 3"]], level: int = 0
@@ -152,7 +153,7 @@ class StructureReader:
         """Normalised maps, t_s times blurred where that is how detail is taken from them."""
         if kind.degrades != "maps":
             return maps
-        degrade = lambda chunk: _degrade(kind, jnp.asarray(chunk)[None], jnp.array([level]))[0]
+        degrade = lambda chunk: np.asarray(_degrade(kind, chunk[None], np.array([level], np.int32)))[0]
         return np.concatenate(list(in_chunks(degrade, maps, None)))
 
     def encode(
