@@ -1,7 +1,9 @@
 """`gen1 ...`: arguments in, one clear line out when they are wrong. Heavy imports happen inside commands."""
 
 import argparse
+import atexit
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -33,6 +35,7 @@ from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
 
 _OPEN_FILES = 65_536
+_NEW_OBJECTS = 10_000
 _SUCCESS, _FAILURE, _INTERRUPTED = 0, 1, 130
 
 _COMMANDS = (
@@ -63,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     0; 2 for wrong input; 130 for Ctrl-C; 75 for a training that is to be started again; 1 for a fault of this program.
     """
+    if arguments is None:  # the process is this command's
+        _collect_rarely()
     _print_anything()
     _open_many_files()
     args = _parse(arguments)
@@ -87,6 +92,12 @@ def main(arguments: list[str] | None = None) -> int:
         code, line = _judge(error, start_again=args.start_again)
         print(f"gen1: {line}", file=sys.stderr)
         return code
+
+
+def _collect_rarely() -> None:
+    """Imports make a million objects that stay: to look for garbage among them again and again takes a second."""
+    gc.set_threshold(_NEW_OBJECTS)
+    atexit.register(gc.freeze)
 
 
 def _print_anything() -> None:
