@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +38,7 @@ LARGEST = 2**30
 
 _PROGRAM, _SESSION = ".program", ".session"
 _PACKAGE = __name__.partition(".")[0]
+_CALLS_HOST = re.compile(r"custom_call @\w*(python|callback)")  # of this process, by an address in it
 _CHECKS = ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit", "jax_no_execution")  # of each call, by JAX itself
 
 
@@ -102,7 +104,8 @@ class Program:
         traced = jax.jit(flat, keep_unused=True, donate_argnums=donated).trace(*(kind.abstract() for kind in types))
         if traced.jaxpr.effects or told[0] is _OTHER or any(x.weak_type for x in traced.jaxpr.out_avals):
             return None
-        return store.compiled(traced.lower(), told[0])
+        lowered = traced.lower()
+        return None if _CALLS_HOST.search(lowered.as_text()) else store.compiled(lowered, told[0])
 
 
 class _Type(NamedTuple):
@@ -169,7 +172,7 @@ def _put_together(description: Any, arrays: Iterator[jax.Array]) -> Any:
     """The inverse of `_described`, of the arrays in order.
 
     Raises:
-        ValueError: it names what is no tuple of this package.
+        TypeError: it names what is no tuple of this package.
     """
     if description is None:
         return None
@@ -182,7 +185,7 @@ def _put_together(description: Any, arrays: Iterator[jax.Array]) -> Any:
         return dict(zip(description["keys"], parts, strict=True)) if name == "dict" else _SEQUENCES[name](parts)
     kind = getattr(importlib.import_module(module), name) if module.startswith(f"{_PACKAGE}.") else None
     if not _is_ours(kind):
-        raise ValueError(f"{description['node']} is no tuple of this package")
+        raise TypeError(f"{description['node']} is no tuple of this package")
     return kind(*parts)
 
 
