@@ -51,7 +51,7 @@ def use_compilation_cache() -> None:
 
 @contextlib.contextmanager
 def keeping_programs(session: str) -> Iterator[None]:
-    """The same, and of what this block runs not even the tracing is done a second time, see `gen1_jax.programs`.
+    """The same, and of what this block runs not even the tracing is done a second time, see `gen1_jax.kept`.
 
     Args:
         session: what is about to be done, as a name: what the last of that name ran is loaded at once.
@@ -59,7 +59,7 @@ def keeping_programs(session: str) -> Iterator[None]:
     use_compilation_cache()
     import jax
 
-    from gen1_jax.programs import keeping
+    from gen1_jax.kept import keeping
 
     cache = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
     local = cache is not None and "://" not in cache

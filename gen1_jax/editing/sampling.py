@@ -33,11 +33,11 @@ from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
 from gen1_jax.editing.motion import Motion, propagating
 from gen1_jax.errors import UserError
+from gen1_jax.kept import KeptProgram
 from gen1_jax.models.attended import Attended, attending_to
 from gen1_jax.models.conditions import SHARES, Conditions
 from gen1_jax.models.module import Bound, Params
 from gen1_jax.models.partition import Partition, partitioned
-from gen1_jax.programs import Program
 
 StepsDone = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -115,12 +115,12 @@ class GuidedSampler:
         self.strength = 1.0
         self.window, self.overlap, self.shift, self.tile = window, overlap, shift, tile
         self._compiled: set[tuple] = set()
-        self.advance = Program(self._advance, self._identity, donated=[1])
-        self.start = Program(self._start, self._identity, static=[1])
-        self.round = Program(self._round, self._identity, donated=[1])
+        self.advance = KeptProgram(self._advance, self._identity, donated=[1])
+        self.start = KeptProgram(self._start, self._identity, static=[1])
+        self.round = KeptProgram(self._round, self._identity, donated=[1])
 
     def _identity(self) -> tuple | None:
-        """See `Program`; None where activations are divided over devices, or frames look at others."""
+        """See `KeptProgram`; None where activations are divided over devices, or frames look at others."""
         if self.partition is not None or self.attended is not None or self.unet.identity is None:
             return None
         how = self.window, self.overlap, self.shift, self.tile

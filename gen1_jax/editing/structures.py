@@ -19,11 +19,11 @@ from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
+from gen1_jax.kept import KeptProgram
 from gen1_jax.models.conditions import Signal
 from gen1_jax.models.module import Bound
 from gen1_jax.models.structure import Depth, StructureKind, blur_frames, picture_encoder, told_level
 from gen1_jax.pretrained.family import Gen1Config
-from gen1_jax.programs import Program
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 Maps = dict[str, Float[np.ndarray, "t H W k"]]
@@ -37,8 +37,8 @@ CHUNK = 8
 
 _FEWEST = 1e-3  # of the pixels on lines, where there is something to follow; canny has ten times that of sharp frames
 
-_normalise = Program(lambda kind, maps: kind.normalise(maps), lambda: "normalise", static=[0])
-_degrade = Program(lambda kind, maps, level: kind.degrade(maps, level), lambda: "degrade", static=[0])
+_normalise = KeptProgram(lambda kind, maps: kind.normalise(maps), lambda: "normalise", static=[0])
+_degrade = KeptProgram(lambda kind, maps, level: kind.degrade(maps, level), lambda: "degrade", static=[0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gen1_jax.programs import Program
+from gen1_jax.kept import KeptProgram
 
 Params = dict[str, Any]
 """Nested dict of arrays with string keys; the flat form joins the keys by dots."""
@@ -176,7 +176,7 @@ class Bound:
     def __init__(self, module: nnx.Module, params: Params):
         self.module, self.params, self.config = module, params, module.config
         self._graph = nnx.graphdef(module)
-        self._programs: dict[tuple, Program] = {}
+        self._programs: dict[tuple, KeptProgram] = {}
 
     @cached_property
     def identity(self) -> str | None:
@@ -194,7 +194,7 @@ class Bound:
         name = (method, *sorted(static.items()))
         if name not in self._programs:
             function = partial(self.apply, method=method, **static)
-            self._programs[name] = Program(function, lambda: self.identity and (self.identity, name))
+            self._programs[name] = KeptProgram(function, lambda: self.identity and (self.identity, name))
         return self._programs[name](self.params, *args, **traced)
 
     def __call__(self, *args, **kwargs):

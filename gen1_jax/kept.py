@@ -5,7 +5,7 @@ to fetch what is asked for. Here a program is known before that, by what it is m
 device, the settings that a network or sampler was built with, and the shapes and types of its arguments.
 
     with keeping(folder, "edit nano"):           # a command that ends, and is given again
-        unet(latents, …)                         # any `Program`
+        unet(latents, …)                         # any `KeptProgram`
 
 A file of the folder is a line of JSON and the executable as XLA writes it: machine code, which is trusted as much as
 that of JAX's cache, whose folder is the same user's. One that is damaged or of something else is made anew.
@@ -42,7 +42,7 @@ _CALLS_HOST = re.compile(r"custom_call @\w*(python|callback)")  # of this proces
 _CHECKS = ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit", "jax_no_execution")  # of each call, by JAX itself
 
 
-class Program:
+class KeptProgram:
     """A function that runs compiled, as by `jax.jit`, and whose executables are kept where there is a folder for them.
 
     Args:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen1_jax import programs
+from gen1_jax import kept
 from gen1_jax.diffusion import SamplerState
-from gen1_jax.programs import Program, keeping
+from gen1_jax.kept import KeptProgram, keeping
 
 
 class Counted:
@@ -24,7 +24,7 @@ class Counted:
 
     def __init__(self, identity="counted", **settings):
         self.traced = 0
-        self.program = Program(self._function, lambda: identity, **settings)
+        self.program = KeptProgram(self._function, lambda: identity, **settings)
 
     def _function(self, x, times):
         self.traced += 1
@@ -76,8 +76,8 @@ def test_another_setting_of_jax_is_another_program(tmp_path):
 
 def test_another_source_is_lowered_again_but_not_compiled_again(tmp_path, monkeypatch):
     run(tmp_path)
-    monkeypatch.setattr(programs, "_source", lambda: "another")
-    monkeypatch.setattr(programs, "_no_other_cache", lambda: pytest.fail("compiled"))
+    monkeypatch.setattr(kept, "_source", lambda: "another")
+    monkeypatch.setattr(kept, "_no_other_cache", lambda: pytest.fail("compiled"))
     assert run(tmp_path)[1] == 1
     assert run(tmp_path)[1] == 0
 
@@ -96,14 +96,14 @@ def test_a_damaged_file_is_made_anew(tmp_path, damage):
 def test_a_file_names_tuples_of_this_package_alone():
     for node in ("os:system", "builtins:eval", "gen1_jax.cli:main", "gen1_jaxed.evil:Tuple"):
         with pytest.raises((TypeError, KeyError, AttributeError)):
-            programs._put_together({"node": node, "keys": [], "of": []}, iter(()))
+            kept._put_together({"node": node, "keys": [], "of": []}, iter(()))
 
 
 def test_what_a_session_used_is_loaded_on_a_thread_at_once(tmp_path, monkeypatch):
     run(tmp_path)
-    threads, read = [], programs._Executable.read
+    threads, read = [], kept._Executable.read
     note = lambda path: (threads.append(threading.current_thread().name), read(path))[1]
-    monkeypatch.setattr(programs._Executable, "read", note)
+    monkeypatch.setattr(kept._Executable, "read", note)
     counted = Counted()
     with keeping(tmp_path, "a test"):
         while not threads:
@@ -121,7 +121,7 @@ def test_keys_and_donated_buffers(tmp_path):
 
     expected = jax.jit(draw)(jax.random.key(5), jnp.ones(4))
     for _ in range(2):
-        program = Program(draw, lambda: "draw", donated=[1])
+        program = KeptProgram(draw, lambda: "draw", donated=[1])
         with keeping(tmp_path, "draw"):
             x = jnp.ones(4)
             key, drawn = program(jax.random.key(5), x)
@@ -133,12 +133,12 @@ def test_what_cannot_be_kept_runs_all_the_same(tmp_path):
     def calls(x):
         return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct(x.shape, x.dtype), x) + 1
 
-    other = Program(lambda x: jax.tree_util.Partial(jnp.add, x), lambda: "partial")
+    other = KeptProgram(lambda x: jax.tree_util.Partial(jnp.add, x), lambda: "partial")
     with keeping(tmp_path, "a test"):
-        assert np.array_equal(Program(calls, lambda: "calls")(jnp.ones(3)), [2, 2, 2])
+        assert np.array_equal(KeptProgram(calls, lambda: "calls")(jnp.ones(3)), [2, 2, 2])
         assert other(jnp.ones(3))(1).tolist() == [2, 2, 2]
-        assert Program(lambda x: x + 1, lambda: None)(jnp.ones(3)).tolist() == [2, 2, 2]
-        assert jax.jit(Program(lambda x: x + 1, lambda: "traced"))(jnp.ones(3)).tolist() == [2, 2, 2]
+        assert KeptProgram(lambda x: x + 1, lambda: None)(jnp.ones(3)).tolist() == [2, 2, 2]
+        assert jax.jit(KeptProgram(lambda x: x + 1, lambda: "traced"))(jnp.ones(3)).tolist() == [2, 2, 2]
     assert not list(tmp_path.glob("*.program"))
 
 
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_a_full_folder_loses_what_was_not_used(tmp_path, monkeypatch):
     run(tmp_path)
     held = sum(file.stat().st_size for file in tmp_path.iterdir())
-    monkeypatch.setattr(programs, "LARGEST", held)
+    monkeypatch.setattr(kept, "LARGEST", held)
     assert run(tmp_path, identity="another", x=jnp.arange(7.0))[1] == 1
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= held
     assert run(tmp_path, identity="another", x=jnp.arange(7.0))[1] == 0
@@ -160,9 +160,9 @@ def test_a_full_folder_loses_what_was_not_used(tmp_path, monkeypatch):
 _PROCESS = """
 import sys
 import jax.numpy as jnp
-from gen1_jax.programs import Program, keeping
+from gen1_jax.kept import KeptProgram, keeping
 traced = []
-program = Program(lambda x: (traced.append(1), x @ x)[1], lambda: "a process")
+program = KeptProgram(lambda x: (traced.append(1), x @ x)[1], lambda: "a process")
 with keeping(sys.argv[1], "a process"):
     print(float(program(jnp.eye(3)).sum()), len(traced))
 """
