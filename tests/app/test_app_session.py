@@ -87,11 +87,11 @@ def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
     content = session.pipeline.encode_content("gold", [], SETTINGS)
     frames = clip_read.source.frames
     session.pipeline.sample(content, clip_read.estimated, SETTINGS, frames=frames)  # in one call, watched by nobody
-    compiled = session.pipeline.sampler(SETTINGS).advance._cache_size()
+    compiled = session.pipeline.sampler(SETTINGS).advance.jitted._cache_size()
     state = final(session.submit(request_of(session, clip), "visitor"))
     assert state.stage == "done" and state.picture.shape == (12, 20, 3)
     assert (state.picture != frames_of(state.files.comparison)[2][:, -20:]).any()
-    assert session.pipeline.sampler(SETTINGS).advance._cache_size() == compiled
+    assert session.pipeline.sampler(SETTINGS).advance.jitted._cache_size() == compiled
 
 
 def test_a_picture_gives_the_content(session, clip, tmp_path):

@@ -137,7 +137,7 @@ def test_outside_its_interval_guidance_costs_nothing():
     for step, scales in enumerate([(1, 1), (5, 1.5), (5, 1.5), (1, 1), (1, 1)]):
         state = sampler.run(state, told, Guidance.of(*scales), start=step, stop=step + 1)
     np.testing.assert_array_equal(in_one, state.latents)
-    assert sampler.advance._cache_size() == 2
+    assert sampler.advance.jitted._cache_size() == 2
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_changing_traced_values_compiles_nothing():
         for progress in (None, lambda step, total: None):
             told = conditions(level=level, content=content)
             sampler.with_steps(steps)(SHAPE, seed, told, Guidance.of(w, w_t), progress)
-    assert sampler.advance._cache_size() == 1
-    assert sampler.start._cache_size() == 1
+    assert sampler.advance.jitted._cache_size() == 1
+    assert sampler.start.jitted._cache_size() == 1
 
 
 @pytest.mark.parametrize("frames", [1, 4])
@@ -221,7 +221,7 @@ def test_a_strength_below_1_begins_with_noised_latents(name):
     begin = noise._replace(latents=schedule.add_noise(clean, noise.latents, jnp.array(timesteps[:1])))
     expected = part.run(begin, *request).latents
     np.testing.assert_allclose(part(SHAPE, 3, *request, latents=clean), expected, atol=1e-5)
-    assert sampler.advance._cache_size() == 1
+    assert sampler.advance.jitted._cache_size() == 1
     with pytest.raises(ValueError, match=r"strength of 0.6 needs latents"):
         part(SHAPE, 3, *request)
 

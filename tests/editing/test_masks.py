@@ -70,9 +70,9 @@ def test_known_latents_come_out_of_the_run_as_they_went_in(pipeline):
 def test_another_mask_compiles_nothing(pipeline):
     sampler = pipeline.sampler(EditSettings(num_inference_steps=2))
     edit(pipeline, mask=np.broadcast_to(HALF, (24, 32)))
-    before = sampler.advance._cache_size()
+    before = sampler.advance.jitted._cache_size()
     edit(pipeline, mask=np.broadcast_to(~HALF, (24, 32)), mask_feather=5, seed=3)
-    assert sampler.advance._cache_size() == before
+    assert sampler.advance.jitted._cache_size() == before
 
 
 def test_a_background_is_all_that_the_mask_leaves(pipeline):

@@ -101,7 +101,7 @@ def test_a_second_edit_compiles_nothing(pipeline):
     frames = clip()
     edit(pipeline, frames, temporal_guidance_scale=1.5)  # all branches of the guidance have weight
     sampler = pipeline.sampler(EditSettings(num_inference_steps=2))
-    before = sampler.advance._cache_size()
+    before = sampler.advance.jitted._cache_size()
     edit(
         pipeline,
         clip(seed=9),
@@ -111,7 +111,7 @@ def test_a_second_edit_compiles_nothing(pipeline):
         temporal_guidance_scale=1.2,
         structure_blur=3,
     )
-    assert sampler.advance._cache_size() == before
+    assert sampler.advance.jitted._cache_size() == before
 
 
 def test_float16_edits_are_finite_and_close(tiny_model, pipeline):

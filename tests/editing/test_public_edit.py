@@ -155,7 +155,7 @@ def test_each_setting_matters_and_compiles_nothing(pipeline, monkeypatch):
     edit = lambda **changes: pipeline.edit(CLIP, **base | changes).frames
     first = edit()
     sampler = pipeline.sampler(EditSettings(num_inference_steps=2))
-    compiled = sampler.advance._cache_size()
+    compiled = sampler.advance.jitted._cache_size()
     for change in (
         {"prompt": "a red cube"},
         {"negative_prompt": NEGATIVE},
@@ -174,7 +174,7 @@ def test_each_setting_matters_and_compiles_nothing(pipeline, monkeypatch):
     for _ in range(2):
         np.testing.assert_array_equal(edit(), first)
         assert {name for name, network in pipeline.networks.kept.items() if network.params is not None} <= {"depth"}
-    assert sampler.advance._cache_size() == compiled
+    assert sampler.advance.jitted._cache_size() == compiled
 
 
 @pytest.fixture
