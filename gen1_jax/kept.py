@@ -78,11 +78,11 @@ class KeptProgram:
         leaves, tree = jax.tree.flatten(([None if place in static else x for place, x in enumerate(args)], kwargs))
         if any(isinstance(x, jax.core.Tracer) for x in leaves):
             return self.jitted(*args, **kwargs)
-        types = tuple(map(_Type.of, leaves))
-        form = (*static.values(), tree, types)
+        form = (*static.values(), tree, *map(jax.typeof, leaves))
         if form not in self._ready:
+            types = tuple(map(_Type.of, leaves))
             make = functools.partial(self._make, store, static, tree, types)
-            self._ready[form] = store.executable((identity, *form), make)
+            self._ready[form] = store.executable((identity, *static.values(), tree, types), make)
         executable = self._ready[form]
         return self.jitted(*args, **kwargs) if executable is None else executable(leaves)
 
