@@ -14,7 +14,6 @@ that of JAX's cache, whose folder is the same user's. One that is damaged or of 
 import contextlib
 import functools
 import hashlib
-import importlib
 import json
 import os
 import platform
@@ -32,12 +31,15 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxlib import xla_client
 
 from gen1_jax.files import replacing, write_text
+from gen1_jax.result_trees import OTHER, as_numbers, described, generator_of, put_together
 
 LARGEST = 2**30
 """Bytes that a folder may hold; of more, what was not used for the longest time goes."""
 
+PLATFORMS = ("cpu",)
+"""Where executables are known to be read as they were written."""
+
 _PROGRAM, _SESSION = ".program", ".session"
-_PACKAGE = __name__.partition(".")[0]
 _CALLS_HOST = re.compile(r"custom_call @\w*(python|callback)")  # of this process, by an address in it
 _CHECKS = ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit", "jax_no_execution")  # of each call, by JAX itself
 
@@ -95,14 +97,14 @@ class KeptProgram:
         def flat(*numbers):
             args, kwargs = tree.unflatten([kind.of_numbers(x) for kind, x in zip(types, numbers, strict=True)])
             results = self._function(*(static.get(place, x) for place, x in enumerate(args)), **kwargs)
-            told.append(_described(results))
-            return [_numbers(x) for x in jax.tree.leaves(results)]
+            told.append(described(results))
+            return [as_numbers(x) for x in jax.tree.leaves(results)]
 
         flat.__name__ = getattr(self._function, "__name__", "program")  # of profiles and messages
         args, _ = tree.unflatten(range(len(types)))
         donated = tuple(leaf for place in self._donated for leaf in jax.tree.leaves(args[place]))
         traced = jax.jit(flat, keep_unused=True, donate_argnums=donated).trace(*(kind.abstract() for kind in types))
-        if traced.jaxpr.effects or told[0] is _OTHER or any(x.weak_type for x in traced.jaxpr.out_avals):
+        if traced.jaxpr.effects or told[0] is OTHER or any(x.weak_type for x in traced.jaxpr.out_avals):
             return None
         lowered = traced.lower()
         return None if _CALLS_HOST.search(lowered.as_text()) else store.compiled(lowered, told[0])
@@ -124,7 +126,7 @@ class _Type(NamedTuple):
 
     @classmethod
     def of(cls, x: Any) -> "_Type":
-        keys = _generator(x)
+        keys = generator_of(x)
         aval = jax.typeof(x if keys is None else jax.random.key_data(x))
         return cls(aval.shape, aval.dtype, aval.weak_type, keys)
 
@@ -135,72 +137,12 @@ class _Type(NamedTuple):
         return x if self.keys is None else jax.random.wrap_key_data(x, impl=self.keys)
 
 
-def _generator(x: Any) -> str | None:
-    """The generator whose keys these are, by its name."""
-    return str(jax.random.key_impl(x)) if isinstance(x, jax.Array) and _is_of_keys(x.dtype) else None
-
-
-def _is_of_keys(dtype: Any) -> bool:
-    return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
-
-
-def _numbers(x: jax.Array) -> jax.Array:
-    return jax.random.key_data(x) if _generator(x) is not None else x
-
-
-_OTHER = object()
-_SEQUENCES = {"list": list, "tuple": tuple}
-
-
-def _described(results: Any) -> Any:
-    """How a tree of results is put together, as JSON; `_OTHER` of what is not: its nodes know more than their names."""
-    if isinstance(results, jax.Array):
-        return {"array": _generator(results)}
-    if results is None:
-        return None
-    names, parts = [], results
-    if type(results) is dict and all(isinstance(key, str) for key in results):
-        names, parts = sorted(results), [results[key] for key in sorted(results)]
-    elif not (isinstance(results, tuple | list) and (type(results) in (tuple, list) or _is_ours(type(results)))):
-        return _OTHER
-    parts = [_described(part) for part in parts]
-    kind = type(results)
-    return _OTHER if _OTHER in parts else {"node": f"{kind.__module__}:{kind.__qualname__}", "keys": names, "of": parts}
-
-
-def _put_together(description: Any, arrays: Iterator[jax.Array]) -> Any:
-    """The inverse of `_described`, of the arrays in order.
-
-    Raises:
-        TypeError: it names what is no tuple of this package.
-    """
-    if description is None:
-        return None
-    if "array" in description:
-        x, keys = next(arrays), description["array"]
-        return x if keys is None else jax.random.wrap_key_data(x, impl=keys)
-    parts = [_put_together(part, arrays) for part in description["of"]]
-    module, name = description["node"].split(":")
-    if module == "builtins":
-        return dict(zip(description["keys"], parts, strict=True)) if name == "dict" else _SEQUENCES[name](parts)
-    kind = getattr(importlib.import_module(module), name) if module.startswith(f"{_PACKAGE}.") else None
-    if not _is_ours(kind):
-        raise TypeError(f"{description['node']} is no tuple of this package")
-    return kind(*parts)
-
-
-def _is_ours(kind: Any) -> bool:
-    """Whether it is a named tuple of this package."""
-    is_named = isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
-    return is_named and kind.__module__.startswith(f"{_PACKAGE}.")
-
-
 class _Executable:
     """A loaded executable: leaves in, results out.
 
     Args:
         loaded: by XLA.
-        results: how they are put together, see `_described`.
+        results: how they are put together, see `result_trees.described`.
         path: where it is kept, if it is.
     """
 
@@ -209,7 +151,7 @@ class _Executable:
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         results = self._loaded.execute_sharded(list(map(_buffer, leaves)))
-        return _put_together(self._results, (x for (x,) in results.disassemble_into_single_device_arrays()))
+        return put_together(self._results, (x for (x,) in results.disassemble_into_single_device_arrays()))
 
     def write(self, path: Path) -> None:
         """To a file.
@@ -241,7 +183,7 @@ class _Executable:
 
 def _buffer(x: Any) -> jax.Array:
     """An argument as executables take it."""
-    return _numbers(x) if isinstance(x, jax.Array) else jax.device_put(np.asarray(x, jax.typeof(x).dtype))
+    return as_numbers(x) if isinstance(x, jax.Array) else jax.device_put(np.asarray(x, jax.typeof(x).dtype))
 
 
 def _client() -> Any:
@@ -332,13 +274,17 @@ def keeping(folder: str | os.PathLike[str] | None, session: str) -> Iterator[Non
     """Programs that run in this block are kept in a folder, and what is there already is neither traced nor compiled.
 
     What a block of this name used the last time is loaded on a thread at once, while this one still imports and reads.
-    Nothing is kept where a program may run on several devices, or JAX is to check each call.
+    Nothing is kept on other `PLATFORMS`, where a program may run on several devices, or JAX is to check each call.
 
     Args:
         folder: which is made; None for none.
         session: what is about to be done, as a name: it should be that of all that use the same programs.
     """
-    ordinary = jax.device_count() > 1 or any(getattr(jax.config, name) for name in _CHECKS)
+    ordinary = (
+        jax.default_backend() not in PLATFORMS
+        or jax.device_count() > 1
+        or any(getattr(jax.config, name) for name in _CHECKS)
+    )
     if folder is None or ordinary or _Store.current is not None:
         yield
         return
