@@ -148,9 +148,10 @@ class _Executable:
 
     def __init__(self, loaded: Any, results: Any, path: Path | None = None):
         self._loaded, self._results, self.path = loaded, results, path
+        self._run = loaded.execute_sharded
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
-        results = self._loaded.execute_sharded(list(map(_buffer, leaves)))
+        results = self._run(list(map(_buffer, leaves)))
         return put_together(self._results, (x for (x,) in results.disassemble_into_single_device_arrays()))
 
     def write(self, path: Path) -> None:
@@ -229,10 +230,14 @@ class _Store:
         if (found := _Executable.read(path)) is not None:
             return found
         with _no_other_cache():
-            loaded = lowered.compile().runtime_executable()
-        if len(loaded.get_parameter_layouts()) != lowered.in_tree.num_leaves:
-            return None  # JAX hands over constants, too
-        made = _Executable(loaded, results)
+            compiled = lowered.compile()
+        try:
+            loaded = compiled.runtime_executable()
+            if len(loaded.get_parameter_layouts()) != lowered.in_tree.num_leaves:
+                return None  # JAX hands over constants, too
+            made = _Executable(loaded, results)
+        except AttributeError:  # a jaxlib whose executables have other methods, which nobody promised to keep
+            return None
         with contextlib.suppress(Exception):  # it is only slower the next time
             made.write(path)
             self._made += 1

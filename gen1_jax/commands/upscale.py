@@ -2,7 +2,7 @@
 
 import argparse
 
-from gen1_jax.commands.common import command, naming_options
+from gen1_jax.commands.common import command, keeping_programs, naming_options
 from gen1_jax.commands.edit import part_of, run_edit
 from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
@@ -88,4 +88,5 @@ def _upscale(args: argparse.Namespace) -> None:
             **part,
             **provenance_options(args),
         )
-    run_edit(request, as_json=args.json)
+    with keeping_programs(f"upscale {args.model}"):
+        run_edit(request, as_json=args.json)
