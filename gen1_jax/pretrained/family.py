@@ -1,10 +1,12 @@
 """The family of networks that makes one model: its configuration, its two sizes, and how to build each member."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import dacite
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -207,8 +209,8 @@ class Gen1Config:
         )
 
     def build(self, component: str, dtype: DTypeLike) -> nnx.Module:
-        """One network without arrays, computing in `dtype`."""
-        return PARTS[component].build(self.parts[component], dtype=dtype)
+        """One network without arrays, computing in `dtype`: the same for whoever asks again."""
+        return _built(component, self.parts[component], np.dtype(dtype))
 
     def structure_kind(self, name: str) -> StructureKind:
         """A kind of structure as this model is told of it.
@@ -268,6 +270,12 @@ _MAY_BE_ZERO = (
     "depth_quantiles",
     "guidance_interval",
 )
+
+
+@functools.lru_cache(maxsize=64)
+def _built(component: str, config: Any, dtype: np.dtype) -> nnx.Module:
+    """Opening a model, its pipeline and its trainer each ask for the same networks."""
+    return PARTS[component].build(config, dtype=dtype)
 
 
 def _check_numbers(values: Mapping[str, Any]) -> None:
