@@ -53,14 +53,6 @@ def tiny_model(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(scope="session")
-def one_level_model(tmp_path_factory):
-    """The same whose U-Net has one level."""
-    from tiny import ONE_LEVEL, save_tiny_model
-
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "one_level", ONE_LEVEL)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def settings_folder(tmp_path_factory):
     """The identity that signs edits is made for the tests, and not in the settings of who runs them."""

@@ -7,24 +7,22 @@ import numpy as np
 
 import gen1_jax
 from gen1_jax.models.module import initialise
-from gen1_jax.pretrained.family import TINY, Gen1Config
+from gen1_jax.pretrained import family
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
 from gen1_jax.pretrained.nano_public import public_config
 from gen1_jax.training.split import SplitTrainingConfig
 
-ONE_LEVEL = dataclasses.replace(
-    TINY, unet=dataclasses.replace(TINY.unet, block_out_channels=(8,), attention_levels=(False,))
+TINY = dataclasses.replace(
+    family.TINY, unet=dataclasses.replace(family.TINY.unet, block_out_channels=(8,), attention_levels=(False,))
 )
-"""The same with a U-Net of one level: a step of training it compiles in half of the time."""
+"""The smallest family with a U-Net of one level, whose programs compile in half of the time; "tiny" has two."""
 
 TINY_PUBLIC = dataclasses.replace(public_config(TINY), clip=None)
-"""The smallest of the kind of public weights: text, motion modules, a control of depth."""
+"""The same, of the kind of public weights: text, motion modules, a control of depth."""
 
-ONE_LEVEL_PUBLIC = dataclasses.replace(public_config(ONE_LEVEL), clip=None)
-"""The same with a U-Net of one level."""
-
-TINY_SPLIT = SplitTrainingConfig(grid=4, groups=2, bits=4, width=8).family(ONE_LEVEL)
-"""That of one level with a learned split in the place of depth and CLIP."""
+TINY_SPLIT = SplitTrainingConfig(grid=4, groups=2, bits=4, width=8).family(TINY)
+"""The same with a learned split in the place of depth and CLIP."""
 
 
 def save_tiny_model(folder: Path, config: Gen1Config = TINY, seed: int = 0) -> Path:

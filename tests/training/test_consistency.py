@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import ONE_LEVEL, TINY_PUBLIC
+from tiny import TINY, TINY_PUBLIC
 from training_runs import make_latents
 
 from gen1_jax import Gen1Pipeline
@@ -33,24 +33,24 @@ from gen1_jax.training.recipe import read_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SETTINGS = DenoisingConfig(content_dropout=0.0)
-FAMILY = distilled(ONE_LEVEL, SETTINGS.consistency)
+FAMILY = distilled(TINY, SETTINGS.consistency)
 
 
 @pytest.fixture(scope="module")
 def teacher():
     """A network none of whose parameters is 0, with zeros for what it is told of guidance."""
     rng = np.random.default_rng(0)
-    params = initialise(ONE_LEVEL.build("unet", np.float32), 0)
+    params = initialise(TINY.build("unet", np.float32), 0)
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
-    return jax.tree.map(jnp.asarray, grow(params, ONE_LEVEL.unet, FAMILY.unet))
+    return jax.tree.map(jnp.asarray, grow(params, TINY.unet, FAMILY.unet))
 
 
 @pytest.fixture(scope="module")
-def recipe(one_level_model, tmp_path_factory):
+def recipe(tiny_model, tmp_path_factory):
     """The recipe that ships, shrunk, in two stages alike."""
-    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", one_level_model, clips=4)
+    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", tiny_model, clips=4)
     fields = (
-        *(f"model={one_level_model}", "dtype=float32", "preview.every=0", "data.image_probability=0.0"),
+        *(f"model={tiny_model}", "dtype=float32", "preview.every=0", "data.image_probability=0.0"),
         *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
         *("data.video.frames=2", "unet.prior_probability=0.0", "optimizer.schedule=constant", "stages[0].steps=2"),
         *("optimizer.learning_rate=3e-3", "optimizer.warmup_steps=0"),
@@ -89,7 +89,7 @@ def test_a_run_teaches_the_student_both_scales(teacher, whole):
 
 def test_the_target_is_the_running_mean_and_the_teacher_is_guided(teacher, monkeypatch):
     objective, frozen = ConsistencyObjective(FAMILY, SETTINGS), {"unet": teacher}
-    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(ONE_LEVEL, "video", 4)))
+    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(TINY, "video", 4)))
     keys, guided = jax.random.split(jax.random.key(0), 4), []
     monkeypatch.setattr(
         "gen1_jax.training.consistency.guided_denoiser",
@@ -115,7 +115,7 @@ def test_of_several_parts_the_loss_is_told_where_each_ends(teacher, monkeypatch,
         SETTINGS, consistency=ConsistencyConfig(parts=parts, teacher_steps=50 if parts == 1 else 40)
     )
     objective, told = ConsistencyObjective(FAMILY, settings), []
-    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(ONE_LEVEL, "video", 4)))
+    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(TINY, "video", 4)))
     monkeypatch.setattr(
         "gen1_jax.training.consistency.consistency_loss",
         lambda *, end, now, **_: told.append(end) or jnp.zeros(len(now)),
@@ -139,13 +139,13 @@ def test_an_adapter_is_a_student_too():
 
 def test_a_distilled_family():
     assert (FAMILY.sampler, FAMILY.num_inference_steps, FAMILY.guidance_interval) == ("lcm", 4, (0.0, 1.0))
-    assert FAMILY.guidance_scale == 4 < ONE_LEVEL.guidance_scale  # as near as was learned
+    assert FAMILY.guidance_scale == 4 < TINY.guidance_scale  # as near as was learned
     assert distilled(FAMILY, SETTINGS.consistency) == FAMILY == type(FAMILY).from_dict(FAMILY.to_dict())
-    parts = distilled(ONE_LEVEL, ConsistencyConfig(parts=4, teacher_steps=40))
+    parts = distilled(TINY, ConsistencyConfig(parts=4, teacher_steps=40))
     assert (parts.sampler, parts.num_inference_steps) == ("ddim", 4)
     with pytest.raises(UserError, match="zero terminal SNR"):
-        schedule = dataclasses.replace(ONE_LEVEL.schedule, rescale_zero_terminal_snr=False)
-        distilled(dataclasses.replace(ONE_LEVEL, schedule=schedule), ConsistencyConfig(parts=2))
+        schedule = dataclasses.replace(TINY.schedule, rescale_zero_terminal_snr=False)
+        distilled(dataclasses.replace(TINY, schedule=schedule), ConsistencyConfig(parts=2))
     with pytest.raises(UserError, match="without controls"):
         distilled(TINY_PUBLIC, ConsistencyConfig())
     with pytest.raises(UserError, match="min_snr"):
@@ -160,10 +160,10 @@ def test_a_run_that_goes_on_is_the_same_bit_for_bit(recipe, whole, tmp_path):
     assert all(np.array_equal(first[path], second[path]) for path in second)
 
 
-def test_what_is_exported_edits_in_four_steps_and_teaches_nobody(one_level_model, recipe, whole, tmp_path):
+def test_what_is_exported_edits_in_four_steps_and_teaches_nobody(tiny_model, recipe, whole, tmp_path):
     assert main(["export", "--model", str(whole), "-o", str(tmp_path / "fast")]) == 0
     assert "distilled for w 1 to 4, w_t 0.5 to 1.5: 4 steps of lcm" in render(describe(str(tmp_path / "fast")))
-    teacher, fast = ModelFolder(one_level_model), ModelFolder(tmp_path / "fast")
+    teacher, fast = ModelFolder(tiny_model), ModelFolder(tmp_path / "fast")
     assert fast.config == open_trained(whole).config == distilled(teacher.config, recipe.unet.consistency)
     assert AssembledModel(teacher, {"unet": fast}).config == fast.config
     assert AssembledModel(fast, {"unet": teacher}).config == teacher.config

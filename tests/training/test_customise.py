@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
-from tiny import ONE_LEVEL, TINY_PUBLIC, save_tiny_model
+from tiny import TINY, TINY_PUBLIC, save_tiny_model
 
 from gen1_jax.checkpoints.trained import TrainedModel
 from gen1_jax.cli import main
@@ -50,7 +50,7 @@ ALL = LowRankConfig(rank=2, targets=tuple(set(TARGETS) - {"motion"}), scale=0.5)
 @pytest.fixture(scope="module")
 def params():
     rng = np.random.default_rng(0)
-    params = initialise(ONE_LEVEL.build("unet", np.float32), 0)
+    params = initialise(TINY.build("unet", np.float32), 0)
     return jax.tree.map(lambda x: np.asarray(x + 0.1 * rng.normal(size=x.shape), np.float32), params)
 
 
@@ -58,18 +58,18 @@ def params():
 def factors(params):
     """Of every target, none of them zero."""
     rng = np.random.default_rng(1)
-    drawn = LowRank(ALL, ONE_LEVEL.unet).initial(params, 0)
+    drawn = LowRank(ALL, TINY.unet).initial(params, 0)
     return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), drawn)
 
 
 def test_nothing_changes_at_the_start_and_only_the_targets_do(params, factors):
-    adapter = LowRank(ALL, ONE_LEVEL.unet)
+    adapter = LowRank(ALL, TINY.unet)
     start = adapter.initial(params, 0)
     same = adapter.weights(params, start)
     assert all((a == b).all() for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(params), strict=True))
     after, before = flatten(adapter.weights(params, factors)), flatten(params)
     moved = {path for path in before if (after[path] != before[path]).any()}
-    assert moved == target_kernels(ALL, ONE_LEVEL.unet, params).keys()
+    assert moved == target_kernels(ALL, TINY.unet, params).keys()
     assert not any(".temporal" in path or "attn2.to_q" in path or "attn2.to_k" in path for path in moved)
     path = "mid_block.resnets.0.conv1.kernel"
     down, up = (np.asarray(flatten(factors)[f"{path}.{name}"], np.float64) for name in ("down", "up"))
@@ -80,7 +80,7 @@ def test_nothing_changes_at_the_start_and_only_the_targets_do(params, factors):
 
 
 def test_previews_are_of_the_network_with_the_adapter(folder, factors):
-    source, adapter = ModelFolder(folder / "model"), LowRank(ALL, ONE_LEVEL.unet)
+    source, adapter = ModelFolder(folder / "model"), LowRank(ALL, TINY.unet)
     shown = flatten(_WithUNet(source, factors, adapter).parameters("unet"))
     expected = flatten(adapter.weights(source.parameters("unet"), factors))
     assert all((np.asarray(shown[path]) == np.asarray(expected[path])).all() for path in expected)
@@ -94,7 +94,7 @@ def tiny_factors():
 def test_every_target_has_a_gradient_and_the_network_stays(params):
     """Also on pictures alone; and what is frozen is in no optimizer, so that no decay reaches it."""
     lora = dataclasses.replace(ALL, scale=1.0)
-    objective = DenoisingObjective(ONE_LEVEL, DenoisingConfig(content_dropout=0.0, lora=lora))
+    objective = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0, lora=lora))
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=1)
     step = TrainStep(
         objective, optimizer, learning_rates(optimizer, [(9, None)]), Layout(make_mesh(MeshConfig(), jax.devices()[:1]))
@@ -104,7 +104,7 @@ def test_every_target_has_a_gradient_and_the_network_stays(params):
     assert flatten(step.abstract_state.ema).keys() == flatten(learned).keys()
     rng = np.random.default_rng(2)
     learned = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), learned)
-    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(ONE_LEVEL, "image", 2)))
+    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(TINY, "image", 2)))
     learns, _ = learning(step.gradients, learned, {"unet": params}, inputs, KEYS)
     assert all(jax.tree.leaves(learns))
 
@@ -120,12 +120,12 @@ def test_every_target_has_a_gradient_and_the_network_stays(params):
 )
 def test_targets_that_learn_nothing_are_refused(targets, named):
     with pytest.raises(UserError, match=named):
-        DenoisingObjective(ONE_LEVEL, DenoisingConfig(lora=LowRankConfig(rank=2, targets=targets)))
+        DenoisingObjective(TINY, DenoisingConfig(lora=LowRankConfig(rank=2, targets=targets)))
 
 
 def test_an_adapter_and_parts_of_the_network_do_not_go_together():
     with pytest.raises(UserError, match=r"unet.trained and unet.lora: give one"):
-        DenoisingObjective(ONE_LEVEL, DenoisingConfig(lora=ALL, trained=("spatial",)))
+        DenoisingObjective(TINY, DenoisingConfig(lora=ALL, trained=("spatial",)))
     text = target_kernels(
         LowRankConfig(rank=1), TINY_PUBLIC.unet, abstract_parameters(TINY_PUBLIC.build("unet", "float32"))
     )
@@ -143,8 +143,8 @@ def test_files_are_read_as_they_were_written(spelling, params, factors, tmp_path
     rng = np.random.default_rng(3)
     temporal = {"down": rng.normal(size=(8, 2)).astype(np.float32), "up": rng.normal(size=(2, 8)).astype(np.float32)}
     flat = flatten(factors) | {f"{between}.{name}": factor for name, factor in temporal.items()}
-    deltas = deltas_of(flat, ONE_LEVEL, ALL.scale)
-    model = ModelFolder(save_tiny_model(tmp_path / "tiny", ONE_LEVEL))
+    deltas = deltas_of(flat, TINY, ALL.scale)
+    model = ModelFolder(save_tiny_model(tmp_path / "tiny"))
     subject = Subject(np.arange(1, 17, dtype=np.float32), "a thing")
     write_lora(tmp_path / "x.safetensors", {"unet": deltas}, spelling=spelling, subject=subject)
     source = WithLoRA(model, [(tmp_path / "x.safetensors", 0.5)])
@@ -173,7 +173,7 @@ def test_a_damaged_subject_is_refused():
     tensors = {f"{name}.lora_A.weight": np.ones((1, 8)), f"{name}.lora_B.weight": np.ones((8, 1))}
     for text in ("{", "[]", '{"embedding": ["x"]}', '{"embedding": [NaN]}', '{"caption": 3}', '{"embedding": [0, 0]}'):
         with pytest.raises(UserError, match=r"^x\.safetensors: what it says of its subject is damaged$"):
-            lora_of(tensors, Targets.of(ONE_LEVEL), "x.safetensors", {"gen1_jax_subject": text})
+            lora_of(tensors, Targets.of(TINY), "x.safetensors", {"gen1_jax_subject": text})
 
 
 def test_how_subjects_and_a_prompt_combine():
@@ -193,7 +193,7 @@ def test_how_subjects_and_a_prompt_combine():
 def folder(tmp_path_factory):
     """A model and pictures of two kinds."""
     folder = tmp_path_factory.mktemp("customise")
-    save_tiny_model(folder / "model", ONE_LEVEL)
+    save_tiny_model(folder / "model")
     rng = np.random.default_rng(0)
     for name, count in (("subject", 3), ("ordinary", 2), ("few", 2)):
         (folder / name).mkdir()
@@ -280,7 +280,7 @@ def test_what_the_benchmark_compares(customised, monkeypatch):
     bench = benchmark.CustomiseBench(pipeline, views, np.ones(16, np.float32), clips=2, batch_size=2)
     same = bench.compare(model)
     assert same["subject"]["ratio"] == same["picture"]["ratio"] == 1 and same["ordinary"]["lost"] == 0
-    other = bench.compare(_WithUNet(model, initialise(ONE_LEVEL.build("unet", np.float32), 5), WholeNetwork()))
+    other = bench.compare(_WithUNet(model, initialise(TINY.build("unet", np.float32), 5), WholeNetwork()))
     assert other["subject"]["ratio"] != 1 and other["ordinary"]["lost"] != 0
     assert bench.compare(model) == same
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import ONE_LEVEL
+from tiny import TINY
 from training_runs import make_latents
 
 from gen1_jax import Gen1Pipeline
@@ -32,20 +32,17 @@ from gen1_jax.training.recipe import read_recipe
 CONFIGS = Path(__file__).parents[2] / "configs"
 FLOW = NoiseSchedule(use_flow_sigmas=True)
 FAMILY = dataclasses.replace(
-    ONE_LEVEL,
-    unet=dataclasses.replace(ONE_LEVEL.unet, prediction_type="flow_prediction"),
-    schedule=FLOW,
-    sampler="euler",
+    TINY, unet=dataclasses.replace(TINY.unet, prediction_type="flow_prediction"), schedule=FLOW, sampler="euler"
 )
 FRAMES = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def recipe(one_level_model, tmp_path_factory):
+def recipe(tiny_model, tmp_path_factory):
     """The recipe that ships, in two steps."""
-    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", one_level_model, clips=4)
+    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", tiny_model, clips=4)
     fields = (
-        *(f"model={one_level_model}", "dtype=float32", "preview.every=0", "data.image_probability=0.0"),
+        *(f"model={tiny_model}", "dtype=float32", "preview.every=0", "data.image_probability=0.0"),
         *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
         *("data.video.frames=2", "unet.prior_probability=0.0", "stages[0].steps=2", "optimizer.warmup_steps=0"),
     )
@@ -70,20 +67,20 @@ def pipeline(folder):
 
 def test_the_recipe_makes_a_family_of_flow(recipe, folder):
     config = ModelFolder(folder).config
-    assert config == recipe.family(ONE_LEVEL) == FAMILY == Gen1Config.from_dict(FAMILY.to_dict())
+    assert config == recipe.family(TINY) == FAMILY == Gen1Config.from_dict(FAMILY.to_dict())
     assert "rectified flow: 50 steps of euler, shift 1" in render(describe(str(folder)))
-    back = dataclasses.replace(recipe, prediction_type="v_prediction", schedule=ONE_LEVEL.schedule)
-    assert back.family(config) == ONE_LEVEL
+    back = dataclasses.replace(recipe, prediction_type="v_prediction", schedule=TINY.schedule)
+    assert back.family(config) == TINY
     with pytest.raises(UserError, match=r"is v_prediction, but with use_flow_sigmas it is one of flow_pred"):
-        dataclasses.replace(recipe, prediction_type=None).family(ONE_LEVEL)
+        dataclasses.replace(recipe, prediction_type=None).family(TINY)
     with pytest.raises(UserError, match=r"is flow_prediction, but without use_flow_sigmas"):
-        dataclasses.replace(recipe, schedule=None).family(ONE_LEVEL)
+        dataclasses.replace(recipe, schedule=None).family(TINY)
     with pytest.raises(UserError, match="unknown sampler 'ddim'; choose one of: euler, midpoint"):
         dataclasses.replace(FAMILY, sampler="ddim")
 
 
-def test_a_unet_takes_its_noise_along(one_level_model, folder):
-    tiny, flow = ModelFolder(one_level_model), ModelFolder(folder)
+def test_a_unet_takes_its_noise_along(tiny_model, folder):
+    tiny, flow = ModelFolder(tiny_model), ModelFolder(folder)
     assert AssembledModel(tiny, {"unet": flow}).config == flow.config
     assert AssembledModel(flow, {"unet": tiny}).config == tiny.config
     assert AssembledModel(tiny, {"vae": flow}).config == tiny.config
@@ -143,7 +140,7 @@ def test_what_is_known_is_kept_by_every_step_and_the_rest_by_none(pipeline):
     assert spread[-1][1] > 0.1
     conditions = dataclasses.replace(told, structure=pipeline.encode_structure(maps, settings))
     run = lambda known: pipeline.sampler(settings)(
-        (1, 3, 8, 8, 4), 0, conditions, settings.guidance(ONE_LEVEL.unet), known=known
+        (1, 3, 8, 8, 4), 0, conditions, settings.guidance(TINY.unet), known=known
     )
     free = Known(jnp.full((1, 3, 8, 8, 4), 9.0), jnp.ones((1, 3, 8, 8, 1)))  # where all may change nothing is held
     np.testing.assert_array_equal(run(free), run(None))
@@ -156,7 +153,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(pipeline, recipe):
         ),
         "objective consistency: LCM is for variance": lambda: distilled(FAMILY, DenoisingConfig().consistency),
         "objective consistency has timesteps of its own": lambda: ConsistencyObjective(
-            distilled(ONE_LEVEL, DenoisingConfig().consistency), recipe.unet
+            distilled(TINY, DenoisingConfig().consistency), recipe.unet
         ),
         "min_snr and a density": lambda: dataclasses.replace(recipe.unet, weighting="min_snr"),
     }
@@ -167,7 +164,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(pipeline, recipe):
 
 def test_the_benchmark_compares_samplers_of_flow():
     names = lambda config: [m.name for m in methods(EditSettings().of(config), config)]
-    flow, usual = names(FAMILY), names(ONE_LEVEL)
+    flow, usual = names(FAMILY), names(TINY)
     assert [n for n in flow if n.startswith("sampler")] == ["sampler=midpoint"]
     assert [n for n in usual if n.startswith("sampler")] == ["sampler=dpm++"]
     assert {n for n in usual if "friendly" not in n} - {"sampler=dpm++"} == set(flow) - {"sampler=midpoint"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import ONE_LEVEL_PUBLIC, save_tiny_model
+from tiny import TINY_PUBLIC, save_tiny_model
 from training_runs import make_latents
 
 from gen1_jax.checkpoints.trained import TrainedModel, open_trained
@@ -131,7 +131,7 @@ def test_a_judge_is_a_clip_of_another_width_that_fits_no_prior(data, tmp_path, c
 def test_a_public_model_goes_on(data, tmp_path):
     """A part of its U-Net is trained, the rest stays; the workdir is a model, and is taken up again."""
     model, latents, workdir = tmp_path / "public", tmp_path / "latents", tmp_path / "run"
-    save_tiny_model(model, ONE_LEVEL_PUBLIC)
+    save_tiny_model(model, TINY_PUBLIC)
     command = ["precompute", "--data", data["worlds"], "--model", str(model), "--size", "32x32", "--out", str(latents)]
     assert main(command) == 0 and not (latents / "structure_train").exists()  # maps are in the records
     fields = (
@@ -150,18 +150,18 @@ def test_a_public_model_goes_on(data, tmp_path):
     assert any(".motions." in path for path in changed) and any("zero" in path for path in changed)
 
 
-def test_nano2_goes_on_from_a_model_of_one_structure_with_many_inputs(one_level_model, tmp_path):
+def test_nano2_goes_on_from_a_model_of_one_structure_with_many_inputs(tiny_model, tmp_path):
     """Its workdir is a model, which the second part of the recipe goes on from; what is exported says what it takes."""
     recipe = read_recipe(CONFIGS / "nano2.py")
     kinds = recipe.data.structure
-    latents = make_latents(tmp_path / "latents", one_level_model, clips=4, frames=3, kinds=kinds)
+    latents = make_latents(tmp_path / "latents", tiny_model, clips=4, frames=3, kinds=kinds)
     fields = (
         *("dtype=float32", "log_every=1", "preview.every=0", "data.image_probability=0.0", "stages[0].steps=1"),
         *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
         *("data.video.frames=2", "optimizer.warmup_steps=1", "optimizer.learning_rate=1e-4"),
     )
     # The second part finds what the first has compiled: a learning rate is compiled in.
-    for name, model in (("nano2", one_level_model), ("nano2:long", tmp_path / "nano2")):
+    for name, model in (("nano2", tiny_model), ("nano2:long", tmp_path / "nano2")):
         path, _, part = name.partition(":")
         config = f"{CONFIGS / path}.py" + (f":{part}" if part else "")
         workdir = tmp_path / name.replace(":", "_")

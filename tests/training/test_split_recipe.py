@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import ONE_LEVEL, TINY_SPLIT
+from tiny import TINY, TINY_SPLIT
 from training_runs import make_latents, state
 
 from gen1_jax import Gen1Pipeline
@@ -28,11 +28,11 @@ SHAPE = SplitTrainingConfig(grid=4, groups=2, bits=4, width=8)
 
 
 @pytest.fixture(scope="module")
-def recipe(one_level_model, tmp_path_factory):
+def recipe(tiny_model, tmp_path_factory):
     """The recipe that ships, shrunk."""
-    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", one_level_model, clips=4)
+    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", tiny_model, clips=4)
     fields = (
-        *(f"model={one_level_model}", "dtype=float32", "data.image_probability=0.0", "optimizer.warmup_steps=0"),
+        *(f"model={tiny_model}", "dtype=float32", "data.image_probability=0.0", "optimizer.warmup_steps=0"),
         *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
         *("data.video.frames=2", "split.grid=4", "split.groups=2", "split.bits=4", "split.width=8"),
         *("optimizer.learning_rate=3e-3", "stages[0].steps=2", "checkpoint.every=1"),
@@ -55,8 +55,8 @@ def folder(workdir):
     return folder
 
 
-def test_both_networks_learn_and_the_unet_begins_as_that_of_the_model(recipe, workdir, one_level_model):
-    model, base = open_trained(workdir, ema=False), ModelFolder(one_level_model)
+def test_both_networks_learn_and_the_unet_begins_as_that_of_the_model(recipe, workdir, tiny_model):
+    model, base = open_trained(workdir, ema=False), ModelFolder(tiny_model)
     assert model.config == TINY_SPLIT and model.components == ("unet", "split") and model.words is None
     networks = {name: TINY_SPLIT.build(name, np.float32) for name in model.components}
     begun = {"unet": base.parameters("unet"), "split": initialise(Joint(**networks), recipe.seed)["split"]}
@@ -116,7 +116,7 @@ def test_what_is_said_of_it_and_where_it_does_not_fit(folder, tmp_path, capsys):
 def test_the_code_is_of_the_pair_and_gradients_reach_both_halves():
     split = dataclasses.replace(SHAPE, paired=1.0)
     objective = SplitObjective(TINY_SPLIT, DenoisingConfig(content_dropout=0.0), split)
-    batch = random_latents(ONE_LEVEL, "video", 2)
+    batch = random_latents(TINY, "video", 2)
     with pytest.raises(UserError, match="no source: name it in data"):
         objective.inputs(batch)
     batch = dataclasses.replace(batch, structure={"source": batch.structure["depth"]})

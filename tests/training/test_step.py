@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from oracle import relative_error
-from tiny import ONE_LEVEL
+from tiny import TINY
 
 from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.models.module import Bound, flatten, initialise
@@ -29,7 +29,7 @@ def layout():
 
 @pytest.fixture(scope="module")
 def step():
-    objective = DenoisingObjective(ONE_LEVEL, DenoisingConfig(content_dropout=0.0))
+    objective = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
     return TrainStep(objective, OPTIMIZER, learning_rates(OPTIMIZER, [(100, None)]), layout())
 
 
@@ -51,7 +51,7 @@ def state(step):
 
 @pytest.fixture(scope="module")
 def inputs(step):
-    return jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(ONE_LEVEL, "video", 4)))
+    return jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "video", 4)))
 
 
 def take(metrics):
@@ -81,7 +81,7 @@ def test_accumulation_changes_nothing_but_rounding(step, inputs):
 
 def test_what_a_batch_cannot_teach_stays_as_it_is(step, state):
     """Images reach no temporal layer, one content token no query or key: no decay, and no moments that fade."""
-    images = jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(ONE_LEVEL, "image", 4)))
+    images = jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "image", 4)))
     moved = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
     adam = state.optimizer[1]._replace(mu=moved(state.optimizer[1].mu), nu=moved(state.optimizer[1].nu))
     state = at(state, 50)._replace(
@@ -115,7 +115,7 @@ class LowRank:
 
 
 def test_a_few_parameters_beside_a_frozen_network_are_trained(inputs):
-    objective = DenoisingObjective(ONE_LEVEL, DenoisingConfig(content_dropout=0.0))
+    objective = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
     objective.learned = LowRank()
     step = TrainStep(objective, OPTIMIZER, learning_rates(OPTIMIZER, [(100, None)]), layout())
     assert step.frozen == ("unet",)
@@ -153,8 +153,8 @@ def test_draws_depend_on_the_step_alone(step, state, inputs):
 
 
 def test_stages_before_structure_do_not_see_it(state, inputs):
-    without = DenoisingObjective(ONE_LEVEL, DenoisingConfig(content_dropout=0.0), structure=False)
-    assert set(without.inputs(random_latents(ONE_LEVEL, "video", 2))) == {"moments", "content"}
+    without = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0), structure=False)
+    assert set(without.inputs(random_latents(TINY, "video", 2))) == {"moments", "content"}
     keys = jax.random.split(jax.random.key(0), 4)
     kept = {name: inputs[name] for name in ("moments", "content")}
     gradient = jax.jit(jax.grad(lambda p: without.loss(p, {}, kept, keys)[0].mean()))(state.params)
@@ -165,8 +165,8 @@ def test_stages_before_structure_do_not_see_it(state, inputs):
 
 def test_the_null_content_is_zero_content(state, inputs):
     keys = jax.random.split(jax.random.key(0), 4)
-    dropped = DenoisingObjective(ONE_LEVEL, DenoisingConfig(content_dropout=1.0))
-    kept = DenoisingObjective(ONE_LEVEL, DenoisingConfig(content_dropout=0.0))
+    dropped = DenoisingObjective(TINY, DenoisingConfig(content_dropout=1.0))
+    kept = DenoisingObjective(TINY, DenoisingConfig(content_dropout=0.0))
     zero = inputs | {"content": jnp.zeros_like(inputs["content"])}
     one = jax.jit(lambda p: dropped.loss(p, {}, inputs, keys)[0])(state.params)
     other = jax.jit(lambda p: kept.loss(p, {}, zero, keys)[0])(state.params)
@@ -210,7 +210,7 @@ def test_ema_forgets_faster_early_on():
 
 def test_operations_are_three_forward_passes(step):
     """A matrix product has two in its backward pass; the first layer's input needs none."""
-    inputs = step.objective.inputs(random_latents(ONE_LEVEL, "video", 2))
+    inputs = step.objective.inputs(random_latents(TINY, "video", 2))
     unet = Bound(step.objective.module, step.abstract_state.params)
     from gen1_jax.models.flops import count_flops
 
