@@ -28,9 +28,9 @@ BOTH = np.arange(2)
 
 
 @pytest.fixture(scope="module")
-def editor(tiny_model):
+def editor():
     """Of two worlds, by a model whose every weight is random: fresh temporal layers do nothing."""
-    pipeline = Gen1Pipeline(open_model(tiny_model))
+    pipeline = Gen1Pipeline(open_model("tiny"))
     leaves, tree = jax.tree.flatten(pipeline.unet.params)
     rng = np.random.default_rng(0)
     noisy = [leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32) for leaf in leaves]
