@@ -7,10 +7,16 @@ import numpy as np
 
 import gen1_jax
 from gen1_jax.models.module import initialise
-from gen1_jax.pretrained.family import TINY, Gen1Config
+from gen1_jax.pretrained import family
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import save_model
 from gen1_jax.pretrained.nano_public import public_config
 from gen1_jax.training.split import SplitTrainingConfig
+
+TINY = dataclasses.replace(
+    family.TINY, unet=dataclasses.replace(family.TINY.unet, block_out_channels=(8,), attention_levels=(False,))
+)
+"""The smallest family with a U-Net of one level, whose programs compile in half of the time; "tiny" has two."""
 
 TINY_PUBLIC = dataclasses.replace(public_config(TINY), clip=None)
 """The same, of the kind of public weights: text, motion modules, a control of depth."""

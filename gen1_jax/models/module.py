@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -47,7 +47,16 @@ def unflatten(flat: Mapping[str, Any]) -> Params:
 
 def abstract_parameters(module: nnx.Module) -> Params:
     """The parameters' shapes and dtypes (`jax.ShapeDtypeStruct`), nothing allocated."""
-    return unflatten(flatten(nnx.to_pure_dict(nnx.state(module, nnx.Param))))
+    return unflatten(_shapes(module))
+
+
+@lru_cache(maxsize=64)
+def _shapes(module: nnx.Module) -> dict[str, Any]:
+    """`abstract_parameters` in the flat form: a model asks for them when it is opened, read and run."""
+    return flatten(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+
+
+_graph = lru_cache(maxsize=64)(nnx.graphdef)
 
 
 def parameter_count(params: Params) -> int:
@@ -175,7 +184,7 @@ class Bound:
 
     def __init__(self, module: nnx.Module, params: Params):
         self.module, self.params, self.config = module, params, module.config
-        self._graph = nnx.graphdef(module)
+        self._graph = _graph(module)
         self._programs: dict[tuple, KeptProgram] = {}
 
     @cached_property

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import TINY
 
 from gen1_jax.editing.structures import StructureReader
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Bound, flatten, initialise, unflatten
 from gen1_jax.models.structure import aligned_frames, steady_depth
-from gen1_jax.pretrained.family import NANO, TINY, Gen1Config
+from gen1_jax.pretrained.family import NANO, Gen1Config
 
 LAYERS = dict(temporal_frames=8, temporal_heads=2, temporal_norm_groups=4)
 WITH_LAYERS = dataclasses.replace(TINY, depth=dataclasses.replace(TINY.depth, **LAYERS))

@@ -4,7 +4,7 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
-from tiny import TINY, TINY_PUBLIC
+from tiny import TINY
 
 from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
@@ -15,7 +15,10 @@ from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, abstract_parameters
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
+from gen1_jax.pretrained.nano_public import public_config
 from gen1_jax.pretrained.sizes import SIZES, TINY_DIT
+
+PUBLIC = dataclasses.replace(public_config(SIZES["tiny"]), clip=None)
 
 
 def test_bench_times_and_counts(monkeypatch, capsys):
@@ -40,12 +43,12 @@ def test_bench_takes_the_window_of_the_model_and_counts_every_window_of_a_longer
 
 
 def test_public_models_are_timed_with_their_text_and_their_control(monkeypatch):
-    monkeypatch.setitem(SIZES, "public", TINY_PUBLIC)
+    monkeypatch.setitem(SIZES, "public", PUBLIC)
     result = bench.bench_sample(size="public", steps=1, repeats=1, temporal_guidance_scale=1.2)
-    assert result["finite"] and result["frames"] == TINY_PUBLIC.num_frames
-    alone = dataclasses.replace(TINY_PUBLIC, unet=dataclasses.replace(TINY_PUBLIC.unet, controls=()))
+    assert result["finite"] and result["frames"] == PUBLIC.num_frames
+    alone = dataclasses.replace(PUBLIC, unet=dataclasses.replace(PUBLIC.unet, controls=()))
     without = abstract_step_tflop(alone, Guidance.of(7.5, 1.2))
-    assert result["step_tflop"] == pytest.approx(abstract_step_tflop(TINY_PUBLIC, Guidance.of(7.5, 1.2)))
+    assert result["step_tflop"] == pytest.approx(abstract_step_tflop(PUBLIC, Guidance.of(7.5, 1.2)))
     assert 1.13 < result["step_tflop"] / without < 1.33  # two of the three branches share one
 
 
@@ -76,7 +79,8 @@ def test_a_step_of_a_transformer_is_three_of_its_forward_passes():
     assert 2.5 < bench_of_step.flops(random_latents(TINY_DIT, "video", 2)) / forward < 3
 
 
-def test_bench_train_times_each_batch(capsys):
+def test_bench_train_times_each_batch(monkeypatch, capsys):
+    monkeypatch.setitem(SIZES, "tiny", TINY)
     assert main(["bench", "train", "--size", "tiny", "--clips", "2", "--images", "2", "--steps", "2", "--json"]) == 0
     clips, images = map(json.loads, capsys.readouterr().out.splitlines())
     assert (clips["kind"], clips["batch"], images["kind"]) == ("video", 2, "image")
@@ -106,6 +110,7 @@ def test_growth_times_the_sampler_in_windows_and_draws(tmp_path, capsys):
 
 def test_growth_has_a_row_for_a_step_that_does_not_fit(monkeypatch):
     """The program is that of `gen1 bench train` above."""
+    monkeypatch.setitem(SIZES, "tiny", TINY)
     monkeypatch.setattr(bench_growth, "_memory", lambda devices: 1000)
     row = DeviceBench("tiny", batch=2)(work="train", frames=4, height=TINY.height, width=TINY.width, devices=1)
     assert row["error"].startswith("out of memory") and "seconds" not in row

@@ -40,8 +40,8 @@ STEPS = EditSettings(num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
-def source():
-    return open_model("tiny")
+def source(tiny_model):
+    return open_model(tiny_model)
 
 
 @pytest.fixture(scope="module")

@@ -54,12 +54,12 @@ def test_measures_of_a_part():
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(tiny_model, tmp_path_factory):
     out = tmp_path_factory.mktemp("local")
     config = BenchmarkConfig(
         benchmark="local", clips=2, batch_size=2, settings=EditSettings(num_inference_steps=2), only=("masked*",)
     )
-    return run_benchmark(open_model("tiny"), config, out), out
+    return run_benchmark(open_model(tiny_model), config, out), out
 
 
 def test_masked_edits_are_exact_outside(measured):

@@ -57,10 +57,13 @@ PLAIN = dataclasses.replace(
     num_frames=3,
     window_overlap=0,
 )
+SHALLOW = dataclasses.replace(  # for what is of the sampler and its inputs, whatever the levels
+    STRUCTURED, unet=dataclasses.replace(STRUCTURED.unet, block_out_channels=(8,), attention_levels=(True,))
+)
 SEVERAL = dataclasses.replace(
-    STRUCTURED,
+    SHALLOW,
     unet=dataclasses.replace(
-        STRUCTURED.unet,
+        SHALLOW.unet,
         structure_kinds=("depth", "edges", "source"),
         structure_optional=True,
         known=True,
@@ -296,9 +299,9 @@ def jax_sampler(config, window, overlap):
 
 def jax_trajectory(w, w_t):
     """Initial noise, content, structure and the result of a run in windows."""
-    sampler = jax_sampler(STRUCTURED, STRUCTURED.num_frames, STRUCTURED.window_overlap)
+    sampler = jax_sampler(SHALLOW, SHALLOW.num_frames, SHALLOW.window_overlap)
     content, structure = normal(1, 1, 16, seed=3), normal(*SHAPE, seed=4)
-    conditions = conditions_of(STRUCTURED.unet, jnp.asarray(content), jnp.asarray(structure), jnp.array([2]))
+    conditions = conditions_of(SHALLOW.unet, jnp.asarray(content), jnp.asarray(structure), jnp.array([2]))
     noise = np.asarray(sampler.start(jnp.uint32(5), SHAPE).latents)
     return noise, content, structure, np.asarray(sampler(SHAPE, 5, conditions, Guidance.of(w, w_t)))
 
@@ -306,7 +309,7 @@ def jax_trajectory(w, w_t):
 @pytest.mark.parametrize(("w", "w_t"), [(W, 0.0), (W, 1.0), (W, 1.5), (0.0, 1.5), (1.0, 1.0), (0.0, 0.0)])
 def test_a_guided_run_in_windows(exported, w, w_t):
     noise, content, structure, expected = jax_trajectory(w, w_t)
-    model = modeling.Gen1Denoiser.from_pretrained(exported(STRUCTURED)[0])
+    model = modeling.Gen1Denoiser.from_pretrained(exported(SHALLOW)[0])
     scales = dict(guidance_scale=w, temporal_guidance_scale=w_t, num_inference_steps=STEPS)
     steps = list(model.steps(to_torch(noise), torch.from_numpy(content), to_torch(structure), 2, **scales))
     assert len(steps) == STEPS
@@ -434,7 +437,7 @@ print(float((out - expected).abs().max() / expected.abs().max()))
 
 
 def test_the_folder_runs_without_jax(exported, tmp_path):
-    folder = exported(STRUCTURED)[0]
+    folder = exported(SHALLOW)[0]
     noise, content, structure, expected = jax_trajectory(W, 1.5)
     video = lambda x: to_torch(x).numpy()
     file = tmp_path / "numbers.npz"

@@ -5,10 +5,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
-from gen1_jax.pretrained.family import TINY
 from gen1_jax.training.checks import check_batches, check_sources
 from gen1_jax.training.recipe import read_recipe
 

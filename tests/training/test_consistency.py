@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import TINY_PUBLIC
+from tiny import TINY, TINY_PUBLIC
 from training_runs import make_latents
 
 from gen1_jax import Gen1Pipeline
@@ -22,7 +22,6 @@ from gen1_jax.models.denoiser_inputs import conditions_of
 from gen1_jax.models.growing import grow
 from gen1_jax.models.low_rank import LowRankConfig
 from gen1_jax.models.module import Bound, flatten, initialise
-from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder
 from gen1_jax.training.consistency import ConsistencyObjective, distilled
 from gen1_jax.training.denoising import DenoisingConfig

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import TINY
 from training_runs import make_latents
 
 from gen1_jax import Gen1Pipeline
@@ -20,7 +21,7 @@ from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.evaluation.info import describe, render
 from gen1_jax.evaluation.methods import methods
 from gen1_jax.models.module import initialise
-from gen1_jax.pretrained.family import TINY, Gen1Config
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import AssembledModel, ModelFolder
 from gen1_jax.training.consistency import ConsistencyObjective, distilled
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective

@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 from oracle import relative_error
+from tiny import TINY
 
 from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.models.module import Bound, flatten, initialise
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
-from gen1_jax.pretrained.family import TINY
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.metrics import MeanMetrics
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates, make_optimizer, update_ema

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import TINY
 
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.models.module import abstract_parameters
-from gen1_jax.pretrained.family import TINY
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 
 KINDS = ("depth", "edges", "normals", "flow", "segmentation", "pose", "source")

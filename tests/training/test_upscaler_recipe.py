@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import TINY
 from training_runs import make_latents
 
 from gen1_jax.checkpoints.trained import open_trained
@@ -11,7 +12,6 @@ from gen1_jax.cli import main
 from gen1_jax.errors import UserError
 from gen1_jax.models.growing import with_structures
 from gen1_jax.models.module import flatten
-from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.pretrained.growing import grown
 from gen1_jax.training.denoising import DenoisingConfig
