@@ -154,7 +154,7 @@ def test_an_error_goes_at_the_next_action(page, clip, broken):
 def test_a_part_of_a_clip_is_looked_at_and_edited(page, tmp_path):
     clip = write_clip(tmp_path / "long.mp4", frames=12)
     *_, (picture, line) = look(page, clip, start=2, stride=3)
-    assert line == "long.mp4: 48×32, 4 of 12 frames, from frame 2 on, one of every 3, seen by the model at 20×12"
+    assert line == "long.mp4: 48×32, 4 of 12 frames, from frame 2 on, one of every 3, seen by the model at 20×14"
     assert "--start 2 --frames 4 --stride 3" in page._command(*values(page, clip, start=2, stride=3))
     assert "--start" not in page._command(*values(page, clip, start=None, stride=None))
     *_, (_, wrong) = look(page, clip, start=12)

@@ -76,7 +76,7 @@ def test_an_edit_has_all_that_was_said(page, tmp_path):
         *page._look("", *values(page, **said)),
     ]
     height, width = view.shape[:2]
-    assert width == 3 * 20 + 2 * 4 and height == 12  # the frame, and two structures
+    assert width == 3 * 20 + 2 * 4 and height == 14  # the frame, and two structures
     *_, last = page._edit("visitor", *values(page, **said))
     assert last[0] == "done", last[0]
     assert "<span>depth</span><span>canny</span>" in last[7]

@@ -54,7 +54,7 @@ def test_the_slider_changes_the_structure_and_estimates_depth_once(session, clip
     monkeypatch.setattr("gen1_jax.editing.structures.StructureReader.estimate", estimate)
     views = [session.structure(str(clip), level, 4) for level in (0, 3, 7, 0)]
     assert estimated == [4]
-    assert views[0][1] == "48×32, the first 4 of 5 frames, seen by the model at 20×12"
+    assert views[0][1] == "48×32, the first 4 of 5 frames, seen by the model at 20×14"
     pictures = [picture for picture, _ in views]
     width = (pictures[0].shape[1] - 4) // 2
     for one, other in itertools.pairwise(pictures):
@@ -79,7 +79,7 @@ def test_an_edit_is_what_its_command_does(session, clip, tmp_path, monkeypatch):
     assert frames_of(states[-1].files.edit).shape == (4, 32, 48, 3)
     assert "identifies nobody" in session.signed
     assert verify(states[-1].files.edit).state == verify(states[-1].files.comparison).state == "Valid"
-    assert frames_of(states[-1].files.comparison).shape == (4, 12, 3 * 20 + 2 * 4, 3)
+    assert frames_of(states[-1].files.comparison).shape == (4, 14, 3 * 20 + 2 * 4, 3)
 
 
 def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
@@ -89,7 +89,7 @@ def test_running_latents_are_seen_and_nothing_recompiles_for_it(session, clip):
     session.pipeline.sample(content, clip_read.estimated, SETTINGS, frames=frames)  # in one call, watched by nobody
     compiled = session.pipeline.sampler(SETTINGS).advance.jitted._cache_size()
     state = final(session.submit(request_of(session, clip), "visitor"))
-    assert state.stage == "done" and state.picture.shape == (12, 20, 3)
+    assert state.stage == "done" and state.picture.shape == (14, 20, 3)
     assert (state.picture != frames_of(state.files.comparison)[2][:, -20:]).any()
     assert session.pipeline.sampler(SETTINGS).advance.jitted._cache_size() == compiled
 

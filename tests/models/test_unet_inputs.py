@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import TINY
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Signal
@@ -14,7 +15,7 @@ from gen1_jax.models.denoiser_inputs import conditions_of, known_signal
 from gen1_jax.models.growing import grow, with_inputs
 from gen1_jax.models.module import Bound, flatten, initialise
 from gen1_jax.models.unet import SpaceTimeUNet, UNetConfig
-from gen1_jax.pretrained.family import TINY, Gen1Config
+from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.pretrained.growing import GrownModel, grown
 

@@ -346,7 +346,13 @@ REFUSALS = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    unet = dataclasses.replace(TINY.unet, content_kind="text", structure_channels=0, block_out_channels=(16, 16))
+    unet = dataclasses.replace(
+        TINY.unet,
+        content_kind="text",
+        structure_channels=0,
+        block_out_channels=(16, 16),
+        attention_levels=(False, False),
+    )
     config = dataclasses.replace(TINY, unet=unet, clip=None, prior=None, depth=None, text=TINY.clip.text)
     return open_model(save_tiny_model(tmp_path_factory.mktemp("lora") / "words", config))
 
