@@ -36,7 +36,7 @@ def add_upscale(commands) -> None:
         "--match-colour",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="coarse colours are those of the video (yes)",
+        help="made small again, the result is the video, as far as --noise-level trusts it (yes)",
     )
     group = parser.add_argument_group("what is made up")
     group.add_argument("--prompt", metavar="TEXT", help="what the video shows, in words (what CLIP sees in it)")

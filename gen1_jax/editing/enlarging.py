@@ -1,4 +1,4 @@
-"""Around an upscaler: small frames at the size of the result, and results with the colours of the small frames.
+"""Around an upscaler: small frames at the size of the result, and results with what the small frames tell.
 
 small ──pixels repeated──► seen by the model ──"low_resolution"──► edit ──cut, colours──► large
 """
@@ -13,11 +13,9 @@ from einops import reduce
 from jaxtyping import Float, UInt8
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.resampling import bilinear_matrix, gaussian_matrix
+from gen1_jax.models.resampling import bicubic_matrix, gaussian_matrix
 from gen1_jax.models.structure import LOW_RESOLUTION
 from gen1_jax.pretrained.family import Gen1Config
-
-_SIGMA = 4.0  # pixels of the small picture: what is coarser has the colours of the input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Enlargement:
         seen: Iterable[UInt8[np.ndarray, "H W 3"]],
         small: tuple[int, int],
         *,
-        match_colour: bool = True,
+        spoiled: float | None = 0.0,
     ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Results without what was added at the borders.
 
@@ -58,31 +56,44 @@ class Enlargement:
             edited: what became of the frames.
             seen: the frames, see `of`.
             small: (height, width) of what they came of.
-            match_colour: whether coarse colours are those of the input, see `with_colours_of`.
+            spoiled: see `with_colours_of`; None leaves colours as they are.
         """
         height, width = (self.scale * side for side in small)
         for frame, told in zip(edited, seen, strict=True):
             frame, told = frame[:height, :width], told[: height : self.scale, : width : self.scale]
-            yield with_colours_of(told, frame) if match_colour else frame
+            yield frame if spoiled is None else with_colours_of(told, frame, spoiled)
 
 
-def with_colours_of(small: UInt8[np.ndarray, "h w 3"], large: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A large picture whose coarse colours are those of the small one; what is finer stays as it is.
+def spoiled_by(config: Gen1Config, noise_level: int, *, match_colour: bool = True) -> float | None:
+    """How finely a result has the colours of its input, see `with_colours_of`: none at all, or as its t_s trusts it."""
+    return config.structure_kind(LOW_RESOLUTION).blur[noise_level] if match_colour else None
 
-    Diffusion models shift colours a little, which one sees beside the input. The idea is the "wavelet" colour fix of
-    StableSR (https://arxiv.org/abs/2305.07015), with one Gaussian in the place of five levels.
+
+def with_colours_of(
+    small: UInt8[np.ndarray, "h w 3"], large: UInt8[np.ndarray, "H W 3"], spoiled: float
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A large picture that, made small again, is the small one; what is finer stays as it is.
+
+    Autoencoders and diffusion models shift colours and edges a little. What the small picture tells is known, only what
+    its pixels cannot tell is the model's: iterative back-projection, in one round, which https://arxiv.org/abs/2212.00490
+    derives as the range and the null space of making small, and StableSR does for coarse colours alone.
+
+    Args:
+        small: what is told.
+        large: what was made of it.
+        spoiled: standard deviation of a Gaussian in pixels of `small`; what is finer than that is not trusted in it.
     """
     scale = large.shape[0] // small.shape[0]
     off = small - reduce(large.astype(np.float32), "(h i) (w j) c -> h w c", "mean", i=scale, j=scale)
-    rows, columns = (_coarse(side, scale) for side in small.shape[:2])
+    rows, columns = (_enlarging(side, scale, spoiled) for side in small.shape[:2])
     change = np.einsum("ih,hwc,jw->ijc", rows, off, columns, optimize=True)
     return np.clip(np.rint(large + change), 0, 255).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=16)
-def _coarse(side: int, scale: int) -> Float[np.ndarray, "n m"]:
+def _enlarging(side: int, scale: int, sigma: float) -> Float[np.ndarray, "n m"]:
     """What is coarse along an axis, at `scale` times its size."""
-    return (bilinear_matrix(side, side * scale) @ gaussian_matrix(side, _SIGMA)).astype(np.float32)
+    return (bicubic_matrix(side, side * scale) @ gaussian_matrix(side, sigma)).astype(np.float32)
 
 
 def check_upscales(config: Gen1Config, name: str, scale: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.editing.contents import following_sound
-from gen1_jax.editing.enlarging import check_upscales
+from gen1_jax.editing.enlarging import check_upscales, spoiled_by
 from gen1_jax.editing.inputs import to_pictures
 from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
@@ -191,8 +191,9 @@ class _Job:
             edited = np.stack([*edited])
             yield from self.upscaler.upscale(edited, **how, seed=self.settings.seed, progress=self.progress).frames
         elif (enlargement := source.fit.enlargement) is not None:
-            small = source.fit.size
-            yield from enlargement.finished(edited, source.frames, small, match_colour=request.match_colour)
+            config, level = self.pipeline.config, self.settings.structure_blur
+            spoiled = spoiled_by(config, level, match_colour=request.match_colour)
+            yield from enlargement.finished(edited, source.frames, source.fit.size, spoiled=spoiled)
         else:
             yield from edited
 

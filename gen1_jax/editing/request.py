@@ -48,7 +48,7 @@ class EditRequest:
             video that is larger itself keeps its size then.
         upscaler: of an edit, the model that enlarges it; None where `model` itself enlarges the video (`gen1 upscale`).
         noise_level: t_s of `upscaler`, see `editing.upscale_clip`; that of `model` is `settings.structure_blur`.
-        match_colour: give what is enlarged the coarse colours of what it was made from.
+        match_colour: what is enlarged has the colours of what it was made from, see `enlarging.with_colours_of`.
         save_structure: where to write what the model saw, or None.
         save_mask: where to write the mask, or None.
         compare: write input, structure and edit side by side instead of the edit alone.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gen1_jax.editing.enlarging import Enlargement, check_upscales
+from gen1_jax.editing.enlarging import Enlargement, check_upscales, spoiled_by
 from gen1_jax.editing.inputs import Clip, to_frames
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.settings import EditSettings, steps_as_text
@@ -63,7 +63,8 @@ def upscale_clip(
         scale: how many times as high and as wide; that of the model.
         noise_level: t_s, 0 to 7, see `models.structure.low_resolution`: 0 trusts every pixel; with more, the frames are
             spoiled first, so that their artefacts are lost in what the model corrects.
-        match_colour: whether coarse colours are those of the clip, see `enlarging.with_colours_of`.
+        match_colour: whether the result, made small again, is the clip as far as t_s trusts it, see
+            `enlarging.with_colours_of`.
         guidance_scale: w; by default 1, one evaluation a step.
         temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, propagate, progress: see `edit`.
 
@@ -89,5 +90,6 @@ def upscale_clip(
     maps = self.read_structure(seen, settings, progress=progress)
     latents = self.sample(content, maps, settings, progress, frames=seen)
     decoded = self.decode(latents, progress)
-    large = [*enlargement.finished(decoded, seen, small.shape[1:3], match_colour=match_colour)]
+    spoiled = spoiled_by(self.config, noise_level, match_colour=match_colour)
+    large = [*enlargement.finished(decoded, seen, small.shape[1:3], spoiled=spoiled)]
     return EditResult(frames=np.stack(large), structures=self.pictures_of(maps))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from media.media_files import make_video
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from tiny import TINY, save_tiny_model
 
 from gen1_jax.cli import main
@@ -59,10 +60,25 @@ def test_coarse_colours_are_the_inputs_and_detail_the_results():
     detail = RNG.integers(-20, 21, (80, 96, 3))
     detail -= np.rint(detail.mean((0, 1))).astype(int)
     shifted = (130 + detail).astype(np.uint8)
-    matched = with_colours_of(small, shifted).astype(float)
+    matched = with_colours_of(small, shifted, 4.0).astype(float)
     assert abs(matched.mean((0, 1)) - 100).max() < 0.6
     assert np.corrcoef((matched - 100).ravel(), detail.ravel())[0, 1] > 0.99
-    np.testing.assert_array_equal(with_colours_of(small, small.repeat(2, 0).repeat(2, 1)), 100)
+    np.testing.assert_array_equal(with_colours_of(small, small.repeat(2, 0).repeat(2, 1), 0.3), 100)
+
+
+def test_what_the_small_picture_tells_is_put_back():
+    """The more of it the more it is trusted; what no small pixel can tell is left."""
+    exact = gaussian_filter(RNG.uniform(0, 255, (64, 64, 3)), (1.5, 1.5, 0)).clip(0, 255)
+    small = np.rint(exact.reshape(32, 2, 32, 2, 3).mean((1, 3))).astype(np.uint8)
+    wrong = np.rint((exact + gaussian_filter(RNG.normal(0, 60, exact.shape), (1, 1, 0))).clip(0, 255)).astype(np.uint8)
+    off = lambda x: np.abs(x.reshape(32, 2, 32, 2, 3).mean((1, 3)) - small).mean()
+    matched = [with_colours_of(small, wrong, spoiled) for spoiled in (0.0, 0.8, 4.0)]
+    assert off(matched[0]) < 0.35 * off(matched[1]) < 0.35 * off(matched[2]) < 0.35 * off(wrong)
+    assert np.abs(matched[0] - exact).mean() < 0.6 * np.abs(wrong - exact).mean()
+    checkers = (np.indices((64, 64)).sum(0) % 2 * 40 - 20)[..., None]
+    flat = np.full((64, 64, 3), 100)
+    told = with_colours_of(flat[::2, ::2].astype(np.uint8), (flat + checkers).astype(np.uint8), 0.0)
+    np.testing.assert_array_equal(told, flat + checkers)
 
 
 def test_large_pictures_are_blended_from_tiles():
