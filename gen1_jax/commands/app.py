@@ -22,6 +22,9 @@ def add_app(commands) -> None:
         "gen1 app --model nano --port 7860",
     )
     parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    parser.add_argument(
+        "--upscaler", metavar="DIR", help="a model that enlarges edits and clips, see gen1 upscale (none)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, metavar="N", help="(the first free one from 7860)")
     add_provenance(parser)
@@ -40,6 +43,7 @@ def _app(args: argparse.Namespace) -> None:
 
     options = AppOptions(
         model=args.model,
+        upscaler=args.upscaler,
         max_upload_mb=args.max_upload_mb,
         max_frames=args.max_frames,
         **provenance_options(args),

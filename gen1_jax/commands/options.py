@@ -44,3 +44,18 @@ def add_propagate(group) -> None:
         help="steps, counted from 1, at which frames are mixed along the video's motion: steadier, and a little softer;"
         " few and late ones, as 15,18 of 20 (none)",
     )
+
+
+def add_enlarging(group) -> None:
+    """Declare how a model enlarges; what is not given is None."""
+    group.add_argument(
+        "--noise-level",
+        type=int,
+        metavar="0..7",
+        help="of what is enlarged, 0 trusts every pixel; with more, artefacts are corrected, and more is made up (1)",
+    )
+    group.add_argument(
+        "--match-colour",
+        action=argparse.BooleanOptionalAction,
+        help="made small again, the result is what it was made from, as far as --noise-level trusts that (yes)",
+    )

@@ -41,9 +41,7 @@ class Telling:
         pictures = to_pictures(request.images, request.limits)
         return cls(request, pictures, [use.read(request.limits) for use in request.contents])
 
-    def encoded(
-        self, pipeline: Gen1Pipeline, settings: EditSettings
-    ) -> tuple[Conditions | None, Conditions | None]:
+    def encoded(self, pipeline: Gen1Pipeline, settings: EditSettings) -> tuple[Conditions | None, Conditions | None]:
         """What is told of the mask's inside, and of all else, see `contents_of`; None of a video that shows it itself.
 
         Raises:
