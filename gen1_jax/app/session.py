@@ -159,6 +159,10 @@ class EditSession:
                 writer.write(frame, time)
         return path
 
+    def label(self, what: str) -> str:
+        """Of a field for a file."""
+        return f"{what}, at most {self.options.max_upload_mb} MB"
+
     def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
         """The picture that gives the content.
 
