@@ -37,20 +37,22 @@ class AdvancedFields:
                 elem_id="propagate",
             )
             if SOURCE in unet.kinds and not unet.guidance_embedded:
-                self.fields["source_guidance_scale"] = gr.Number(
-                    None,
+                self.fields["source_guidance_scale"] = gr.Slider(
+                    0,
+                    5,
+                    0,
+                    step=0.1,
                     label="Source guidance scale w_src",
-                    info="How closely the clip itself is followed; empty: as closely as other structures.",
+                    info="How closely the clip itself is followed; 0: as closely as other structures.",
                     elem_id="source-scale",
                 )
 
     def settings(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """What they say, as `EditSettings` takes it."""
-        source = said.get("source_guidance_scale")
         return {
             "inverted_noise": bool(said["inverted_noise"]),
             "propagate": self.propagate(said),
-            "source_guidance_scale": None if source is None else float(source),
+            "source_guidance_scale": float(said.get("source_guidance_scale", 0)) or None,
         }
 
     def propagate(self, said: Mapping[str, Any]) -> str | None:

@@ -35,10 +35,7 @@ class ContentFields:
             )
             self.fields[_WEIGHT_OF_FIRST] = gr.Textbox("1", label="Weight of the content above", elem_id="weight-first")
             for name in _FURTHER:
-                with gr.Group():
-                    self._draw(
-                        name, words=config.takes_prompts, label=session.label("As a picture") if pictures else None
-                    )
+                self._draw(name, words=config.takes_prompts, label=session.label("Or a picture") if pictures else None)
             self.fields[_BLEND] = gr.Radio(
                 list(BLENDS),
                 value=PREDICTIONS,
@@ -51,12 +48,14 @@ class ContentFields:
     def _draw(self, name: str, *, words: bool, label: str | None) -> None:
         """One content; `label` is of its picture, None for a model that takes none."""
         fields, title = self.fields, f"{name} content".capitalize()
-        if words:
-            fields[f"{name}_prompt"] = gr.Textbox(label=title, info="In words.", elem_id=f"{name}-prompt")
+        with gr.Row():
+            if words:
+                fields[f"{name}_prompt"] = gr.Textbox(label=title, scale=3, min_width=160, elem_id=f"{name}-prompt")
+            weight = gr.Textbox("1", label="Weight", scale=1, min_width=70, elem_id=f"{name}-weight")
         if label is not None:
             label = label if words else f"{title}: {label}"
-            fields[f"{name}_image"] = gr.File(label=label, height=90, elem_id=f"{name}-image")
-        fields[f"{name}_weight"] = gr.Textbox("1", label=f"Weight of the {name} content", elem_id=f"{name}-weight")
+            fields[f"{name}_image"] = gr.File(label=label, height=120, elem_id=f"{name}-image")
+        fields[f"{name}_weight"] = weight
 
     def contents(self, said: Mapping[str, Any], prompt: str | None, images: Sequence[str]) -> tuple[ContentUse, ...]:
         """All contents of an edit, the first of which the form says elsewhere; none where that is the only one.

@@ -59,8 +59,9 @@ class UpscaleFields:
                 visible=False,
                 elem_id="shown",
             )
-            steps = gr.Number(
-                None, precision=0, label="Steps of the enlarging", info="Empty: its model's own.", visible=False
+            steps = gr.Slider(
+                0, 100, 0, step=1, label="Steps of the enlarging", info="0: its model's own.", visible=False,
+                elem_id="enlarging-steps",
             )  # fmt: skip
         self.fields |= dict(enlarged=what, noise_level=level, match_colour=match, shown=words, enlarging_steps=steps)
         which = lambda what: [gr.update(visible=what != NOTHING)] * 2 + [gr.update(visible=what == THE_CLIP)] * 2
@@ -79,12 +80,8 @@ class UpscaleFields:
         """How the clip itself is, as `EditSession.enlarging` takes it; None where it is not."""
         if said.get("enlarged") != THE_CLIP:
             return None
-        steps = said["enlarging_steps"]
-        own = {
-            "prompt": (said["shown"] or "").strip() or None,
-            "num_inference_steps": None if steps is None else int(steps),
-        }
-        return {**_how(said), **own}
+        own = {"prompt": (said["shown"] or "").strip() or None}
+        return {**_how(said), **own, "num_inference_steps": int(said["enlarging_steps"]) or None}
 
 
 def _how(said: Mapping[str, Any]) -> dict[str, Any]:

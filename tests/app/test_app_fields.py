@@ -146,6 +146,9 @@ def test_fields_are_for_models_that_have_such_inputs(page, tmp_path):
         fields = page.form.fields
         assert "second_image" in fields and "second_prompt" not in fields  # it reads no words
         assert fields["keyframe_stride"].maximum == TINY.num_frames - 1
+        assert "--source-guidance-scale" not in page._command(
+            *values(page, clip, prompt="", kind="a picture", image="a")
+        )
         said = dict(kind="a picture", image=str(tmp_path / "a.png"), keyframe_stride=2, source_guidance_scale=1.5)
         text = page._command(*values(page, clip, **said | {"prompt": ""}))
         assert "--keyframe-stride 2 --source-guidance-scale 1.5" in text
