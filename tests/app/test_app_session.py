@@ -244,6 +244,22 @@ def test_wrong_options_are_one_line(option, capsys):
     assert code == 2 and len(err.splitlines()) == 1 and option.split("=")[0] in err
 
 
+def test_fast_is_a_model_of_its_own(monkeypatch, capsys):
+    pytest.importorskip("gradio")
+    assert main(["app", "--fast", "--model", "tiny"]) == 2
+    assert "--fast is --model nano-fast, and --model says tiny" in capsys.readouterr().err
+    served = []
+
+    def opened(*models):
+        served.append(models)
+        raise UserError("that is enough")
+
+    monkeypatch.setattr("gen1_jax.app.session.ServedModels.opened", opened)
+    for options in ([], ["--fast"], ["--model", "tiny", "--upscaler", "larger"]):
+        assert main(["app", *options]) == 2
+    assert served == [("nano", None), ("nano-fast", None), ("tiny", "larger")]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
 def test_a_port_that_is_taken_is_one_line_before_a_model_is_loaded(host, capsys, tmp_path):
     if importlib.util.find_spec("gradio") is None:

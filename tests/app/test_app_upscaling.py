@@ -57,13 +57,23 @@ def frames_of(path):
 
 
 ENLARGED = [
-    ({"enlarged": "the edit", "noise_level": 2, "match_colour": False}, "clip_edit.mp4", (32, 48)),
-    ({"enlarged": "the clip itself", "noise_level": 0, "enlarging_steps": 1}, "clip_large.mp4", (64, 96)),
+    (
+        {"enlarged": "the edit", "noise_level": 2, "match_colour": False},
+        "clip_edit.mp4",
+        (32, 48),
+        "--upscale 2 --upscaler {} --noise-level 2 --no-match-colour",
+    ),
+    (
+        {"enlarged": "the clip itself", "noise_level": 0, "enlarging_steps": 1, "shown": "ice"},
+        "clip_large.mp4",
+        (64, 96),
+        "--prompt ice --noise-level 0 --steps 1 --seed 4 --frames 2 --model {}",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("said", "name", "size"), ENLARGED)
-def test_what_is_enlarged_is_what_the_command_does(page, clip, tmp_path, monkeypatch, said, name, size):
+@pytest.mark.parametrize(("said", "name", "size", "options"), ENLARGED)
+def test_what_is_enlarged_is_what_the_command_does(page, clip, tmp_path, monkeypatch, said, name, size, options):
     past = []
     *_, last = page._edit_again("visitor", past, *values(page, clip, **said))
     assert last[0] == "done", last[0]
@@ -75,6 +85,7 @@ def test_what_is_enlarged_is_what_the_command_does(page, clip, tmp_path, monkeyp
     monkeypatch.setattr(files, "open_pipeline", models.of)
     monkeypatch.setattr(files, "open_upscaler", lambda request, _: None if request.enlarges else models.upscaler)
     text = page._command(*values(page, clip, **said))
+    assert options.format(page._session.options.upscaler) in text
     assert main([*shlex.split(text)[1:], "--json"]) == 0
     assert read_record(name) == read_record(edit)
     np.testing.assert_array_equal(frames_of(name), frames_of(edit))
@@ -100,7 +111,9 @@ def test_a_program_enlarges(page, clip):
     (told,) = re.findall(r"`/upscale` takes (.*?)\.\s", README, re.DOTALL)
     assert {p["parameter_name"] for p in endpoints["/upscale"]["parameters"]} == set(re.findall(r"`(\w+)`", told))
     numbers = dict(steps=STEPS, seed=4, frames=2)
-    out = client.predict(video=handle_file(clip), noise_level=0, **numbers | {"steps": 1}, api_name="/upscale")
+    out = client.predict(
+        video=handle_file(clip), prompt="ice", noise_level=0, **numbers | {"steps": 1}, api_name="/upscale"
+    )
     *_, last = page._edit(None, *values(page, clip, **ENLARGED[1][0]))
     np.testing.assert_array_equal(frames_of(out), frames_of(last[4]))
     edit = client.predict(video=handle_file(clip), prompt="gold", enlarged=True, **numbers, api_name="/edit")
