@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app_clips import write_clip
+from app_clips import README, write_clip
 
-import gen1_jax
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Part, open_video, write_image
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[app]'")
 STEPS = 3  # as in the tests of the session, so that programs are shared
-README = (Path(gen1_jax.__file__).parent / "app" / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
-from app_clips import write_clip
+from app_clips import README, write_clip
 from tiny import TINY, save_tiny_model
 
 from gen1_jax.app.session import AppOptions, EditSession
@@ -64,10 +64,10 @@ ENLARGED = [
         "--upscale 2 --upscaler {} --noise-level 2 --no-match-colour",
     ),
     (
-        {"enlarged": "the clip itself", "noise_level": 0, "enlarging_steps": 1, "shown": "ice"},
+        {"enlarged": "the clip itself", "noise_level": 0, "enlarging_steps": 1},
         "clip_large.mp4",
         (64, 96),
-        "--prompt ice --noise-level 0 --steps 1 --seed 4 --frames 2 --model {}",
+        "--noise-level 0 --steps 1 --seed 4 --frames 2 --model {}",
     ),
 ]
 
@@ -104,22 +104,24 @@ def test_what_the_upscaler_is_told_is_seen(page, clip):
 
 def test_a_program_enlarges(page, clip):
     from gradio_client import Client, handle_file
-    from test_app_endpoint import README
 
     client = Client(page.serve("127.0.0.1", None), verbose=False)
     endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
     (told,) = re.findall(r"`/upscale` takes (.*?)\.\s", README, re.DOTALL)
     assert {p["parameter_name"] for p in endpoints["/upscale"]["parameters"]} == set(re.findall(r"`(\w+)`", told))
     numbers = dict(steps=STEPS, seed=4, frames=2)
-    out = client.predict(
-        video=handle_file(clip), prompt="ice", noise_level=0, **numbers | {"steps": 1}, api_name="/upscale"
-    )
+    out = client.predict(video=handle_file(clip), noise_level=0, **numbers | {"steps": 1}, api_name="/upscale")
     *_, last = page._edit(None, *values(page, clip, **ENLARGED[1][0]))
     np.testing.assert_array_equal(frames_of(out), frames_of(last[4]))
     edit = client.predict(video=handle_file(clip), prompt="gold", enlarged=True, **numbers, api_name="/edit")
     assert frames_of(edit).shape[1:3] == (32, 48) and read_record(edit)["upscale"] == 2
     with pytest.raises(Exception, match="noise_level must be 0 to 7, got 9"):
         client.predict(video=handle_file(clip), noise_level=9, **numbers, api_name="/upscale")
+
+
+def test_words_say_what_the_clip_shows(page, clip):
+    said = {"enlarged": "the clip itself", "shown": " a car ", "propagate": "2", "second_prompt": "ice"}
+    assert "--prompt 'a car' --seed 4 --propagate 2 --frames 2 --model" in page._command(*values(page, clip, **said))
 
 
 def test_without_an_upscaler_there_is_nothing_of_it(session, clip, upscaler):
