@@ -333,7 +333,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="several contents by their predictions, one evaluation each, or by the mean of their embeddings"
         " (predictions)",
     )
-    group.add_argument("--model", metavar="NAME|DIR", help="nano, nano-fast, a model folder or a workdir (nano)")
+    group.add_argument("--model", metavar="NAME|DIR", help="nano, nano-fast, nano2, a model folder or a workdir (nano)")
     group.add_argument(
         "--mask-feather", type=float, metavar="N", help="pixels over which a masked edit fades in, inwards (2)"
     )

@@ -167,7 +167,7 @@ def read_known(
         return None
     if not pipeline.config.unet.known:
         raise UserError(
-            f"{pipeline.source.name} has no input for known frames: take a model that has one (gen1 train --config "
-            f"configs/nano2.py makes it), or keep a region of the video by a mask"
+            f"{pipeline.source.name} has no input for known frames: take a model that has one (nano2, or what "
+            f"configs/nano2.py makes of another), or keep a region of the video by a mask"
         )
     return KnownClip.of(known, count, size).encoded(pipeline.encode_frames, pipeline.config.vae.downscale)

@@ -49,7 +49,7 @@ _NANO = Path(__file__).parent / "nano"
 BASES = {"nano": _NANO}
 """Models that ship, by the names that config.json of other folders may give."""
 
-SHIPPED = BASES | {"nano-fast": _NANO.parent / "nano_fast"}
+SHIPPED = BASES | {"nano-fast": _NANO.parent / "nano_fast", "nano2": _NANO.parent / "nano2"}
 """All models that ship, by their names."""
 
 
@@ -241,7 +241,7 @@ def is_named(name: str) -> bool:
 
 
 def open_model(name_or_folder: str | Path) -> ModelSource:
-    """The one in a folder, one of those that ship ("nano", "nano-fast"), or one without weights: of the other sizes of
+    """The one in a folder, one of those that ship (`SHIPPED`), or one without weights: of the other sizes of
     `SIZES`, or "nano-public", nano's networks around a U-Net without.
 
     Raises:
