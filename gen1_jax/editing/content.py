@@ -286,11 +286,6 @@ ENCODERS: dict[str, type[ContentEncoder]] = {"image": ImageContent, "text": Text
 """By the name of the kind of content."""
 
 
-def content_encoder(source: ModelSource, tokenizer: CLIPTokenizer, network: Callable[[str], Bound]) -> ContentEncoder:
-    """Of the content that a model reads; arguments are its attributes."""
-    return ENCODERS[source.config.unet.content_kind](source, tokenizer, network)
-
-
 def filled_batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
     """The numbers up to `count` in batches of one size, the last one filled up."""
     for start in range(0, count, size):

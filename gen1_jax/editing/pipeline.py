@@ -23,7 +23,7 @@ from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
-from gen1_jax.editing.content import ContentEncoder, Pictures, content_encoder
+from gen1_jax.editing.content import ENCODERS, ContentEncoder, Pictures
 from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
 from gen1_jax.editing.enlarging import tile_of
 from gen1_jax.editing.keyframes import sample_keyframes_first
@@ -171,7 +171,7 @@ class Gen1Pipeline:
     @cached_property
     def content(self) -> ContentEncoder:
         """Prompts and pictures as content."""
-        return content_encoder(self.source, self.tokenizer, self.network)
+        return ENCODERS[self.config.unet.content_kind](self.source, self.tokenizer, self.network)
 
     edit = edit_clip
     upscale = upscale_clip

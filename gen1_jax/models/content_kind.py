@@ -22,7 +22,7 @@ class ContentKind:
         part: the network of the family that makes them.
         width: the field of that network's configuration that is the width of a token, which the denoiser has to read.
         length: the field that is the number of tokens; None for one.
-        beside: further networks without which a family with such a content is not whole.
+        beside: further networks without which a family is not whole: for a tokenizer, or to measure with.
         of_prompts: the network that makes it of a prompt, which a family may lack; None if no prompt can be read.
         told_by: what every model with it takes.
         is_shown: whether a picture or a clip can show it.
@@ -35,9 +35,9 @@ class ContentKind:
     width: str
     length: str | None = None
     beside: tuple[str, ...] = ()
-    of_prompts: str | None
-    told_by: Literal["prompt", "picture"]
-    is_shown: bool
+    of_prompts: str | None = None
+    told_by: Literal["prompt", "picture"] = "picture"
+    is_shown: bool = True
     on_sphere: bool = False
 
     @property
@@ -48,7 +48,7 @@ class ContentKind:
     @property
     def networks(self) -> tuple[str, ...]:
         """All networks that may be asked for it."""
-        return tuple(dict.fromkeys(name for name in (self.part, self.of_prompts, *self.beside) if name is not None))
+        return tuple(dict.fromkeys(filter(None, (self.part, self.of_prompts, *self.beside))))
 
     def tokens(self, part: Any) -> int:
         """How many tokens there are of a prompt, a picture or a clip.
@@ -59,41 +59,27 @@ class ContentKind:
         return 1 if self.length is None else getattr(part, self.length)
 
 
-CONTENT_KINDS: dict[str, ContentKind] = {
-    kind.name: kind
-    for kind in (
-        ContentKind(
-            name="image",
-            what="CLIP's image embeddings",
-            part="clip",
-            width="projection_dim",
-            of_prompts="prior",
-            told_by="picture",
-            is_shown=True,
-            on_sphere=True,
-        ),
-        ContentKind(
-            name="text",
-            what="the states of a text's tokens",
-            part="text",
-            width="hidden_size",
-            length="max_position_embeddings",
-            of_prompts="text",
-            told_by="prompt",
-            is_shown=False,
-        ),
-        ContentKind(
-            name="split",
-            what="its split's",
-            part="split",
-            width="cross_attention_dim",
-            beside=("clip",),  # for its tokenizer, and to measure with
-            of_prompts=None,
-            told_by="picture",
-            is_shown=True,
-        ),
-    )
-}
+_IMAGE = ContentKind(
+    name="image",
+    what="CLIP's image embeddings",
+    part="clip",
+    width="projection_dim",
+    of_prompts="prior",
+    on_sphere=True,
+)
+_TEXT = ContentKind(
+    name="text",
+    what="the states of a text's tokens",
+    part="text",
+    width="hidden_size",
+    length="max_position_embeddings",
+    of_prompts="text",
+    told_by="prompt",
+    is_shown=False,
+)
+_SPLIT = ContentKind(name="split", what="its split's", part="split", width="cross_attention_dim", beside=("clip",))
+
+CONTENT_KINDS: dict[str, ContentKind] = {kind.name: kind for kind in (_IMAGE, _TEXT, _SPLIT)}
 """By name: Gen-1's own, Stable Diffusion's, and the one that is learned (`models.split`)."""
 
 

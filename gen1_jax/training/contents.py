@@ -5,13 +5,13 @@ the caption ──text encoder──► states, sometimes those of the empty tex
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Inputs as InputKind
@@ -21,7 +21,9 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.objective import BatchArrays
 from gen1_jax.training.prior_content import PriorContent
-from gen1_jax.training.text_content import TextContent
+
+Tokenizer = Callable[[], CLIPTokenizer] | None
+"""Gives that of the captions, to those who read them."""
 
 
 class ExampleContent(Protocol):
@@ -63,13 +65,7 @@ class FrameContent:
     """
 
     def __init__(
-        self,
-        config: Gen1Config,
-        tokenizer: Callable[[], CLIPTokenizer] | None,
-        dtype: DTypeLike,
-        *,
-        inputs: InputKind = "latents",
-        prior_probability: float = 0.0,
+        self, config: Gen1Config, tokenizer: Tokenizer, dtype: DTypeLike, inputs: InputKind, prior_probability: float
     ):
         self._clip, self._array = config.build("clip", dtype), "content" if inputs == "latents" else "content_index"
         self.frozen: tuple[str, ...] = () if inputs == "latents" else ("clip",)
@@ -103,17 +99,51 @@ class FrameContent:
         return clip.apply(clip.params, clip.module.preprocess(frames), method="encode_image")
 
 
-CONTENTS: dict[str, Callable[..., ExampleContent]] = {"image": FrameContent, "text": TextContent}
-"""By the name of the kind of content; what a U-Net learns together with it, it is told by an objective of its own."""
+class TextContent:
+    """The content of each example: the states of its caption, or those of the empty text. See `ExampleContent`.
 
+    The empty text is what an edit without a negative prompt is guided away from; examples without a caption have it
+    as well. Captions are plain text: brackets in them are not weights of words.
 
-def example_content(config: Gen1Config, *args: Any, **options: Any) -> ExampleContent:
-    """Of the content that a family's U-Net reads; arguments as of `FrameContent`.
+    Args:
+        config: of a family with "text".
+        tokenizer: gives that of the captions; those that are too long are cut.
+        dtype: of the computation.
+        inputs: what batches hold; all hold captions.
+        prior_probability: 0, for there is no prior.
 
     Raises:
-        UserError: it is learned together with the U-Net, or `prior_probability` without a prior.
+        UserError: `prior_probability` is not 0.
     """
-    name = config.unet.content_kind
-    if name not in CONTENTS:
-        raise UserError(f"content of kind {name!r} is in no batch: it is learned by the objective {name}")
-    return CONTENTS[name](config, *args, **options)
+
+    frozen = ("text",)
+
+    def __init__(
+        self, config: Gen1Config, tokenizer: Tokenizer, dtype: DTypeLike, inputs: InputKind, prior_probability: float
+    ):
+        if prior_probability:
+            raise UserError("unet.prior_probability needs a model with a prior")
+        self.tokenizer, self._text = tokenizer(), config.build("text", dtype)
+        self._empty = self.tokenizer([""])[0]
+
+    def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Token ids of the captions."""
+        return {"token_ids": self.tokenizer(batch.captions)[0]}
+
+    def __call__(
+        self, frozen: Mapping[str, Params], inputs: BatchArrays, keys: Key[Array, " b"], drop: Bool[Array, " b"]
+    ) -> Float[Array, "b n d"]:
+        """States of all tokens, float32, out of reach of gradients; of the empty text where content is dropped."""
+        return self._states(frozen, jnp.where(drop[:, None], self._empty, inputs["token_ids"]))
+
+    def null(self, frozen: Mapping[str, Params]) -> dict[str, Float[Array, "1 n d"]]:
+        """Those of the empty text."""
+        return {"text": self._states(frozen, jnp.asarray(self._empty)[None])}
+
+    def _states(self, frozen: Mapping[str, Params], token_ids: Int[Array, "b n"]) -> Float[Array, "b n d"]:
+        text = Bound(self._text, frozen["text"])
+        return jax.lax.stop_gradient(text.apply(text.params, token_ids, method="states"))
+
+
+CONTENTS: dict[str, Callable[..., ExampleContent]] = {"image": FrameContent, "text": TextContent}
+"""By the name of the kind of content; one that learns together with the U-Net is told by an objective of its own."""

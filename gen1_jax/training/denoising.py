@@ -40,7 +40,7 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.sizes import size_named
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.adapters import learned_of
-from gen1_jax.training.contents import ExampleContent, example_content
+from gen1_jax.training.contents import CONTENTS, ExampleContent
 from gen1_jax.training.examples import of_each_frame
 from gen1_jax.training.objective import ALONE, BatchArrays, Context
 from gen1_jax.training.signals import StructureSignals
@@ -195,7 +195,7 @@ class DenoisingObjective:
 
     Raises:
         UserError: `prior_probability` for a family without a prior, `trained` or `lora` names no parameter that can
-            learn, or a kind of structure cannot be trained.
+            learn, or a kind of structure cannot be trained, or one of content is learned by another objective.
     """
 
     component = "unet"
@@ -228,8 +228,9 @@ class DenoisingObjective:
 
     def _example_content(self, tokenizer: Callable[[], CLIPTokenizer] | None) -> ExampleContent | None:
         """What tells the U-Net of the content; None if it learns together with it."""
-        chance = self.settings.prior_probability
-        return example_content(self.config, tokenizer, self.dtype, inputs=self._inputs, prior_probability=chance)
+        if (name := self.config.unet.content_kind) not in CONTENTS:
+            raise UserError(f"content of kind {name!r} is in no batch: it is learned by the objective {name}")
+        return CONTENTS[name](self.config, tokenizer, self.dtype, self._inputs, self.settings.prior_probability)
 
     def _frozen_parts(self) -> tuple[str, ...]:
         """Components that the loss reads, those that encode batches first."""
