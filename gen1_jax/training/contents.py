@@ -5,7 +5,7 @@ the caption ──text encoder──► states, sometimes those of the empty tex
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ Tokenizer = Callable[[], CLIPTokenizer] | None
 """Gives that of the captions, to those who read them."""
 
 
+@runtime_checkable
 class ExampleContent(Protocol):
     """The content of each example of a batch.
 
