@@ -24,7 +24,7 @@ class ContentKind:
         length: the field that is the number of tokens; None for one.
         beside: further networks without which a family is not whole: for a tokenizer, or to measure with.
         of_prompts: the network that makes it of a prompt, which a family may lack; None if no prompt can be read.
-        told_by: what every model with it takes.
+        told_by: what every model with it can be told by.
         is_shown: whether a picture or a clip can show it.
         on_sphere: whether tokens are directions, whose mean is to keep their length.
     """
@@ -42,7 +42,7 @@ class ContentKind:
 
     @property
     def reads_text(self) -> bool:
-        """Whether tokens are those of a text: a place for each word, and no model without words for it."""
+        """Whether tokens are those of a text, with places for each of its words."""
         return self.told_by == "prompt"
 
     @property
@@ -51,7 +51,7 @@ class ContentKind:
         return tuple(dict.fromkeys(filter(None, (self.part, self.of_prompts, *self.beside))))
 
     def tokens(self, part: Any) -> int:
-        """How many tokens there are of a prompt, a picture or a clip.
+        """How many tokens there are; of a text that is too long for one run of the encoder as many times more.
 
         Args:
             part: the configuration of the network that makes them.

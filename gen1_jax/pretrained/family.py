@@ -193,7 +193,7 @@ class Gen1Config:
 
     @property
     def content_tokens(self) -> int:
-        """How many tokens its content has."""
+        """How many tokens its content has, see `ContentKind.tokens`."""
         return self.unet.content.tokens(self.parts[self.unet.content.part])
 
     @property
