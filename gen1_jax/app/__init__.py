@@ -1,4 +1,6 @@
-"""The page of `gen1 app`: `page`, `fields` and `endpoint` draw it with Gradio, which all else knows nothing of."""
+"""The page of `gen1 app`: `page`, `endpoint` and the files of fields draw it with Gradio, which all else knows
+nothing of.
+"""
 
 import os
 

@@ -56,10 +56,12 @@ class ClipCache:
     Args:
         pipeline: estimates depth.
         limits: refuses larger files.
+        upscale: how many times the pipeline enlarges them; 1 for one that edits.
+        kept: how many stay in memory.
     """
 
-    def __init__(self, pipeline: Gen1Pipeline, limits: Limits):
-        self._pipeline, self._limits = pipeline, limits
+    def __init__(self, pipeline: Gen1Pipeline, limits: Limits, *, upscale: int = 1, kept: int = _KEPT):
+        self._pipeline, self._limits, self._upscale, self._kept = pipeline, limits, upscale, kept
         self._clips: OrderedDict[tuple, LoadedClip] = OrderedDict()
         self._one_at_a_time = threading.Lock()
 
@@ -75,10 +77,10 @@ class ClipCache:
         with self._one_at_a_time:
             key = (str(video), Path(video).stat().st_mtime_ns if Path(video).exists() else None, part)
             if key not in self._clips:
-                source = read_source(video, self._pipeline, self._limits, part=part)
+                source = read_source(video, self._pipeline, self._limits, part=part, upscale=self._upscale)
                 self._clips[key] = LoadedClip(source=source, part=part)
             self._clips.move_to_end(key)
-            while len(self._clips) > _KEPT:
+            while len(self._clips) > self._kept:
                 self._clips.popitem(last=False)
             clip = self._clips[key]
             for use in settings.of(self._pipeline.config).structures:

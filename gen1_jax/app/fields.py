@@ -12,11 +12,14 @@ import numpy as np
 from gradio.components import Component
 from jaxtyping import UInt8
 
+from gen1_jax.app.advanced_fields import AdvancedFields
+from gen1_jax.app.content_fields import ContentFields
 from gen1_jax.app.mask_fields import WORDS, MaskFields
 from gen1_jax.app.session import DEMO_CLIP, EditSession
+from gen1_jax.app.upscale_fields import UpscaleFields
 from gen1_jax.diffusion import samplers_of
 from gen1_jax.editing.request import EditRequest
-from gen1_jax.editing.settings import EditSettings, structures_as_text
+from gen1_jax.editing.settings import EditSettings, scale_ranges, structures_as_text
 from gen1_jax.errors import UserError, counted
 from gen1_jax.media import side_by_side
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
@@ -40,7 +43,10 @@ class EditForm:
 
     Attributes:
         fields: by name, in the order in which `request` and `look` take their values.
-        masks: the fields that say what may change.
+        contents: those of further contents.
+        masks: those that say what may change.
+        upscaling: those that say what is enlarged.
+        advanced: those that are seldom asked for.
         picture_view: what shows the pictures of `fields["image"]`; None for a model that takes none.
     """
 
@@ -53,14 +59,17 @@ class EditForm:
             self._text()
         else:
             self._prompt_or_picture()
+        self.contents = ContentFields(session)
         self.masks = MaskFields(session, QUICK)
-        self.fields |= self.masks.fields
+        self.fields |= self.contents.fields | self.masks.fields
         if self._config.unet.known:
             self._keyframes()
         self._structures()
         self._scales()
         self._part()
         self._sampling()
+        self.upscaling, self.advanced = UpscaleFields(session, QUICK), AdvancedFields(session)
+        self.fields |= self.upscaling.fields | self.advanced.fields
 
     @property
     def components(self) -> list[Component]:
@@ -71,7 +80,7 @@ class EditForm:
     def looked_at(self) -> list[Component]:
         """Those that change what is seen of the clip before it is edited."""
         names = ["video", "structure_blur", "start", "frames", "stride", *map(_FIELD_OF_KIND, self._weighed)]
-        names += ["mask", "mask_depth", "mask_point", "mask_drawn"]
+        names += ["mask", "mask_depth", "mask_point", "mask_drawn", *self.upscaling.looked_at]
         return [self.fields[name] for name in names]
 
     def look(self, *values: Any) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
@@ -82,6 +91,8 @@ class EditForm:
         """
         said = self.said(values)
         structure, part = self._structure(said), _part_of(said)
+        if (enlarging := self.upscaling.of_clip(said)) is not None:
+            return self._session.small(said["video"], enlarging["noise_level"], **part)
         mask = None if said["mask"] == WORDS else self.masks.said(said)  # it would take the model to see these
         level = int(said["structure_blur"])
         return self._session.structure(said["video"], level, structure=structure, mask=mask, **part)
@@ -93,6 +104,12 @@ class EditForm:
             ValueError: it cannot be done, or something is missing.
         """
         said = self.said(values)
+        part = _part_of(said)
+        if (enlarging := self.upscaling.of_clip(said)) is not None:
+            numbers = dict(seed=_seed_of(said), propagate=self.advanced.propagate(said))
+            return self._session.enlarging(said["video"], **enlarging, **numbers, **part)
+        content = _content_of(said)
+        contents = self.contents.contents(said, content["prompt"], content["image"])
         settings = EditSettings(
             structure=self._structure(said),
             structure_blur=int(said["structure_blur"]),
@@ -100,16 +117,21 @@ class EditForm:
             temporal_guidance_scale=float(said["temporal_guidance_scale"]),
             guidance_interval=(float(said["guidance_start"]), float(said["guidance_end"])),
             num_inference_steps=int(said["steps"]),
-            seed=int(said["seed"] or 0),
+            seed=_seed_of(said),
             sampler=said["sampler"],
             strength=float(said.get("strength", 1.0)),
-            image_scale=float(said.get("image_scale", 1.0)),
+            image_scale=1.0 if contents else float(said.get("image_scale", 1.0)),
             mask_feather=float(said["mask_feather"]),
+            keyframe_stride=int(said.get("keyframe_stride", 1)),
+            blend=said["blend"],
+            **self.advanced.settings(said),
         )
-        content = _content_of(said)
+        if contents:
+            content |= {"prompt": None, "image": None, "contents": contents}
         content["keyframes"] = keyframes_of(said.get("keyframes"), said.get("keyframe_numbers"))
         content |= {"mask": self.masks.mask(said), "background": said["background"] or None}
-        return self._session.request(said["video"], **content, **_part_of(said), settings=settings)
+        content |= self.upscaling.of_edit(said)
+        return self._session.request(said["video"], **content, **part, settings=settings)
 
     def picture(self, images: str | Sequence[str] | None) -> UInt8[np.ndarray, "h w 3"] | None:
         """The pictures that give the content, in one row.
@@ -136,12 +158,9 @@ class EditForm:
         kept = {kind: weight for kind, weight in weights.items() if weight or kind in self._config.unet.required}
         return structures_as_text(kept or dict(list(weights.items())[:1]) or None)
 
-    def _label(self, what: str) -> str:
-        return f"{what}, at most {self._session.options.max_upload_mb} MB"
-
     def _video(self) -> None:
         fields = self.fields
-        fields["video"] = gr.File(label=self._label("Clip"), value=str(DEMO_CLIP), height=90, elem_id="clip")
+        fields["video"] = gr.File(label=self._session.label("Clip"), value=str(DEMO_CLIP), height=90, elem_id="clip")
         demo = gr.Button("Take the demo clip", size="sm", elem_id="demo")
         demo.click(lambda: str(DEMO_CLIP), outputs=fields["video"], **QUICK)
 
@@ -185,16 +204,28 @@ class EditForm:
         )
 
     def _pictures(self, label: str, count: str) -> None:
-        self.fields["image"] = gr.File(label=self._label(label), file_count=count, height=90, elem_id="picture")
+        self.fields["image"] = gr.File(label=self._session.label(label), file_count=count, height=90, elem_id="picture")
         self.picture_view = gr.Image(show_label=False, interactive=False, height=140, buttons=[])
 
     def _keyframes(self) -> None:
         with gr.Accordion("Keyframes", open=False, elem_id="keyframes"):
             self.fields["keyframes"] = gr.File(
-                label=self._label("Frames as you painted them"), file_count="multiple", height=90, elem_id="keyframe"
+                label=self._session.label("Frames as you painted them"),
+                file_count="multiple",
+                height=90,
+                elem_id="keyframe",
             )
             self.fields["keyframe_numbers"] = gr.Textbox(
                 label="Their numbers", info="Of the edit's frames, from 0, as 0, 8; -1 is the last.", elem_id="numbers"
+            )
+            self.fields["keyframe_stride"] = gr.Slider(
+                1,
+                self._config.num_frames - 1,
+                1,
+                step=1,
+                label="Keyframe stride",
+                info="Every how many-th frame is sampled first; those between are cheap then.",
+                elem_id="keyframe-stride",
             )
 
     def _structures(self) -> None:
@@ -222,18 +253,16 @@ class EditForm:
         )
 
     def _scales(self) -> None:
-        defaults = self._session.defaults
+        defaults, learned = self._session.defaults, scale_ranges(self._config)
         self.fields["guidance_scale"] = gr.Slider(
-            0,
-            20,
+            *learned.get("guidance_scale", (0, 20)),
             defaults.guidance_scale,
             step=0.1,
             label="Guidance scale w",
             info="How strictly the content is followed.",
         )
         self.fields["temporal_guidance_scale"] = gr.Slider(
-            0,
-            2,
+            *learned.get("temporal_guidance_scale", (0, 2)),
             defaults.temporal_guidance_scale,
             step=0.05,
             label="Temporal guidance scale w_t",
@@ -329,6 +358,10 @@ def keyframes_of(files: str | Sequence[str] | None, numbers: str | None) -> list
     if not all(re.fullmatch(r"-?\d{1,9}", number) for number in said):
         raise UserError(f"keyframes: {numbers!r} are no numbers of frames; say 0, 8")
     return list(zip(map(int, said), files, strict=True))
+
+
+def _seed_of(said: Mapping[str, Any]) -> int:
+    return int(said["seed"] or 0)
 
 
 def _part_of(said: Mapping[str, Any]) -> dict[str, int]:

@@ -28,10 +28,18 @@ class Past(NamedTuple):
     def label(self) -> str:
         """It in one line."""
         request, settings = self.request, self.request.settings
-        said = request.prompt or request.background or "a picture"
+        told = [request.prompt, *(use.prompt for use in request.contents), request.background, "a picture"]
+        said = next(text for text in told if text)
         said = said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}…"
         numbers = f"w {settings.guidance_scale:g}, t_s {settings.structure_blur}, seed {settings.seed}"
-        return f"{self.number} · {said} · {numbers}{' · masked' if request.is_masked else ''}"
+        marks = {
+            f"{len(request.contents)} contents": request.contents,
+            "masked": request.is_masked,
+            "enlarged": request.upscaler,
+        }
+        if request.enlarges:
+            said, numbers = "enlarged", f"noise level {settings.structure_blur}, seed {settings.seed}"
+        return " · ".join([str(self.number), said, numbers, *(mark for mark, has in marks.items() if has)])
 
 
 def with_edit(past: Sequence[Past], values: Sequence[Any], request: EditRequest, files: EditFiles) -> list[Past]:

@@ -9,6 +9,8 @@ _STAGES = {
     "mask": "finding what the words name",
     "content": "reading the content",
     "structure": "encoding the structure",
+    "inverting": "finding the noise that leads to the clip",
+    "low_resolution": "looking at what is to be enlarged",
     "compiling": "compiling, for sizes and settings that are new",
     "sampling": "sampling",
     "decoding": "decoding",

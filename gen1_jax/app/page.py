@@ -68,8 +68,8 @@ class Page:
 
     def _draw(self) -> None:
         gr.Markdown("## gen1 · keep a video's structure, give it another content")
-        if self._session.warning:
-            gr.HTML(warning(self._session.warning), padding=False)
+        if self._session.models.warning:
+            gr.HTML(warning(self._session.models.warning), padding=False)
         with gr.Row():
             with gr.Column(scale=2, min_width=360):
                 self._draw_inputs()

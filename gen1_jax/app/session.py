@@ -7,27 +7,26 @@ import itertools
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from gen1_jax.app.clips import ClipCache
-from gen1_jax.app.command_text import command_text
+from gen1_jax.app.command_text import command_text, with_names
 from gen1_jax.app.jobs import EditFiles, EditJob, EditQueue
-from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.app.models import ServedModels
+from gen1_jax.editing.contents import ContentUse
+from gen1_jax.editing.files import FileEdit
 from gen1_jax.editing.inputs import resize
-from gen1_jax.editing.known import keyframe_pictures, read_known
-from gen1_jax.editing.masks.of_files import mask_of, over_source
-from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
-from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.provenance import signature_line
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest
 from gen1_jax.editing.settings import EditSettings
-from gen1_jax.editing.source import geometry_of
+from gen1_jax.editing.telling import Telling
+from gen1_jax.editing.upscale_clip import NOISE_LEVEL, upscale_settings
 from gen1_jax.editing.writing import compare_frames, write_frames
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, Part, VideoWriter, open_video, read_image, side_by_side
@@ -43,6 +42,7 @@ class AppOptions:
 
     Attributes:
         model: name of a model that ships, a model folder, or a training workdir.
+        upscaler: likewise of one that enlarges edits and clips; None for none.
         max_upload_mb: MB (2**20 bytes) of an uploaded file at most.
         max_frames: frames of an edit at most.
         provenance: sign the edits.
@@ -50,6 +50,7 @@ class AppOptions:
     """
 
     model: str = "nano"
+    upscaler: str | None = None
     max_upload_mb: int = 64
     max_frames: int = 64
     provenance: bool = True
@@ -68,28 +69,27 @@ class EditSession:
         options: what to serve.
 
     Attributes:
+        models: what it shares.
+        pipeline: the one of them that edits.
         folder: temporary, for all that is written.
-        warning: one line that every visitor should see, or None.
         signed: what is said of the signature of an edit, or None.
         defaults: settings of an edit, the model's own among them.
 
     Raises:
         FolderError, LayoutError, CheckpointError: there is no such model, or it is damaged.
-        UserError: the credentials cannot sign.
+        UserError: the credentials cannot sign, or a model cannot do what it is there for.
     """
 
     def __init__(self, options: AppOptions):
         self.options = options
         self.limits = Limits(max_bytes=options.max_upload_mb * 2**20, max_frames=options.max_frames)
         self.signed = signature_line(options.provenance, options.credentials)
-        source = open_trained(options.model)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the page shows it
-            self.pipeline = Gen1Pipeline(source)
-        caution = source.config.caution and f"{source.name}: {source.config.caution}"
-        self.warning = " · ".join(filter(None, (source.warning, caution))) or None
-        self.defaults = EditSettings().of(source.config)
-        self._clips = ClipCache(self.pipeline, self.limits)
+        self.models = ServedModels.opened(options.model, options.upscaler)
+        self.pipeline = self.models.editor
+        self.defaults = EditSettings().of(self.pipeline.config)
+        self._clips = self._small = ClipCache(self.pipeline, self.limits)
+        if self.models.upscaler is not None:  # what is enlarged is held large
+            self._small = ClipCache(self.models.upscaler, self.limits, upscale=self.models.scale, kept=1)
         self._queue = EditQueue(self._edit)
         self._numbers = itertools.count()
         self._temporary = tempfile.TemporaryDirectory(prefix="gen1_app_")
@@ -126,6 +126,17 @@ class EditSession:
             seen = None if mask is None else self._clips.mask(clip, mask, settings, self.limits)
         return self._clips.structure(clip, settings, seen), clip.description
 
+    def small(self, video: str | None, noise_level: int, **part: int) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
+        """The same of a clip that the upscaler is to enlarge: what it is told of the middle frame.
+
+        Raises:
+            ValueError: see `structure`.
+        """
+        settings = upscale_settings(noise_level)
+        with _named(video):
+            clip = self._small(_chosen(video), Part(**part), settings)
+        return self._small.structure(clip, settings), clip.description
+
     def structure_video(
         self, video: str | None, settings: EditSettings, *, mask: str | None = None, **part: int
     ) -> Path:
@@ -148,6 +159,10 @@ class EditSession:
                 writer.write(frame, time)
         return path
 
+    def label(self, what: str) -> str:
+        """Of a field for a file."""
+        return f"{what}, at most {self.options.max_upload_mb} MB"
+
     def picture(self, image: str | None) -> UInt8[np.ndarray, "h w 3"]:
         """The picture that gives the content.
 
@@ -165,10 +180,14 @@ class EditSession:
         image: str | Sequence[str] | None,
         frames: int,
         settings: EditSettings,
+        contents: Sequence[ContentUse] = (),
         negative_prompt: str | None = None,
         mask: str | None = None,
         background: str | None = None,
         keyframes: Sequence[tuple[int, str | Path]] = (),
+        enlarged: bool = False,
+        noise_level: int = NOISE_LEVEL,
+        match_colour: bool = True,
         start: int = 0,
         stride: int = 1,
     ) -> EditRequest:
@@ -177,13 +196,13 @@ class EditSession:
         Raises:
             ValueError: there is no clip, or neither prompt nor image.
         """
-        clip = Path(_chosen(video))
+        larger = dict(upscale=self.models.checked_scale, upscaler=self.options.upscaler) if enlarged else {}
         return EditRequest(
-            video=clip,
-            output=f"{os.fsencode(clip.stem)[:200].decode(errors='ignore')}_edit.mp4",  # names have 255 bytes at most
+            **self._asked(video, "edit"),
             prompt=prompt,
             negative_prompt=negative_prompt,
             image=image,
+            contents=tuple(contents),
             mask=mask,
             background=background,
             keyframes=tuple(keyframes),
@@ -192,26 +211,58 @@ class EditSession:
             start=start,
             frames=frames,
             stride=stride,
-            provenance=self.options.provenance,
-            credentials=self.options.credentials,
-            limits=self.limits,
+            noise_level=noise_level,
+            match_colour=match_colour,
+            **larger,
         )
+
+    def enlarging(
+        self,
+        video: str | None,
+        *,
+        noise_level: int = NOISE_LEVEL,
+        match_colour: bool = True,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        start: int = 0,
+        frames: int | None = None,
+        stride: int = 1,
+        **numbers: Any,
+    ) -> EditRequest:
+        """How a clip is to be enlarged that is not edited; `numbers` are others of `upscale_settings`.
+
+        Raises:
+            ValueError: there is no clip, or nothing that enlarges it.
+        """
+        return EditRequest(
+            upscale=self.models.checked_scale,
+            **self._asked(video, "large"),
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            model=self.options.upscaler,
+            settings=upscale_settings(noise_level, **numbers),
+            match_colour=match_colour,
+            start=start,
+            frames=frames,
+            stride=stride,
+        )
+
+    def _asked(self, video: str | None, what: str) -> dict[str, Any]:
+        """What all requests have."""
+        clip = Path(_chosen(video))
+        output = f"{os.fsencode(clip.stem)[:200].decode(errors='ignore')}_{what}.mp4"  # names have 255 bytes at most
+        options = self.options
+        signed = dict(provenance=options.provenance, credentials=options.credentials)
+        return dict(video=clip, output=output, limits=self.limits, **signed)
 
     def structures(self, request: EditRequest) -> tuple[str, ...]:
         """The kinds of structure that a request follows, in the order in which they are shown."""
-        return tuple(use.kind for use in request.settings.of(self.pipeline.config).structures)
+        return tuple(use.kind for use in request.settings.of(self.models.of(request).config).structures)
 
     def command(self, request: EditRequest) -> str:
-        """The `gen1 edit` command of a request, for a folder in which uploaded files lie by their names.
-
-        Numbers that follow from the sampler are left out as the model's own are.
-        """
-        video = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
-        images = [Path(image).name for image in request.images]
-        keyframes = tuple((index, Path(path).name) for index, path in request.keyframes)
-        follow = EditSettings(sampler=request.settings.sampler).of(self.pipeline.config)
-        defaults = dataclasses.replace(follow, sampler=self.defaults.sampler)
-        return command_text(dataclasses.replace(request, video=video, image=images, keyframes=keyframes), defaults)
+        """The command of a request, for a folder in which uploaded files lie by their names."""
+        at = DEMO_CLIP if _is_demo(request.video) else Path(request.video).name
+        return command_text(with_names(request, at), self.models.unsaid(request))
 
     def submit(self, request: EditRequest, visitor: object) -> EditJob:
         """Queue an edit; what the visitor had in the queue is cancelled.
@@ -236,7 +287,8 @@ class EditSession:
         """
         at = request.start + number * request.stride
         with _named(request.video), _named(files.edit):
-            return self._frame(request.video, at), self._frame(files.edit, number)
+            before, after = self._frame(request.video, at), self._frame(files.edit, number)
+        return resize(before, after.shape[:2]), after
 
     def frame(self, video: str | None, number: int) -> UInt8[np.ndarray, "h w 3"]:
         """A frame of a clip, with square pixels.
@@ -257,7 +309,8 @@ class EditSession:
 
     def _edit(self, job: EditJob, request: EditRequest) -> EditFiles:
         """What `edit_file` does, with the clip's depth from memory and with pictures on the way."""
-        pipeline = self.pipeline
+        pipeline, clips = self.models.of(request), self._small if request.enlarges else self._clips
+        upscaler = self.models.upscaler if request.upscaler is not None else None
         settings = request.settings.of(pipeline.config)
 
         def show(done: int, total: int, latents) -> None:
@@ -268,29 +321,22 @@ class EditSession:
         with contextlib.ExitStack() as named:
             for path in request.inputs:
                 named.enter_context(_named(path))
-            pictures = [read_image(image, request.limits) for image in request.images]
-            clip = self._clips(request.video, request.part, settings, job.report)
+            telling = Telling.of(request)
+            clip = clips(request.video, request.part, settings, job.report)
             job.report("content", 0, 1)
-            told = (request.prompt, pictures, settings, request.negative_prompt, request.background)
-            content, background = contents_of(pipeline, *told)
-            frames, source = clip.source.frames, clip.source
-            maps = pipeline.read_structure(frames, settings, None, job.report, clip.estimated)
-            mask = mask_of(pipeline, request, source, maps, settings, job.report, clip.estimated)
-            regions = regions_of(content, background, mask)
-            keyframes = keyframe_pictures(request.keyframes, geometry_of(request, source))
-            given = read_known(pipeline, keyframes, len(frames), frames.shape[1:3])
-            latents = sample_regions(pipeline, regions, maps, settings, job.report, show, frames=frames, given=given)
-            edits = [list(pipeline.decode(each, job.report)) for each in latents]
-            over = lambda small: over_source(
-                request, source, regions, list(map(iter, edits)), settings.mask_feather, small=small
-            )
-            compared = compare_frames(source, pipeline.pictures_of(maps), over(True))
+            content, background = telling.encoded(pipeline, settings)
+            content = telling.with_source(content, pipeline, clip.source)
+            editing = FileEdit(request, settings, pipeline, upscaler, clip.source, job.report)
+            made = editing.at_once(content, background, show, clip.estimated)
+            edits = [list(frames) for frames in made.edits]
+            over = lambda small: editing.over_source(made._replace(edits=[*map(iter, edits)]), small=small)
+            compared = compare_frames(clip.source, made.structures, over(True))
             folder = self._new_folder()
             files = EditFiles(
                 edit=folder / request.output, comparison=folder / "comparison.mp4", frames=len(clip.source.times)
             )
-            record = make_record(request, settings, pipeline.source)
-            write_frames(files.edit, over(False), source, request, audio=True, record=record)
+            record = make_record(request, settings, pipeline.source, upscaler and upscaler.source)
+            write_frames(files.edit, over(False), clip.source, request, audio=True, record=record)
             write_frames(
                 files.comparison, compared, clip.source, dataclasses.replace(request, compare=True), audio=True
             )

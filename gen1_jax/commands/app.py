@@ -8,6 +8,7 @@ import socket
 import threading
 
 from gen1_jax.commands.common import command, use_compilation_cache
+from gen1_jax.commands.options import add_fast, model_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.errors import UserError
 
@@ -21,7 +22,11 @@ def add_app(commands) -> None:
         "edit in the browser: a page for this machine, or for those who can reach it",
         "gen1 app --model nano --port 7860",
     )
-    parser.add_argument("--model", default="nano", metavar="NAME|DIR", help="nano, a model folder or a workdir (nano)")
+    parser.add_argument("--model", metavar="NAME|DIR", help="nano, nano-fast, a model folder or a workdir (nano)")
+    add_fast(parser)
+    parser.add_argument(
+        "--upscaler", metavar="DIR", help="a model that enlarges edits and clips, see gen1 upscale (none)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, metavar="N", help="(the first free one from 7860)")
     add_provenance(parser)
@@ -39,7 +44,8 @@ def _app(args: argparse.Namespace) -> None:
     from gen1_jax.app.session import AppOptions, EditSession
 
     options = AppOptions(
-        model=args.model,
+        model=model_of(args),
+        upscaler=args.upscaler,
         max_upload_mb=args.max_upload_mb,
         max_frames=args.max_frames,
         **provenance_options(args),

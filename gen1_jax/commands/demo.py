@@ -4,10 +4,8 @@ from pathlib import Path
 
 from gen1_jax.commands.common import command, keeping_programs
 from gen1_jax.commands.edit import add_settings, run_edit, settings_of
+from gen1_jax.commands.options import add_fast, model_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
-from gen1_jax.errors import UserError
-
-_FAST = "nano-fast"
 
 
 def add_demo(commands) -> None:
@@ -21,7 +19,7 @@ def add_demo(commands) -> None:
     )
     parser.add_argument("-o", "--output", default="gen1_demo.mp4", metavar="OUT", help="(gen1_demo.mp4)")
     parser.add_argument("--prompt", default="an oil painting of a copper car in a snowy field at dusk", metavar="TEXT")
-    parser.add_argument("--fast", action="store_true", help=f"by {_FAST}, in one step in the place of 20")
+    add_fast(parser)
     add_settings(parser)
     parser.set_defaults(model=None)
     add_provenance(parser)
@@ -29,9 +27,7 @@ def add_demo(commands) -> None:
 
 
 def _demo(args) -> None:
-    if args.fast and args.model not in (None, _FAST):
-        raise UserError(f"--fast is --model {_FAST}, and --model says {args.model}")
-    model = args.model or (_FAST if args.fast else "nano")
+    model = model_of(args)
     with keeping_programs(f"demo {model}"):
         _edit_demo(args, model)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, keeping_programs, naming_options, report
-from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
+from gen1_jax.commands.options import add_enlarging, add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.recorded import compare_with
 from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
@@ -85,6 +85,7 @@ def add_edit(commands) -> None:
     )
     out.add_argument("--upscale", type=int, metavar="N", help="enlarge what the model makes N times, by --upscaler (1)")
     out.add_argument("--upscaler", metavar="DIR", help="the model that does: see gen1 upscale")
+    add_enlarging(out)
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
     out.add_argument("--sidecar", action="store_true", help="write the settings to OUT.json as well as into OUT")
@@ -180,7 +181,7 @@ def _request(args, video: str, recorded: Mapping[str, Any], **written: str | Pat
     if prompt is None and not images:
         contents = contents or recorded.get("contents")
     part, settings = part_of(args, recorded), settings_of(args, recorded)
-    with naming_options(*part):
+    with naming_options(*part, "noise_level"):
         return EditRequest(
             video=video,
             **written,
@@ -219,9 +220,11 @@ def _enlarging(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
             "--upscale: name the model that enlarges with --upscaler DIR; gen1 train --config configs/nano_upscaler.py "
             "makes one"
         )
-    names = ("upscale", "upscaler", "noise_level", "match_colour")
-    given = {name: getattr(args, name, None) for name in names}
+    given = {name: getattr(args, name) for name in ("upscale", "upscaler", "noise_level", "match_colour")}
     chosen = {name: recorded.get(name) if value is None else value for name, value in given.items()}
+    for option in ("noise_level", "match_colour"):
+        if given[option] is not None and (chosen["upscale"] or 1) == 1:
+            raise UserError(f"--{option.replace('_', '-')} is for an edit that is enlarged: say --upscale 2")
     return {name: value for name, value in chosen.items() if value is not None}
 
 

@@ -5,13 +5,11 @@ import itertools
 import sys
 from pathlib import Path
 
+from gen1_jax.commands.clip_benchmarks import CLIP_BENCHMARKS, run_clip_benchmark, with_option
 from gen1_jax.commands.common import command, naming_options, report, use_compilation_cache
 from gen1_jax.commands.edit import SOME_FAILED, add_settings, settings_of
 from gen1_jax.errors import UserError
 
-_UPSCALING = "upscaling"
-_OF_FRAMES = {"depth": 24, "long": 128, _UPSCALING: 8}
-"""Benchmarks of clips as long as one likes, and how long they are."""
 _OF_FOOTAGE = ("sources", "prompts", "masks", "compare_at", "align", "fit", "lpips", "fvd")
 _MOVING_WINDOWS = 2  # a moving figure is so many times as long as what the model sees at once
 
@@ -27,16 +25,14 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        choices=("worlds", "local", "swap", *_OF_FRAMES),
+        choices=("worlds", "local", "swap", *CLIP_BENCHMARKS),
         default="worlds",
         help="edits, edits of one object with masks, clips in the content of others and what leaks, the depth network "
         "alone, whether long edits drift, or an upscaler (worlds)",
     )
+    lengths = ", ".join(f"{name} ({benchmark.frames})" for name, benchmark in CLIP_BENCHMARKS.items())
     parser.add_argument(
-        "--frames",
-        type=int,
-        metavar="N",
-        help="of a clip of --benchmark depth (24), long (128), upscaling (8) or of --videos (128)",
+        "--frames", type=int, metavar="N", help=f"of a clip of --benchmark {lengths} or of --videos (128)"
     )
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument(
@@ -99,13 +95,13 @@ def _evaluate(args: argparse.Namespace) -> int | None:
         return _list(args)
     if args.videos:
         return _footage(args)
-    needless = [name for name in _OF_FOOTAGE if name != "lpips" or args.benchmark != _UPSCALING]
+    needless = [name for name in _OF_FOOTAGE if args.benchmark not in with_option(name)]
     if given := next((name for name in needless if getattr(args, name)), None):
         raise UserError(f"--{given.replace('_', '-')} is for edits that are there already: name them with --videos DIR")
-    if args.propagate and args.benchmark not in ("long", _UPSCALING):
-        raise UserError(f"--propagate is measured by --benchmark long and {_UPSCALING} alone")
-    if args.benchmark in _OF_FRAMES:
-        return _of_frames(args)
+    if args.propagate and args.benchmark not in (propagated := with_option("propagate")):
+        raise UserError(f"--propagate is measured by --benchmark {' and '.join(propagated)} alone")
+    if args.benchmark in CLIP_BENCHMARKS:
+        return run_clip_benchmark(args)
     if not (args.out or args.figure):
         raise UserError("name --out DIR for the report, or --figure FILE.jpg for a picture, FILE.webp for a moving one")
     if args.figure:
@@ -130,69 +126,6 @@ def _list(args: argparse.Namespace) -> None:
     width = max(len(method.name) for method in listed)
     lines = [f"{method.name:{width}}  {method.what}" for method in listed]
     report({m.name: m.what for m in listed}, args.json, "\n".join(lines))
-
-
-def _of_frames(args: argparse.Namespace) -> None:
-    """How right and how steady the depth of clips is, whether long edits drift, or what an upscaler makes of them."""
-    from gen1_jax.data.processes import ProgressLine
-    from gen1_jax.editing.pipeline import Gen1Pipeline
-    from gen1_jax.evaluation import depth, long, upscaling
-    from gen1_jax.evaluation.worlds import Worlds
-
-    args.frames = _OF_FRAMES[args.benchmark] if args.frames is None else args.frames
-    for name, least in (("clips", 1), ("frames", 2)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
-    use_compilation_cache()
-    pipeline = Gen1Pipeline.from_pretrained(args.model)
-    if args.benchmark == "depth" and pipeline.config.depth is None:
-        raise UserError(f"{args.model} has no depth network to measure")
-    height, width = pipeline.config.height, pipeline.config.width
-    if args.benchmark == _UPSCALING:
-        height, width = upscaling.upscaling_size(pipeline)
-        measuring = _Upscaling(args)
-    with ProgressLine("evaluate", "clips", enabled=not args.json) as progress:
-        show = lambda done, total: progress(done, total, "rendering", "")
-        worlds = Worlds(args.clips, frames=args.frames, height=height, width=width, seed=args.seed, progress=show)
-        told = lambda done, total: progress(done, total, args.benchmark, "")
-        if args.benchmark == "depth":
-            scores = depth.measure_depth(pipeline, worlds, told)
-        elif args.benchmark == _UPSCALING:
-            scores = measuring(pipeline, worlds, told)
-        else:
-            scores = long.measure_long(pipeline, worlds, settings_of(args), told)
-    lines = {"depth": depth, "long": long, _UPSCALING: upscaling}[args.benchmark].table(scores)
-    lines += [args.figure] if args.figure and args.benchmark == _UPSCALING else []
-    report(scores, args.json, "\n".join(lines))
-
-
-class _Upscaling:
-    """What measures an upscaler, found before anything is rendered.
-
-    Raises:
-        UserError: there is no such judge, no LPIPS, or a figure cannot be written.
-    """
-
-    def __init__(self, args: argparse.Namespace):
-        from gen1_jax.evaluation.judge import open_judge
-        from gen1_jax.media import IMAGE_SUFFIXES, check_writable
-        from gen1_jax.pretrained.measuring import read_measuring
-
-        if args.figure:
-            check_writable(args.figure, tuple(IMAGE_SUFFIXES))
-        self._figure, self._settings = args.figure, settings_of(args)
-        self._judge, self._lpips = open_judge(args.judge), read_measuring("lpips") if args.lpips else None
-
-    def __call__(self, pipeline, worlds, progress) -> dict:
-        """Scores by way and measure; writes the figure."""
-        from gen1_jax.evaluation.upscaling import measure_upscaling
-        from gen1_jax.media import write_image
-
-        told = (self._settings, self._judge, self._lpips, progress)
-        scores, rows = measure_upscaling(pipeline, worlds, *told)
-        if self._figure:
-            write_image(self._figure, rows.reshape(-1, *rows.shape[2:]))
-        return scores
 
 
 def _footage(args: argparse.Namespace) -> int:

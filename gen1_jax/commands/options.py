@@ -3,6 +3,9 @@
 import argparse
 
 from gen1_jax.commands.values import frame_rate, moment
+from gen1_jax.errors import UserError
+
+_FAST = "nano-fast"
 
 
 def add_part(parser: argparse.ArgumentParser) -> None:
@@ -44,3 +47,34 @@ def add_propagate(group) -> None:
         help="steps, counted from 1, at which frames are mixed along the video's motion: steadier, and a little softer;"
         " few and late ones, as 15,18 of 20 (none)",
     )
+
+
+def add_enlarging(group) -> None:
+    """Declare how a model enlarges; what is not given is None."""
+    group.add_argument(
+        "--noise-level",
+        type=int,
+        metavar="0..7",
+        help="of what is enlarged, 0 trusts every pixel; with more, artefacts are corrected, and more is made up (1)",
+    )
+    group.add_argument(
+        "--match-colour",
+        action=argparse.BooleanOptionalAction,
+        help="made small again, the result is what it was made from, as far as --noise-level trusts that (yes)",
+    )
+
+
+def add_fast(parser: argparse.ArgumentParser) -> None:
+    """Declare --fast, beside a --model that is None where it is not given."""
+    parser.add_argument("--fast", action="store_true", help=f"by {_FAST}, in one step in the place of 20")
+
+
+def model_of(args: argparse.Namespace) -> str:
+    """The model that --model or --fast names, or nano.
+
+    Raises:
+        UserError: they name two.
+    """
+    if args.fast and args.model not in (None, _FAST):
+        raise UserError(f"--fast is --model {_FAST}, and --model says {args.model}")
+    return args.model or (_FAST if args.fast else "nano")

@@ -4,7 +4,7 @@ import argparse
 
 from gen1_jax.commands.common import command, keeping_programs, naming_options
 from gen1_jax.commands.edit import part_of, run_edit
-from gen1_jax.commands.options import add_limits, add_part, add_propagate, limits_of
+from gen1_jax.commands.options import add_enlarging, add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 
 
@@ -25,19 +25,8 @@ def add_upscale(commands) -> None:
         "--model", required=True, metavar="DIR", help="a model folder or a workdir of configs/nano_upscaler.py"
     )
     parser.add_argument("--scale", type=int, default=2, metavar="N", help="how many times as high and wide (2)")
-    parser.add_argument(
-        "--noise-level",
-        type=int,
-        default=1,
-        metavar="0..7",
-        help="0 trusts every pixel; with more, artefacts are corrected, and more is made up (1)",
-    )
-    parser.add_argument(
-        "--match-colour",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="made small again, the result is the video, as far as --noise-level trusts it (yes)",
-    )
+    add_enlarging(parser)
+    parser.set_defaults(noise_level=1, match_colour=True)
     group = parser.add_argument_group("what is made up")
     group.add_argument("--prompt", metavar="TEXT", help="what the video shows, in words (what CLIP sees in it)")
     group.add_argument("--negative-prompt", metavar="TEXT", help="what the result should not look like")

@@ -39,6 +39,7 @@ class ConsistencyConfig:
         huber: c of the distance, in units of latents: far below it squares count, far above it absolute values.
         teacher_steps: of DDIM, by which the teacher follows a trajectory; 50 in one part, as LCM's tables expect.
         parts: of a trajectory. One for samplers that jump to clean data from anywhere (LCM); N for N steps of DDIM.
+        guidance_scale: w of the student's edits that do not say otherwise; None for the teacher's, or what is nearest.
     """
 
     guidance_scales: tuple[float, float] = (1.0, 4.0)
@@ -48,6 +49,7 @@ class ConsistencyConfig:
     huber: float = 1e-3
     teacher_steps: int = _SOLVER.original_steps
     parts: int = 1
+    guidance_scale: float | None = None
 
     def __post_init__(self):
         if self.parts < 1 or self.teacher_steps % self.parts or self.teacher_steps == self.parts > 1:
@@ -64,6 +66,11 @@ class ConsistencyConfig:
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise UserError(f"consistency.{name} are {low:g} and {high:g}, which do not ascend from 0 on")
+        low, high = self.guidance_scales
+        if self.guidance_scale is not None and not low <= self.guidance_scale <= high:
+            raise UserError(
+                f"consistency.guidance_scale is {self.guidance_scale:g}, not in guidance_scales, {low:g} to {high:g}"
+            )
         low, high = self.temporal_guidance_scales
         if not 0 <= self.plain_temporal <= 1 or not (low <= 1 <= high):
             raise UserError(

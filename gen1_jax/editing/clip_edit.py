@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gen1_jax.editing.contents import SOUND, Content, contents_given
+from gen1_jax.editing.contents import SOUND, Content, ContentUse, contents_given
 from gen1_jax.editing.inputs import Clip, Picture, is_several, prompts_and_seeds, resize_frames, to_frames, to_pictures
 from gen1_jax.editing.known import KnownFrames, read_known
 from gen1_jax.editing.maps import ClipGeometry, ready_maps
@@ -51,7 +51,7 @@ def edit_clip(
     known: KnownFrames | None = None,
     keyframe_stride: int = 1,
     source_guidance_scale: float | None = None,
-    contents: Sequence[Content] | None = None,
+    contents: Sequence[Content | ContentUse] | None = None,
     blend: str = EditSettings.blend,
     inverted_noise: bool = False,
     propagate: Sequence[int] | str | None = None,

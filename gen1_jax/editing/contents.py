@@ -99,11 +99,7 @@ class ContentUse:
             raise UserError(
                 f"content {text!r}: say prompt=TEXT or image=FILE, and :WEIGHT, :FROM..TO or :{SOUND} after it"
             )
-        try:
-            points = weight if weight == SOUND else tuple(map(float, weight.split("..")))
-        except ValueError:
-            raise UserError(f"content {text!r}: {weight!r} is neither a number, FROM..TO nor {SOUND}") from None
-        return cls(**{found["kind"]: found["value"]}, weight=points)
+        return cls(**{found["kind"]: found["value"]}, weight=parse_weight(weight, f"content {text!r}"))
 
     def read(self, limits: Limits) -> "ContentUse":
         """The same with the picture of a file in the place of its path.
@@ -120,6 +116,18 @@ class ContentUse:
     def __str__(self) -> str:
         item = f"image={self.image}" if self.prompt is None else f"prompt={self.prompt}"
         return item if self.weight == (1.0,) and not _WEIGHT.fullmatch(item) else f"{item}:{_shown(self.weight)}"
+
+
+def parse_weight(text: str, of_what: str) -> tuple[float, ...] | str:
+    """The weight of a content in the notation of the command line: 2, 1..0 or sound.
+
+    Raises:
+        UserError: it is none; the line begins with `of_what`.
+    """
+    try:
+        return text if text == SOUND else tuple(map(float, text.split("..")))
+    except ValueError:
+        raise UserError(f"{of_what}: {text!r} is neither a number, FROM..TO nor {SOUND}") from None
 
 
 def contents_given(contents: Sequence[Content | ContentUse] | Any | None) -> tuple[ContentUse, ...]:

@@ -107,18 +107,22 @@ def check_upscales(config: Gen1Config, name: str, scale: int) -> None:
     Raises:
         UserError: it does not.
     """
-    if LOW_RESOLUTION not in config.unet.structures:
+    if (has := scale_of(config)) is None:
         raise UserError(
             f"{name} does not enlarge videos: name a model that does, as gen1 train --config configs/nano_upscaler.py "
             "makes one"
         )
-    if scale != (has := config.structure_kind(LOW_RESOLUTION).scale):
+    if scale != has:
         raise UserError(f"scale {scale}: {name} enlarges {has} times; its result can be enlarged again")
+
+
+def scale_of(config: Gen1Config) -> int | None:
+    """How many times as large a model makes videos; None for one that does not enlarge them."""
+    enlarges = LOW_RESOLUTION in config.unet.structures
+    return config.structure_kind(LOW_RESOLUTION).scale if enlarges else None
 
 
 def tile_of(config: Gen1Config) -> int | None:
     """Height and width of the latents that an upscaler sees at once; None for a model that is none."""
-    if LOW_RESOLUTION not in config.unet.structures:
-        return None
-    side = config.structure_kind(LOW_RESOLUTION).scale * max(config.height, config.width)
-    return side // config.vae.downscale
+    scale = scale_of(config)
+    return None if scale is None else scale * max(config.height, config.width) // config.vae.downscale

@@ -7,32 +7,31 @@ Only frames of the model's own size are held; those of the source's size pass th
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.editing.contents import following_sound
 from gen1_jax.editing.enlarging import check_upscales, spoiled_by
-from gen1_jax.editing.inputs import to_pictures
 from gen1_jax.editing.known import keyframe_pictures, read_known
 from gen1_jax.editing.long import LONGEST, LongEdit
 from gen1_jax.editing.maps import ready_maps
 from gen1_jax.editing.masks import MaskClip
 from gen1_jax.editing.masks.of_files import mask_of, over_source, write_mask
-from gen1_jax.editing.masks.regions import contents_of, regions_of, sample_regions
+from gen1_jax.editing.masks.regions import Region, regions_of, sample_regions
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.provenance import check_provenance
 from gen1_jax.editing.record import make_record
 from gen1_jax.editing.request import EditRequest, sidecar_of
+from gen1_jax.editing.sampling import Watch
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.source import FrameStream, Source, geometry_of, read_source
 from gen1_jax.editing.structures import Maps, Progress
+from gen1_jax.editing.telling import Telling
 from gen1_jax.editing.work import Work, work_of
 from gen1_jax.editing.writing import compare_frames, is_picture, write_frames
 from gen1_jax.errors import UserError
@@ -77,14 +76,11 @@ def edit_file(
     if len({Path(path).resolve() for path in outputs}) < len(outputs):
         raise UserError(f"{outputs[0]}: of --output, --save-structure and --save-mask two are the same file")
     check_provenance(request)
-    pictures = to_pictures(request.images, request.limits)
-    contents = [use.read(request.limits) for use in request.contents]
+    telling = Telling.of(request)
     pipeline = pipeline or open_pipeline(request)
     upscaler = upscaler or open_upscaler(request, pipeline)
     settings = request.settings.of(pipeline.config)
-    shows_itself = request.enlarges and not request.is_told
-    told = (request.prompt, pictures, settings, request.negative_prompt, request.background, contents)
-    content, background = (None, None) if shows_itself else contents_of(pipeline, *told)
+    content, background = telling.encoded(pipeline, settings)
 
     in_one_piece = request.is_masked or request.keyframes or settings.keyframe_stride > 1
     in_one_piece = in_one_piece or settings.inverted_noise or settings.propagate or request.upscaler is not None
@@ -98,9 +94,7 @@ def edit_file(
         longest=None if in_one_piece else max(LONGEST, pipeline.config.num_frames),
         upscale=request.upscale if request.enlarges else 1,
     )
-    if shows_itself:
-        content = pipeline.content_of(np.stack([*itertools.islice(source.frames, 1)]))
-    content = following_sound(content, contents, request.video, source.times, source.end)
+    content = telling.with_source(content, pipeline, source)
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):
             raise UserError(
@@ -108,12 +102,14 @@ def edit_file(
             )
     record = make_record(request, settings, pipeline.source, None if upscaler is None else upscaler.source)
     with contextlib.ExitStack() as held:
-        job = _Job(request, settings, pipeline, upscaler, source, progress)
+        job = FileEdit(request, settings, pipeline, upscaler, source, progress)
         if isinstance(source.frames, FrameStream):
             work = held.enter_context(work_of(request, record, len(source.frames), pipeline.latent_size(source.frames)))
             structures, edited, mask = job.swept(content, work)
         else:
-            structures, edited, mask = job.at_once(content, background)
+            made = job.at_once(content, background)
+            structures, mask = made.structures, made.mask
+            edited = job.over_source(made, small=request.compare)
         if request.save_structure is not None:
             views = (side_by_side(list(pictures)) for pictures in zip(*structures.values(), strict=True))
             write_frames(request.save_structure, views, source, request, audio=False)
@@ -147,9 +143,34 @@ def edit_file(
     }
 
 
+class Edited(NamedTuple):
+    """What was made of a clip that is held in memory.
+
+    Attributes:
+        structures: pictures of what the model saw, by kind.
+        regions: that were edited.
+        edits: frames of each of them, as they are decoded.
+        mask: what could change; None is all of it.
+    """
+
+    structures: Mapping[str, Any]
+    regions: Sequence[Region]
+    edits: Sequence[Iterator[np.ndarray]]
+    mask: MaskClip | None
+
+
 @dataclasses.dataclass(frozen=True)
-class _Job:
-    """An edit of what was read; gives structures, edited frames as they are decoded, and the mask or None."""
+class FileEdit:
+    """An edit of what was read.
+
+    Attributes:
+        request: what is asked for.
+        settings: with the model's own numbers filled in.
+        pipeline: the model.
+        upscaler: what enlarges what it makes; None for nothing.
+        source: the clip.
+        progress: called with the stage, units done, units in all.
+    """
 
     request: EditRequest
     settings: EditSettings
@@ -159,29 +180,44 @@ class _Job:
     progress: Progress
 
     def swept(self, content: Conditions, work: Work) -> tuple[Mapping[str, Any], Iterator, None]:
-        """Of a clip that is too long to be held."""
+        """Of a clip that is too long to be held: structures, frames, and no mask."""
         edit = LongEdit(self.pipeline, self.settings, content, self.source.frames, work, self.progress)
         structures = edit.read_structure(self._ready)
         edit.sample()
         return structures, self._enlarged(edit.decoded()), None
 
     def at_once(
-        self, content: Conditions | None, background: Conditions | None
-    ) -> tuple[Mapping[str, Any], Iterator, MaskClip | None]:
-        """Of all frames together."""
+        self,
+        content: Conditions | None,
+        background: Conditions | None,
+        watch: Watch | None = None,
+        estimated: Maps | None = None,
+    ) -> Edited:
+        """Of all frames together.
+
+        Args:
+            content: what the mask's inside is told.
+            background: what all else is.
+            watch: called after each step with the latents under way.
+            estimated: maps that were estimated before, which take in those that are now.
+        """
         pipeline, settings, progress, frames = self.pipeline, self.settings, self.progress, self.source.frames
         pictures = keyframe_pictures(self.request.keyframes, geometry_of(self.request, self.source))
         known = read_known(pipeline, pictures, len(frames), frames.shape[1:3])
         ready = self._ready()
-        estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
+        estimated = {} if estimated is None else estimated
+        estimated |= {kind: x for kind, x in ready.items() if kind == "depth"}
         maps = pipeline.read_structure(frames, settings, ready, progress, estimated)
         mask = mask_of(pipeline, self.request, self.source, maps, settings, progress, estimated)
         regions = regions_of(content, background, mask)
-        latents = sample_regions(pipeline, regions, maps, settings, progress, frames=frames, given=known)
+        latents = sample_regions(pipeline, regions, maps, settings, progress, watch, frames=frames, given=known)
         edits = [self._enlarged(pipeline.decode(each, progress)) for each in latents]
-        small = self.request.compare
-        edited = over_source(self.request, self.source, regions, edits, settings.mask_feather, small=small)
-        return pipeline.pictures_of(maps), edited, mask
+        return Edited(pipeline.pictures_of(maps), regions, edits, mask)
+
+    def over_source(self, made: Edited, *, small: bool = False) -> Iterator[np.ndarray]:
+        """The frames as they are written, or `small` ones; see `masks.of_files.over_source`."""
+        feather = self.settings.mask_feather
+        return over_source(self.request, self.source, made.regions, made.edits, feather, small=small)
 
     def _enlarged(self, edited: Iterator) -> Iterator:
         """Decoded frames as large as they are to be, where something is enlarged."""

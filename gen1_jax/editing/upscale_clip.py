@@ -8,6 +8,7 @@ import numpy as np
 from gen1_jax.editing.enlarging import Enlargement, check_upscales, spoiled_by
 from gen1_jax.editing.inputs import Clip, to_frames
 from gen1_jax.editing.result import EditResult
+from gen1_jax.editing.sampling import Watch
 from gen1_jax.editing.settings import EditSettings, steps_as_text
 from gen1_jax.editing.structures import Progress
 from gen1_jax.errors import UserError
@@ -54,6 +55,7 @@ def upscale_clip(
     sampler: str | None = None,
     propagate: Sequence[int] | str | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> EditResult:
     """A clip at a multiple of its size, by a model that was trained to (`configs/nano_upscaler.py`).
 
@@ -66,7 +68,8 @@ def upscale_clip(
         match_colour: whether the result, made small again, is the clip as far as t_s trusts it, see
             `enlarging.with_colours_of`.
         guidance_scale: w; by default 1, one evaluation a step.
-        temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, propagate, progress: see `edit`.
+        temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, propagate, progress, watch: see
+            `edit`.
 
     Returns:
         The large frames, and as structure the small ones as the model was told of them.
@@ -88,7 +91,7 @@ def upscale_clip(
     seen = enlargement.of(small)
     content = self.content_of(seen) if prompt is None else self.encode_content(prompt, [], settings, negative_prompt)
     maps = self.read_structure(seen, settings, progress=progress)
-    latents = self.sample(content, maps, settings, progress, frames=seen)
+    latents = self.sample(content, maps, settings, progress, watch, frames=seen)
     decoded = self.decode(latents, progress)
     spoiled = spoiled_by(self.config, noise_level, match_colour=match_colour)
     large = [*enlargement.finished(decoded, seen, small.shape[1:3], spoiled=spoiled)]

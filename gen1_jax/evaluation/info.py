@@ -39,6 +39,7 @@ def describe(model: str) -> dict:
             "follows": list(config.unet.kinds),
             "words": None if (words := getattr(source, "words", None)) is None else len(words),
             "total_parameters": sum(sizes.values()),
+            "sampler": config.sampler,  # which the configuration leaves out if it is the first that there was
             "config": config.to_dict(),
         },
         "warning": source.warning,
@@ -80,14 +81,14 @@ def render(description: dict) -> str:
     lines += [f"layers between frames: {config['unet']['temporal']}"] if "temporal" in config["unet"] else []
     if config["schedule"].get("use_flow_sigmas"):
         steps, shift = counted(config["num_inference_steps"], "step"), config["schedule"].get("flow_shift", 1)
-        lines.append(f"rectified flow: {steps} of {config['sampler']}, shift {shift:g}")
+        lines.append(f"rectified flow: {steps} of {model['sampler']}, shift {shift:g}")
     if "distilled_scales" in config:
         ranges = ", ".join(
             f"{name} {low:g} to {high:g}"
             for name, (low, high) in zip(("w", "w_t"), config["distilled_scales"], strict=True)
         )
         steps = counted(config["num_inference_steps"], "step")
-        lines.append(f"distilled for {ranges}: {steps} of {config['sampler']}")
+        lines.append(f"distilled for {ranges}: {steps} of {model['sampler']}")
     if model["words"] is not None:
         lines.append(f"knows {counted(model['words'], 'word')}: gen1 info --model {model['name']} --words")
     lines += [f"{model['name']}: {description['caution']}"] if description["caution"] else []

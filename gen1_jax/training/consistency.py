@@ -56,13 +56,14 @@ def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
     if settings.parts > 1 and not base.schedule.rescale_zero_terminal_snr:
         raise UserError("consistency.parts: of several, DDIM has to begin at the last timestep, with zero terminal SNR")
     low, high = settings.guidance_scales
+    own = min(max(base.guidance_scale, low), high)
     return dataclasses.replace(
         base,
         unet=dataclasses.replace(base.unet, guidance_embedded=True),
         sampler="lcm" if settings.parts == 1 else "ddim",
         num_inference_steps=STEPS if settings.parts == 1 else settings.parts,
         guidance_interval=(0.0, 1.0),
-        guidance_scale=min(max(base.guidance_scale, low), high),
+        guidance_scale=own if settings.guidance_scale is None else settings.guidance_scale,
         distilled_scales=settings.scales,
     )
 

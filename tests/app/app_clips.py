@@ -1,6 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 
+import gen1_jax
 from gen1_jax.media import VideoWriter
+
+README = (Path(gen1_jax.__file__).parent / "app" / "README.md").read_text()
 
 
 def write_clip(path, frames=5):

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app_clips import write_clip
+from app_clips import README, write_clip
 
-import gen1_jax
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import Part, open_video, write_image
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[app]'")
 STEPS = 3  # as in the tests of the session, so that programs are shared
-README = (Path(gen1_jax.__file__).parent / "app" / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +73,10 @@ def test_a_program_edits_by_the_names_that_the_readme_tells(client, page, tmp_pa
         ({"prompt": "gold", "start": 9}, "my clip.mp4: has only 9 frames"),
         ({"prompt": "gold", "mask": str(picture)}, "a file goes to mask_file"),  # one of the server's
         ({"prompt": "gold", "mask_frame": 1}, "mask_frame is for mask_file"),
+        ({"contents": ["prompt=gold", "image=0"]}, "contents name image=0, and content_images are 0 pictures"),
+        ({"prompt": "gold", "contents": ["prompt=ice"]}, "--content stands in the place of --prompt"),
+        ({"prompt": "gold", "inverted_noise": True, "strength": 0.5}, "both say what an edit begins with"),
+        ({"prompt": "gold", "enlarged": True}, "gen1 app --upscaler DIR names a model that does"),
         ({"prompt": "gold", "keyframes": [handle_file(picture)]}, "no input for known frames"),
         ({"prompt": "gold", "keyframes": [handle_file(picture)], "keyframe_numbers": "0,1"}, "1 picture and 2 numbers"),
     ):

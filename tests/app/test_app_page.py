@@ -169,3 +169,15 @@ def test_masks_by_click_and_by_brush(visitor):
     visitor.mouse.move(x + 30, y + 10, steps=5)
     visitor.mouse.up()
     command("@0 --frames")
+
+
+def test_further_contents_and_the_clips_own_noise(visitor):
+    for accordion in ("contents", "advanced"):
+        visitor.click(f"#{accordion} button")
+    visitor.fill("#weight-first :is(input, textarea)", "1..0")
+    visitor.fill("#second-prompt :is(input, textarea)", "a lava world")
+    visitor.fill("#second-weight :is(input, textarea)", "0..1")
+    visitor.click("#inverted input")
+    visitor.wait_for_function("document.querySelector('#command').innerText.includes('--inverted-noise')")
+    told = visitor.inner_text("#command")
+    assert "snowy field at dusk:1..0' --content 'prompt=a lava world:0..1'" in told and "--prompt" not in told

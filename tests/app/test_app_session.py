@@ -199,13 +199,16 @@ def test_old_edits_go_and_in_the_end_everything(tiny_model, clip):
 
 def test_an_untrained_model_warns():
     with EditSession(AppOptions(model="tiny")) as session:
-        assert "no trained weights" in session.warning
+        assert "no trained weights" in session.models.warning
 
 
 def test_a_model_that_must_be_trained_first_says_so(tmp_path):
     folder = save_tiny_model(tmp_path / "texts", dataclasses.replace(TINY, learned_content="text"))
     with EditSession(AppOptions(model=str(folder))) as session:
-        assert session.warning.startswith("texts: its U-Net was trained on") and "gen1 train" in session.warning
+        assert (
+            session.models.warning.startswith("texts: its U-Net was trained on")
+            and "gen1 train" in session.models.warning
+        )
 
 
 def test_the_defaults_are_those_of_the_model_and_the_command_leaves_them_out(session, clip):
@@ -239,6 +242,22 @@ def test_wrong_options_are_one_line(option, capsys):
         code = stop.code
     err = capsys.readouterr().err
     assert code == 2 and len(err.splitlines()) == 1 and option.split("=")[0] in err
+
+
+def test_fast_is_a_model_of_its_own(monkeypatch, capsys):
+    pytest.importorskip("gradio")
+    assert main(["app", "--fast", "--model", "tiny"]) == 2
+    assert "--fast is --model nano-fast, and --model says tiny" in capsys.readouterr().err
+    served = []
+
+    def opened(*models):
+        served.append(models)
+        raise UserError("that is enough")
+
+    monkeypatch.setattr("gen1_jax.app.session.ServedModels.opened", opened)
+    for options in ([], ["--fast"], ["--model", "tiny", "--upscaler", "larger"]):
+        assert main(["app", *options]) == 2
+    assert served == [("nano", None), ("nano-fast", None), ("tiny", "larger")]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])

@@ -1,5 +1,6 @@
 """The nodes by ComfyUI's protocol, without ComfyUI: what it reads off them, what it hands in, what it shows."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from tiny import TINY, save_tiny_model
 
 import gen1_jax
 from gen1_jax.app.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
@@ -104,6 +106,37 @@ def test_keyframes_are_chained(model):
         edit(model, keyframes=both)
 
 
+def test_contents_are_chained(model):
+    (one,) = run("Gen1Content", prompt="a cat", weight="1..0")
+    (both,) = run("Gen1Content", prompt="", picture=IMAGES[:1], weight=" 0..1", others=one)
+    images, _ = edit(model, prompt="", contents=both, inverted_noise=True, propagate="2")
+    told = [("a cat", (1, 0)), (FRAMES[0], (0, 1))]
+    expected = model.edit(FRAMES, contents=told, inverted_noise=True, propagate=(2,), num_inference_steps=STEPS)
+    np.testing.assert_array_equal(frames_of(images), expected.frames)
+    for wrong, line in (
+        (lambda: run("Gen1Content", prompt="a cat", weight="much"), "weight: 'much' is neither a number"),
+        (lambda: run("Gen1Content", prompt="a cat", picture=IMAGES[:1]), "either a prompt or an image"),
+        (lambda: edit(model, contents=both), "in the place of prompt and image"),
+        (
+            lambda: edit(model, source_guidance_scale=2.0),
+            "source_guidance_scale is for an edit that follows the source",
+        ),
+    ):
+        with pytest.raises(UserError, match=line):  # the node shows the line
+            wrong()
+
+
+def test_a_video_is_enlarged(model, tmp_path):
+    upscales = dataclasses.replace(TINY, unet=dataclasses.replace(TINY.unet, structure_kinds=("low_resolution",)))
+    (upscaler,) = run("Gen1Model", model=str(save_tiny_model(tmp_path / "upscaler", upscales)))
+    (images,) = run("Gen1Upscale", model=upscaler, images=IMAGES, steps=1, noise_level=2, seed=3)
+    assert images.shape == (3, 40, 56, 3)
+    expected = upscaler.upscale(FRAMES, num_inference_steps=1, noise_level=2, seed=3)
+    np.testing.assert_array_equal(frames_of(images), expected.frames)
+    with pytest.raises(UserError, match="does not enlarge videos"):
+        run("Gen1Upscale", model=model, images=IMAGES)
+
+
 def test_what_comfyui_is_shown_and_that_it_cancels(model, monkeypatch):
     shown = []
 
@@ -172,12 +205,26 @@ def test_workflows_ask_for_what_the_nodes_take():
     """Inputs, and as many values of widgets as there are widgets; a seed has another beside it."""
     (file,) = WORKFLOWS.glob("*.json")
     ours = [node for node in json.loads(file.read_text())["nodes"] if node["type"] in NODE_CLASS_MAPPINGS]
-    assert {node["type"] for node in ours} >= {"Gen1Model", "Gen1Mask", "Gen1Edit"}
+    assert {node["type"] for node in ours} >= {"Gen1Model", "Gen1Mask", "Gen1Edit", "Gen1Upscale"}
     for node in ours:
         specs = {k: v for group in NODE_CLASS_MAPPINGS[node["type"]].INPUT_TYPES().values() for k, v in group.items()}
         assert {each["name"] for each in node["inputs"]} == specs.keys()
         widgets = [k for k, (kind, *_) in specs.items() if isinstance(kind, list) or kind in _WIDGETS]
         assert len(node.get("widgets_values", [])) == len(widgets) + ("seed" in specs)
+
+
+def test_workflows_are_whole():
+    """Each link joins an output and an input of its type, which both know of it."""
+    (file,) = WORKFLOWS.glob("*.json")
+    workflow = json.loads(file.read_text())
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert sorted(node["order"] for node in nodes.values()) == list(range(len(nodes)))
+    for number, start, output, end, slot, kind in workflow["links"]:
+        given, taken = nodes[start]["outputs"][output], nodes[end]["inputs"][slot]
+        assert number in given["links"] and number == taken["link"] and given["type"] == taken["type"] == kind
+        assert nodes[start]["order"] < nodes[end]["order"]
+    linked = [each["link"] for node in nodes.values() for each in node["inputs"] if each["link"] is not None]
+    assert sorted(linked) == sorted(number for number, *_ in workflow["links"])
 
 
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")

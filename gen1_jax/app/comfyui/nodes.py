@@ -1,4 +1,4 @@
-"""The nodes: a model, its structure of images, masks, keyframes, and the edit.
+"""The nodes: a model, its structure of images, masks, keyframes, contents, the edit, and what enlarges.
 
 https://docs.comfy.org/custom-nodes/backend/server_overview says what ComfyUI reads off such classes.
 """
@@ -11,11 +11,14 @@ import numpy as np
 from gen1_jax.app.comfyui.reports import NodeReports
 from gen1_jax.app.comfyui.tensors import frames_of, images_like, mask_like, mask_of
 from gen1_jax.diffusion import FLOW_SAMPLERS, SAMPLERS
+from gen1_jax.editing.contents import ContentUse, parse_weight
+from gen1_jax.editing.enlarging import scale_of
 from gen1_jax.editing.inputs import resize_frames
 from gen1_jax.editing.maps import ClipGeometry
 from gen1_jax.editing.masks import read_mask
 from gen1_jax.editing.pipeline import Gen1Pipeline
-from gen1_jax.editing.settings import EditSettings
+from gen1_jax.editing.settings import BLENDS, EditSettings
+from gen1_jax.editing.upscale_clip import NOISE_LEVEL
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL
 
 _OWN = "the model's own"
@@ -37,6 +40,10 @@ def _any(kind: str, told: str) -> tuple:
 
 _MODEL = _any("GEN1_MODEL", "From Load Gen-1 Model.")
 _IMAGES = _any("IMAGE", "The frames of the video, in order.")
+_SAMPLER = ([_OWN, *SAMPLERS, *FLOW_SAMPLERS], {"tooltip": "euler, midpoint: of rectified flow."})
+_SEED = ("INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True})
+_STEPS = _number("INT", 0, 0, 1000, 1, f"Of the sampler. {_ZERO_IS_OWN}")
+_PROPAGATE = _text("", "Steps at which frames are mixed along the video's motion: few and late ones, as 15,18 of 20.")
 _BLUR = _number("INT", 0, 0, MAX_STRUCTURE_LEVEL, 1, "t_s: how much detail of the structure is given up.")
 
 
@@ -141,6 +148,36 @@ class Gen1Keyframe:
         return ({**(others or {}), frame: frames_of(picture)[0]},)
 
 
+class Gen1Content:
+    """One of several contents."""
+
+    CATEGORY, FUNCTION = "Gen-1", "add"
+    RETURN_TYPES, RETURN_NAMES = ("GEN1_CONTENTS",), ("contents",)
+    DESCRIPTION = "A prompt or a picture among several, and how much it counts along the video; chain them."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        """What the node takes."""
+        return {
+            "required": {
+                "prompt": _text("", "In words; empty with a picture.", multiline=True),
+                "weight": _text("1", "A number, relative to the others, or 1..0 from the first frame to the last."),
+            },
+            "optional": {
+                "picture": _any("IMAGE", "The content as a picture, instead of the prompt."),
+                "others": _any("GEN1_CONTENTS", "Other contents."),
+            },
+        }
+
+    def add(
+        self, prompt: str, weight: str, picture: Any = None, others: tuple[ContentUse, ...] = ()
+    ) -> tuple[tuple[ContentUse, ...]]:
+        """The others, and this one."""
+        image = None if picture is None else frames_of(picture)[0]
+        points = parse_weight(weight.strip(), "weight")
+        return ((*others, ContentUse(prompt=_or_none(prompt), image=image, weight=points)),)
+
+
 class Gen1Edit:
     """The edit."""
 
@@ -152,21 +189,20 @@ class Gen1Edit:
     def INPUT_TYPES(cls) -> Inputs:
         """What the node takes."""
         own = EditSettings()
-        seed = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}
         scale = lambda default, told: _number("FLOAT", default, -100.0, 100.0, 0.1, told)
         return {
             "required": {
                 "model": _MODEL,
                 "images": _IMAGES,
                 "prompt": _text("", "What the result should look like; empty with a picture.", multiline=True),
-                "seed": ("INT", seed),
-                "steps": _number("INT", 0, 0, 1000, 1, f"Of the sampler. {_ZERO_IS_OWN}"),
+                "seed": _SEED,
+                "steps": _STEPS,
                 "guidance_scale": scale(0.0, f"How strictly the content is followed. {_ZERO_IS_OWN}"),
                 "temporal_guidance_scale": scale(1.0, "Above 1 smoother in time, below 1 more hand-drawn."),
                 "structure_blur": _BLUR,
             },
             "optional": {
-                "sampler": ([_OWN, *SAMPLERS, *FLOW_SAMPLERS], {"tooltip": "euler, midpoint: of rectified flow."}),
+                "sampler": _SAMPLER,
                 "strength": _number("FLOAT", 1.0, 0.01, 1.0, 0.01, "Below 1 colours of the video are kept."),
                 "negative_prompt": _text("", "What the result should not look like.", multiline=True),
                 "picture": _any("IMAGE", "The content as a picture, instead of the prompt."),
@@ -177,6 +213,13 @@ class Gen1Edit:
                 "keyframe_stride": _number("INT", 1, 1, 64, 1, "Every how many-th frame is sampled first."),
                 "structure": _text("", 'Kinds and weights, "depth=0.9,canny=0.4"; empty: the first of the model.'),
                 "structure_maps": _any("IMAGE", "Maps in place of an estimate of the first structure."),
+                "contents": _any("GEN1_CONTENTS", "Several contents, in the place of prompt and picture."),
+                "blend": (list(BLENDS), {"tooltip": "Contents by a prediction of each, or by one of their mean."}),
+                "inverted_noise": ("BOOLEAN", {"default": False, "tooltip": "Begin with the video's own noise."}),
+                "propagate": _PROPAGATE,
+                "source_guidance_scale": scale(
+                    0.0, "How closely the video itself is followed. 0: as other structures."
+                ),
             },
         }
 
@@ -197,6 +240,11 @@ class Gen1Edit:
         keyframes: dict[int, np.ndarray] | None = None,
         structure: str = "",
         structure_maps: Any = None,
+        contents: tuple[ContentUse, ...] | None = None,
+        blend: str = EditSettings.blend,
+        inverted_noise: bool = False,
+        propagate: str = "",
+        source_guidance_scale: float | int = 0.0,
         **numbers: float | int,
     ) -> tuple[Any, Any]:
         """The edited frames, and the structures that were seen, side by side."""
@@ -217,11 +265,76 @@ class Gen1Edit:
             mask=None if mask is None else mask_of(mask, frames),
             background=_or_none(background),
             known=keyframes,
+            contents=contents,
+            blend=blend,
+            inverted_noise=inverted_noise,
+            propagate=_or_none(propagate),
+            source_guidance_scale=source_guidance_scale or None,
             progress=reports.progress,
             watch=reports.watch,
             **numbers,
         )
         return images_like(out.frames, images), images_like(_like_frames(out.structures, frames), images)
+
+
+class Gen1Upscale:
+    """What makes a video larger."""
+
+    CATEGORY, FUNCTION = "Gen-1", "upscale"
+    RETURN_TYPES, RETURN_NAMES = ("IMAGE",), ("images",)
+    DESCRIPTION = "Enlarges a video, an edit for example, by a model that was trained to: see gen1 upscale."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        """What the node takes."""
+        level = "0 trusts every pixel; with more, artefacts are corrected, and more is made up."
+        scale = lambda told: _number("FLOAT", 1.0, -100.0, 100.0, 0.1, told)
+        return {
+            "required": {
+                "model": _any("GEN1_MODEL", "An upscaler, from another Load Gen-1 Model."),
+                "images": _IMAGES,
+                "seed": _SEED,
+                "noise_level": _number("INT", NOISE_LEVEL, 0, MAX_STRUCTURE_LEVEL, 1, level),
+            },
+            "optional": {
+                "steps": _STEPS,
+                "sampler": _SAMPLER,
+                "match_colour": ("BOOLEAN", {"default": True, "tooltip": "Made small again, it is what it came of."}),
+                "prompt": _text("", "What the video shows; empty: what the model sees in it.", multiline=True),
+                "negative_prompt": _text("", "What the result should not look like.", multiline=True),
+                "guidance_scale": scale("Above 1 more of the prompt, at twice the cost."),
+                "temporal_guidance_scale": scale("Above 1 smoother in time."),
+                "propagate": _PROPAGATE,
+            },
+        }
+
+    def upscale(
+        self,
+        model: Gen1Pipeline,
+        images: Any,
+        *,
+        steps: int = 0,
+        sampler: str = _OWN,
+        prompt: str = "",
+        negative_prompt: str = "",
+        propagate: str = "",
+        **numbers: float | int,
+    ) -> tuple[Any]:
+        """The frames, so many times as large as the model makes them."""
+        reports = NodeReports(model)
+        out = model.upscale(
+            frames_of(images),
+            prompt=_or_none(prompt),
+            negative_prompt=_or_none(negative_prompt),
+            scale=scale_of(model.config) or 2,
+            num_inference_steps=steps or None,
+            sampler=None if sampler == _OWN else sampler,
+            propagate=_or_none(propagate),
+            progress=reports.progress,
+            watch=reports.watch,
+            **numbers,
+        )
+        return (images_like(out.frames, images),)
 
 
 def _seen(model: Gen1Pipeline, frames: np.ndarray) -> np.ndarray:
@@ -245,7 +358,9 @@ _NAMES: dict[Callable, str] = {
     Gen1Structure: "Gen-1 Structure of Video",
     Gen1Mask: "Gen-1 Find Mask in Video",
     Gen1Keyframe: "Gen-1 Keyframe",
+    Gen1Content: "Gen-1 Content",
     Gen1Edit: "Gen-1 Edit Video",
+    Gen1Upscale: "Gen-1 Upscale Video",
 }
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in _NAMES}
 NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in _NAMES.items()}
