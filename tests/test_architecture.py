@@ -116,6 +116,70 @@ def test_what_a_user_does_wrong_is_a_user_error():
         assert allowed is None or len(lines) <= allowed, f"{path}: ValueError in lines {lines}: raise UserError"
 
 
+def assigned(node: ast.AST):
+    """Pairs of a target and its value, of a tuple one by one."""
+    match node:
+        case ast.NamedExpr(target=target, value=value):
+            yield target, value
+        case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+            yield from zip(targets, values, strict=False)
+        case ast.Assign(targets=targets, value=value):
+            yield from ((target, value) for target in targets)
+
+
+def kinds_by_name(text: str):
+    """Lines of a module that ask which kind a model's content is by its name, rather than what the kind says."""
+    tree, aliases = ast.parse(text), set()
+
+    def is_name(node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name):
+                return name in aliases
+            case ast.NamedExpr(value=value):
+                return is_name(value)
+            case ast.Attribute(attr="name", value=ast.Attribute(attr="content")):
+                return True
+        return isinstance(node, ast.Attribute) and node.attr == "content_kind"
+
+    for target, value in (pair for node in ast.walk(tree) for pair in assigned(node)):
+        aliases |= {target.id} if isinstance(target, ast.Name) and is_name(value) else set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=[right]):
+                found = is_name(left) or is_name(right)
+            case ast.Compare(
+                left=left, ops=[ast.In() | ast.NotIn()], comparators=[ast.Tuple() | ast.List() | ast.Set()]
+            ):
+                found = is_name(left)
+            case ast.Match(subject=asked) | ast.Subscript(value=ast.Dict(), slice=asked):
+                found = is_name(asked)
+            case _:
+                found = False
+        if found:
+            yield node.lineno if hasattr(node, "lineno") else node.subject.lineno
+
+
+def test_kinds_of_content_are_asked_for_what_they_are():
+    """A further kind is a line of `models.content_kind`, and no branch elsewhere."""
+    for path in modules():
+        lines = list(kinds_by_name(path.read_text()))
+        assert not lines, f"{path} names a kind of content in lines {lines}: ask a property of ContentKind"
+
+
+def test_branches_by_the_name_of_a_kind_of_content_are_noticed():
+    for text in (
+        'if config.unet.content_kind == "text": pass',
+        'if "text" != unet.content.name: pass',
+        'kind, shows = config.unet.content_kind, True\nshows and kind == "text"',
+        'if (kind := unet.content_kind) in ("text", "split"): pass',
+        'match unet.content_kind:\n    case "text": pass',
+        'tokens = {"text": 77, "image": 1}[unet.content_kind]',
+    ):
+        assert len(list(kinds_by_name(text))) == 1, text
+    allowed = "told = {unet.content_kind: tokens}\nunet.content_kind not in told\nkind = unet.content\nkind.reads_text"
+    assert not list(kinds_by_name(allowed))
+
+
 def test_torch_is_imported_where_it_is_used():
     for path in set(modules()) - {SHIPPED_FOR_TORCH}:
         for node in ast.parse(path.read_text()).body:

@@ -55,7 +55,7 @@ class EditForm:
         self.fields: dict[str, Component] = {}
         self.picture_view: gr.Image | None = None
         self._video()
-        if self._config.unet.content_kind == "text":
+        if self._config.unet.content.reads_text:
             self._text()
         else:
             self._prompt_or_picture()
@@ -274,7 +274,7 @@ class EditForm:
             info = "Of the steps, 0 to 1; outside there is no guidance, which is faster."
             self.fields["guidance_start"] = gr.Number(start, label="Guidance from", info=info, **part)
             self.fields["guidance_end"] = gr.Number(end, label="Guidance until", info="0.5 is half way.", **part)
-        if self._config.unet.content_kind == "text":
+        if self._config.unet.content.reads_text:
             self.fields["strength"] = gr.Slider(
                 0.05,
                 1,

@@ -89,7 +89,7 @@ def _customise(args: argparse.Namespace) -> int:
     _check_output(output, full=args.full)
     use_compilation_cache()
     source = open_trained(args.model)
-    reads_text = source.config.unet.content_kind == "text"
+    reads_text = source.config.unet.content.reads_text
     if source.config.split is not None:
         raise UserError(f"{args.model} has learned its content from clips: show it a picture, gen1 edit --image")
     if reads_text and not (args.prompt or "").strip():
@@ -156,7 +156,7 @@ def _ordinary(
 
     if asked is None:
         known = getattr(source, "words", None)  # of a model that was trained on worlds, no others than theirs
-        asked = "own" if source.config.unet.content_kind == "text" else None
+        asked = "own" if source.config.unet.content.reads_text else None
         asked = "worlds" if known is not None and known <= words() else asked
     if asked is None:
         raise UserError(f"--ordinary is needed: name a folder of pictures such as {options.model} was trained on")

@@ -152,7 +152,7 @@ def _check(args, model: str) -> None:
     use_compilation_cache()
     pipeline = Gen1Pipeline.from_pretrained(model)
     prompt = args.prompt if args.clip or args.prompt else check.PROMPT
-    if prompt is None and pipeline.config.unet.content_kind == "text":
+    if prompt is None and not pipeline.config.unet.content.is_shown:
         raise UserError("--clip needs --prompt: say what is to be seen in it")
     with open_video(args.clip or check.CLIP, frames=pipeline.config.num_frames) as reader:
         size = pipeline.config.working_size(*reader.info.square_size[::-1])

@@ -22,6 +22,7 @@ from gen1_jax.editing.inputs import Picture, is_several
 from gen1_jax.errors import UserError
 from gen1_jax.media import Limits, loudness, read_image
 from gen1_jax.models.conditions import Conditions, Tokens
+from gen1_jax.models.content_kind import content_kind
 
 SOUND = "sound"
 """The weight that is the loudness of the clip."""
@@ -213,15 +214,17 @@ def joined(
         return Conditions(content=first, null=null, strength=strength, beside=tuple(others), shares=jnp.asarray(shares))
     if shares.shape[1] > 1:
         raise UserError("blend: embeddings are mixed for the whole clip; weights that change need predictions")
-    mixed = {kind: _mean([told[kind] for told in (first, *others)], shares[0, 0], kind == "image") for kind in kinds}
+    mixed = {kind: _mean([told[kind] for told in (first, *others)], shares[0, 0], kind) for kind in kinds}
     return Conditions(content=mixed, null=null, strength=strength)
 
 
-def _mean(tokens: Sequence[Tokens], shares: Float[np.ndarray, " n"], keeps_length: bool) -> Tokens:
+def _mean(tokens: Sequence[Tokens], shares: Float[np.ndarray, " n"], kind: str) -> Tokens:
     length = lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)
     average = lambda arrays: sum(float(share) * x for share, x in zip(shares, arrays, strict=True))
     mean = average(tokens)
-    return mean * average([length(x) for x in tokens]) / jnp.maximum(length(mean), 1e-6) if keeps_length else mean
+    if not content_kind(kind).on_sphere:
+        return mean
+    return mean * average([length(x) for x in tokens]) / jnp.maximum(length(mean), 1e-6)
 
 
 def _shown(weight: tuple[float, ...] | str) -> str:

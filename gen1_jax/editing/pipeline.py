@@ -7,6 +7,7 @@ All networks see pictures of about the model's own size; the result has the size
 """
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -22,7 +23,7 @@ from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import get_sampler
 from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
-from gen1_jax.editing.content import ContentEncoder, Pictures
+from gen1_jax.editing.content import ENCODERS, ContentEncoder, Pictures
 from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
 from gen1_jax.editing.enlarging import tile_of
 from gen1_jax.editing.keyframes import sample_keyframes_first
@@ -46,6 +47,7 @@ from gen1_jax.editing.structures import (
 from gen1_jax.editing.upscale_clip import upscale_clip
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions, Signal
+from gen1_jax.models.content_kind import CONTENT_KINDS
 from gen1_jax.models.denoiser_config import KNOWN
 from gen1_jax.models.denoiser_inputs import known_signal
 from gen1_jax.models.module import Bound
@@ -56,7 +58,7 @@ from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
 
-_OF_CONTENT = ("clip", "prior", "text", "image_encoder", "image_tokens", "split")
+_OF_CONTENT = ("image_encoder", "image_tokens", *itertools.chain(*(kind.networks for kind in CONTENT_KINDS.values())))
 
 
 class Gen1Pipeline:
@@ -169,7 +171,7 @@ class Gen1Pipeline:
     @cached_property
     def content(self) -> ContentEncoder:
         """Prompts and pictures as content."""
-        return ContentEncoder(self.source, self.tokenizer, self.network)
+        return ENCODERS[self.config.unet.content_kind](self.source, self.tokenizer, self.network)
 
     edit = edit_clip
     upscale = upscale_clip

@@ -263,5 +263,5 @@ class EditSettings:
             raise UserError("propagate: neighbours of keyframes lie too far apart for it; leave keyframe_stride 1")
         if self.inverted_noise and get_sampler(self.sampler, config.schedule).draws_noise:
             raise UserError(f"inverted_noise is for samplers that draw no noise, which {self.sampler} does: take ddim")
-        if self.clip_skip > 1 and unet.content_kind != "text":
+        if self.clip_skip > 1 and not unet.content.reads_text:
             raise UserError("clip_skip is for models whose content is text")

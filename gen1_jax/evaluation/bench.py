@@ -155,8 +155,7 @@ class CompiledSampler:
 
 def _random_conditions(config: Gen1Config, shape: tuple[int, ...], dtype: DTypeLike) -> Conditions:
     """Of an edit that follows every structure that the model can follow, at full weight."""
-    tokens = config.text.max_position_embeddings if config.unet.content_kind == "text" else 1
-    shapes = abstract_conditions(config.unet, shape, tokens, dtype)
+    shapes = abstract_conditions(config.unet, shape, config.content_tokens, dtype)
     noise = lambda x: jax.random.normal(jax.random.key(1), x.shape, x.dtype)
     signals = {kind: Signal.of(noise(signal.maps)) for kind, signal in shapes.structure.items()}
     return Conditions(content=jax.tree.map(noise, shapes.content), structure=signals)

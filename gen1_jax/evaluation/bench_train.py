@@ -200,7 +200,7 @@ def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:
         moments=noise(frames, height, width, 2 * channels),
         structure={name: noise(frames, height, width, channels) for name in config.unet.structures},
         maps={c.kind: _maps(c.kind, batch_size, frames, config.height, config.width) for c in config.unet.controls},
-        content=noise(config.unet.cross_attention_dim) if config.unet.content_kind == "image" else None,
+        content=noise(config.clip.projection_dim) if config.clip is not None else None,
         structure_level=rng.integers(0, MAX_STRUCTURE_LEVEL + 1, batch_size, np.int32),
         content_index=np.zeros(batch_size, np.int32),
         caption=np.zeros((batch_size, 1), np.uint8),

@@ -155,10 +155,10 @@ def run_benchmark(
 
 def _check_told(source: ModelSource, config: BenchmarkConfig, suite: Suite) -> None:
     """The model can be told what edits of a benchmark are to look like."""
-    kind, shows = source.config.unet.content_kind, suite.editor is SwapEditor
-    if shows and kind == "text":
+    kind, shows = source.config.unet.content, suite.editor is SwapEditor
+    if shows and not kind.is_shown:
         raise UserError(f"--benchmark {config.benchmark} shows clips, and {source.name} reads text")
-    if kind == "split" and not shows:
+    if kind.of_prompts is None and not shows:
         raise UserError(f"--benchmark {config.benchmark} gives prompts, and {source.name} reads none: take swap")
 
 

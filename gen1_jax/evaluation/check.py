@@ -199,8 +199,7 @@ def _questions(pipeline: Gen1Pipeline, frames: Frames, prompt: str | None) -> tu
     if moves:
         out_of_order = dict(name="video, frames out of order", against=_VIDEO, limits=_WORSE, shuffled=True)
         asked += [ask(_VIDEO, _NO_WORSE, _STILL), Question(told=told, **out_of_order)]
-    said = "prompt" if unet.content_kind == "text" else "picture"
-    asked.append(ask(f"without the {said}", _WORSE, content=told.without_content().content))
+    asked.append(ask(f"without the {unet.content.told_by}", _WORSE, content=told.without_content().content))
     if picture is not None:
         asked.append(ask("with a frame as a picture", _BETTER, content=told.content | picture))
     for name, signal in right.items():
@@ -222,7 +221,7 @@ def _content(
 ) -> tuple[Conditions, dict[str, Float[Array, "1 n d"]] | None]:
     """What is true of the clip; and tokens of a frame, of which a model with an adapter is told nothing by that."""
     unet, settings, middle = pipeline.config.unet, EditSettings().of(pipeline.config), frames[len(frames) // 2]
-    if unet.content_kind != "text":
+    if unet.content.is_shown:
         return pipeline.encode_content(None, [middle], settings), None
     if prompt is None:
         raise UserError(f"{pipeline.source.name} needs a prompt: say what is to be seen in the clip")

@@ -21,7 +21,8 @@ def content_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fiel
         settings: of the edit, filled in.
         config: of the model.
     """
-    if config.unet.content_kind != "image":
+    kind = config.unet.content
+    if not (kind.is_shown and kind.of_prompts):
         return
     way = Way(settings=settings)
     shown = "the first frame of the answer"
@@ -33,10 +34,10 @@ def content_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fiel
 
 
 def _shown(editor: Editor, *, way: Way) -> EditClips:
-    with editor.telling(editor.embed(editor.worlds.clips.answer[:, :1])):
+    with editor.telling(editor.shown(editor.worlds.clips.answer)):
         return editor.edit(way)
 
 
 def _both(editor: Editor, *, way: Way) -> EditClips:
-    with editor.telling(editor.content, editor.embed(editor.worlds.clips.answer[:, :1])):
+    with editor.telling(editor.content, editor.shown(editor.worlds.clips.answer)):
         return editor.edit(way)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
+from gen1_jax.editing.content import filled_batches
 from gen1_jax.editing.contents import joined
 from gen1_jax.editing.masks import MaskClip
 from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -149,7 +149,7 @@ class EditInputs:
         last clip is only repeated where they do not come out even.
         """
         count = len(self.worlds)
-        return _batches(count, -(-count // -(-count // self.batch_size)))
+        return filled_batches(count, -(-count // -(-count // self.batch_size)))
 
     def _of_frames(self, function: Callable[[np.ndarray], Any], clips: np.ndarray) -> np.ndarray:
         """A function of pictures over the frames of all clips, a batch of clips at a time."""
@@ -164,15 +164,7 @@ class EditInputs:
 
         Drawn by the prior, whose noise belongs to the batch: by `batch_size`, however they are divided later.
         """
-        if self.pipeline.config.unet.content_kind == "text":
-            states = np.asarray(self.pipeline.content.states([*self.worlds.prompts, ""]))
-            return states[:-1], states[-1:]
-        contents = []
-        for indices in _batches(len(self.worlds), min(self.batch_size, len(self.worlds))):
-            key = jax.random.fold_in(jax.random.key(self.seed), int(indices[0]))
-            prompts = [self.worlds.prompts[i] for i in indices]
-            contents.append(np.asarray(self.pipeline.content.embed_prompts(prompts, key)))
-        return np.concatenate(contents)[: len(self.worlds), None], None
+        return self.pipeline.content.of_prompts(self.worlds.prompts, self.seed, self.batch_size)
 
     def _encode(self, frames: UInt8[np.ndarray, "b h w 3"]) -> Float[Array, "b i j c"]:
         return self.pipeline.vae.images_to_latents(pixels_to_images(frames))
@@ -223,28 +215,11 @@ class EditInputs:
         return self.shown(self.worlds.clips.source)
 
     def shown(self, clips: EditClips) -> Float32[np.ndarray, "n m d"]:
-        """What clips show, as content: CLIP's embedding of the first frames, or a split's token of all.
-
-        Raises:
-            UserError: the content of the model is text.
-        """
-        kind = self.pipeline.config.unet.content_kind
-        if kind == "text":
-            raise UserError(
-                f"{self.pipeline.source.name} reads text: no clip can show it what an edit should look like"
-            )
-        if kind == "image":
-            return self.embed(clips[:, :1])
-        tokens = [np.asarray(self.pipeline.content.pooled(clips[indices])) for indices in self.batches()]
+        """What clips show, as content, see `ContentEncoder.shown`."""
+        tokens = [np.asarray(self.pipeline.content.shown(clips[indices])) for indices in self.batches()]
         return np.concatenate(tokens)[: len(clips)]
 
     def told_input(self, told: Conditions, indices: Int[np.ndarray, " b"]) -> Conditions:
         """The same, told what the inputs show."""
         shown = jnp.asarray(self.source_content[indices])
         return dataclasses.replace(told, content=dict.fromkeys(told.content, shown), beside=(), shares=None)
-
-
-def _batches(count: int, size: int) -> Iterator[Int[np.ndarray, " b"]]:
-    """The numbers up to `count` in batches of one size, the last one filled up."""
-    for start in range(0, count, size):
-        yield np.minimum(np.arange(start, start + size), count - 1)

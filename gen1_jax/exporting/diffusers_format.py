@@ -174,7 +174,7 @@ def write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
 
 def _notes(config: Gen1Config) -> dict[str, str]:
     """What is to be known of the networks beyond their configurations."""
-    if config.unet.content_kind == "text":
+    if config.unet.content.reads_text:
         return {"unet": _OF_PARTS}
     unet = config.unet
     temporal = "temporal layers are left out: this is the image model, which sees each frame by itself"

@@ -7,11 +7,12 @@ DenoiserConfig      latents, structures, content, frames, prediction
 
 import dataclasses
 from collections.abc import Collection
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.content_kind import ContentKind, content_kind
 
 LEVEL_PERIOD = 16.0
 """`structure_level_period` of new models, in which levels 0 to 7 lie apart; the default is that of old ones."""
@@ -39,8 +40,7 @@ class DenoiserConfig:
         structure_optional: whether any subset of them may be given, as the model was trained; it needs all otherwise.
         known: whether it can be given latents of some frames or regions, which it is to keep and to go on from: as
             many further channels, zero elsewhere, and a mask that is 1 where they are given.
-        content_kind: what content tokens are: "image" (CLIP image embeddings), "text" (its text states) or "split" (of
-            latents, see `models.split`).
+        content_kind: what content tokens are, a name of `models.content_kind`.
         cross_attention_dim: width of a content token.
         max_frames: the longest clip of one evaluation.
         guidance_embedded: whether it is told the scales w and w_t of guidance beside the timestep, as one that was
@@ -56,7 +56,7 @@ class DenoiserConfig:
     structure_kinds: tuple[str, ...] = ("depth",)
     structure_optional: bool = dataclasses.field(default=False, metadata=LATER)
     known: bool = dataclasses.field(default=False, metadata=LATER)
-    content_kind: Literal["image", "text", "split"] = "image"
+    content_kind: str = "image"
     cross_attention_dim: int = 768
     max_frames: int = 32
     guidance_embedded: bool = dataclasses.field(default=False, metadata=LATER)
@@ -75,6 +75,7 @@ class DenoiserConfig:
             raise UserError(f"structure_kinds names {KNOWN!r}, which is no structure: it is a field of its own")
         if twice := sorted({kind for kind in self.kinds if self.kinds.count(kind) > 1}):
             raise UserError(f"there are two inputs for the structure {twice[0]!r}")
+        content_kind(self.content_kind)  # refuses a name that there is not
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -95,6 +96,11 @@ class DenoiserConfig:
     def default_kinds(self) -> tuple[str, ...]:
         """The kinds of structure that an edit follows where nothing else is said: those it needs, else the first."""
         return self.required or self.kinds[:1]
+
+    @property
+    def content(self) -> ContentKind:
+        """The kind of content that it needs."""
+        return content_kind(self.content_kind)
 
     @property
     def content_kinds(self) -> tuple[str, ...]:

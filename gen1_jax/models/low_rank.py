@@ -78,7 +78,8 @@ def target_kernels(config: LowRankConfig, unet: DenoiserConfig, params: Params) 
     """
     shapes = {path: tuple(x.shape) for path, x in flatten(params).items() if path.endswith(".kernel")}
     kernels = {path: shape for path, shape in shapes.items() if len(shape) in _RANKS}
-    alive = {p: shape for p, shape in kernels.items() if unet.content_kind == "text" or not _OF_ONE_TOKEN.search(p)}
+    one = unet.content.length is None
+    alive = {p: shape for p, shape in kernels.items() if not (one and _OF_ONE_TOKEN.search(p))}
     chosen: dict[str, tuple[int, ...]] = {}
     for name in config.targets:
         pattern = _within_frames(name)

@@ -244,8 +244,7 @@ class Programs:
         size = self._latent_size((family.height, family.width))
         shape = (clips, frames, *size, unet.latent_channels)
         state = jax.eval_shape(lambda seed: sampler.start(seed, shape), array((), jnp.uint32))
-        tokens = family.text.max_position_embeddings if unet.content_kind == "text" else 1
-        conditions = abstract_conditions(unet, shape, tokens, self.dtype)
+        conditions = abstract_conditions(unet, shape, family.content_tokens, self.dtype)
         scale = array((), jnp.float32)
         tables = jax.tree.map(lambda x: array(x.shape, x.dtype), sampler.padded_tables)
         return state, conditions, Guidance.whole(scale, scale, distilled=unet.guidance_embedded), tables

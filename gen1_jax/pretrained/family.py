@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from gen1_jax.diffusion import NoiseSchedule, get_sampler
 from gen1_jax.errors import UserError
 from gen1_jax.models.clip import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from gen1_jax.models.content_kind import content_kind
 from gen1_jax.models.denoiser_config import LATER, LEVEL_PERIOD
 from gen1_jax.models.depth import DPTConfig
 from gen1_jax.models.module import flatten
@@ -23,13 +24,6 @@ from gen1_jax.models.vae import VAEConfig
 from gen1_jax.pretrained.parts import PARTS, STRICT
 
 _DEFAULTS = {name: part.usual() for name, part in PARTS.items()}
-
-_CONTENT = {
-    "image": ("clip", "projection_dim"),
-    "text": ("text", "hidden_size"),
-    "split": ("split", "cross_attention_dim"),
-}
-"""What makes each kind of content, and which field of it says how wide a token is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, init=False)
@@ -107,14 +101,14 @@ class Gen1Config:
     def _check_parts(self) -> None:
         needed = ["unet", "vae"]
         if self.unet is not None:
-            needed += [_CONTENT[self.unet.content_kind][0]]
+            needed += [self.unet.content.part, *self.unet.content.beside]
             needed += ["image_encoder", "image_tokens"] if self.unet.image_adapter else []
-            needed += ["split", "clip"] if SPLIT in self.unet.kinds or self.unet.content_kind == "split" else []
+            needed += ["split", "clip"] if SPLIT in self.unet.kinds else []
         if missing := [name for name in needed if getattr(self, name) is None]:
             raise UserError(f"this model has no {missing[0]}")
         unet, vae, clip, prior, text = self.unet, self.vae, self.clip, self.prior, self.text
         pairs = [("unet.latent_channels", unet.latent_channels, "vae.latent_channels", vae.latent_channels)]
-        part, width = _CONTENT[unet.content_kind]
+        part, width = unet.content.part, unet.content.width
         reads = getattr(self.parts[part], width)
         pairs += [("unet.cross_attention_dim", unet.cross_attention_dim, f"{part}.{width}", reads)]
         if (split := self.split) is not None:
@@ -195,16 +189,21 @@ class Gen1Config:
     @property
     def takes_prompts(self) -> bool:
         """Whether it makes content of words: by a prior, or because its content is text."""
-        return self.prior is not None or self.unet.content_kind == "text"
+        return self.parts.get(self.unet.content.of_prompts) is not None
+
+    @property
+    def content_tokens(self) -> int:
+        """How many tokens its content has, see `ContentKind.tokens`."""
+        return self.unet.content.tokens(self.parts[self.unet.content.part])
 
     @property
     def caution(self) -> str | None:
         """One line on what the model cannot do before it is trained, or None."""
         if self.learned_content in ("unknown", self.unet.content_kind):
             return None
-        kinds = {"text": "the states of a text's tokens", "image": "CLIP's image embeddings", "split": "its split's"}
+        learned = content_kind(self.learned_content)
         return (
-            f"its U-Net was trained on {kinds[self.learned_content]} and is given {kinds[self.unet.content_kind]}: "
+            f"its U-Net was trained on {learned.what} and is given {self.unet.content.what}: "
             f"edits do not follow their prompt or picture until it is trained (gen1 train)"
         )
 

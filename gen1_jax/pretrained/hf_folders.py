@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gen1_jax.diffusion import NoiseSchedule
 from gen1_jax.errors import UserError
@@ -80,7 +80,7 @@ class HuggingFaceFolders:
         if self.vae is None and self.checkpoint is None:
             raise UserError("give a vae, too")
         towers = (self.clip_text is not None) + (self.clip_image is not None)
-        if self.content_kind == "text":
+        if self.reads_text:
             if self.clip is not None or towers or self.prior is not None:
                 raise UserError("clip and prior are for content of CLIP's embeddings, text and checkpoint for prompts")
         else:
@@ -88,15 +88,15 @@ class HuggingFaceFolders:
                 raise UserError("give either clip (one folder) or both of clip_text and clip_image, or a text encoder")
             if given := [name for name in _TEXT_ONLY if getattr(self, name)]:
                 raise UserError(f"{given[0].rstrip('s')} goes with content of text: give text, not clip")
-        if self.depth is None and (self.content_kind == "image" or "depth" in self.controlnets):
+        if self.depth is None and (not self.reads_text or "depth" in self.controlnets):
             raise UserError("give a depth network, too (DPT, Depth Anything), which structure is estimated with")
         if (self.ip_adapter is None) != (self.image_encoder is None):
             raise UserError("ip_adapter and image_encoder go together: the one reads what the other gives")
 
     @property
-    def content_kind(self) -> Literal["image", "text"]:
-        """What the model's content is."""
-        return "image" if self.checkpoint is None and self.text is None else "text"
+    def reads_text(self) -> bool:
+        """Whether the model's content is text."""
+        return self.checkpoint is not None or self.text is not None
 
 
 def found(folders: HuggingFaceFolders) -> HuggingFaceFolders:

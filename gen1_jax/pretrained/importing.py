@@ -73,8 +73,7 @@ def import_huggingface(
         FolderError, ConfigError, LayoutError: a part is missing, is a variant that we do not have, or does not fit.
     """
     folders = found(folders)
-    reads_text = folders.content_kind == "text"
-    draft = dataclasses.replace(text_model(folders) if reads_text else _image_model(folders), dtype=dtype)
+    draft = dataclasses.replace(text_model(folders) if folders.reads_text else _image_model(folders), dtype=dtype)
     config, tokenizer = draft.config, draft.tokenizer()
     source = WithLoRA(draft, folders.loras) if folders.loras else draft
     for line in draft.notes:
@@ -86,7 +85,7 @@ def import_huggingface(
         del draft.networks[component]  # closes its files, whose pages count as memory
         return params
 
-    shard_bytes = _SHARD if reads_text else None  # a U-Net with all that is published for it has 8 GB
+    shard_bytes = _SHARD if folders.reads_text else None  # a U-Net with all that is published for it has 8 GB
     save_model(output, config, _Lazy(config.components, read), tokenizer.json, shard_bytes=shard_bytes)
     if config.caution:
         warnings.warn(f"{folders.unet}: {config.caution}", stacklevel=2)

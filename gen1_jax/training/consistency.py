@@ -105,7 +105,7 @@ class ConsistencyObjective(DenoisingObjective):
         w, w_t = jax.vmap(lambda key: draw_scales(key, settings))(folded(_SCALES))
         now, then = jax.vmap(lambda key: draw_timesteps(key, config.schedule, settings))(folded(_TIMESTEPS))
 
-        conditions = dataclasses.replace(given.conditions, null=self.null(encoders))
+        conditions = dataclasses.replace(given.conditions, null=self.content.null(encoders))
         told = given.conditions.with_guidance(w, w_t)
         guidance = Guidance.whole(*teacher_scales(w, w_t, now, config.schedule, settings))
         losses = consistency_loss(

@@ -157,7 +157,7 @@ def _seen(unet: DenoiserConfig) -> tuple[str, ...]:
 def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -> TrainConfig:
     """What `gen1 train` is to do with them."""
     unet, size = source.config.unet, (source.config.height, source.config.width)
-    of_text = unet.content_kind == "text"
+    of_text = unet.content.reads_text
     halves = (
         SourceConfig(
             path=str(workdir / _DATA / _SUBJECT), weight=0.5, subject="" if of_text else str(workdir / SUBJECT)
@@ -283,7 +283,7 @@ def _write(directory: Path, pictures: Callable[[], Iterator[Captioned]], info: d
 
 def _subject(latents: Path, source: ModelSource, options: CustomiseOptions) -> Subject:
     """What an edit is told of it: the mean embedding of its pictures, or their caption."""
-    if source.config.unet.content_kind == "text":
+    if source.config.unet.content.reads_text:
         return Subject(caption=options.caption or None)
     records = open_source(str(latents))
     embeddings = np.stack([np.asarray(records[i]["content"][0], np.float32) for i in range(len(records))])

@@ -4,9 +4,9 @@
     depth ──normalise──► blur t_s ──autoencoder──► s (zeros before stage 3) ─┼─► U-Net ─► v ─► loss
     a frame ──CLIP──► c (sometimes zeros) ─────────────────────────────┘
 
-arXiv 2302.03011, sections 3.1 to 3.3. Models whose content is text have the states of the caption for c
-(`TextContent`). A ControlNet sees the maps themselves, as pictures, by features that are learned with it.
-Everything but the U-Net is frozen; `gen1 precompute` may have run it before.
+arXiv 2302.03011, sections 3.1 to 3.3; `training.contents` has c of this and of other kinds. A ControlNet sees the maps
+themselves, as pictures, by features that are learned with it. Everything but the U-Net is frozen; `gen1 precompute` may
+have run it before.
 """
 
 import dataclasses
@@ -40,17 +40,14 @@ from gen1_jax.pretrained.family import Gen1Config
 from gen1_jax.pretrained.sizes import size_named
 from gen1_jax.pretrained.tokenizer import CLIPTokenizer
 from gen1_jax.training.adapters import learned_of
+from gen1_jax.training.contents import CONTENTS, ExampleContent
 from gen1_jax.training.examples import of_each_frame
 from gen1_jax.training.objective import ALONE, BatchArrays, Context
-from gen1_jax.training.prior_content import PriorContent
 from gen1_jax.training.signals import StructureSignals
-from gen1_jax.training.text_content import TextContent
 
 NOISE_BINS = 4
 """The loss is also reported by noise level: timesteps are divided into this many equal ranges."""
 
-_PIXELS, _LATENTS = ("pixels", "content_index"), ("moments", "content")
-"""Where batches have clips, and the content of those that are not told by a text."""
 _OF_STRUCTURE: dict[InputKind, str | None] = {"pixels": None, "depth": "maps", "maps": "maps", "latents": "structure"}
 """Where batches have each kind of structure; nowhere, if it is estimated in the step. Controls take maps, if any."""
 
@@ -198,7 +195,7 @@ class DenoisingObjective:
 
     Raises:
         UserError: `prior_probability` for a family without a prior, `trained` or `lora` names no parameter that can
-            learn, or a kind of structure cannot be trained.
+            learn, or a kind of structure cannot be trained, or one of content is learned by another objective.
     """
 
     component = "unet"
@@ -226,35 +223,33 @@ class DenoisingObjective:
         self._pictures_at_once = pictures_at_once
         self.module = build_denoiser(config.unet, dtype=dtype, remat=remat)
         self.learned = learned_of(settings.trained, settings.lora, self.module)
-        probability = settings.prior_probability
-        self._of_captions = PriorContent(config, probability, tokenizer(), dtype) if probability else None
-        reads_text = config.unet.content_kind == "text"
-        self._text = TextContent(config, tokenizer(), dtype) if reads_text else None
+        self.content = self._example_content(tokenizer)
         self.frozen = self._frozen_parts()
+
+    def _example_content(self, tokenizer: Callable[[], CLIPTokenizer] | None) -> ExampleContent | None:
+        """What tells the U-Net of the content; None if it learns together with it."""
+        if (name := self.config.unet.content_kind) not in CONTENTS:
+            raise UserError(f"content of kind {name!r} is in no batch: it is learned by the objective {name}")
+        return CONTENTS[name](self.config, tokenizer, self.dtype, self._inputs, self.settings.prior_probability)
 
     def _frozen_parts(self) -> tuple[str, ...]:
         """Components that the loss reads, those that encode batches first."""
-        encoders: list[str] = []
-        if self._inputs != "latents":
-            encoders += ["vae"] if self._text else ["vae", "clip"]
+        encoders = [] if self._inputs == "latents" else ["vae"]
         if self._inputs == "pixels":
             encoders += [kind.part for kind in self.structures.values() if kind.part is not None]
-        contents = [content.frozen for content in (self._of_captions, self._text) if content is not None]
-        return tuple(dict.fromkeys((*encoders, *itertools.chain(*contents))))
+        return tuple(dict.fromkeys((*encoders, *self.content.frozen)))
 
     def inputs(self, batch: Batch) -> dict[str, np.ndarray]:
         """The arrays of the batch that the loss reads."""
-        clips, content = _LATENTS if self._inputs == "latents" else _PIXELS
-        names = (clips, *(() if self._text else (content,)), *(("structure_level",) if self.structures else ()))
-        arrays = {name: getattr(batch, name) for name in names}
+        clips = "moments" if self._inputs == "latents" else "pixels"
+        arrays = {clips: getattr(batch, clips)} | self.content.inputs(batch)
+        arrays |= {"structure_level": batch.structure_level} if self.structures else {}
         for name in self.structures:
             if field := _OF_STRUCTURE[self._inputs]:
                 field = field if name in self.config.unet.structures else "maps"
                 arrays[f"{field}.{name}"] = getattr(batch, field).get(name)
         if missing := [name for name, array in arrays.items() if array is None]:
             raise UserError(f"batches have no {missing[0]}: {_mend(missing[0], self._inputs)}")
-        for captions in (self._of_captions, self._text):
-            arrays |= captions.inputs(batch) if captions is not None else {}
         return arrays
 
     def loss(
@@ -308,7 +303,7 @@ class DenoisingObjective:
         drop: Bool[Array, " b"],
     ) -> Conditions:
         """What the U-Net is told of clips with these latents, clean; nothing of the content where it is dropped."""
-        content = self._content(networks, frozen, inputs, keys, drop)
+        content = self.content(frozen, inputs, keys, drop)
         structure = self._signals(self._denoiser_of(weights), networks, inputs, latents, keys)
         return Conditions(content={self.config.unet.content_kind: content}, structure=structure)
 
@@ -340,34 +335,6 @@ class DenoisingObjective:
     def _encode(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b t h w m"]:
         posterior = of_each_frame(networks["vae"], pixels_to_images(inputs["pixels"]), method="encode")
         return jnp.concatenate(posterior, axis=-1)
-
-    def _content(
-        self,
-        networks: Mapping[str, Bound],
-        frozen: Mapping[str, Params],
-        inputs: BatchArrays,
-        keys: Key[Array, " b"],
-        drop: Bool[Array, " b"],
-    ) -> Float[Array, "b n d"]:
-        """What the U-Net is told of the content: of a text, or of a frame; the null content where it is dropped."""
-        if self._text is not None:
-            return self._text(frozen, inputs, drop)
-        content = self._of_frame(networks, inputs)
-        if self._of_captions is not None:
-            of_captions = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # of their own: other draws stay
-            content = self._of_captions(frozen, inputs, of_captions, content)
-        return jnp.where(drop[:, None], 0, jax.lax.stop_gradient(content).astype(jnp.float32))[:, None]
-
-    def null(self, frozen: Mapping[str, Params]) -> dict[str, Float[Array, "1 n d"]]:
-        """The null content, as `Conditions` has it: nothing where it is zeros."""
-        return {} if self._text is None else {self.config.unet.content_kind: self._text.null(frozen)}
-
-    def _of_frame(self, networks: Mapping[str, Bound], inputs: BatchArrays) -> Float[Array, "b d"]:
-        if "content" in inputs:
-            return inputs["content"]
-        frames = inputs["pixels"][jnp.arange(len(inputs["pixels"])), inputs["content_index"]]
-        clip = networks["clip"]
-        return clip.apply(clip.params, clip.module.preprocess(frames), method="encode_image")
 
     def by_noise(self, losses: Float[Array, " b"], timestep: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
         """Losses by range of timesteps, NaN in the others."""

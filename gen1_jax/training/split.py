@@ -80,7 +80,7 @@ class SplitTrainingConfig:
             structure_channels=base.vae.latent_channels,
             structure_optional=False,
             known=False,
-            content_kind="split",
+            content_kind=SPLIT,
         )
         return dataclasses.replace(base, unet=unet, split=split, prior=None, learned_content="unknown")
 
@@ -108,6 +108,9 @@ class SplitObjective(DenoisingObjective):
         self.split = split
         self._unet, self._split = self.module, config.build(SPLIT, self.dtype)
         self.module = Joint(unet=self._unet, split=self._split)
+
+    def _example_content(self, tokenizer: Any) -> None:
+        """Nothing: it is learned."""
 
     def _frozen_parts(self) -> tuple[str, ...]:
         return () if self._inputs == "latents" else ("vae",)
@@ -148,7 +151,7 @@ class SplitObjective(DenoisingObjective):
                 followed = jnp.where(chance(_PAIRED) < self.split.paired, pair, latents)
             maps = split.apply(split.params, followed, method="encode").maps
         content = jnp.where(drop[:, None, None], 0, content)
-        return Conditions(content={self.config.unet.content_kind: content}, structure={SPLIT: Signal.of(maps)})
+        return Conditions(content={SPLIT: content}, structure={SPLIT: Signal.of(maps)})
 
 
 def _some_frames(draws: Float[Array, "b 2"], count: int) -> Bool[Array, "b t"]:

@@ -74,7 +74,7 @@ def test_an_edit_is_told_the_structure_of_one_clip_and_the_content_of_another(ed
     pipeline, worlds = editor.pipeline, editor.worlds
     latents = np.stack([pipeline.vae.images_to_latents(pixels_to_images(clip)) for clip in worlds.clips.source])
     np.testing.assert_allclose(told.structure["split"].maps, pipeline.network("split").encode(latents).maps, atol=1e-4)
-    np.testing.assert_allclose(told.content["split"], pipeline.content.pooled(worlds.others.clips.source), atol=1e-5)
+    np.testing.assert_allclose(told.content["split"], pipeline.content.shown(worlds.others.clips.source), atol=1e-5)
 
 
 def test_either_half_can_be_the_answers_own(editor, monkeypatch):

@@ -99,7 +99,7 @@ def test_dropped_content_is_the_empty_text_and_dropped_structure_adds_nothing(lo
 def test_what_the_u_net_reads_is_what_an_edit_tells_it(told, frozen):
     """The states of the tokenizer's ids: brackets of a caption are text, no weights."""
     ids, empty = (tokenizer()(texts)[0] for texts in (CAPTIONS, ("",)))
-    states = told._text(frozen, {"token_ids": jnp.asarray(ids)}, jnp.array([False, True]))
+    states = told.content(frozen, {"token_ids": jnp.asarray(ids)}, KEYS, jnp.array([False, True]))
     text = Bound(TINY_PUBLIC.build("text", np.float32), frozen["text"])
     np.testing.assert_allclose(states, text.states(np.stack([ids[0], empty[0]])), atol=1e-5)
 

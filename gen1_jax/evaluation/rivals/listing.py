@@ -94,7 +94,7 @@ def text_rivals(settings: EditSettings, config: Gen1Config) -> Iterator[Fields]:
         settings: see `rivals`.
         config: of the model.
     """
-    if config.unet.content_kind != "text":
+    if not config.unet.content.reads_text:
         return
     for sees_structure in (False, True):
         way = Way(settings=_inverted_by(settings), sees_structure=sees_structure)

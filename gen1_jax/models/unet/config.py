@@ -75,7 +75,7 @@ class UNetConfig(DenoiserConfig):
         super().__post_init__()
         if self.guidance_embedded and self.controls:
             raise UserError("guidance_embedded is for a U-Net without controls, which are told no guidance")
-        if self.image_adapter and self.content_kind != "text":
+        if self.image_adapter and not self.content.reads_text:
             said = f"content of kind {self.content_kind!r} is a picture already"
             raise UserError(f"image_adapter is for content_kind 'text': {said}")
 
