@@ -81,13 +81,13 @@ def test_nano_fast_is_a_unet_beside_nano(fast):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 11e6
     nano, config = open_model("nano"), fast.config
     assert fast.source.name == "nano-fast" and fast.source.warning is None and fast.source.is_quantized
-    assert fast.source.words == nano.words and (config.sampler, config.num_inference_steps) == ("lcm", 1)
+    assert fast.source.words == nano.words and (config.sampler, config.num_inference_steps) == ("ddim", 4)
     for name in ("vae", "clip", "depth", "prior"):
         theirs = flatten(fast.source.stored(name))
         assert all((np.asarray(theirs[path]) == x).all() for path, x in flatten(nano.parameters(name)).items())
 
 
-def test_one_evaluation_of_nano_fast_is_an_edit(fast, worlds):
+def test_four_evaluations_of_nano_fast_are_an_edit(fast, worlds):
     """Of pictures, whose program has no layers between frames to compile."""
     asked = zip(worlds.clips.source[:, :1], worlds.prompts, strict=True)
     one = np.stack([fast.edit(picture, prompt=prompt).frames for picture, prompt in asked])
