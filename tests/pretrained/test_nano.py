@@ -72,19 +72,23 @@ def fast():
     return Gen1Pipeline(source)
 
 
-def test_nano_fast_is_a_unet_beside_nano(fast):
-    folder = fast.source.path
-    manifest = json.loads((folder / "manifest.json").read_text())
+@pytest.mark.parametrize("name", ["nano-fast", "nano2"])
+def test_a_unet_beside_nano(name):
+    source, nano = open_model(name), open_model("nano")
+    manifest = json.loads((source.path / "manifest.json").read_text())
     assert {"unet.safetensors", "config.json"} <= manifest["sha256"].keys()
-    for name, digest in manifest["sha256"].items():
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 11e6
-    nano, config = open_model("nano"), fast.config
-    assert fast.source.name == "nano-fast" and fast.source.warning is None and fast.source.is_quantized
-    assert fast.source.words == nano.words and (config.sampler, config.num_inference_steps) == ("ddim", 4)
-    for name in ("vae", "clip", "depth", "prior"):
-        theirs = flatten(fast.source.stored(name))
-        assert all((np.asarray(theirs[path]) == x).all() for path, x in flatten(nano.parameters(name)).items())
+    for file, digest in manifest["sha256"].items():
+        assert hashlib.sha256((source.path / file).read_bytes()).hexdigest() == digest
+    assert sum(path.stat().st_size for path in source.path.iterdir()) < 11e6
+    assert source.name == name and source.warning is None and source.is_quantized and source.words == nano.words
+    for network in ("vae", "clip", "depth", "prior"):
+        theirs = flatten(source.stored(network))
+        assert all((np.asarray(theirs[path]) == x).all() for path, x in flatten(nano.parameters(network)).items())
+
+
+def test_what_they_are_made_for(fast):
+    assert (fast.config.sampler, fast.config.num_inference_steps) == ("ddim", 4) and fast.config.distilled_scales
+    assert {"depth", "edges", "source", "pose"} <= {*open_model("nano2").config.unet.kinds}
 
 
 def test_four_evaluations_of_nano_fast_are_an_edit(fast, worlds):
@@ -94,6 +98,20 @@ def test_four_evaluations_of_nano_fast_are_an_edit(fast, worlds):
     to_images = lambda pictures: jnp.asarray(pictures, jnp.float32) / 255
     nearness = lambda pictures: psnr(to_images(pictures), to_images(worlds.clips.answer[:, :1])).mean()
     assert nearness(one) > nearness(np.roll(one, 1, 0)) + 4  # each that of its own prompt and clip
+
+
+def test_nano2_goes_on_from_what_is_known():
+    """Of pictures, as above, but of the size that it knows: stripes are known, its own or those of another answer."""
+    edit = functools.partial(Gen1Pipeline.from_pretrained("nano2").edit, num_inference_steps=STEPS)
+    worlds = Worlds(2, frames=2, height=128, width=128)
+    stripes = np.broadcast_to(np.arange(128) // 16 % 2, (1, 128, 128))
+    to_images = lambda pictures: jnp.asarray(pictures[None][..., stripes[0, 0] == 0, :], jnp.float32) / 255
+    answers, nearer = worlds.clips.answer[:, :1], []
+    for clip, answer, other, prompt in zip(worlds.clips.source, answers, answers[::-1], worlds.prompts, strict=True):
+        both = (edit(clip[:1], prompt=prompt, known=(known, stripes)).frames for known in (answer, other))
+        own, others = (psnr(to_images(picture), to_images(answer)).item() for picture in both)
+        nearer.append(own - others)
+    assert np.mean(nearer) > 2
 
 
 def test_it_is_nano_and_trained():
