@@ -241,7 +241,10 @@ class EditSettings:
         unet, asked = config.unet, {use.kind for use in self.structures}
         if unknown := sorted(asked - set(unet.kinds)):
             takes = ", ".join(unet.kinds) or "none"
-            raise UserError(f"structure {unknown[0]}: this model follows {takes}; gen1 import --controlnet adds others")
+            raise UserError(
+                f"structure {unknown[0]}: this model follows {takes}; nano2 follows more, and "
+                f"gen1 import --controlnet adds others to public weights"
+            )
         if missing := sorted(set(unet.required) - asked):
             raise UserError(f"structure: this model needs {missing[0]}; {missing[0]}=0 leaves it without effect")
         if self.source_guidance_scale is not None and SOURCE not in asked:
