@@ -12,6 +12,12 @@ os.environ["XLA_FLAGS"] = (
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
+from checked import check_annotations
+
+check_annotations("gen1_jax")
+# Imports and tracing make many objects and no garbage: searching all for it takes half of the time of the one, and a
+# tenth of that of the other.
+gc.set_threshold(50_000, 20, 20)
 
 LONGEST = (
     *("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark"),
@@ -27,9 +33,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Tracing makes many objects and no garbage: searching all modules for it takes a tenth of the time of a test."""
+    """What has been imported stays."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 import io
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,8 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tensorboardX import SummaryWriter
-from tensorboardX.proto.summary_pb2 import Summary
 
 from gen1_jax.files import write_text
 
@@ -44,7 +43,8 @@ class TensorBoard:
     """Event files in the workdir. Those of steps that will be done again are forgotten."""
 
     def __init__(self, workdir: Path, step: int):
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._library = _tensorboardx()
+        self._writer = self._library.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def numbers(self, step: int, values: Mapping[str, float | int]) -> None:
         """As scalars."""
@@ -59,6 +59,7 @@ class TensorBoard:
         )
         self._writer.add_image(f"{name}/frames", strip, step, dataformats="HWC")
         height, width = frames.shape[1:3]
+        Summary = self._library.proto.summary_pb2.Summary
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(frames, frame_rate))
         self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
         self._writer.flush()
@@ -66,6 +67,19 @@ class TensorBoard:
     def close(self) -> None:
         """Nothing more comes."""
         self._writer.close()
+
+
+def _tensorboardx():
+    """The package, which imports torch where that is installed, for an annotation: half of the start of a training."""
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # as Python says that a package is not there
+    try:
+        import tensorboardX
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return tensorboardX
 
 
 class WeightsAndBiases:

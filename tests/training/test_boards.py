@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -62,3 +63,18 @@ def test_without_the_package_nothing_begins(tmp_path, monkeypatch, capsys):
     assert main(["train", "--config", str(SMOKE), "--workdir", str(workdir), "--wandb", "p"]) == 2
     assert capsys.readouterr().err == 'gen1: --wandb needs wandb: pip install "gen1-jax[wandb]"\n'
     assert not workdir.exists()
+
+
+def test_a_training_does_not_import_torch(tmp_path):
+    """A third library would, if it could, and torch takes as long as all else that a training imports."""
+    program = f"""
+import sys
+from pathlib import Path
+import gen1_jax.commands.train, gen1_jax.training.loop
+from gen1_jax.training.boards import TensorBoard
+board = TensorBoard(Path({str(tmp_path)!r}), 0)
+board.numbers(1, {{"loss": 0.5}})
+assert not [name for name in sys.modules if name.split(".")[0] == "torch"]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1

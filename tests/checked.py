@@ -1,0 +1,76 @@
+"""An import hook under which every function and dataclass of a package has its annotations checked, shapes too.
+
+It is jaxtyping's own (https://docs.kidger.site/jaxtyping/api/runtime-type-checking/), without what that costs: half of
+the time in which a process of the suite gets ready. Its hook makes Python look for the compiled files of *every* module
+that is imported meanwhile, NumPy's or Gradio's, by a name of its own, under which there are none; it walks all
+expressions of a source to decorate statements; and beartype writes and compiles a checker for functions nobody calls.
+"""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+
+from beartype import beartype
+
+
+def check_annotations(package: str) -> None:
+    """Of what is imported of it from now on."""
+    assert package not in sys.modules, f"{package} has been imported already"
+    sys.meta_path.insert(0, _Finder(package))
+
+
+def at_first_call(function: Callable) -> Callable:
+    """beartype's checks of a function, which are made when it is first called."""
+    checked = None
+
+    def checking(*args, **kwargs):
+        nonlocal checked
+        if checked is None:
+            checked = beartype(function)
+        return checked(*args, **kwargs)
+
+    return checking
+
+
+class _Finder:
+    def __init__(self, package: str):
+        self.package = package
+
+    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
+        if name != self.package and not name.startswith(f"{self.package}."):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    def get_code(self, fullname: str):
+        """Compiled from the source, whatever was compiled before: that is without checks."""
+        tree = ast.parse(self.get_data(self.path), self.path)
+        for node in _definitions(tree.body):
+            decorator = ast.parse("__import__('checked').decorate", mode="eval").body
+            for part in ast.walk(decorator):
+                if isinstance(part, ast.expr):
+                    ast.copy_location(part, node)
+            # A dataclass is whole when its decorators are done; a function has its annotations before they are.
+            node.decorator_list.insert(0 if isinstance(node, ast.ClassDef) else len(node.decorator_list), decorator)
+        return compile(tree, self.path, "exec", dont_inherit=True)
+
+
+def _definitions(statements: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef]:
+    """Of classes and functions, at any depth."""
+    for statement in statements:
+        if isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
+            yield statement
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _definitions(getattr(statement, block, []))
+
+
+def decorate(defined):
+    """What the loader writes above a definition."""
+    from jaxtyping import jaxtyped
+
+    return jaxtyped(defined, typechecker=at_first_call)
