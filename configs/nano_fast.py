@@ -4,8 +4,8 @@ gen1 precompute --data worlds --model nano --size 128x128 --out worlds_latents
 gen1 train      --config configs/nano_fast.py --workdir runs/nano_fast
 gen1 edit       car.mp4 -o gold.mp4 --prompt "a golden car" --model runs/nano_fast
 
-One evaluation a step instead of three: both scales of guidance are told to the network, in the ranges below. The way is in
-four parts, of which it learns the ends; with --config.unet.consistency.parts=1 and .teacher_steps=50 it is LCM's, in one.
+One evaluation a step instead of three: both scales of guidance are told to the network, in the ranges below. The way
+is in four parts, whose ends it learns; with --config.unet.consistency.parts=1 and .teacher_steps=50 it is LCM's, in one.
 launch/nano.sh DIR worlds fast runs all of this, and makes the model folder.
 """
 
@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The teacher is guided where nano's edits are, in a part of its steps alone, so that the student's w is to be higher
-    (4 of 1, 2 and 4 on 32 worlds of seed 7); half of the contents come by way of the prior, as in edits.
+    """The teacher is guided where nano's edits are, in a part of its steps alone, so that w = 4 is best for the student
+    (of 1, 2 and 4, on 32 worlds of seed 7); half of the contents come by way of the prior, as in edits.
 
     A step costs about twice what one of configs/nano.py does. EMA is the target, too, and must not lag behind.
     """

@@ -22,7 +22,7 @@ def add_app(commands) -> None:
         "edit in the browser: a page for this machine, or for those who can reach it",
         "gen1 app --model nano --port 7860",
     )
-    parser.add_argument("--model", metavar="NAME|DIR", help="nano, nano-fast, nano2, a model folder or a workdir (nano)")
+    parser.add_argument("--model", metavar="NAME|DIR", help="one that ships, a model folder or a workdir (nano)")
     add_fast(parser)
     parser.add_argument(
         "--upscaler", metavar="DIR", help="a model that enlarges edits and clips, see gen1 upscale (none)"
