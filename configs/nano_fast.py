@@ -5,7 +5,7 @@ gen1 train      --config configs/nano_fast.py --workdir runs/nano_fast
 gen1 edit       car.mp4 -o gold.mp4 --prompt "a golden car" --model runs/nano_fast
 
 One evaluation a step instead of three: both scales of guidance are told to the network, in the ranges below. The way
-is in four parts, whose ends it learns; with --config.unet.consistency.parts=1 and .teacher_steps=50 it is LCM's, in one.
+is in four parts, whose ends it learns; --config.unet.consistency.parts=1 and .teacher_steps=50 are LCM, in one.
 launch/nano.sh DIR worlds fast runs all of this, and makes the model folder.
 """
 
