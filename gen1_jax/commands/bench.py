@@ -1,5 +1,7 @@
 """`gen1 bench`."""
 
+from pathlib import Path
+
 from gen1_jax.commands.common import OneLineParser, command, leave_devices_free, report, reporting
 from gen1_jax.commands.customise import add_bench_customise
 from gen1_jax.commands.datasets import (
@@ -32,6 +34,7 @@ def add_bench(commands) -> None:
     parser.add_argument("--guidance-scale", type=float, default=7.5, metavar="W")
     parser.add_argument("--temporal-guidance-scale", type=float, default=1.5, metavar="WT")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs; the median counts (3)")
+    _add_profile(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     parser = command(
@@ -60,6 +63,7 @@ def add_bench(commands) -> None:
     parser.add_argument("--mesh", default="", metavar="AXIS=N,...", help="devices along data, fsdp, tensor, context")
     parser.add_argument("--microbatches", type=int, default=1, metavar="N", help="parts of each batch (1)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps (10)")
+    _add_profile(parser)
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each batch")
 
     parser = command(
@@ -112,6 +116,7 @@ def add_bench(commands) -> None:
 
 def _bench_sample(args) -> None:
     from gen1_jax.evaluation.bench import bench_sample, render_sample
+    from gen1_jax.evaluation.kernels import render_kinds, write_operations
 
     result = bench_sample(
         size=args.size,
@@ -122,8 +127,37 @@ def _bench_sample(args) -> None:
         guidance_scale=args.guidance_scale,
         temporal_guidance_scale=args.temporal_guidance_scale,
         repeats=args.repeats,
+        profile=_profile(args),
     )
-    report(result, args.json, None if args.json else render_sample(result))
+    operations = _operations(result)
+    report(result, args.json, None if args.json else "\n".join((render_sample(result), *render_kinds(operations))))
+    if args.profile:
+        write_operations(args.profile, {"sample": operations})
+
+
+def _add_profile(parser) -> None:
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE.csv",
+        help="tell what each kind of operation takes, and write what each operation does",
+    )
+
+
+def _profile(args) -> bool:
+    """Whether a profile is asked for; where it is to be written is looked at before anything runs."""
+    from gen1_jax.media import check_writable
+
+    if args.profile is not None:
+        check_writable(args.profile, (".csv",))
+    return args.profile is not None
+
+
+def _operations(result: dict) -> list:
+    """What the profiler saw; it is for the file."""
+    from gen1_jax.evaluation.kernels import Operation
+
+    return [Operation(**o) for o in result.pop("operations", ())]
 
 
 def _bench_edit(args) -> None:
@@ -140,6 +174,7 @@ def _bench_train(args) -> None:
     import json
 
     from gen1_jax.evaluation.bench_train import bench_train, render_row, render_table
+    from gen1_jax.evaluation.kernels import render_kinds, write_operations
     from gen1_jax.parallel.mesh import parse_mesh
 
     rows = bench_train(
@@ -150,12 +185,18 @@ def _bench_train(args) -> None:
         mesh=parse_mesh(args.mesh),
         microbatches=args.microbatches,
         steps=args.steps,
+        profile=_profile(args),
     )
+    seen = {}
     for number, row in enumerate(rows):
+        operations = _operations(row)
         if args.json:
             print(json.dumps(row), flush=True)
         else:
-            print(render_row(row) if number else render_table(row), flush=True)
+            print(*[render_row(row) if number else render_table(row), *render_kinds(operations)], sep="\n", flush=True)
+        if args.profile:
+            seen[f"{row['batch']} {row['kind']}"] = operations
+            write_operations(args.profile, seen)
 
 
 def _bench_growth(args) -> None:

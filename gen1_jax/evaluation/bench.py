@@ -15,6 +15,7 @@ from gen1_jax.diffusion import Guidance, SamplerState, default_sampler, get_samp
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
+from gen1_jax.evaluation.kernels import traced
 from gen1_jax.models.conditions import Conditions, Signal
 from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.flops import count_flops
@@ -35,6 +36,7 @@ def bench_sample(
     guidance_scale: float = 7.5,
     temporal_guidance_scale: float = 1.5,
     repeats: int = 3,
+    profile: bool = False,
 ) -> dict:
     """Time the guided sampler on one clip: structure, content and weights are random.
 
@@ -47,6 +49,7 @@ def bench_sample(
         guidance_scale: w.
         temporal_guidance_scale: w_t.
         repeats: timed runs; the median is reported.
+        profile: tell what each operation takes, as dicts of `kernels.Operation` by the name "operations".
 
     Returns:
         Plain values, times in seconds, memory in bytes.
@@ -66,6 +69,7 @@ def bench_sample(
     seconds = statistics.median(times)
     flops = steps * sampler.step_flops()
     device = jax.devices()[0]
+    operations = traced(lambda: sampler(0), sampler.compiled) if profile else []
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -87,6 +91,7 @@ def bench_sample(
         "temporary_bytes": sampler.compiled.memory_analysis().temp_size_in_bytes,
         "peak_bytes": _peak_bytes(device),
         "finite": finite,
+        **({"operations": [dataclasses.asdict(o) for o in operations]} if profile else {}),
     }
 
 

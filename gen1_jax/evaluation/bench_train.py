@@ -1,7 +1,9 @@
 """`gen1 bench train`: speed and memory of a denoiser's training step on random weights and random latents."""
 
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
 from gen1_jax.errors import UserError, counted
 from gen1_jax.evaluation.bench import random_parameters
+from gen1_jax.evaluation.kernels import traced
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.parallel.hardware import peak_flops
@@ -34,6 +37,7 @@ def bench_train(
     mesh: MeshConfig | None = None,
     microbatches: int = 1,
     steps: int = 10,
+    profile: bool = False,
 ) -> Iterator[dict]:
     """Time forward, backward, AdamW and EMA, for each batch size in turn.
 
@@ -45,6 +49,7 @@ def bench_train(
         mesh: how the devices are arranged; None for all along `data`.
         microbatches: parts of each batch.
         steps: timed steps.
+        profile: tell what each operation takes, as dicts of `kernels.Operation` by the name "operations".
 
     Yields:
         For each batch plain values, times in seconds, memory in bytes; or "error" where it does not fit.
@@ -73,7 +78,7 @@ def bench_train(
         row = common | {"kind": kind, "batch": batch_size}
         try:
             flops = bench.flops(batch)
-            timing = bench.compile(batch).timing(steps)
+            timing = bench.compile(batch).timing(steps, profile)
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -161,12 +166,16 @@ class CompiledStep:
         self.compiled = bench.step.jitted(bench.microbatches).lower(abstract, {}, self._inputs).compile()
         self.compile_seconds = time.perf_counter() - began
 
-    def timing(self, steps: int) -> dict[str, float]:
+    def timing(self, steps: int, profile: bool = False) -> dict[str, Any]:
         """Runs it, twice before `steps` that are timed: plain values, times in seconds, memory in bytes."""
         memory = self.compiled.memory_analysis()
+        run = self._running()
+        spent = {"seconds": seconds_of(run, steps)}
+        if profile:
+            spent["operations"] = [dataclasses.asdict(o) for o in traced(run, self.compiled)]
         return {
             "compile_seconds": self.compile_seconds,
-            "seconds": self.seconds(steps),
+            **spent,
             "state_bytes": memory.argument_size_in_bytes,
             "temporary_bytes": memory.temp_size_in_bytes,
             "peak_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
@@ -174,15 +183,29 @@ class CompiledStep:
 
     def seconds(self, steps: int) -> float:
         """Of a step."""
+        return seconds_of(self._running(), steps)
+
+    def _running(self) -> Callable[[], Any]:
+        """Does a step from where the last one ended, and gives its metrics; it has done two."""
         state = self._bench.state()
-        for _ in range(2):
+
+        def run():
+            nonlocal state
             state, metrics = self.compiled(state, {}, self._inputs)
-        jax.block_until_ready(metrics)
-        began = time.perf_counter()
-        for _ in range(steps):  # queued one after the other, as in training
-            state, metrics = self.compiled(state, {}, self._inputs)
-        jax.block_until_ready(metrics)
-        return (time.perf_counter() - began) / steps
+            return metrics
+
+        run()
+        jax.block_until_ready(run())
+        return run
+
+
+def seconds_of(run: Callable[[], Any], times: int) -> float:
+    """Of each of so many runs, queued one after the other, as in training."""
+    began = time.perf_counter()
+    for _ in range(times):
+        result = run()
+    jax.block_until_ready(result)
+    return (time.perf_counter() - began) / times
 
 
 def random_latents(config: Gen1Config, kind: Kind, batch_size: int) -> Batch:

@@ -17,7 +17,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.layers import EMBEDDING, Conv, Embedding, LayerNorm, Linear, parameter
+from gen1_jax.models.layers import EMBEDDING, Conv, Embedding, Linear, parameter
+from gen1_jax.models.norms import LayerNorm
 from gen1_jax.models.transformer import ACTIVATIONS, TransformerLayer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -30,7 +30,7 @@ from gen1_jax.errors import UserError
 from gen1_jax.models.chunks import in_chunks
 from gen1_jax.models.denoiser_config import LATER
 from gen1_jax.models.depth_layers import DepthHead, Fusion, PatchTokens, Reassemble
-from gen1_jax.models.layers import LayerNorm
+from gen1_jax.models.norms import LayerNorm
 from gen1_jax.models.transformer import TransformerLayer
 from gen1_jax.models.unet.temporal import MotionModule
 

@@ -19,8 +19,9 @@ from jaxtyping import Array, Float
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.attention import attention
-from gen1_jax.models.layers import EMBEDDING, LayerNorm, Linear, parameter
+from gen1_jax.models.layers import EMBEDDING, Linear, parameter
 from gen1_jax.models.module import Bound
+from gen1_jax.models.norms import LayerNorm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

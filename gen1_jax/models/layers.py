@@ -50,7 +50,7 @@ def parameter(shape: tuple[int, ...], init: Initialiser = KERNEL) -> nnx.Param:
     return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), init=init)
 
 
-def _over_rows(layer: Callable) -> Callable:
+def over_rows(layer: Callable) -> Callable:
     """A layer over the last axis, applied to (b, s, c) as (b s, c).
 
     With two axes to sum over, XLA gives the gradients of sequences layouts of their own, and transposes into them.
@@ -73,7 +73,7 @@ class Linear(nnx.Module):
         self.kernel = parameter((in_features, out_features), init)
         self.bias = parameter((out_features,), ZEROS) if bias else None
 
-    @_over_rows
+    @over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
         y = x @ kernel_beside(self.kernel.get_value(), x)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
@@ -121,63 +121,6 @@ class Conv(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
-class GroupNorm(nnx.Module):
-    """Group normalisation over all axes from `first_axis` to the last but channels, in float32.
-
-    Args:
-        groups: number of channel groups.
-        channels: size of the last axis.
-        first_axis: first axis that is averaged over; axes before it are batch. -3 is one picture of
-            (..., H, W, C); 1 of (B, T, H, W, C) averages over the frames too.
-    """
-
-    def __init__(self, groups: int, channels: int, *, epsilon: float, first_axis: int = -3):
-        self.scale, self.bias = parameter((channels,), ONES), parameter((channels,), ZEROS)
-        self.groups, self.epsilon, self.first_axis = groups, epsilon, first_axis
-
-    def __call__(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch h w c"]:
-        channels = x.shape[-1]
-        y = x.reshape(*x.shape[:-1], self.groups, channels // self.groups).astype(jnp.float32)
-        first = self.first_axis % x.ndim
-        axes = (*range(first, x.ndim - 1), y.ndim - 1)
-        mean = y.mean(axes, keepdims=True)
-        variance = jnp.square(y - mean).mean(axes, keepdims=True)
-        y = ((y - mean) * jax.lax.rsqrt(variance + self.epsilon)).reshape(x.shape)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
-
-
-class LayerNorm(nnx.Module):
-    """Layer normalisation over the last axis, in float32."""
-
-    def __init__(self, features: int, *, epsilon: float = 1e-5):
-        self.scale, self.bias = parameter((features,), ONES), parameter((features,), ZEROS)
-        self.epsilon = epsilon
-
-    @_over_rows
-    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        return (standardised(x, self.epsilon) * self.scale[...] + self.bias[...]).astype(x.dtype)
-
-
-def standardised(x: Float[Array, "*batch c"], epsilon: float) -> Float[Array, "*batch c"]:
-    """Of mean 0 and variance 1 over the last axis, float32."""
-    y = x.astype(jnp.float32)
-    mean = y.mean(-1, keepdims=True)
-    variance = jnp.square(y - mean).mean(-1, keepdims=True)
-    return (y - mean) * jax.lax.rsqrt(variance + epsilon)
-
-
-class RMSNorm(nnx.Module):
-    """Division by the root of the mean square over the last axis, in float32 (https://arxiv.org/abs/1910.07467)."""
-
-    def __init__(self, features: int, *, epsilon: float = 1e-6):
-        self.scale, self.epsilon = parameter((features,), ONES), epsilon
-
-    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        y = x.astype(jnp.float32)
-        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
-        return (y * self.scale[...]).astype(x.dtype)
-
-
 class Embedding(nnx.Module):
     """A table of `features`-wide rows, looked up by index."""
 
@@ -204,7 +147,7 @@ class FeedForward(nnx.Module):
         self.proj_in = Linear(features, 2 * hidden)
         self.proj_out = Linear(hidden, features, init=out_init)
 
-    @_over_rows
+    @over_rows
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
         return self.proj_out(_geglu(*self.proj_in.halves(x)))
 

@@ -22,7 +22,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, Shaped
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, LayerNorm, Linear, TimestepMLP, parameter
+from gen1_jax.models.layers import EMBEDDING, ONES, ZEROS, Linear, TimestepMLP, parameter
+from gen1_jax.models.norms import LayerNorm
 from gen1_jax.models.transformer import TransformerLayer
 
 _ADDED_TOKENS = 4  # text embedding, timestep, noisy image embedding, query

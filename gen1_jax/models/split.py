@@ -23,7 +23,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.attention import Attention
-from gen1_jax.models.layers import EMBEDDING, Conv, GroupNorm, LayerNorm, Linear, parameter
+from gen1_jax.models.layers import EMBEDDING, Conv, Linear, parameter
+from gen1_jax.models.norms import GroupNorm, LayerNorm
 from gen1_jax.models.partition import by_frame, fold, unfold
 from gen1_jax.models.vae import Pictures, ResnetBlock
 
@@ -151,13 +152,13 @@ class Tower(nnx.Module):
         width, groups = config.width, config.norm_num_groups
         self.conv_in = Conv(channels, width)
         self.blocks = nnx.List([ResnetBlock(width, width, groups) for _ in range(config.layers)])
-        self.norm_out = GroupNorm(groups, width, epsilon=1e-6)
+        self.norm_out = GroupNorm(groups, width, epsilon=1e-6, silu=True)
 
     def __call__(self, x: Pictures) -> Float[Array, "n h w d"]:
         x = self.conv_in(x)
         for block in self.blocks:
             x = block(x)
-        return jax.nn.silu(self.norm_out(x))
+        return self.norm_out(x)
 
 
 class Pooling(nnx.Module):

@@ -7,7 +7,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from gen1_jax.models.attention import Attention
-from gen1_jax.models.layers import ONES, LayerNorm, Linear, parameter
+from gen1_jax.models.layers import ONES, Linear, parameter
+from gen1_jax.models.norms import LayerNorm
 
 ACTIVATIONS = {
     "gelu": partial(jax.nn.gelu, approximate=False),

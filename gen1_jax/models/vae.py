@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Key
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.attention import Attention
-from gen1_jax.models.layers import Conv, GroupNorm, upsample_nearest
+from gen1_jax.models.layers import Conv, upsample_nearest
+from gen1_jax.models.norms import GroupNorm
 
 Pictures = Float[Array, "n h w c"]
 
@@ -148,7 +149,7 @@ class Encoder(nnx.Module):
             ]
         )
         self.mid_block = MidBlock(widths[-1], groups)
-        self.conv_norm_out = GroupNorm(groups, widths[-1], epsilon=1e-6)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], epsilon=1e-6, silu=True)
         self.conv_out = Conv(widths[-1], 2 * config.latent_channels)
 
     def __call__(self, x: Pictures) -> Float[Array, "n i j m"]:
@@ -156,7 +157,7 @@ class Encoder(nnx.Module):
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x)
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x))
 
 
 class Decoder(nnx.Module):
@@ -172,27 +173,29 @@ class Decoder(nnx.Module):
                 for level, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False))
             ]
         )
-        self.conv_norm_out = GroupNorm(groups, widths[-1], epsilon=1e-6)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], epsilon=1e-6, silu=True)
         self.conv_out = Conv(widths[-1], config.in_channels)
 
     def __call__(self, x: Pictures) -> Float[Array, "n i j m"]:
         x = self.mid_block(self.conv_in(x))
         for block in self.up_blocks:
             x = block(x)
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x))
 
 
 class ResnetBlock(nnx.Module):
     """Two convolutions, each after a norm, as a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, groups: int):
-        self.norm1, self.conv1 = GroupNorm(groups, in_channels, epsilon=1e-6), Conv(in_channels, out_channels)
-        self.norm2, self.conv2 = GroupNorm(groups, out_channels, epsilon=1e-6), Conv(out_channels, out_channels)
+        self.norm1 = GroupNorm(groups, in_channels, epsilon=1e-6, silu=True)
+        self.conv1 = Conv(in_channels, out_channels)
+        self.norm2 = GroupNorm(groups, out_channels, epsilon=1e-6, silu=True)
+        self.conv2 = Conv(out_channels, out_channels)
         self.conv_shortcut = None if in_channels == out_channels else Conv(in_channels, out_channels, 1)
 
     def __call__(self, x: Pictures) -> Float[Array, "n h w d"]:
-        y = self.conv1(jax.nn.silu(self.norm1(x)))
-        y = self.conv2(jax.nn.silu(self.norm2(y)))
+        y = self.conv1(self.norm1(x))
+        y = self.conv2(self.norm2(y))
         return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

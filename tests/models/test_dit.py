@@ -17,8 +17,8 @@ from gen1_jax.models.dit import DiTConfig, SpaceTimeDiT
 from gen1_jax.models.dit.rotary import angles, pairs_of_all_axes, rotated
 from gen1_jax.models.flops import count_flops
 from gen1_jax.models.growing import grow, with_inputs
-from gen1_jax.models.layers import LayerNorm, RMSNorm
 from gen1_jax.models.module import Bound, abstract_parameters, flatten, initialise, parameter_count, unflatten
+from gen1_jax.models.norms import LayerNorm, RMSNorm
 from gen1_jax.models.selection import Selection
 from gen1_jax.pretrained.sizes import SIZES
 

@@ -6,8 +6,9 @@ import pytest
 from flax import nnx
 
 from gen1_jax.errors import UserError
-from gen1_jax.models.layers import LayerNorm, Linear
+from gen1_jax.models.layers import Linear
 from gen1_jax.models.module import flatten
+from gen1_jax.models.norms import LayerNorm
 from gen1_jax.pretrained.assembly import Network, Source
 from gen1_jax.pretrained.layout import Layout
 

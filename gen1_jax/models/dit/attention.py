@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from gen1_jax.models.attention import Attention, attention
 from gen1_jax.models.dit.rotary import Pairs, angles, rotated
-from gen1_jax.models.layers import RMSNorm
+from gen1_jax.models.norms import RMSNorm
 from gen1_jax.models.over_time import Video, along_time
 from gen1_jax.models.partition import by_sequence, fold, unfold
 

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from gen1_jax.models.dit.attention import NormalisedAttention, per_frame
 from gen1_jax.models.dit.config import DiTConfig
-from gen1_jax.models.layers import ZEROS, FeedForward, LayerNorm, Linear, parameter, standardised
+from gen1_jax.models.layers import ZEROS, FeedForward, Linear, parameter
+from gen1_jax.models.norms import LayerNorm, standardised
 from gen1_jax.models.over_time import Video
 from gen1_jax.models.partition import by_frame, fold
 

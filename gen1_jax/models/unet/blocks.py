@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gen1_jax.models.layers import Conv, GroupNorm, Linear
+from gen1_jax.models.layers import Conv, Linear
+from gen1_jax.models.norms import GroupNorm
 from gen1_jax.models.over_time import Video, over_time
 from gen1_jax.models.partition import by_frame
 from gen1_jax.models.unet.config import UNetConfig
@@ -36,20 +37,20 @@ class ResnetBlock(nnx.Module):
 
     def __init__(self, config: UNetConfig, in_channels: int, out_channels: int):
         groups = config.norm_num_groups
-        self.norm1 = GroupNorm(groups, in_channels, epsilon=1e-5)
+        self.norm1 = GroupNorm(groups, in_channels, epsilon=1e-5, silu=True)
         self.conv1 = Conv(in_channels, out_channels)
         self.temporal_conv1 = temporal_layer(config, out_channels, "resnet")
         self.time_emb_proj = Linear(4 * config.block_out_channels[0], out_channels)
-        self.norm2 = GroupNorm(groups, out_channels, epsilon=1e-5)
+        self.norm2 = GroupNorm(groups, out_channels, epsilon=1e-5, silu=True)
         self.conv2 = Conv(out_channels, out_channels)
         self.temporal_conv2 = temporal_layer(config, out_channels, "resnet")
         self.conv_shortcut = None if in_channels == out_channels else Conv(in_channels, out_channels, 1)
 
     def __call__(self, x: Video, given: BlockInputs) -> Float[Array, "b t h w d"]:
         x = by_frame(x)
-        y = over_time(self.temporal_conv1, self.conv1(jax.nn.silu(self.norm1(x))), given.still)
+        y = over_time(self.temporal_conv1, self.conv1(self.norm1(x)), given.still)
         y = y + self.time_emb_proj(jax.nn.silu(given.time).astype(y.dtype))[:, None, None, None]
-        y = over_time(self.temporal_conv2, self.conv2(jax.nn.silu(self.norm2(y))), given.still)
+        y = over_time(self.temporal_conv2, self.conv2(self.norm2(y)), given.still)
         return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

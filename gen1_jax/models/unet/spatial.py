@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from gen1_jax.models.attended import attending
 from gen1_jax.models.attention import AdaptedAttention, Attention
-from gen1_jax.models.layers import FeedForward, GroupNorm, LayerNorm, Linear
+from gen1_jax.models.layers import FeedForward, Linear
+from gen1_jax.models.norms import GroupNorm, LayerNorm
 from gen1_jax.models.partition import fold, unfold
 from gen1_jax.models.unet.config import UNetConfig
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gen1_jax.models.layers import EMBEDDING, ZEROS, Conv, GroupNorm, Linear, parameter
+from gen1_jax.models.layers import EMBEDDING, ZEROS, Conv, Linear, parameter
+from gen1_jax.models.norms import GroupNorm
 from gen1_jax.models.over_time import Video, along_time
 from gen1_jax.models.partition import by_frame, by_position
 from gen1_jax.models.unet.config import UNetConfig

@@ -12,7 +12,6 @@ block index only.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -21,7 +20,8 @@ from jaxtyping import Array, Float, Int
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.denoiser_inputs import CalledWithOneStructure, check_told
 from gen1_jax.models.guidance_embedding import GuidanceEmbedding, guided_time
-from gen1_jax.models.layers import Conv, GroupNorm, upsample_nearest
+from gen1_jax.models.layers import Conv, upsample_nearest
+from gen1_jax.models.norms import GroupNorm
 from gen1_jax.models.unet.blocks import BlockInputs, UpBlock
 from gen1_jax.models.unet.config import UNetConfig
 from gen1_jax.models.unet.control import Injection, concatenated
@@ -52,7 +52,7 @@ class SpaceTimeUNet(CalledWithOneStructure, DownPath):
             previous = width
         self.up_blocks = nnx.List(up)
 
-        self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], epsilon=1e-5)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], epsilon=1e-5, silu=True)
         self.conv_out = Conv(widths[0], config.latent_channels)
         self.guidance_embedding = GuidanceEmbedding(config.timestep_features) if config.guidance_embedded else None
         self.controls = nnx.Dict({c.kind: ControlNet(config, c, dtype=dtype, remat=remat) for c in config.controls})
@@ -132,8 +132,7 @@ class SpaceTimeUNet(CalledWithOneStructure, DownPath):
             x = self._run(block, x, used, given)
             if block.upsample is not None:
                 x = block.upsample(upsample_nearest(x, *skips[-1].shape[2:4]))
-        x = jax.nn.silu(self.conv_norm_out(x.astype(jnp.float32)))
-        return self.conv_out(x)
+        return self.conv_out(self.conv_norm_out(x.astype(jnp.float32)))
 
     def _content(self, conditions: Conditions) -> Content:
         """What cross-attention reads: the main kind, and a picture beside it if the model has an adapter for one."""
