@@ -68,6 +68,19 @@ def add_bench(commands) -> None:
 
     parser = command(
         subjects,
+        "layers",
+        _bench_layers,
+        "time each kind of layer of a U-Net by itself, forward and backward",
+        "gen1 bench layers --size full --clips 8 --profile layers.csv",
+    )
+    parser.add_argument("--size", default="nano", help="tiny, nano, full or public (nano)")
+    parser.add_argument("--clips", type=int, default=8, metavar="N", help="in the batch (8)")
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed runs (20)")
+    _add_profile(parser)
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each layer")
+
+    parser = command(
+        subjects,
         "growth",
         _bench_growth,
         "show how time and memory grow with frames, pixels and devices, here or on a chip that is not there",
@@ -189,14 +202,32 @@ def _bench_train(args) -> None:
     )
     seen = {}
     for number, row in enumerate(rows):
-        operations = _operations(row)
+        seen[f"{row['batch']} {row['kind']}"] = operations = _operations(row)
         if args.json:
             print(json.dumps(row), flush=True)
         else:
             print(*[render_row(row) if number else render_table(row), *render_kinds(operations)], sep="\n", flush=True)
         if args.profile:
-            seen[f"{row['batch']} {row['kind']}"] = operations
             write_operations(args.profile, seen)
+
+
+def _bench_layers(args) -> None:
+    import json
+
+    from gen1_jax.evaluation.bench_layers import bench_layers, render_layers
+    from gen1_jax.evaluation.kernels import write_operations
+
+    rows, seen = bench_layers(size=args.size, clips=args.clips, steps=args.steps, profile=_profile(args)), {}
+
+    def kept():
+        for row in rows:
+            seen[f"{row['layer']} {row['channels']} at level {row['level']}"] = _operations(row)
+            if args.profile:
+                write_operations(args.profile, seen)
+            yield row
+
+    for line in map(json.dumps, kept()) if args.json else render_layers(kept()):
+        print(line, flush=True)
 
 
 def _bench_growth(args) -> None:

@@ -15,8 +15,8 @@ import jax
 from gen1_jax.files import write_text
 
 KINDS = {
-    "attention": r"fmha|flash|dot_product_attention",
-    "convolutions": r"conv|fprop|dgrad|wgrad",
+    "attention": r"fmha|flash|cudnn::fusion|dot_product_attention",
+    "convolutions": r"conv(?!ert)|fprop|dgrad|wgrad",
     "products": r"gemm|dot|nvjet|cublas|cutlass",
     "reductions": r"reduc",
     "transposes": r"transpose|tensorTransform|nchwToNhwc|nhwcToNchw",

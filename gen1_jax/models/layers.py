@@ -78,11 +78,11 @@ class Linear(nnx.Module):
         y = x @ kernel_beside(self.kernel.get_value(), x)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
-    def halves(self, x: Float[Array, "*batch c"]) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch e"]]:
-        """y in two: (*batch, d / 2) each, by two products: y is far larger than the weights to cut or to join."""
+    def halves(self, x: Float[Array, "*batch c"]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """y in two without the bias, (*batch, d / 2) each, and the bias in two: y is far larger than weights to cut."""
         divide = lambda p: by_feature(p.astype(x.dtype).reshape(*p.shape[:-1], 2, -1))
         kernel, bias = divide(kernel_beside(self.kernel.get_value(), x)), divide(self.bias[...])
-        return tuple(x @ kernel[:, half] + bias[half] for half in range(2))
+        return (x @ kernel[:, 0], x @ kernel[:, 1]), (bias[0], bias[1])
 
 
 class Conv(nnx.Module):
@@ -152,8 +152,9 @@ class FeedForward(nnx.Module):
         return self.proj_out(_geglu(*self.proj_in.halves(x)))
 
 
-@jax.checkpoint  # what it would keep for the gradient is larger than what it is made of
-def _geglu(value: Array, gate: Array) -> Array:
+@jax.checkpoint  # what it would keep for the gradient is larger than what it is made of; sums with biases, too
+def _geglu(products: tuple[Array, Array], biases: tuple[Array, Array]) -> Array:
+    value, gate = (product + bias for product, bias in zip(products, biases, strict=True))
     return value * jax.nn.gelu(gate, approximate=False)
 
 

@@ -1,11 +1,5 @@
-"""Normalisations, in float32. Those of groups and of layers have gradients of their own: few passes over memory.
+"""Normalisations, computed in float32."""
 
-What automatic differentiation makes of a norm reads its input and its gradient once for each of several sums. Here the
-forward pass reads x twice and writes y; the backward pass reads x and the gradient twice and writes one gradient. All
-sums over positions are kept for each channel, from which those of its group and of the parameters follow.
-"""
-
-import math
 from functools import partial
 
 import jax
@@ -19,6 +13,8 @@ from gen1_jax.models.layers import ONES, ZEROS, over_rows, parameter
 class GroupNorm(nnx.Module):
     """Group normalisation of each picture of (..., H, W, C) by itself (https://arxiv.org/abs/1803.08494).
 
+    It reads its input twice: for the statistics, and to scale and shift each channel. So does its gradient.
+
     Args:
         groups: number of channel groups.
         channels: size of the last axis.
@@ -31,71 +27,27 @@ class GroupNorm(nnx.Module):
         self.groups, self.epsilon, self.silu = groups, epsilon, silu
 
     def __call__(self, x: Float[Array, "*batch h w c"]) -> Float[Array, "*batch h w c"]:
-        return _group_norm(x, self.scale[...], self.bias[...], self.groups, self.epsilon, self.silu)
+        # sums are of what x differs by from its first position: a mean far from 0 costs no digits
+        first = jax.lax.stop_gradient(x[..., :1, :1, :]).astype(jnp.float32)
+        rest = x.astype(jnp.float32) - first
+        off, square = (y.mean((-3, -2), keepdims=True) for y in (rest, jnp.square(rest)))
+        mean = _of_groups(first + off, self.groups)
+        inside = jnp.maximum(square - jnp.square(off), 0)  # what rounding may leave below
+        variance = _of_groups(inside + jnp.square(first + off - mean), self.groups)
+        scale = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
+        return _scaled(x, first, scale, self.bias[...] + (first - mean) * scale, self.silu)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _group_norm(x: Array, scale: Array, bias: Array, groups: int, epsilon: float, silu: bool) -> Array:
-    return _group_norm_forward(x, scale, bias, groups, epsilon, silu)[0]
-
-
-def _group_norm_forward(x, scale, bias, groups, epsilon, silu):
-    mean, deviation = _of_groups(x, groups, epsilon)
-    z = _normalised(x, mean, deviation) * scale + bias
-    return _activated(z, silu).astype(x.dtype), (x, scale, bias, mean, deviation)
-
-
-def _of_groups(x: Array, groups: int, epsilon: float) -> tuple[Array, Array]:
-    """Of each channel the mean and 1 / deviation of its group, (..., 1, 1, C).
-
-    From one pass: sums of what is left of x and of its square without the first position's value, so that a mean far
-    from 0 costs no digits; channels are then joined as in https://doi.org/10.2307/2683386.
-    """
-    first = jax.lax.stop_gradient(x[..., :1, :1, :]).astype(jnp.float32)
-    rest = x.astype(jnp.float32) - first
-    off, square = rest.mean((-3, -2), keepdims=True), jnp.square(rest).mean((-3, -2), keepdims=True)
-    mean = _group_mean(first + off, groups)
-    variance = _group_mean(square - jnp.square(off) + jnp.square(first + off - mean), groups)
-    return mean, jax.lax.rsqrt(variance + epsilon)
-
-
-def _group_mean(x: Float[Array, "*batch c"], groups: int) -> Float[Array, "*batch c"]:
+def _of_groups(x: Float[Array, "*batch c"], groups: int) -> Float[Array, "*batch c"]:
     """For each channel the mean over those of its group."""
-    mean = x.reshape(*x.shape[:-1], groups, -1).mean(-1, keepdims=True)
-    return jnp.broadcast_to(mean, (*mean.shape[:-1], x.shape[-1] // groups)).reshape(x.shape)
+    mean = x.reshape(*x.shape[:-1], groups, -1).mean(-1)
+    return jnp.repeat(mean, x.shape[-1] // groups, axis=-1)
 
 
-def _normalised(x: Array, mean: Array, deviation: Array) -> Array:
-    return (x.astype(jnp.float32) - mean) * deviation
-
-
-def _activated(z: Array, silu: bool) -> Array:
-    return jax.nn.silu(z) if silu else z
-
-
-def _group_norm_backward(groups, epsilon, silu, kept, gradient):
-    x, scale, bias, mean, deviation = kept
-
-    def inside(x, gradient):
-        """x normalised, and the gradient of what SiLU is applied to."""
-        y, gradient = _normalised(x, mean, deviation), gradient.astype(jnp.float32)
-        if silu:
-            z = y * scale + bias
-            gate = jax.nn.sigmoid(z)
-            gradient = gradient * gate * (1 + z * (1 - gate))
-        return y, gradient
-
-    y, inner = inside(x, gradient)
-    of_bias, of_scale = (s.sum((-3, -2), keepdims=True) for s in (inner, inner * y))
-    positions = math.prod(x.shape[-3:-1])
-    along_mean, along_y = (_group_mean(s * scale, groups) / positions for s in (of_bias, of_scale))
-    y, inner = inside(*jax.lax.optimization_barrier((x, gradient)))  # again, rather than keep both in float32
-    of_x = (deviation * (inner * scale - along_mean - y * along_y)).astype(x.dtype)
-    every = tuple(range(x.ndim - 1))
-    return of_x, of_scale.sum(every).astype(scale.dtype), of_bias.sum(every).astype(bias.dtype)
-
-
-_group_norm.defvjp(_group_norm_forward, _group_norm_backward)
+@partial(jax.checkpoint, static_argnums=4)  # the gradient needs nothing but x, which is kept as the norm's input anyway
+def _scaled(x: Array, first: Array, scale: Array, shift: Array, silu: bool) -> Array:
+    y = (x.astype(jnp.float32) - first) * scale + shift
+    return (jax.nn.silu(y) if silu else y).astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):

@@ -19,3 +19,13 @@ def clip(tmp_path):
 def broken(tmp_path):
     (tmp_path / "broken.mp4").write_text("not a video\n" * 100)
     return tmp_path / "broken.mp4"
+
+
+@pytest.fixture(scope="module")
+def page(session):
+    """The page of the session, closed afterwards."""
+    from gen1_jax.app.page import Page
+
+    page = Page(session)
+    yield page
+    page.close()

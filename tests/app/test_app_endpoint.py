@@ -16,15 +16,6 @@ STEPS = 3  # as in the tests of the session, so that programs are shared
 
 
 @pytest.fixture(scope="module")
-def page(session):
-    from gen1_jax.app.page import Page
-
-    page = Page(session)
-    yield page
-    page.close()
-
-
-@pytest.fixture(scope="module")
 def client(page):
     from gradio_client import Client
 

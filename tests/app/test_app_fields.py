@@ -19,15 +19,6 @@ gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip inst
 STEPS = 3  # as in the tests of the session, so that programs are shared
 
 
-@pytest.fixture(scope="module")
-def page(session):
-    from gen1_jax.app.page import Page
-
-    page = Page(session)
-    yield page
-    page.close()
-
-
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "statue 1.png"
