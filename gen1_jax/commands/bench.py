@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from gen1_jax.commands.common import OneLineParser, command, leave_devices_free, report, reporting
+from gen1_jax.commands.common import (
+    OneLineParser,
+    command,
+    leave_devices_free,
+    report,
+    reporting,
+    use_compilation_cache,
+)
 from gen1_jax.commands.customise import add_bench_customise
 from gen1_jax.commands.datasets import (
     add_bench_render_arguments,
@@ -140,7 +147,7 @@ def _bench_sample(args) -> None:
         guidance_scale=args.guidance_scale,
         temporal_guidance_scale=args.temporal_guidance_scale,
         repeats=args.repeats,
-        profile=_profile(args),
+        profile=_begun(args),
     )
     operations = _operations(result)
     report(result, args.json, None if args.json else "\n".join((render_sample(result), *render_kinds(operations))))
@@ -157,10 +164,14 @@ def _add_profile(parser) -> None:
     )
 
 
-def _profile(args) -> bool:
-    """Whether a profile is asked for; where it is to be written is looked at before anything runs."""
+def _begun(args) -> bool:
+    """Whether a profile is asked for, which can then be written; from here on compiled programs are kept.
+
+    As in training: on GPUs two compiles of one program choose different kernels.
+    """
     from gen1_jax.media import check_writable
 
+    use_compilation_cache()
     if args.profile is not None:
         check_writable(args.profile, (".csv",))
     return args.profile is not None
@@ -198,7 +209,7 @@ def _bench_train(args) -> None:
         mesh=parse_mesh(args.mesh),
         microbatches=args.microbatches,
         steps=args.steps,
-        profile=_profile(args),
+        profile=_begun(args),
     )
     seen = {}
     for number, row in enumerate(rows):
@@ -217,7 +228,7 @@ def _bench_layers(args) -> None:
     from gen1_jax.evaluation.bench_layers import bench_layers, render_layers
     from gen1_jax.evaluation.kernels import write_operations
 
-    rows, seen = bench_layers(size=args.size, clips=args.clips, steps=args.steps, profile=_profile(args)), {}
+    rows, seen = bench_layers(size=args.size, clips=args.clips, steps=args.steps, profile=_begun(args)), {}
 
     def kept():
         for row in rows:
