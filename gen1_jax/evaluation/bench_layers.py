@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gen1_jax.errors import UserError
+from gen1_jax.errors import UserError, counted
 from gen1_jax.evaluation.bench import random_parameters
 from gen1_jax.evaluation.bench_train import is_out_of_memory, seconds_of
 from gen1_jax.evaluation.kernels import traced
@@ -143,7 +143,7 @@ def render_layers(rows: Iterable[dict]) -> Iterator[str]:
     timed = []
     for number, row in enumerate(rows):
         if number == 0:
-            yield f"{row['size']} U-Net, {row['clips']} clips, on {row['device']} (jax {row['jax']})"
+            yield f"{row['size']} U-Net, {counted(row['clips'], 'clip')}, on {row['device']} (jax {row['jax']})"
             yield _line("level", "layer", "channels", "there are", "forward ms", "both ms", "TFLOP/s")
         name = row["level"], row["layer"], row["channels"], row["count"]
         if "error" in row:

@@ -1,3 +1,5 @@
+import collections
+import csv
 import dataclasses
 import json
 
@@ -10,6 +12,7 @@ from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance
 from gen1_jax.evaluation import bench, bench_growth
 from gen1_jax.evaluation.bench_growth import DeviceBench
+from gen1_jax.evaluation.bench_layers import layers, render_layers
 from gen1_jax.evaluation.bench_train import StepBench, random_latents
 from gen1_jax.models.denoiser_inputs import abstract_conditions
 from gen1_jax.models.module import Bound, abstract_parameters
@@ -92,6 +95,43 @@ def test_bench_train_times_each_batch(monkeypatch, capsys):
     assert main(["bench", "train", "--mesh", "fsdp=3"]) == 2
     assert main(["bench", "train", "--mesh", "rows=3"]) == 2
     assert "rows=3" in capsys.readouterr().err
+
+
+def test_layers_are_those_of_the_network():
+    """What they compute is all that it does, but for the convolutions between levels, the first, and the last."""
+    config = SIZES["nano"]
+    counts = collections.Counter((layer.name, layer.level) for layer in layers(config))
+    resnets = {level: count for (name, level), count in counts.items() if name == "ResnetBlock"}
+    each = 2 * config.unet.layers_per_block + 1
+    assert resnets == {
+        level: each + 2 * (level == max(resnets)) for level in range(len(config.unet.block_out_channels))
+    }
+    assert all(counts["SpatialTransformer", level] == counts["TemporalTransformer", level] for level in resnets)
+    assert counts["SpatialTransformer", 0] == 0 and counts["SpatialTransformer", max(resnets)] == each + 1
+
+
+def test_bench_layers_times_each_kind_and_tells_what_each_operation_takes(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(SIZES, "tiny", TINY)
+    out = tmp_path / "layers.csv"
+    command = ["bench", "layers", "--size", "tiny", "--clips", "1", "--steps", "1"]
+    assert main([*command, "--json", "--profile", str(out)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    operations = list(csv.DictReader(out.open()))
+    assert len({operation["program"] for operation in operations}) == len(rows)
+    assert {"convolutions", "elementwise"} <= {operation["kind"] for operation in operations}
+    assert all(float(operation["milliseconds"]) >= 0 for operation in operations)
+    assert len({(row["layer"], row["level"], row["channels"]) for row in rows}) == len(rows)
+    assert sum(row["count"] for row in rows) == len(layers(TINY))
+    assert all(row["forward_seconds"] > 0 and row["tflop"] > 0 for row in rows)
+
+    head, names, first, *_, total = render_layers([rows[0] | {"error": "out of memory"}, rows[0] | {"count": 3}])
+    assert "out of memory" in first and float(total.split()[2]) == pytest.approx(3000 * rows[0]["seconds"], abs=2e-3)
+    for wrong, said in ((["--size", "tiny-dit"], "no U-Net"), (["--clips", "0"], "at least 1")):
+        assert main(["bench", "layers", *wrong]) == 2
+        assert said in capsys.readouterr().err
+    for wrong in (tmp_path / "none" / "layers.csv", tmp_path / "layers.txt"):
+        assert main([*command, "--profile", str(wrong)]) == 2
+        assert str(wrong) in capsys.readouterr().err
 
 
 def test_growth_times_the_sampler_in_windows_and_draws(tmp_path, capsys):

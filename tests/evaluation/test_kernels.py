@@ -1,12 +1,7 @@
-"""What each operation takes: kinds, sums over runs, and the command's file."""
+"""What each operation takes: its kind, and sums over runs."""
 
-import csv
-
-import jax
-import jax.numpy as jnp
 import pytest
 
-from gen1_jax.cli import main
 from gen1_jax.evaluation import kernels
 
 
@@ -50,23 +45,3 @@ def test_operations_are_joined_with_what_the_program_says_of_them():
     )
     head, one, *_ = kernels.render_kinds([first, second])
     assert one.split() == ["products", "4.50", "60.0%", "0"] and "share" in head
-
-
-def test_a_program_of_a_product_and_a_sum_has_both():
-    program = jax.jit(lambda x: (x @ x).sum(0)).lower(jnp.ones((256, 256))).compile()
-    run = lambda: program(jnp.ones((256, 256)))
-    run()
-    operations = kernels.traced(run, program, runs=2)
-    assert operations == sorted(operations, key=lambda o: -o.milliseconds) and operations[0].milliseconds > 0
-    assert sum(o.milliseconds for o in operations) < 1000
-
-
-def test_the_command_writes_each_operation_and_tells_of_kinds(tmp_path, capsys):
-    out = tmp_path / "ops.csv"
-    assert main(["bench", "sample", "--size", "tiny", "--frames", "2", "--steps", "1", "--profile", str(out)]) == 0
-    assert "convolutions" in capsys.readouterr().out
-    rows = list(csv.DictReader(out.open()))
-    assert {row["program"] for row in rows} == {"sample"} and any(row["kind"] == "convolutions" for row in rows)
-    for wrong in (tmp_path / "none" / "ops.csv", tmp_path / "ops.txt"):
-        assert main(["bench", "train", "--size", "tiny", "--profile", str(wrong)]) == 2
-        assert str(wrong) in capsys.readouterr().err
