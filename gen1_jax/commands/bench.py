@@ -149,7 +149,7 @@ def _bench_sample(args) -> None:
         repeats=args.repeats,
         profile=_begun(args),
     )
-    operations = _operations(result)
+    operations = result.pop("operations", [])
     report(result, args.json, None if args.json else "\n".join((render_sample(result), *render_kinds(operations))))
     if args.profile:
         write_operations(args.profile, {"sample": operations})
@@ -160,7 +160,7 @@ def _add_profile(parser) -> None:
         "--profile",
         type=Path,
         metavar="FILE.csv",
-        help="tell what each kind of operation takes, and write what each operation does",
+        help="write what each operation does, its kind and what it takes",
     )
 
 
@@ -175,13 +175,6 @@ def _begun(args) -> bool:
     if args.profile is not None:
         check_writable(args.profile, (".csv",))
     return args.profile is not None
-
-
-def _operations(result: dict) -> list:
-    """What the profiler saw; it is for the file."""
-    from gen1_jax.evaluation.kernels import Operation
-
-    return [Operation(**o) for o in result.pop("operations", ())]
 
 
 def _bench_edit(args) -> None:
@@ -213,7 +206,7 @@ def _bench_train(args) -> None:
     )
     seen = {}
     for number, row in enumerate(rows):
-        seen[f"{row['batch']} {row['kind']}"] = operations = _operations(row)
+        seen[f"{row['batch']} {row['kind']}"] = operations = row.pop("operations", [])
         if args.json:
             print(json.dumps(row), flush=True)
         else:
@@ -232,7 +225,7 @@ def _bench_layers(args) -> None:
 
     def kept():
         for row in rows:
-            seen[f"{row['layer']} {row['channels']} at level {row['level']}"] = _operations(row)
+            seen[f"{row['layer']} {row['channels']} at level {row['level']}"] = row.pop("operations", [])
             if args.profile:
                 write_operations(args.profile, seen)
             yield row
@@ -243,7 +236,6 @@ def _bench_layers(args) -> None:
 
 def _bench_growth(args) -> None:
     import json
-    from pathlib import Path
 
     if args.chip:
         leave_devices_free()

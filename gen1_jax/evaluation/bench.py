@@ -49,7 +49,7 @@ def bench_sample(
         guidance_scale: w.
         temporal_guidance_scale: w_t.
         repeats: timed runs; the median is reported.
-        profile: tell what each operation takes, as dicts of `kernels.Operation` by the name "operations".
+        profile: tell what each operation takes, a list of `kernels.Operation` by the name "operations".
 
     Returns:
         Plain values, times in seconds, memory in bytes.
@@ -69,7 +69,6 @@ def bench_sample(
     seconds = statistics.median(times)
     flops = steps * sampler.step_flops()
     device = jax.devices()[0]
-    operations = traced(lambda: sampler(0), sampler.compiled) if profile else []
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -91,7 +90,7 @@ def bench_sample(
         "temporary_bytes": sampler.compiled.memory_analysis().temp_size_in_bytes,
         "peak_bytes": _peak_bytes(device),
         "finite": finite,
-        **({"operations": [dataclasses.asdict(o) for o in operations]} if profile else {}),
+        **({"operations": traced(lambda: sampler(0), sampler.compiled)} if profile else {}),
     }
 
 

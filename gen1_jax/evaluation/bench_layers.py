@@ -48,7 +48,7 @@ def bench_layers(*, size: str = "nano", clips: int = 8, steps: int = 20, profile
         size: of the model, a key of `SIZES`.
         clips: how many there are in the batch, of the model's own size and number of frames.
         steps: timed runs.
-        profile: tell what each operation takes, as dicts of `kernels.Operation` by the name "operations".
+        profile: tell what each operation takes, a list of `kernels.Operation` by the name "operations".
 
     Yields:
         Plain values of each, times in seconds: forward alone, and with the gradients of parameters and input.
@@ -115,7 +115,7 @@ def _timed(layer: Layer, config: Gen1Config, clips: int, steps: int, profile: bo
     jax.block_until_ready((forward(params, x), go()))
     row = {"forward_seconds": seconds_of(lambda: forward(params, x), steps), "seconds": seconds_of(go, steps)}
     if profile:
-        row["operations"] = [dataclasses.asdict(o) for o in traced(go, program)]
+        row["operations"] = traced(go, program)
     return row | {"shape": list(x.shape), "tflop": flops / 1e12, "tflop_per_second": flops / row["seconds"] / 1e12}
 
 

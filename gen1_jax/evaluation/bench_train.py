@@ -1,6 +1,5 @@
 """`gen1 bench train`: speed and memory of a denoiser's training step on random weights and random latents."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -49,7 +48,7 @@ def bench_train(
         mesh: how the devices are arranged; None for all along `data`.
         microbatches: parts of each batch.
         steps: timed steps.
-        profile: tell what each operation takes, as dicts of `kernels.Operation` by the name "operations".
+        profile: tell what each operation takes, a list of `kernels.Operation` by the name "operations".
 
     Yields:
         For each batch plain values, times in seconds, memory in bytes; or "error" where it does not fit.
@@ -172,7 +171,7 @@ class CompiledStep:
         run = self._running()
         spent = {"seconds": seconds_of(run, steps)}
         if profile:
-            spent["operations"] = [dataclasses.asdict(o) for o in traced(run, self.compiled)]
+            spent["operations"] = traced(run, self.compiled)
         return {
             "compile_seconds": self.compile_seconds,
             **spent,
