@@ -239,12 +239,13 @@ class TrainStep:
         learned, frozen = self._compute_with(state.params), self._gather_frozen(frozen)
         context = Context(jax.lax.stop_gradient(state.ema), state.step)
         given = (learned, frozen, *jax.tree.map(lambda x: x[: size // microbatches], (inputs, keys)), context)
-        learns, (_, metrics) = learning(self.gradients, *given)
+        gradients = jax.jit(self.gradients, inline=True)  # traced once, for both
+        learns, (_, metrics) = learning(gradients, *given)
         if microbatches == 1:
-            return *self.gradients(learned, frozen, inputs, keys, context), learns
+            return *gradients(learned, frozen, inputs, keys, context), learns
         in_parts = partial(self._accumulate, microbatches=microbatches, metrics=metrics)
         if not self.layout.sums_once or self.objective.coupled:  # those beside an example are on other devices
-            return *in_parts(learned, frozen, inputs, keys, context, self.layout), learns
+            return *in_parts(gradients, learned, frozen, inputs, keys, context), learns
         return *self._sum_over_data(in_parts, learned, frozen, inputs, keys, context), learns
 
     def _sum_over_data(self, in_parts: Callable, learned, frozen, inputs, keys, context: Context):
@@ -254,7 +255,8 @@ class TrainStep:
         def alone(learned, frozen, inputs, keys, ema, step):
             layout = self.layout.inside_data()
             with partitioned(Undivided() if layout.is_whole else layout.activations()):
-                grads, metrics = in_parts(learned, frozen, inputs, keys, Context(ema, step, copies), layout)
+                gradients = partial(self.gradients, layout=layout)
+                grads, metrics = in_parts(gradients, learned, frozen, inputs, keys, Context(ema, step, copies))
             grads, metrics = jax.lax.psum((grads, metrics), "data")
             return jax.tree.map(lambda g: g / copies, grads), metrics
 
@@ -269,7 +271,7 @@ class TrainStep:
         )(learned, frozen, inputs, keys, context.ema, context.step)
 
     def _accumulate(
-        self, learned, frozen, inputs, keys, context: Context, layout: Layout, *, microbatches: int, metrics: Metrics
+        self, gradients, learned, frozen, inputs, keys, context: Context, *, microbatches: int, metrics: Metrics
     ) -> tuple[Params, Metrics]:
         """Mean gradients over a batch, in parts; example i is in part i mod parts, so that no device idles."""
         size = len(keys)
@@ -278,7 +280,7 @@ class TrainStep:
             return jnp.moveaxis(x.reshape(size // microbatches, microbatches, *x.shape[1:]), 1, 0)
 
         def add(total, piece):
-            return jax.tree.map(jnp.add, total, self.gradients(learned, frozen, *piece, context, layout)), None
+            return jax.tree.map(jnp.add, total, gradients(learned, frozen, *piece, context)), None
 
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (learned, metrics))
         (grads, metrics), _ = jax.lax.scan(add, zeros, jax.tree.map(part, (inputs, keys)))

@@ -134,7 +134,7 @@ def test_the_chosen_parameters_are_trained_and_no_others(params, frozen):
     given = {"text": frozen["text"], "unet": base}
     for kind, reached in (("video", paths), ("image", {path for path in paths if path.startswith("controls.")})):
         inputs = inputs_of(some, batch_of(kind=kind))
-        learns, _ = learning(step.gradients, learned, given, inputs, KEYS)
+        learns, _ = learning(jax.jit(step.gradients), learned, given, inputs, KEYS)
         assert {path for path, yes in flatten(learns).items() if yes} == reached  # the hint's layers among them
 
 
