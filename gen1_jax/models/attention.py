@@ -1,6 +1,6 @@
 """Scaled dot-product attention, by what the device can do, and the attention layer of the networks.
 
-GPU from compute capability 8.0 on   cuDNN's fused kernel   ┐ scores are never written
+GPU from compute capability 8.0 on   cuDNN's fused kernel   ┐ scores are never written; short sequences share a call
 TPU                                  a Pallas kernel        ┘
 anything else                        XLA, in chunks of queries where the scores would be large
 """
@@ -28,7 +28,12 @@ Hopper (H100, H200), 8.x are Ampere and Ada (A100, A10, RTX 30, RTX 40, L4). Tur
 Source: jax/_src/cudnn/fused_attention_stablehlo.py, `check_is_flash_attention`."""
 
 CUDNN_KEYS = 65
-"""Over fewer keys, such as a handful of frames, the batched product is faster on an H100."""
+"""Over fewer keys the batched product is faster on an H100."""
+
+PACKED_KEYS, PACKED_LENGTH = 8, 128
+"""Sequences of so many keys or more, such as the frames of a clip, are put one after the other into one of this length,
+in which each sees itself alone. On an H200 8 frames take 0.53 to 0.62 of the batched product's time so, and their
+gradients 0.83 to 0.98 of it; fewer have not been timed."""
 
 TPU_HEAD_SIZE, TPU_KEYS = 256, 256
 """Largest head size and smallest number of keys of the Pallas kernel. Compiled for a v5e, forward and backward of the
@@ -59,15 +64,18 @@ class AttentionDevice:
         return cls(platform=jax.default_backend(), compute_capability=compute_capability(said))
 
     def implementation(
-        self, *, dtype: DTypeLike, head_size: int, queries: int, keys: int
-    ) -> Literal["cudnn", "pallas", "xla"]:
-        """What computes attention without a mask."""
+        self, *, dtype: DTypeLike, head_size: int, queries: int, keys: int, sequences: int = 1
+    ) -> Literal["cudnn", "packed", "pallas", "xla"]:
+        """What computes attention without a mask, of so many sequences on a device."""
         half = dtype in (jnp.bfloat16, jnp.float16)
         if self.platform == "gpu" and half:
             largest = next((size for since, size in CUDNN_HEAD_SIZES if self.compute_capability >= since), 0)
-            even = queries % 2 == 0  # cuDNN has no gradient of odd lengths; keys are filled up
-            if even and head_size % 8 == 0 and head_size <= largest and keys >= CUDNN_KEYS:
+            fused = head_size % 8 == 0 and head_size <= largest
+            if fused and keys >= CUDNN_KEYS and queries % 2 == 0:  # no gradient of odd lengths; keys are filled up
                 return "cudnn"
+            even = PACKED_LENGTH % keys == 0 and sequences % (PACKED_LENGTH // keys) == 0
+            if fused and queries == keys >= PACKED_KEYS and even:
+                return "packed"
         flash = self.platform == "tpu" and dtype == jnp.bfloat16 and head_size % 8 == 0
         if flash and head_size <= TPU_HEAD_SIZE and keys >= TPU_KEYS:
             return "pallas"
@@ -111,12 +119,14 @@ def attention(
         return jnp.broadcast_to(value, query.shape)
     device = _device.get() or AttentionDevice.present()
     if mask is None and not is_causal:
-        sizes = dict(head_size=head_size, queries=queries, keys=keys)
+        sizes = dict(head_size=head_size, queries=queries, keys=keys, sequences=batch // shards(batch))
         implementation = device.implementation(dtype=query.dtype, **sizes)
         if implementation == "pallas":
             return per_shard(tpu_attention, query, key, value)
         if implementation == "cudnn":
             return _cudnn(query, key, value)
+        if implementation == "packed":
+            return per_shard(packed_attention, query, key, value)
     scores_bytes = 4 * heads * queries * keys * batch // shards(batch)
     if device.scores_bytes is not None and scores_bytes > device.scores_bytes:
         chunks = min(queries, math.ceil(scores_bytes / device.scores_bytes))
@@ -132,6 +142,21 @@ def _cudnn(query: Array, key: Array, value: Array) -> Array:
     key, value = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (key, value))
     seen = jnp.full(batch, keys, jnp.int32)
     return jax.nn.dot_product_attention(query, key, value, key_value_seq_lengths=seen, implementation="cudnn")
+
+
+def packed_attention(
+    query: Float[Array, "n s heads d"],
+    key: Float[Array, "n s heads d"],
+    value: Float[Array, "n s heads d"],
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Float[Array, "n s heads d"]:
+    """Attention of short sequences, as many at once as `PACKED_LENGTH` holds; they and s must divide it and n."""
+    length = query.shape[1]
+    packed = (x.reshape(-1, PACKED_LENGTH, *x.shape[2:]) for x in (query, key, value))
+    of = jnp.arange(PACKED_LENGTH) // length
+    itself = (of[:, None] == of)[None, None]
+    out = jax.nn.dot_product_attention(*packed, mask=itself, implementation=implementation)
+    return out.reshape(query.shape)
 
 
 def _written(query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool = False) -> Array:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
@@ -27,7 +26,7 @@ def over_time(
     x: Video,
     still: tuple[bool, ...],
     *told: Any,
-    pictures: Callable[..., Video] = lambda x, *told: x,
+    pictures: Callable[..., Video] | None = None,
 ) -> Video:
     """A temporal layer on the clips that are videos; images, and clips seen frame by frame, pass it by.
 
@@ -36,15 +35,18 @@ def over_time(
         x: activations.
         still: see `Conditions.still`.
         told: trees of (B, ...), further arguments of the layer.
-        pictures: what is done in its place where frames are seen one by one.
+        pictures: what is done in its place where frames are seen one by one; None for nothing.
     """
     images = sum(still)
     if layer is None or x.shape[1] == 1 or images == len(still):
-        return pictures(x, *told)
+        return x if pictures is None else pictures(x, *told)
     if not images:
         return layer(x, *told)
-    rows = lambda y, part: y.reshape(-1, len(still), *y.shape[1:])[:, part].reshape(-1, *y.shape[1:])
-    some = lambda part: jax.tree.map(lambda y: rows(y, part), (x, *told))
-    seen = pictures(*some(slice(images))), layer(*some(slice(images, None)))
-    clips = len(x) // len(still)
-    return jnp.concatenate([y.reshape(clips, -1, *y.shape[1:]) for y in seen], axis=1).reshape(x.shape)
+    clips = lambda y: y.reshape(-1, len(still), *y.shape[1:])
+    some = lambda part: jax.tree.map(lambda y: clips(y)[:, part].reshape(-1, *y.shape[1:]), (x, *told))
+    out = clips(x)
+    for apply, first, part in ((pictures, 0, slice(images)), (layer, images, slice(images, None))):
+        if apply is not None:
+            done = apply(*some(part)).reshape(len(out), -1, *x.shape[1:])
+            out = jax.lax.dynamic_update_slice_in_dim(out, done, first, axis=1)  # the others stay where they lie
+    return out.reshape(x.shape)

@@ -7,7 +7,13 @@ import pytest
 from jax.extend import core
 from oracle import relative_error
 
-from gen1_jax.models.attention import AttentionDevice, attention, attention_platform, compute_capability
+from gen1_jax.models.attention import (
+    AttentionDevice,
+    attention,
+    attention_platform,
+    compute_capability,
+    packed_attention,
+)
 from gen1_jax.models.flops import inner_jaxprs
 from gen1_jax.models.tpu_attention import block_size, tpu_attention
 from gen1_jax.pretrained.family import FULL
@@ -50,7 +56,14 @@ def test_cudnn_is_chosen_where_the_gpu_has_it(gpu, head_size, dtype):
     )
     fused = "cudnn" if head_size <= largest and dtype != jnp.float32 else "xla"
     assert choose(queries=1792, keys=1792) == choose(queries=112, keys=112) == fused
-    assert choose(queries=8, keys=8) == "xla"  # frames of a clip
+    few = "packed" if fused == "cudnn" else "xla"
+    assert (
+        choose(queries=8, keys=8, sequences=32) == choose(queries=64, keys=64, sequences=2) == few
+    )  # frames of a clip
+    assert (
+        choose(queries=8, keys=8, sequences=24) == choose(queries=7, keys=7, sequences=128) == "xla"
+    )  # do not fill it
+    assert choose(queries=4, keys=4, sequences=32) == choose(queries=16, keys=8, sequences=32) == "xla"
     assert choose(queries=257, keys=257) == "xla"  # CLIP's patches and their class: cuDNN has no gradient of these
 
 
@@ -63,6 +76,17 @@ def test_other_devices_have_their_own_choices():
     assert AttentionDevice(platform="cpu").implementation(**float32 | dict(dtype=jnp.bfloat16)) == "xla"
     assert AttentionDevice.present() == AttentionDevice(platform="cpu")  # where tests run
     assert list(map(compute_capability, ("8.9", "12.0", "gfx942", None))) == [8.9, 12.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("keys", [8, 64])
+def test_sequences_that_share_a_call_see_themselves_alone(keys):
+    query, key, value = (np.random.default_rng(i).normal(size=(32, keys, 2, 8)) for i in range(3))
+    arrays = [jnp.asarray(x, jnp.float32) for x in (query, key, value)]
+    packed = partial(packed_attention, implementation="xla")
+    assert relative_error(packed(*arrays), by_hand(query, key, value)) < 1e-5
+    slopes = lambda attend: jax.grad(lambda *x: jnp.sin(attend(*x)).sum(), (0, 1, 2))(*arrays)
+    for one, other in zip(slopes(packed), slopes(attention), strict=True):
+        assert relative_error(one, other) < 1e-5
 
 
 @pytest.mark.parametrize("queries, masked, is_causal", [(12, False, False), (13, True, True)])
@@ -109,6 +133,11 @@ def test_full_size_layers_are_traced_for_gpus_that_are_not_there(gpu, monkeypatc
         scores = [4 * y.size for y in outputs(jaxpr) if y.ndim == 4 and y.shape[-1] == keys]
         assert max(scores, default=0) <= limit
         assert bool(scores) == (gpu == "T4" or level == 2)  # fused kernels write none
+        frames = jax.ShapeDtypeStruct((8 * keys, 8, *shape[2:]), x.dtype)
+        with attention_platform("gpu", GPUS[gpu]):
+            jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(frames, frames, frames).jaxpr
+        packed = [y for y in outputs(jaxpr) if y.shape[1:3] == (128, 8)]
+        assert bool(packed) == (gpu != "T4" and level < 2)
 
 
 @pytest.mark.parametrize("length, size", [(256, 256), (448, 512), (1792, 896), (1793, 1024), (4096, 1024), (577, 640)])
