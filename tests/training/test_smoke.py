@@ -1,5 +1,6 @@
 """The shipped recipes, shrunk and run by `gen1 train` as a newcomer would."""
 
+import dataclasses
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from gen1_jax.media import open_video
 from gen1_jax.models.module import flatten
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.training import loop
 from gen1_jax.training.metrics import read_log
 from gen1_jax.training.recipe import read_recipe
 from gen1_jax.training.step import TrainStep
@@ -51,16 +53,18 @@ def traced(monkeypatch):
     return traced
 
 
-def test_four_stages_on_synthetic_and_real_clips(data, tmp_path, capsys, traced):
+def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, capsys, traced):
+    """Images in the first stage alone, so that three programs are compiled, the last of them for two stages."""
     workdir = tmp_path / "run"
     both = f"('{data['worlds']}', '{data['clips']}')"
-    overrides = [f"--config.data.{kind}.sources={both}" for kind in ("image", "video")]
+    fields = [f"data.{kind}.{field}" for kind in ("image", "video") for field in (f"sources={both}", "batch_size=2")]
+    fields += [f"model={tiny_model}", "data.inputs=pixels", "data.image_probability=0.0"]
     capsys.readouterr()
-    assert train("smoke", workdir, "--config.data.inputs=pixels", *overrides) == 0
+    assert train("smoke", workdir, *(f"--config.{field}" for field in fields)) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
 
-    assert len(traced) == len(set(traced)) >= 3  # the last stage found what the one before had compiled
+    assert len(traced) == len(set(traced)) == 3  # the last stage found what the one before had compiled
     log = read_log(workdir)
     steps = [entry for entry in log if "stage" in entry]
     assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
@@ -90,20 +94,14 @@ OPTIMIZER = ("optimizer.learning_rate=3e-3", "optimizer.warmup_steps=1", "optimi
 SHRUNK = ("model=tiny", "dtype=float32", "stages[0].steps=2", "log_every=1", "data.image.batch_size=4", *OPTIMIZER)
 
 
-@pytest.mark.parametrize(
-    ("name", "source", "metric"),
-    [
-        ("nano_vae", "worlds", "psnr"),
-        ("nano_clip", "worlds", "image_to_text_accuracy"),
-        ("nano_depth", "worlds", "delta_1"),
-        ("nano_prior", "worlds", "cosine"),
-        ("prior", "latents", "cosine"),
-    ],
-)
-def test_the_other_networks_train(name, source, metric, data, tmp_path):
-    workdir = tmp_path / "run"
+def train_another(name, source, data, workdir, *more):
+    """Of a network that is not the U-Net."""
     fields = (*SHRUNK, f"data.image.sources=('{data[source]}',)", "data.image.buckets=((32, 32),)")
-    assert train(name, workdir, *(f"--config.{field}" for field in fields)) == 0
+    assert train(name, workdir, *(f"--config.{field}" for field in fields), *more) == 0
+
+
+def assert_trained(workdir, metric):
+    """Its network is another one, and no other is."""
     assert np.isfinite([read_log(workdir)[-1][metric], read_log(workdir)[-1]["loss"]]).all()
     model, start = open_trained(workdir), open_trained("tiny")
     for component in start.config.components:
@@ -111,8 +109,31 @@ def test_the_other_networks_train(name, source, metric, data, tmp_path):
         assert before.keys() == after.keys()
         changed = any(not np.array_equal(before[path], after[path]) for path in before)
         assert changed == (component == model.component), component
-    if name == "nano_vae":
-        assert model.config.vae.scaling_factor != TINY.vae.scaling_factor
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "metric"),
+    [
+        ("nano_clip", "worlds", "image_to_text_accuracy"),
+        ("nano_depth", "worlds", "delta_1"),
+        ("nano_prior", "worlds", "cosine"),
+        ("prior", "latents", "cosine"),
+    ],
+)
+def test_the_other_networks_train(name, source, metric, data, tmp_path):
+    train_another(name, source, data, tmp_path / "run")
+    assert_trained(tmp_path / "run", metric)
+
+
+def test_the_loss_of_the_autoencoder_falls(data, tmp_path):
+    """Its trace is of steps that compile nothing: compiling takes far longer under the profiler."""
+    workdir = tmp_path / "run"
+    train_another("nano_vae", "worlds", data, workdir, "--config.stages[0].steps=24", "--profile")
+    assert_trained(workdir, "psnr")
+    assert open_trained(workdir).config.vae.scaling_factor != TINY.vae.scaling_factor
+    assert list((workdir / "profile").rglob("*.trace.json.gz"))
+    losses = [entry["loss"] for entry in read_log(workdir) if "loss" in entry]
+    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6]), losses
 
 
 def test_a_judge_is_a_clip_of_another_width_that_fits_no_prior(data, tmp_path, capsys):
@@ -153,37 +174,26 @@ def test_a_public_model_goes_on(data, tmp_path):
 
 
 def test_nano2_goes_on_from_a_model_of_one_structure_with_many_inputs(tiny_model, tmp_path):
-    """Its workdir is a model, which the second part of the recipe goes on from; what is exported says what it takes."""
-    recipe = read_recipe(CONFIGS / "nano2.py")
-    kinds = recipe.data.structure
+    """Its workdir is a model, which the second part of the recipe begins with; what is exported says what it takes."""
+    kinds, workdir = read_recipe(CONFIGS / "nano2.py").data.structure, tmp_path / "run"
     latents = make_latents(tmp_path / "latents", tiny_model, clips=4, frames=3, kinds=kinds)
     fields = (
         *("dtype=float32", "log_every=1", "preview.every=0", "data.image_probability=0.0", "stages[0].steps=1"),
         *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
         *("data.video.frames=2", "optimizer.warmup_steps=1", "optimizer.learning_rate=1e-4"),
     )
-    # The second part finds what the first has compiled: a learning rate is compiled in.
-    for name, model in (("nano2", tiny_model), ("nano2:long", tmp_path / "nano2")):
-        path, _, part = name.partition(":")
-        config = f"{CONFIGS / path}.py" + (f":{part}" if part else "")
-        workdir = tmp_path / name.replace(":", "_")
-        arguments = [f"--config.{field}" for field in (*fields, f"model={model}")]
-        assert main(["train", "--config", config, "--workdir", str(workdir), "--json", *arguments]) == 0
-        assert np.isfinite(read_log(workdir)[-1]["loss"])
+    overrides = lambda model: [f"--config.{field}" for field in (*fields, f"model={model}")]
+    assert train("nano2", workdir, *overrides(tiny_model)) == 0
+    assert np.isfinite(read_log(workdir)[-1]["loss"])
+
+    first, long = (read_recipe(f"{CONFIGS}/nano2.py{part}", overrides(workdir)) for part in ("", ":long"))
+    assert dataclasses.replace(long, stages=first.stages) == first  # shrunk, its steps are those of the first
+    assert long.family(open_trained(workdir).config) == open_trained(workdir).config
+    assert loop.train(long, tmp_path / "long", last_stage=-1).step == 0  # it has the weights that it begins with
     unet = open_trained(workdir).config.unet
     assert tuple(unet.inputs) == (*kinds, "known") and unet.structure_optional
     assert main(["export", "--model", str(workdir), "-o", str(tmp_path / "model")]) == 0
     assert ModelFolder(tmp_path / "model").config.unet == unet
-
-
-def test_the_loss_of_the_autoencoder_falls(data, tmp_path):
-    """Its trace is of steps that compile nothing: compiling takes far longer under the profiler."""
-    fields = (*SHRUNK, "stages[0].steps=24")
-    fields += (f"data.image.sources=('{data['worlds']}',)", "data.image.buckets=((32, 32),)")
-    assert train("nano_vae", tmp_path / "run", *(f"--config.{field}" for field in fields), "--profile") == 0
-    assert list((tmp_path / "run" / "profile").rglob("*.trace.json.gz"))
-    losses = [entry["loss"] for entry in read_log(tmp_path / "run") if "loss" in entry]
-    assert len(losses) == 24 and np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6]), losses
 
 
 def test_wrong_input_is_told_in_one_line(data, tmp_path, capsys):
