@@ -63,15 +63,18 @@ def test_killed_in_the_middle_of_a_save(prior, unbroken, tmp_path):
     assert_same_run(tmp_path, unbroken, END)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(trainer_of, tmp_path_factory, kills):
+@pytest.mark.parametrize(("kills", "steps"), [(3, STEPS), pytest.param(20, 40, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(request, trainer_of, tmp_path_factory, kills, steps):
     """Until there have been so many kills; a run that finishes before is compared, and another is begun."""
-    trainer, draw, end = trainer_of("prior", steps=2 * kills), random.Random(kills), 4 * kills
-    unbroken, workdir, killed = tmp_path_factory.mktemp("unbroken"), tmp_path_factory.mktemp("killed"), 0
-    trainer.finish(unbroken, "--stage", "1")  # compiles
-    began = time.monotonic()
-    trainer.finish(unbroken)
+    trainer, draw, end = trainer_of("prior", steps=steps), random.Random(kills), 2 * steps
+    if steps == STEPS:
+        unbroken = request.getfixturevalue("unbroken")
+    else:
+        unbroken = trainer.finish(tmp_path_factory.mktemp("unbroken"))
+    began = time.monotonic()  # all has been compiled
+    trainer.finish(tmp_path_factory.mktemp("timed"), "--stage", "1")
     longest = 2 * (time.monotonic() - began)
+    workdir, killed = tmp_path_factory.mktemp("killed"), 0
     while killed < kills:
         run = trainer.start(workdir)
         run.process.join(draw.uniform(0, longest))
@@ -152,7 +155,9 @@ def _damage(path, damage):
 
 
 def test_a_full_disk(prior, unbroken, tmp_path):
-    prior.finish(tmp_path, "--stage", "1")
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    for step in range(STEPS + 1, END + 1):  # as after the first stage, but for entries of the log that are written anew
+        shutil.rmtree(tmp_path / "checkpoints" / str(step))
     run = prior.run(tmp_path, largest_file=300_000)  # arrays of a checkpoint take more
     assert run.wait() == 2 and "File too large" in run.errors[0] and len(run.errors) == 1
     last = f"cannot be written to {tmp_path}/checkpoints (the last good one is of step {STEPS})"
@@ -186,12 +191,12 @@ def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path, monkeypa
 
 
 def test_gradients_that_are_not_finite(prior, tmp_path):
-    """Weights blow up in step 1: nothing from then on is kept of a step, and the third ends the run."""
-    run = prior.run(tmp_path, "--config.optimizer.learning_rate=1e30", "--config.max_skipped=3")
+    """Weights blow up in step 1: nothing from then on is kept of a step, and the second ends the run."""
+    run = prior.run(tmp_path, "--config.optimizer.learning_rate=1e30", "--config.max_skipped=2")
     assert run.wait() == 1
     assert run.said == [
-        "gen1: TrainingStopped: 3 steps in a row, up to step 4, had no finite loss or gradient; "
+        "gen1: TrainingStopped: 2 steps in a row, up to step 3, had no finite loss or gradient; "
         "the last good checkpoint is of step 1"
     ]
-    assert [(entry["step"], entry["skipped_in_a_row"]) for entry in log(tmp_path)] == [(1, 0), (2, 1), (3, 2), (4, 3)]
-    assert [entry["loss"] is None for entry in log(tmp_path)] == [False, True, True, True]
+    assert [(entry["step"], entry["skipped_in_a_row"]) for entry in log(tmp_path)] == [(1, 0), (2, 1), (3, 2)]
+    assert [entry["loss"] is None for entry in log(tmp_path)] == [False, True, True]

@@ -48,9 +48,9 @@ def test_told_to_end(prior, unbroken, tmp_path):
 
 
 def test_other_meshes_give_the_same_up_to_rounding(prior, unbroken, tmp_path):
-    """Eight copies of everything; four of two parts; one device."""
-    prior.finish(tmp_path, "--stage", "1", devices=8)
-    run = prior.start(tmp_path, "--config.mesh.data=4", "--config.mesh.fsdp=2", devices=8)
+    """Four copies of everything; two of two parts; one device."""
+    prior.finish(tmp_path, "--stage", "1", devices=4)
+    run = prior.start(tmp_path, "--config.mesh.data=2", "--config.mesh.fsdp=2", devices=4)
     assert run.until(lambda: STEPS + 1 in checkpoint_steps(tmp_path))
     run.process.kill()
     run.wait()

@@ -38,7 +38,7 @@ def get_config():
     stream = dict(sources=sources, buckets=((16, 16),), batch_size=8)
     config.data = ConfigDict(dict(image=stream, video=stream | dict(frames=2), inputs="latents"))
     config.stages = (
-        dict(name="first", steps={steps}, image_probability=0.0, structure=False),
+        dict(name="first", steps={steps}, image_probability=0.0),
         dict(name="second", steps={steps}, image_probability=0.5, structure_levels=(0, 7)),
     )
     config.optimizer = ConfigDict(dict(learning_rate=1e-3, warmup_steps=2, epsilon=1e-2))  # see assert_close
