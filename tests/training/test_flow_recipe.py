@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_the_velocity_at_timesteps_of_the_density():
     inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(FAMILY, "video", 4)))
     keys = jax.random.split(jax.random.key(0), 4)
     losses, by_noise = jax.jit(objective.loss)(params, {}, inputs, keys)
-    given = objective.prepare(params, {}, inputs, keys)
+    given = jax.jit(objective.prepare)(params, {}, inputs, keys)
     assert given.timestep.tolist() == [1000] * 4
     target = training_target("flow_prediction", given.latents, given.noise, *FLOW.alpha_sigma(given.timestep))
     np.testing.assert_allclose(losses, jnp.square(given.noise - given.latents).mean((1, 2, 3, 4)), rtol=1e-5)

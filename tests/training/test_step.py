@@ -21,6 +21,7 @@ from gen1_jax.training.step import TrainStep, initial_state
 from gen1_jax.training.throughput import model_flops
 
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, ema_decay=0.9)
+INITIAL = jax.jit(initial_state, static_argnums=1)
 
 
 def layout():
@@ -35,8 +36,8 @@ def step():
 
 def begin(step, params=None):
     """The state before the first step, where a step leaves it: anywhere else it would be compiled twice."""
-    params = jax.tree.map(jnp.asarray, initialise(step.objective.module, 0)) if params is None else params
-    return jax.device_put(initial_state(params, OPTIMIZER), step.state_shardings)
+    params = initialise(step.objective.module, 0) if params is None else params
+    return jax.device_put(INITIAL(params, OPTIMIZER), step.state_shardings)
 
 
 def at(state, number):
@@ -82,12 +83,12 @@ def test_accumulation_changes_nothing_but_rounding(step, inputs):
 def test_what_a_batch_cannot_teach_stays_as_it_is(step, state):
     """Images reach no temporal layer, one content token no query or key: no decay, and no moments that fade."""
     images = jax.tree.map(jnp.asarray, step.objective.inputs(random_latents(TINY, "image", 4)))
-    moved = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
+    moved = lambda tree: jax.tree.map(lambda x: np.asarray(x) + np.float32(0.5), tree)
     adam = state.optimizer[1]._replace(mu=moved(state.optimizer[1].mu), nu=moved(state.optimizer[1].nu))
     state = at(state, 50)._replace(
         params=moved(state.params), optimizer=(state.optimizer[0], adam, *state.optimizer[2:])
     )
-    before = jax.tree.map(np.asarray, state)
+    before, state = jax.tree.map(np.asarray, state), jax.device_put(state, step.state_shardings)
     after, _ = step(state, {}, images)
     of = lambda state: [flatten(tree) for tree in (state.params, state.optimizer[1].mu, state.optimizer[1].nu)]
     unreached = re.compile(r"temporal|\.spatial\.block\.(norm2|attn2\.to_[qk])\.")
