@@ -68,23 +68,24 @@ def buckets(tmp_path, monkeypatch):
 
 def test_a_run_lives_in_a_bucket_goes_on_there_and_is_a_model(recipe, buckets, capsys):
     command = ["train", "--debug", "--config", str(recipe), "--workdir", "gs://bucket/run", "--stage=1"]
+    command += ["--config.stages[0].steps=4"]
     before = set(os.listdir())
     assert main(command) == 0
     workdir = buckets / "bucket" / "run"
-    assert checkpoint_steps(workdir)[-1] == 8 and (workdir / "config.json").exists()
-    assert [entry["step"] for entry in log(workdir)] == list(range(1, 9))
+    assert checkpoint_steps(workdir)[-1] == 4 and (workdir / "config.json").exists()
+    assert [entry["step"] for entry in log(workdir)] == list(range(1, 5))
     events = set((workdir / "tensorboard").iterdir())
     assert len(events) == 1
 
-    for step in (7, 8):
+    for step in (3, 4):
         shutil.rmtree(workdir / "checkpoints" / str(step))
     assert main(command) == 0
-    assert [entry["step"] for entry in log(workdir)] == list(range(1, 9))
+    assert [entry["step"] for entry in log(workdir)] == list(range(1, 5))
     assert set((workdir / "tensorboard").iterdir()) > events
     assert set(os.listdir()) == before
 
     model = open_trained("gs://bucket/run")
-    assert model.step == 8 and jax.tree.leaves(model.parameters("prior"))
+    assert model.step == 4 and jax.tree.leaves(model.parameters("prior"))
 
 
 def test_a_data_set_is_read_from_a_bucket(buckets, monkeypatch, tmp_path):

@@ -193,7 +193,7 @@ def test_how_subjects_and_a_prompt_combine():
 def folder(tmp_path_factory):
     """A model and pictures of two kinds."""
     folder = tmp_path_factory.mktemp("customise")
-    save_tiny_model(folder / "model")
+    save_tiny_model(folder / "model", dataclasses.replace(TINY, num_inference_steps=4))
     rng = np.random.default_rng(0)
     for name, count in (("subject", 3), ("ordinary", 2), ("few", 2)):
         (folder / name).mkdir()

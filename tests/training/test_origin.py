@@ -25,7 +25,7 @@ def train(prior, tmp_path, monkeypatch, capsys):
     return train
 
 
-def test_a_run_on_a_workdir_that_goes_on_and_moves(train, unbroken, tmp_path):
+def test_a_run_on_a_workdir_that_goes_on_and_moves(train, unbroken, tmp_path, capsys):
     shutil.copytree(unbroken, "base")
     code, said = train("run", "--config.model=base")
     assert code == 0 and "gen1: " not in said
@@ -40,12 +40,7 @@ def test_a_run_on_a_workdir_that_goes_on_and_moves(train, unbroken, tmp_path):
         assert open_trained("run").step == STEPS
     os.rename("base", "elsewhere")
     assert main(["info", "--model", "run"]) == 2
-
-
-def test_what_a_moved_model_is_missed_by(train, unbroken, tmp_path, capsys):
-    shutil.copytree(unbroken, "base")
-    assert train("run", "--config.model=base")[0] == 0
-    os.rename("base", "elsewhere")
+    capsys.readouterr()
     os.mkdir("other")
     os.chdir("other")
     assert main(["info", "--model", "../run"]) == 2

@@ -216,4 +216,5 @@ def test_wrong_input_is_told_in_one_line(data, tmp_path, capsys):
     assert "mesh" in refused(*smoke, *sources, "--config.mesh.fsdp=3")
     assert "num_processes" in refused(*smoke, "--process-id", "1")
     latents = [f"--config.data.{kind}.sources=('{data['latents']}',)" for kind in ("image", "video")]
-    assert "nano" in refused(*smoke, *latents, "--config.data.inputs=latents", "--config.model=nano")
+    latents += ["--config.data.inputs=latents", f"--config.model={save_tiny_model(tmp_path / 'other', seed=1)}"]
+    assert "than that of other (" in refused(*smoke, *latents)
