@@ -54,17 +54,17 @@ def traced(monkeypatch):
 
 
 def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, capsys, traced):
-    """Images in the first stage alone, so that three programs are compiled, the last of them for two stages."""
+    """Four programs: of images and videos, with and without structure."""
     workdir = tmp_path / "run"
     both = f"('{data['worlds']}', '{data['clips']}')"
     fields = [f"data.{kind}.{field}" for kind in ("image", "video") for field in (f"sources={both}", "batch_size=2")]
-    fields += [f"model={tiny_model}", "data.inputs=pixels", "data.image_probability=0.0"]
+    fields += [f"model={tiny_model}", "data.inputs=pixels"]
     capsys.readouterr()
     assert train("smoke", workdir, *(f"--config.{field}" for field in fields)) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
 
-    assert len(traced) == len(set(traced)) == 3  # the last stage found what the one before had compiled
+    assert len(traced) == len(set(traced)) == 4  # the last stage found what the one before had compiled
     log = read_log(workdir)
     steps = [entry for entry in log if "stage" in entry]
     assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
