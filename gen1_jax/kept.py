@@ -70,7 +70,8 @@ class KeptProgram:
         self._function, self._identity, self._static, self._donated = function, identity, static, donated
         self.jitted = jax.jit(function, static_argnums=tuple(static), donate_argnums=tuple(donated))
         self.lower, self.trace = self.jitted.lower, self.jitted.trace
-        self._ready: dict[tuple, _Executable | None] = {}
+        self._store: _Store | None = None
+        self._ready: dict[tuple, _Executable | None] = {}  # of that folder
 
     def __call__(self, *args, **kwargs):
         store = _Store.current
@@ -81,6 +82,8 @@ class KeptProgram:
         if any(isinstance(x, jax.core.Tracer) for x in leaves):
             return self.jitted(*args, **kwargs)
         form = (*static.values(), tree, *map(jax.typeof, leaves))
+        if self._store is not store:
+            self._store, self._ready = store, {}
         if form not in self._ready:
             types = tuple(map(_Type.of, leaves))
             make = functools.partial(self._make, store, static, tree, types)

@@ -10,17 +10,18 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from gen1_jax.checkpoints.trained import open_trained
-from gen1_jax.diffusion import get_sampler
+from gen1_jax.diffusion import NoiseSchedule, Sampler, get_sampler
 from gen1_jax.editing.calling import call_pipeline
 from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ENCODERS, ContentEncoder, Pictures
@@ -59,6 +60,12 @@ from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.lora import with_loras
 
 _OF_CONTENT = ("image_encoder", "image_tokens", *itertools.chain(*(kind.networks for kind in CONTENT_KINDS.values())))
+
+
+@lru_cache(maxsize=32)
+def _sampler(module: nnx.Module, schedule: NoiseSchedule, solver: Sampler, **how: Any) -> GuidedSampler:
+    """Without weights; what it compiles serves all pipelines of a family."""
+    return GuidedSampler(Bound(module, None), schedule, solver, 1, **how)
 
 
 class Gen1Pipeline:
@@ -328,17 +335,17 @@ class Gen1Pipeline:
         settings = settings.of(self.config)
         key, unet = (settings.sampler, settings.shift_windows), self.unet
         if key not in self._samplers:
-            self._samplers[key] = GuidedSampler(
-                unet,
+            shared = _sampler(
+                unet.module,
                 self.config.schedule,
                 get_sampler(settings.sampler, self.config.schedule),
-                settings.num_inference_steps,
                 window=self.config.num_frames,
                 overlap=self.config.window_overlap,
                 partition=None if self._layout is None else self._layout.activations(),
                 shift=settings.shift_windows,
                 tile=tile_of(self.config),
             )
+            self._samplers[key] = shared.with_weights(unet)
         return self._samplers[key].with_steps(settings.num_inference_steps, settings.strength)
 
     def encode_frames(self, frames: Frames) -> Float[Array, "1 t i j c"]:

@@ -167,10 +167,10 @@ class GuidedSampler:
         other.strength = self.strength
         return other.with_tables(self.tables)
 
-    def with_weights(self, params: Params) -> "GuidedSampler":
-        """The same of other weights of the denoiser; what is compiled is shared."""
+    def with_weights(self, unet: Bound) -> "GuidedSampler":
+        """The same of other weights of the denoiser, bound to its module; what is compiled is shared."""
         other = copy.copy(self)
-        other.unet = Bound(self.unet.module, params)
+        other.unet, other._compiled = unet, set()
         return other
 
     def with_tables(self, tables: SamplerTables) -> "GuidedSampler":

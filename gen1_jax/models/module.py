@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -57,6 +57,23 @@ def _shapes(module: nnx.Module) -> dict[str, Any]:
 
 
 _graph = lru_cache(maxsize=64)(nnx.graphdef)
+
+
+@lru_cache(maxsize=64)
+def _programs(module: nnx.Module) -> dict[tuple, KeptProgram]:
+    """What runs of a module, whoever has parameters for it: a second pipeline of a family traces nothing again."""
+    return {}
+
+
+@lru_cache(maxsize=64)
+def _identity(module: nnx.Module) -> str | None:
+    """See `Bound.identity`."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(_graph(module)))
+    return None if "<lambda>" in text else text
+
+
+def _apply(module: nnx.Module, method: str, params: "Params", *args, **kwargs) -> Any:
+    return getattr(nnx.merge(_graph(module), _with_indices(params)), method)(*args, **kwargs)
 
 
 def parameter_count(params: Params) -> int:
@@ -182,37 +199,36 @@ class Bound:
         config: the module's configuration.
     """
 
-    def __init__(self, module: nnx.Module, params: Params):
+    def __init__(self, module: nnx.Module, params: Params | None):
         self.module, self.params, self.config = module, params, module.config
-        self._graph = _graph(module)
-        self._programs: dict[tuple, KeptProgram] = {}
+        self._programs = _programs(module)
 
-    @cached_property
+    @property
     def identity(self) -> str | None:
         """What tells its programs from those of other modules; None of one that holds functions without a name."""
-        text = re.sub(r" at 0x[0-9a-f]+", "", repr(self._graph))
-        return None if "<lambda>" in text else text
+        return _identity(self.module)
 
     def apply(self, params: Params, *args, method: str = "__call__", **kwargs):
         """Run `method` on explicit parameters, for use inside a `jax.jit` of the caller's."""
-        return getattr(nnx.merge(self._graph, _with_indices(params)), method)(*args, **kwargs)
+        return _apply(self.module, method, params, *args, **kwargs)
 
     def _run(self, method: str, *args, **kwargs):
         static = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | str)}
         traced = {k: v for k, v in kwargs.items() if k not in static}
         name = (method, *sorted(static.items()))
         if name not in self._programs:
-            function = partial(self.apply, method=method, **static)
-            self._programs[name] = KeptProgram(function, lambda: self.identity and (self.identity, name))
+            identity = partial(_identity, self.module)  # of the module alone, lest the program hold these parameters
+            function = partial(_apply, self.module, method, **static)
+            self._programs[name] = KeptProgram(function, lambda: identity() and (identity(), name))
         return self._programs[name](self.params, *args, **traced)
 
     def __call__(self, *args, **kwargs):
         return self._run("__call__", *args, **kwargs)
 
-    def __getstate__(self) -> tuple[nnx.Module, Params]:
+    def __getstate__(self) -> tuple[nnx.Module, Params | None]:
         return self.module, self.params  # the rest is made of these; compiled functions cannot be stored
 
-    def __setstate__(self, state: tuple[nnx.Module, Params]) -> None:
+    def __setstate__(self, state: tuple[nnx.Module, Params | None]) -> None:
         self.__init__(*state)
 
     def __getattr__(self, method: str):

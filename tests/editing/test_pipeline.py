@@ -1,5 +1,7 @@
 import dataclasses
+import gc
 import itertools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
 from gen1_jax.models.structure import normalise_depth, structure_images
 from gen1_jax.pretrained.family import FULL
-from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.pretrained.folder import ModelFolder, SeededModel
 
 
 def clip(frames=3, height=20, width=28, seed=0):
@@ -112,6 +114,19 @@ def test_a_second_edit_compiles_nothing(pipeline):
         structure_blur=3,
     )
     assert sampler.advance.jitted._cache_size() == before
+
+
+def test_pipelines_of_a_family_share_what_is_compiled_and_no_weights(pipeline):
+    frames, settings = clip(), EditSettings(num_inference_steps=2)
+    first, programs = edit(pipeline, frames).frames, pipeline.sampler(settings).advance
+    compiled = programs.jitted._cache_size()
+    other = Gen1Pipeline(SeededModel(pipeline.config, 1, "another", pipeline.source.path))
+    assert changed(edit(other, frames).frames, first) > 0.5
+    assert other.sampler(settings).advance is programs and programs.jitted._cache_size() == compiled
+    held = weakref.ref(other.unet)
+    del other
+    gc.collect()
+    assert held() is None
 
 
 def test_float16_edits_are_finite_and_close(tiny_model, pipeline):

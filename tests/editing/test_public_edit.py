@@ -25,8 +25,8 @@ from tiny import TINY_PUBLIC, save_tiny_model
 from gen1_jax import Gen1Pipeline
 from gen1_jax.cli import main
 from gen1_jax.editing.record import read_record
-from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.editing.settings import EditSettings
+from gen1_jax.kept import KeptProgram
 from gen1_jax.media import write_image
 from gen1_jax.media.clips import load_video, save_video
 
@@ -236,7 +236,7 @@ def test_every_option_of_the_command(model, files, capsys, monkeypatch):
 
     needed = "--structure-from canny=hints.mkv --image a.jpg --image b.jpg --lora lora.safetensors:0.8"
     again = shlex.split(needed)
-    monkeypatch.setattr(GuidedSampler, "_advance", lambda *args: pytest.fail("the sampler is traced again"))
+    monkeypatch.setattr(KeptProgram, "_make", lambda *args: pytest.fail("a program is traced again"))
     assert run("two.mkv", "--settings-from", "one.mkv", "--low-memory", *again) == 0
     again[-1] = "lora.safetensors:-3"
     assert run("three.mkv", "--settings-from", "one.mkv", *again) == 0

@@ -53,7 +53,8 @@ def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -
     edits = []
     for clip in range(len(indices)):
         one = itemgetter(slice(clip, clip + 1))
-        of_clip = sampler.with_weights(_whole(fixed, jax.tree.map(itemgetter(clip), learned)))
+        params = _whole(fixed, jax.tree.map(itemgetter(clip), learned))
+        of_clip = sampler.with_weights(Bound(unet.module, params))
         noise = editor.inverted(of_clip, _each(source, one), one(latents))
         edits.append(editor.run(of_clip, _each(told, one), noise, guided_parts(way.settings, sampler)))
     return jnp.concatenate(edits)
