@@ -225,7 +225,8 @@ def test_smoothing_by_the_model_that_has_inverted_gives_the_frames_back(editor):
 
 
 def test_every_rival_has_its_edits_and_its_cost(editor, monkeypatch):
-    monkeypatch.setattr(layered_atlas, "STEPS", 2)
+    for module in (layered_atlas, tuning):
+        monkeypatch.setattr(module, "STEPS", 2)
     methods, full = [Method(*each) for each in listing.rivals(STEPS)], len(STEPS.guidance(TINY.unet).branches)
     costs = {("EVE attention", None): 2 + 2 * 2, ("Pix2Video attention", None): 2 + 2 * 2}  # of two steps, up and down
     costs |= {
@@ -236,7 +237,7 @@ def test_every_rival_has_its_edits_and_its_cost(editor, monkeypatch):
     for depth in ("", " with depth"):
         costs |= {("edit friendly noise" + depth, strength): full for strength in (0.4, 0.64)}  # the last step alone
         costs["edit friendly noise" + depth, 1.0] = 1 + 2 * full
-        costs["Tune-A-Video" + depth, None] = 3 * 100 + 2 + 2 * full
+        costs["Tune-A-Video" + depth, None] = 3 * 2 + 2 + 2 * full
     costs |= {("BIVDiff", mixing): 2 * 2 + 2 * n + 2 * full for mixing, n in ((0.0, 1), (0.25, 2), (1.0, 1))}
     for method in methods:
         clips, cost = spent(editor, lambda method=method: method.make(editor))

@@ -35,15 +35,16 @@ EVALUATIONS = 3
 """Of a step of tuning, which computes gradients: one there, and two of its cost on the way back."""
 
 
-def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int = STEPS) -> Latents:
+def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int | None = None) -> Latents:
     """DDIM with the new content by weights that were tuned on each clip, from the noise that they invert it to.
 
     Args:
         editor: of the worlds.
         way: which structures are told: in tuning, up and down.
         indices: of the worlds.
-        steps: of tuning.
+        steps: of tuning; None for `STEPS`.
     """
+    steps = STEPS if steps is None else steps
     sampler = editor.sampler(way.settings, first_and_previous)
     unet, told, latents = sampler.unet, editor.told(way, indices), jnp.asarray(editor.latents[indices])
     source, fixed = editor.told_input(told, indices), TUNED.others(unet.params)
