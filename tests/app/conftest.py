@@ -2,12 +2,20 @@ import pytest
 from app_clips import write_clip
 
 from gen1_jax.app.session import AppOptions, EditSession
+from gen1_jax.commands.common import keeping_programs
 
 
 @pytest.fixture(scope="session")
 def session(tiny_model):
     with EditSession(AppOptions(model=str(tiny_model), max_upload_mb=1, max_frames=12)) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def programs_of_commands():
+    """What the session runs, it runs as commands do: a program that both of them need is traced and compiled once."""
+    with keeping_programs("the app"):
+        yield
 
 
 @pytest.fixture

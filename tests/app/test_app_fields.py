@@ -60,6 +60,7 @@ def edited(page, clip, **said):
         ),
     ],
 )
+@pytest.mark.usefixtures("programs_of_commands")
 def test_the_command_does_the_same(page, clip, picture, tmp_path, monkeypatch, said, contents, options):
     said = said | {"second_image": picture}
     edit = edited(page, clip, **said)

@@ -73,6 +73,7 @@ ENLARGED = [
 
 
 @pytest.mark.parametrize(("said", "name", "size", "options"), ENLARGED)
+@pytest.mark.usefixtures("programs_of_commands")
 def test_what_is_enlarged_is_what_the_command_does(page, clip, tmp_path, monkeypatch, said, name, size, options):
     past = []
     *_, last = page._edit_again("visitor", past, *values(page, clip, **said))
