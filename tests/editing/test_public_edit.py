@@ -201,7 +201,7 @@ def files(tmp_path, monkeypatch):
 
 OPTIONS = shlex.split(
     "--negative-prompt snowy --image a.jpg:0.6 --image b.jpg:0.6 --structure depth=0.9,canny=0.4@0:0.5"
-    " --structure-from canny=hints.mkv --structure-blur 2 --strength 0.8 --sampler lcm --steps 6 --guidance-scale 1.5"
+    " --structure-from canny=hints.mkv --structure-blur 2 --strength 0.8 --sampler lcm --steps 3 --guidance-scale 1.5"
     " --lora lora.safetensors:0.8 --clip-skip 2 --shift-windows --seed 3"
 )
 
@@ -220,7 +220,7 @@ def test_every_option_of_the_command(model, files, capsys, monkeypatch):
         structure_blur=2,
         strength=0.8,
         sampler="lcm",
-        num_inference_steps=6,
+        num_inference_steps=3,
         guidance_scale=1.5,
         loras=["lora.safetensors:0.8"],
         clip_skip=2,

@@ -24,7 +24,7 @@ from gen1_jax.pretrained.sizes import SIZES
 
 FACTORISED = DiTConfig(
     width=32,
-    num_layers=2,
+    num_layers=1,
     num_attention_heads=2,
     feed_forward_dim=32,
     attention="factorised",
@@ -32,7 +32,7 @@ FACTORISED = DiTConfig(
     cross_attention_dim=12,
     max_frames=6,
 )
-FULL = dataclasses.replace(FACTORISED, attention="full", shared_modulation=True)
+FULL = dataclasses.replace(FACTORISED, attention="full", shared_modulation=True, num_layers=2)
 both = pytest.mark.parametrize("config", [FACTORISED, FULL], ids=lambda config: config.attention)
 
 

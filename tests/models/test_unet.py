@@ -13,9 +13,9 @@ from gen1_jax.pretrained.hf_unet import UNET, unet_config
 from gen1_jax.pretrained.layout import LayoutError
 from gen1_jax.pretrained.tensors import read_json, read_tensors
 
-TINY = UNetConfig(
-    block_out_channels=(16, 32),
-    attention_levels=(True, False),
+TINY = UNetConfig(  # of one level: several are compared below with diffusers, and in exporting/test_torch_format.py
+    block_out_channels=(16,),
+    attention_levels=(True,),
     layers_per_block=1,
     num_attention_heads=4,
     cross_attention_dim=24,
