@@ -69,6 +69,14 @@ def test_something_else_is_another_program(tmp_path, other):
     assert run(tmp_path)[1] == 0
 
 
+def test_a_program_is_kept_in_every_folder_that_it_runs_with(tmp_path):
+    counted = Counted()
+    for name in ("one", "two"):
+        with keeping(tmp_path / name, "a test"):
+            counted.program(jnp.arange(6.0), 3)
+        assert list((tmp_path / name).glob("*.program"))
+
+
 def test_another_setting_of_jax_is_another_program(tmp_path):
     run(tmp_path)
     with jax.default_matmul_precision("float32"):

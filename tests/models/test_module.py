@@ -1,7 +1,9 @@
 """Initial values: drawn in parts, the same as whole."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,19 @@ def test_a_bound_network_is_copied_and_stored():
     steps = np.arange(3)
     for other in (copy.copy(bound), copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):
         np.testing.assert_array_equal(other(steps), bound(steps))
+
+
+def test_networks_of_a_module_share_its_programs_and_hold_no_weights_of_others():
+    module, steps = TimestepMLP(4, 2), np.arange(3)
+    module.config = None
+    first, second = (Bound(module, initialise(module, seed)) for seed in (0, 1))
+    assert (first(steps) != second(steps)).any()
+    (program,) = second._programs.values()
+    assert program.jitted._cache_size() == 1
+    held = weakref.ref(first)
+    del first
+    gc.collect()
+    assert held() is None
 
 
 def test_the_diffusion_step_is_embedded_in_float32():
