@@ -36,7 +36,8 @@ def test_bench_times_and_counts(monkeypatch, capsys):
     assert plain["step_tflop"] < both["step_tflop"]  # no image branch
 
 
-def test_bench_takes_the_window_of_the_model_and_counts_every_window_of_a_longer_clip(capsys):
+def test_bench_takes_the_window_of_the_model_and_counts_every_window_of_a_longer_clip(monkeypatch, capsys):
+    monkeypatch.setitem(SIZES, "tiny", TINY)
     assert main(["bench", "sample", "--size", "tiny", "--steps", "1", "--repeats", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["frames"] == TINY.num_frames
