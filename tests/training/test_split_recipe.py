@@ -1,4 +1,7 @@
-"""A learned split, from its recipe to edits by a picture or a clip, and a folder of its own."""
+"""A learned split, from its recipe to edits by a picture or a clip, and a folder of its own.
+
+What is trained is a transformer, which compiles in a third of the time of a U-Net.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import TINY, TINY_SPLIT
+from tiny import TINY, TINY_SPLIT, save_tiny_model
 from training_runs import make_latents, state
 
 from gen1_jax import Gen1Pipeline
@@ -18,6 +21,7 @@ from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.media import save_video
 from gen1_jax.models.module import Joint, flatten, initialise
 from gen1_jax.pretrained.folder import ModelFolder
+from gen1_jax.pretrained.sizes import TINY_DIT
 from gen1_jax.training.denoising import DenoisingConfig
 from gen1_jax.training.loop import train
 from gen1_jax.training.recipe import read_recipe
@@ -25,14 +29,20 @@ from gen1_jax.training.split import SplitObjective, SplitTrainingConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHAPE = SplitTrainingConfig(grid=4, groups=2, bits=4, width=8)
+FAMILY = SHAPE.family(TINY_DIT)
 
 
 @pytest.fixture(scope="module")
-def recipe(tiny_model, tmp_path_factory):
+def base(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "base", TINY_DIT)
+
+
+@pytest.fixture(scope="module")
+def recipe(base, tmp_path_factory):
     """The recipe that ships, shrunk."""
-    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", tiny_model, clips=4)
+    latents = make_latents(tmp_path_factory.mktemp("latents") / "noise", base, clips=4)
     fields = (
-        *(f"model={tiny_model}", "dtype=float32", "data.image_probability=0.0", "optimizer.warmup_steps=0"),
+        *(f"model={base}", "dtype=float32", "data.image_probability=0.0", "optimizer.warmup_steps=0"),
         *(f"data.video.sources=('{latents}',)", "data.video.buckets=((16, 16),)", "data.video.batch_size=2"),
         *("data.video.frames=2", "split.grid=4", "split.groups=2", "split.bits=4", "split.width=8"),
         *("optimizer.learning_rate=3e-3", "stages[0].steps=2", "checkpoint.every=1"),
@@ -55,10 +65,10 @@ def folder(workdir):
     return folder
 
 
-def test_both_networks_learn_and_the_unet_begins_as_that_of_the_model(recipe, workdir, tiny_model):
-    model, base = open_trained(workdir, ema=False), ModelFolder(tiny_model)
-    assert model.config == TINY_SPLIT and model.components == ("unet", "split") and model.words is None
-    networks = {name: TINY_SPLIT.build(name, np.float32) for name in model.components}
+def test_both_networks_learn_and_the_unet_begins_as_that_of_the_model(recipe, workdir, base):
+    model, base = open_trained(workdir, ema=False), ModelFolder(base)
+    assert model.config == FAMILY and model.components == ("unet", "split") and model.words is None
+    networks = {name: FAMILY.build(name, np.float32) for name in model.components}
     begun = {"unet": base.parameters("unet"), "split": initialise(Joint(**networks), recipe.seed)["split"]}
     for name in model.components:
         now, then = flatten(model.parameters(name)), flatten(begun[name])
@@ -80,7 +90,7 @@ def test_a_run_goes_on_from_both(recipe, workdir):
 
 
 def test_its_folder_edits_by_a_picture_or_a_clip(workdir, folder, tmp_path, capsys):
-    assert ModelFolder(folder).config == TINY_SPLIT
+    assert ModelFolder(folder).config == FAMILY
     rng = np.random.default_rng(0)
     clip, other = (rng.integers(0, 255, (3, *size, 3), np.uint8) for size in ((16, 16), (12, 24)))
     for name in ("unet", "split"):
@@ -101,7 +111,9 @@ def test_its_folder_edits_by_a_picture_or_a_clip(workdir, folder, tmp_path, caps
     assert said == ["gen1: model reads no text, its content is learned: show it a picture or a clip"]
 
 
-def test_what_is_said_of_it_and_where_it_does_not_fit(folder, tmp_path, capsys):
+def test_what_is_said_of_it_and_where_it_does_not_fit(tmp_path, capsys):
+    """Of a U-Net: formats that have no place for a transformer say that of it."""
+    folder = save_tiny_model(tmp_path / "model", TINY_SPLIT)
     capsys.readouterr()
     assert main(["info", "--model", str(folder)]) == 0
     assert "4 x 4 cells, 2 groups of 4 bits, 128 bits a frame" in capsys.readouterr().out
