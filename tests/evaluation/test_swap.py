@@ -40,8 +40,9 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def editor(source):
-    worlds = SwapWorlds(2, frames=4, height=16, width=16)
-    return SwapEditor(Gen1Pipeline(source), worlds, batch_size=2)
+    """Of as many worlds as the benchmark below, whose programs are the same."""
+    worlds = SwapWorlds(3, frames=4, height=16, width=16)
+    return SwapEditor(Gen1Pipeline(source), worlds, batch_size=3)
 
 
 def test_probes_find_what_is_linear_and_nothing_in_noise():
@@ -70,7 +71,7 @@ def test_contents_are_those_of_the_answers_in_other_structures(editor):
 
 
 def test_an_edit_is_told_the_structure_of_one_clip_and_the_content_of_another(editor):
-    told = editor.told(Way(settings=SETTINGS), np.arange(2))
+    told = editor.told(Way(settings=SETTINGS), np.arange(3))
     pipeline, worlds = editor.pipeline, editor.worlds
     latents = np.stack([pipeline.vae.images_to_latents(pixels_to_images(clip)) for clip in worlds.clips.source])
     np.testing.assert_allclose(told.structure["split"].maps, pipeline.network("split").encode(latents).maps, atol=1e-4)
