@@ -17,8 +17,8 @@ from gen1_jax.models.module import Bound, initialise
 from gen1_jax.models.unet import Injection, SpaceTimeUNet, UNetConfig
 
 CONFIG = UNetConfig(
-    block_out_channels=(8, 16),
-    attention_levels=(True, False),
+    block_out_channels=(8,),
+    attention_levels=(True,),
     layers_per_block=1,
     num_attention_heads=2,
     cross_attention_dim=6,
@@ -171,9 +171,8 @@ class Controlled(SpaceTimeUNet):
 
     def inject(self, latents, timesteps, conditions, content):
         first = super().inject(latents, timesteps, conditions, content)
-        sizes = [(4, 6, 8), (4, 6, 8), (2, 3, 8), (2, 3, 16)]
-        of_size = lambda h, w, c: self.scale * jnp.ones((*latents.shape[:2], h, w, c))
-        return Injection(first=first.first, skips=tuple(of_size(*s) for s in sizes), middle=of_size(2, 3, 16))
+        added = self.scale * jnp.ones((*latents.shape[:4], 8))
+        return Injection(first=first.first, skips=(added, added), middle=added)
 
 
 class Louder(Controlled):
