@@ -82,9 +82,9 @@ def test_other_devices_have_their_own_choices():
 def test_sequences_that_share_a_call_see_themselves_alone(keys):
     query, key, value = (np.random.default_rng(i).normal(size=(32, keys, 2, 8)) for i in range(3))
     arrays = [jnp.asarray(x, jnp.float32) for x in (query, key, value)]
-    packed = partial(packed_attention, implementation="xla")
+    packed = jax.jit(partial(packed_attention, implementation="xla"))
     assert relative_error(packed(*arrays), by_hand(query, key, value)) < 1e-5
-    slopes = lambda attend: jax.grad(lambda *x: jnp.sin(attend(*x)).sum(), (0, 1, 2))(*arrays)
+    slopes = lambda attend: jax.jit(jax.grad(lambda *x: jnp.sin(attend(*x)).sum(), (0, 1, 2)))(*arrays)
     for one, other in zip(slopes(packed), slopes(attention), strict=True):
         assert relative_error(one, other) < 1e-5
 
