@@ -210,7 +210,7 @@ def test_a_state_of_other_data_is_refused(clips, mixed):
 def test_damaged_records_stop_or_are_counted(tmp_path, workers, caplog):
     path = make_set(tmp_path, COUNT)
     name = damage(tmp_path, shard=1)
-    iterator = mixture(video(path, workers=min(workers, 1))).iterate()  # each takes seconds to start
+    iterator = mixture(video(path, workers=workers)).iterate()
     with pytest.raises(RecordError, match=rf"{name}: record \d+ \(index \d+ of split 'train'\)"):
         for _ in range(2):
             next(iterator)

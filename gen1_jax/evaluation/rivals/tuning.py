@@ -35,22 +35,20 @@ EVALUATIONS = 3
 """Of a step of tuning, which computes gradients: one there, and two of its cost on the way back."""
 
 
-def tuned_edit(editor: Editor, way: Way, indices: Indices, steps: int | None = None) -> Latents:
+def tuned_edit(editor: Editor, way: Way, indices: Indices) -> Latents:
     """DDIM with the new content by weights that were tuned on each clip, from the noise that they invert it to.
 
     Args:
         editor: of the worlds.
         way: which structures are told: in tuning, up and down.
         indices: of the worlds.
-        steps: of tuning; None for `STEPS`.
     """
-    steps = STEPS if steps is None else steps
     sampler = editor.sampler(way.settings, first_and_previous)
     unet, told, latents = sampler.unet, editor.told(way, indices), jnp.asarray(editor.latents[indices])
     source, fixed = editor.told_input(told, indices), TUNED.others(unet.params)
     drawn = jax.vmap(partial(jax.random.fold_in, jax.random.key(way.settings.seed)))(jnp.asarray(indices))
-    learned = tuned(unet, editor.pipeline.config.schedule, source, latents, drawn, steps=steps)
-    editor.count(EVALUATIONS * steps, latents)
+    learned = tuned(unet, editor.pipeline.config.schedule, source, latents, drawn, steps=STEPS)
+    editor.count(EVALUATIONS * STEPS, latents)
     edits = []
     for clip in range(len(indices)):
         one = itemgetter(slice(clip, clip + 1))
