@@ -8,13 +8,9 @@ scaled_dot_product_attention, channels last. Compiled as one function. The hint 
 and the controls' residuals of the null content may be shared (`--share-null`): both more than diffusers' pipelines do.
 """
 
-import argparse
-import json
-import statistics
-import time
-
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel, UNetMotionModel
+from torch_timing import DEVICE, DTYPE, arguments, compiled, noise, report, scalar
 
 SIZES = {
     "public": dict(widths=(320, 640, 1280, 1280), layers=2, heads=8, groups=32, content=768),
@@ -98,64 +94,19 @@ def guided_step(video, image, control, share_null: bool):
 
 def main() -> None:
     """Prints a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, frames=16, height=512, width=512)
     parser.add_argument("--size", choices=SIZES, default="public")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--height", type=int, default=512)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=20, help="timed steps of a run; three runs")
-    parser.add_argument(
-        "--mode", default="default", help="eager, default, reduce-overhead, max-autotune-no-cudagraphs, ..."
-    )
     parser.add_argument("--share-null", action="store_true", help="one evaluation of the control for both of null")
     args = parser.parse_args()
-    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    video, image, control = networks(args.size, device, dtype)
-    step = guided_step(video, image, control, args.share_null)
-    if args.mode != "eager":
-        step = torch.compile(step, mode=args.mode, dynamic=False)
-
-    draw = torch.Generator(device).manual_seed(0)
-    noise = lambda *shape, dtype=dtype: torch.randn(shape, generator=draw, device=device, dtype=dtype)
-    scalar = lambda x: torch.tensor(x, device=device)
+    video, image, control = networks(args.size, DEVICE, DTYPE)
+    step = compiled(guided_step(video, image, control, args.share_null), args.mode)
     latents = noise(1, 4, args.frames, args.height // 8, args.width // 8, dtype=torch.float32)
     text = noise(2, 77, SIZES[args.size]["content"])
-    told = (scalar(0.4), scalar(0.42), scalar(7.5), scalar(1.2))
+    told = scalar(0.4), scalar(0.42), scalar(7.5), scalar(1.2)
     with torch.inference_mode():
         hint = control.controlnet_cond_embedding(noise(args.frames, 3, args.height, args.width))
-        control.controlnet_cond_embedding = Known()
-        run = lambda: step(latents, scalar(481), text, hint, *told)
-        began = time.perf_counter()
-        for _ in range(3):
-            finite = bool(run().isfinite().all())
-        compile_seconds = time.perf_counter() - began
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        seconds = []
-        for _ in range(3):
-            began = time.perf_counter()
-            for _ in range(args.steps):
-                out = run()
-            finite = finite and bool(out.isfinite().all())  # waits for the device
-            seconds.append((time.perf_counter() - began) / args.steps)
-    result = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "size": args.size,
-        "parameters": sum(x.numel() for model in (video, control) for x in model.parameters()),
-        "dtype": str(dtype).removeprefix("torch."),
-        "frames": args.frames,
-        "height": args.height,
-        "width": args.width,
-        "mode": args.mode,
-        "share_null": args.share_null,
-        "compile_seconds": compile_seconds,
-        "step_milliseconds": 1000 * statistics.median(seconds),
-        "all_step_milliseconds": [1000 * x for x in seconds],
-        "peak_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
-        "finite": finite,
-    }
-    print(json.dumps(result), flush=True)
+    control.controlnet_cond_embedding = Known()
+    report(lambda: step(latents, scalar(481), text, hint, *told), args, [video, control])
 
 
 if __name__ == "__main__":
