@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from beartype.roar import BeartypeCallHintViolation
 from checked import check_annotations
-from jaxtyping import TypeCheckError
 
 from gen1_jax.measures.pixels import psnr
 from gen1_jax.pretrained.family import TINY
@@ -63,14 +63,14 @@ def test_whatever_is_defined_is_checked(tmp_path, monkeypatch):
         lambda: measured.Pair.rows(np.zeros((2, 3))),
         lambda: pair.wrong,
     ):
-        with pytest.raises(TypeCheckError):
+        with pytest.raises(BeartypeCallHintViolation):
             wrong()
     with pytest.raises(AssertionError, match="imported already"):
         check_annotations("measured")
 
 
 def test_the_package_is_checked():
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         psnr(np.zeros((2, 4, 4, 3), np.float32), np.zeros((2, 4, 5, 3), np.float32))
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         dataclasses.replace(TINY.vae, latent_channels="4")

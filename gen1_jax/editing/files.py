@@ -219,7 +219,7 @@ class FileEdit:
         feather = self.settings.mask_feather
         return over_source(self.request, self.source, made.regions, made.edits, feather, small=small)
 
-    def _enlarged(self, edited: Iterator) -> Iterator:
+    def _enlarged(self, edited: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Decoded frames as large as they are to be, where something is enlarged."""
         request, source = self.request, self.source
         if self.upscaler is not None:
