@@ -12,12 +12,16 @@ any.
 import ast
 import dataclasses
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from typing import Any, get_args, get_type_hints
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
+from jaxtyping import TypeCheckError, jaxtyped
+
+_beartype = beartype(conf=BeartypeConf(violation_type=TypeCheckError))
 
 
 def check_annotations(package: str) -> None:
@@ -34,18 +38,22 @@ def checked(function: Callable) -> Callable:
     annotations = list(getattr(function, "__annotations__", {}).values())
     if not annotations:
         return function
-    checking, sized = None, any(map(_has_shapes, annotations))
+    if inspect.isgeneratorfunction(function):  # beartype would check arguments when the first item is asked for
+        return jaxtyped(function, typechecker=_at_first_call)
+    return _at_first_call(function, sized=any(map(_has_shapes, annotations)))
+
+
+def _at_first_call(function: Callable, sized: bool = False) -> Callable:
+    checking = None
 
     @functools.wraps(function)
     def call(*args, **kwargs):
         nonlocal checking
         if checking is None:
             function.__annotations__ = {name: _resolved(x, function) for name, x in function.__annotations__.items()}
-            checking = beartype(function)
+            checking = _beartype(function)
         if not sized:
             return checking(*args, **kwargs)
-        from jaxtyping import jaxtyped
-
         with jaxtyped("context"):
             return checking(*args, **kwargs)
 

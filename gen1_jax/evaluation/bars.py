@@ -12,7 +12,16 @@ from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.keyframes import evaluations
 from gen1_jax.editing.settings import parse_structures
 from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN, FOLLOWED, KEYFRAMES, WITH_SOURCE
-from gen1_jax.evaluation.methods import ANSWER, AUTOENCODED, CLICKED, EDIT, FIRST_FRAME, MASKED, SDEDIT_BY_FRAME
+from gen1_jax.evaluation.methods import (
+    ANSWER,
+    AUTOENCODED,
+    CLICKED,
+    EDIT,
+    FIRST_FRAME,
+    MASKED,
+    MASKED_IN_SIGHT,
+    SDEDIT_BY_FRAME,
+)
 from gen1_jax.evaluation.scores import KIND_MEASURES, MEASURES
 from gen1_jax.measures import Interval, bootstrap
 
@@ -129,7 +138,7 @@ def _keyframes_first(results: Results) -> Iterator[Bar]:
 
 def _masked(results: Results) -> Iterator[Bar]:
     """Masked edits of one object, by its own outline and by a click."""
-    for name in (MASKED, CLICKED):
+    for name in (MASKED, CLICKED, MASKED_IN_SIGHT):
         if name not in results["methods"]:
             continue
         outside = _interval(results["methods"][name]["scores"]["outside_psnr"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from gen1_jax.editing.keyframes import evaluations
 from gen1_jax.editing.settings import EditSettings
@@ -19,7 +20,7 @@ FOLLOWED = "structure"
 WITH_SOURCE = "source guidance scale"
 
 _STRIDES = (2, 3, 4, 7)
-_SOURCE_SCALES = (1.0, 1.5, 2.0)
+SOURCE_SCALES = (1.0, 1.5, 2.0)
 
 
 Fields = tuple[str, int | float | str | None, str, Callable[[Editor], EditClips]]
@@ -54,10 +55,14 @@ def input_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fields
 def source_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fields]:
     """Edits by a model that sees the source, over w_src; nothing for others."""
     if SOURCE in config.unet.structures:
-        first, what = config.unet.structures[0], "the edit with the clip itself in sight, at a guidance of it, w_src"
-        for scale in _SOURCE_SCALES:
-            seen = dict(structure=f"{first},{SOURCE}", source_guidance_scale=scale)
-            yield WITH_SOURCE, scale, what, _editing(Way(settings=settings), **seen)
+        what = "the edit with the clip itself in sight, at a guidance of it, w_src"
+        for scale in SOURCE_SCALES:
+            yield WITH_SOURCE, scale, what, _editing(Way(settings=settings), **in_sight(config, scale))
+
+
+def in_sight(config: Gen1Config, scale: float) -> dict[str, Any]:
+    """Settings of an edit that sees the source beside the model's first structure, at w_src `scale`."""
+    return dict(structure=f"{config.unet.structures[0]},{SOURCE}", source_guidance_scale=scale)
 
 
 def _given(settings: EditSettings) -> Iterator[Fields]:

@@ -3,6 +3,8 @@
 Its prompts are captions of the right answer; the unmasked edit, told the same, is what masks have to be better than.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,9 @@ from gen1_jax.editing.masks import MaskClip
 from gen1_jax.editing.masks.growing import grown
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor
-from gen1_jax.evaluation.inputs import source_methods
+from gen1_jax.evaluation.inputs import SOURCE_SCALES, in_sight, source_methods
 from gen1_jax.evaluation.local_worlds import changed_object
-from gen1_jax.evaluation.methods import CLICKED, MASKED, Method, first_methods
+from gen1_jax.evaluation.methods import CLICKED, MASKED, MASKED_IN_SIGHT, Method, first_methods
 from gen1_jax.evaluation.scores import Measure, Scorer, Scores
 from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
@@ -44,13 +46,17 @@ LOCAL_MEASURES = {
 
 def local_methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
     """What is compared; of a model that sees the source, edits that are to leave alone what is not named."""
-    in_sight = [] if config is None else source_methods(settings, config)
-    masked = lambda masks: lambda editor: editor.edit(Way(settings=settings, masks=masks(editor)))
+    masked = lambda masks, way=settings: lambda editor: editor.edit(Way(settings=way, masks=masks(editor)))
+    seeing = [] if config is None else [Method(*fields) for fields in source_methods(settings, config)]
+    if seeing:
+        way = dataclasses.replace(settings, **in_sight(config, SOURCE_SCALES[0]))
+        what = f"the masked edit with the clip itself in sight, w_src {SOURCE_SCALES[0]:g}"
+        seeing.append(Method(MASKED_IN_SIGHT, None, what, masked(exact_masks, way)))
     return [
         *first_methods(settings),
         Method(MASKED, None, "the edit under a mask of the object, exact, and 2 pixels wider", masked(exact_masks)),
         Method(CLICKED, None, "the same by a click on the object, where it is seen best", masked(clicked_masks)),
-        *(Method(*fields) for fields in in_sight),
+        *seeing,
     ]
 
 

@@ -36,6 +36,7 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 EDIT, INPUT, ANSWER = "edit", "input", "answer"
 AUTOENCODED = "autoencoded answer"
 MASKED, CLICKED = "masked edit", "masked edit by a click"
+MASKED_IN_SIGHT = "masked edit with the clip in sight"
 DEPTH_BY_FRAME = "depth frame by frame"
 FIRST_FRAME, FIRST_FRAME_ESTIMATED = "first frame true flow", "first frame estimated flow"
 SDEDIT_BY_FRAME, SDEDIT_BY_CLIP = "SDEdit frame by frame", "SDEdit whole clip"

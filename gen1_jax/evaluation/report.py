@@ -21,6 +21,7 @@ from gen1_jax.evaluation.methods import (
     FIRST_FRAME,
     INPUT,
     MASKED,
+    MASKED_IN_SIGHT,
     SDEDIT_BY_CLIP,
     SDEDIT_BY_FRAME,
 )
@@ -191,6 +192,7 @@ def _videos(results: Results, out: Path) -> Iterable[str]:
 
 _SHOWN = (
     MASKED,
+    MASKED_IN_SIGHT,
     CLICKED,
     DEPTH_BY_FRAME,
     SDEDIT_BY_FRAME,
