@@ -5,8 +5,7 @@ the time in which a process of the suite gets ready. Its hook makes Python look 
 that is imported meanwhile, NumPy's or Gradio's, by a name of its own, under which there are none; it walks all
 expressions of a source to decorate statements; and beartype writes and compiles a checker for functions nobody calls.
 Its decorator binds all arguments to their names and checks them twice, before the call and with what it returns, for
-the sake of messages: a sixth of the suite. Here beartype checks each once, and sizes are kept where annotations have
-any.
+the sake of messages. Here beartype checks each once, and sizes are kept where annotations have any.
 """
 
 import ast
