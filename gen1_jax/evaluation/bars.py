@@ -137,7 +137,7 @@ def _keyframes_first(results: Results) -> Iterator[Bar]:
 
 
 def _masked(results: Results) -> Iterator[Bar]:
-    """Masked edits of one object, by its own outline and by a click."""
+    """Masked edits of one object: by its own outline, by a click, and with the clip in sight."""
     for name in (MASKED, CLICKED, MASKED_IN_SIGHT):
         if name not in results["methods"]:
             continue

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 DEVICE, DTYPE = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+_DRAW = torch.Generator(DEVICE).manual_seed(0)
 
 
 def arguments(description: str, *, frames: int, height: int, width: int) -> argparse.ArgumentParser:
@@ -29,9 +30,9 @@ def compiled(step: Callable, mode: str) -> Callable:
     return step if mode == "eager" else torch.compile(step, mode=mode, dynamic=False)
 
 
-def noise(*shape: int, dtype: torch.dtype = DTYPE, seed: int = 0) -> torch.Tensor:
+def noise(*shape: int, dtype: torch.dtype = DTYPE) -> torch.Tensor:
     """Standard normal, on the device."""
-    return torch.randn(shape, generator=torch.Generator(DEVICE).manual_seed(seed), device=DEVICE, dtype=dtype)
+    return torch.randn(shape, generator=_DRAW, device=DEVICE, dtype=dtype)
 
 
 def scalar(x: float) -> torch.Tensor:
