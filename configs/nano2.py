@@ -19,7 +19,7 @@ def get_config(start: str = "") -> ConfigDict:
     """Structures are dropped each by itself, as in VideoComposer; but in four of ten examples there is one alone, half
     of the time depth: that is how most edits are made, and seven independent draws would hardly ever come to it.
 
-    The source, whose pairs differ in one named thing or in all, is there more often than not, for it has most to teach.
+    The source, whose pairs differ in one named thing or in all, is nearly always one of several: it has most to teach.
     """
     sources = ("worlds_inputs",)  # another folder: --config.data.video.sources="('mine',)", and image.sources
     config = ConfigDict(
@@ -41,7 +41,7 @@ def get_config(start: str = "") -> ConfigDict:
                 inputs=(*STRUCTURE, "known"),
                 content_dropout=0.1,
                 structure_dropout=0.5,
-                source_dropout=0.3,
+                source_dropout=0.1,
                 all_kept=0.1,
                 none_kept=0.1,
                 one_kept=0.4,

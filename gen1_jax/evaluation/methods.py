@@ -118,8 +118,8 @@ def first_methods(settings: EditSettings) -> list[Method]:
 
 
 def _plain(name: str) -> str:
-    """A name or pattern without what is easily mistaken: in lower case, one space for commas and underscores."""
-    return re.sub(r"[\s,_]+", " ", name).strip().lower()
+    """A name or pattern without what is easily mistaken: lower case, a space for commas and underscores, 1 for 1.0."""
+    return re.sub(r"(=\d+)\.0$", r"\1", re.sub(r"[\s,_]+", " ", name).strip().lower())
 
 
 def _near(pattern: str, known: Sequence[Method]) -> list[str]:

@@ -303,6 +303,10 @@ def test_methods_are_named_by_words_that_can_be_listed():
     assert fit("SDEdit*") == {name for name in names if name.startswith("SDEdit")} and len(fit("sdedit*")) == 18
     assert fit("SDEdit, frame by frame=*") == fit("SDEdit_frame_by_frame=*") == fit("SDEdit frame by frame")
     assert fit("depth_frame_by_frame", "sampler=dpm++") == {"depth frame by frame", "sampler=dpm++"}
+    assert fit("temporal guidance scale=2", "SDEdit frame by frame=1") == {
+        "temporal_guidance_scale=2.0",
+        "SDEdit frame by frame=1.0",
+    }
     assert len(chosen(known, ())) == len(known)
 
 
