@@ -6,6 +6,7 @@ from gen1_jax.commands.common import (
     OneLineParser,
     command,
     leave_devices_free,
+    naming_options,
     report,
     reporting,
     use_compilation_cache,
@@ -17,6 +18,7 @@ from gen1_jax.commands.datasets import (
     run_bench_render,
     run_bench_windows,
 )
+from gen1_jax.commands.options import add_deep_cache
 from gen1_jax.errors import UserError, counted
 
 _SIZES = "tiny, nano, full, public, or with a transformer tiny-dit, nano-dit, dit"
@@ -40,6 +42,7 @@ def add_bench(commands) -> None:
     parser.add_argument("--steps", type=int, default=50, metavar="N")
     parser.add_argument("--guidance-scale", type=float, default=7.5, metavar="W")
     parser.add_argument("--temporal-guidance-scale", type=float, default=1.5, metavar="WT")
+    add_deep_cache(parser)
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs; the median counts (3)")
     _add_profile(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -138,17 +141,19 @@ def _bench_sample(args) -> None:
     from gen1_jax.evaluation.bench import bench_sample, render_sample
     from gen1_jax.evaluation.kernels import render_kinds, write_operations
 
-    result = bench_sample(
-        size=args.size,
-        frames=args.frames,
-        height=args.height,
-        width=args.width,
-        steps=args.steps,
-        guidance_scale=args.guidance_scale,
-        temporal_guidance_scale=args.temporal_guidance_scale,
-        repeats=args.repeats,
-        profile=_begun(args),
-    )
+    with naming_options("deep_cache"):
+        result = bench_sample(
+            size=args.size,
+            frames=args.frames,
+            height=args.height,
+            width=args.width,
+            steps=args.steps,
+            guidance_scale=args.guidance_scale,
+            temporal_guidance_scale=args.temporal_guidance_scale,
+            deep_cache=1 if args.deep_cache is None else args.deep_cache,
+            repeats=args.repeats,
+            profile=_begun(args),
+        )
     operations = result.pop("operations", [])
     report(result, args.json, None if args.json else "\n".join((render_sample(result), *render_kinds(operations))))
     if args.profile:

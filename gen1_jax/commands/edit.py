@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, keeping_programs, naming_options, report
-from gen1_jax.commands.options import add_enlarging, add_limits, add_part, add_propagate, limits_of
+from gen1_jax.commands.options import add_deep_cache, add_enlarging, add_limits, add_part, add_propagate, limits_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.recorded import compare_with
 from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
@@ -327,6 +327,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         " step one evaluation more (no)",
     )
     add_propagate(group)
+    add_deep_cache(group)
     group.add_argument(
         "--blend",
         metavar="HOW",

@@ -49,6 +49,17 @@ def add_propagate(group) -> None:
     )
 
 
+def add_deep_cache(group) -> None:
+    """Declare `EditSettings.deep_cache`."""
+    group.add_argument(
+        "--deep-cache",
+        type=int,
+        metavar="N",
+        help="evaluate the whole network at every N-th step alone, at the others its finest level; for videos that the"
+        " model sees at once (1)",
+    )
+
+
 def add_enlarging(group) -> None:
     """Declare how a model enlarges; what is not given is None."""
     group.add_argument(

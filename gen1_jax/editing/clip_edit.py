@@ -55,6 +55,7 @@ def edit_clip(
     blend: str = EditSettings.blend,
     inverted_noise: bool = False,
     propagate: Sequence[int] | str | None = None,
+    deep_cache: int = 1,
     watch: Watch | None = None,
 ) -> EditResult | list[EditResult]:
     """Keep the structure of a clip and give it the content of a prompt or of a picture.
@@ -102,6 +103,8 @@ def edit_clip(
             it is steadier and costs an evaluation a step more; the seed is left what the prior draws.
         propagate: steps of the sampler, counted from 1, after which frames are mixed with their neighbours along the
             clip's motion, see `editing.motion`; few and late ones.
+        deep_cache: every how many-th step evaluates the whole network, the others its finest level alone; for clips
+            that the model sees at once.
         watch: called after each step with how many are done, how many there are, and the running latents.
 
     Returns:
@@ -133,9 +136,11 @@ def edit_clip(
         blend=blend,
         inverted_noise=inverted_noise,
         propagate=steps_as_text(propagate),
+        deep_cache=deep_cache,
     ).of(self.config)
     each = [dataclasses.replace(settings, seed=one) for one in seeds]
     pictures, clip, uses = to_pictures(image), to_frames(frames), contents_given(contents)
+    settings.check_frames(len(clip), self.config.num_frames)
     if uses and (pictures or prompts[0] is not None):
         raise UserError("contents stand in the place of prompt and image: give either")
     if any(use.weight == SOUND for use in uses):

@@ -94,6 +94,7 @@ def edit_file(
         longest=None if in_one_piece else max(LONGEST, pipeline.config.num_frames),
         upscale=request.upscale if request.enlarges else 1,
     )
+    settings.check_frames(len(source.times), pipeline.config.num_frames)
     content = telling.with_source(content, pipeline, source)
     if len(source.times) > 1:
         for path in filter(is_picture, outputs):

@@ -40,9 +40,11 @@ def keyframes_of(count: int, stride: int, given: KnownLatents | None = None) -> 
 
 
 def between(settings: EditSettings) -> EditSettings:
-    """The settings of the frames between: fewer steps, no guidance."""
+    """The settings of the frames between: fewer steps, all of them whole, no guidance."""
     steps = max(_FEWEST, settings.num_inference_steps // _SHARE)
-    plain = dict(guidance_scale=1.0, temporal_guidance_scale=1.0, strength=1.0, source_guidance_scale=None)
+    plain = dict(
+        deep_cache=1, guidance_scale=1.0, temporal_guidance_scale=1.0, strength=1.0, source_guidance_scale=None
+    )
     return dataclasses.replace(settings, num_inference_steps=steps, keyframe_stride=1, **plain)
 
 

@@ -346,7 +346,8 @@ class Gen1Pipeline:
                 tile=tile_of(self.config),
             )
             self._samplers[key] = shared.with_weights(unet)
-        return self._samplers[key].with_steps(settings.num_inference_steps, settings.strength)
+        sampler = self._samplers[key].with_steps(settings.num_inference_steps, settings.strength)
+        return sampler.with_deep_cache(settings.deep_cache)
 
     def encode_frames(self, frames: Frames) -> Float[Array, "1 t i j c"]:
         """Latents of frames of the model's size."""

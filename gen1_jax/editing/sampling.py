@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion import (
+    Denoiser,
     Guidance,
     NoiseSchedule,
     Sampler,
@@ -25,12 +26,14 @@ from gen1_jax.diffusion import (
     noised_start,
     run_steps,
 )
+from gen1_jax.diffusion.caching import CachingModel, keeping, run_cached_steps
 from gen1_jax.diffusion.guidance import Model
 from gen1_jax.diffusion.noise import shared_noise_order
 from gen1_jax.diffusion.sweep import Band, Round, take_round
 from gen1_jax.diffusion.tiles import tiled
 from gen1_jax.diffusion.windows import windowed
 from gen1_jax.diffusion.wrappers import acting_on_x0, changing
+from gen1_jax.editing.deep_cache import whole_steps, with_empty_cache
 from gen1_jax.editing.motion import Motion, propagating
 from gen1_jax.errors import UserError
 from gen1_jax.kept import KeptProgram
@@ -87,8 +90,10 @@ class GuidedSampler:
     Attributes:
         tables: of the solver, one row a step that is run.
         strength: of the tables, see `Sampler.tables`.
-        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end, known, motion)
-            -> state.
+        deep_cache: every how many-th step of the same guidance evaluates the whole denoiser; those between take deep
+            features from it, see `diffusion.caching`. 1 for all of them.
+        advance: the jitted (parameters, state, conditions, guidance, padded tables, first step, end, known, motion,
+            which steps are whole or None for all) -> state.
         start: the jitted (seed, shape, latents to begin with or None, padded tables or None, order of frames' noise or
             None) -> state.
         round: the jitted (parameters, band, conditions without maps, guidance, padded tables, windows, key, first step,
@@ -112,7 +117,7 @@ class GuidedSampler:
         self.unet, self.partition, self.schedule, self.attended = unet, partition, schedule, attended
         self.sampler = sampler
         self.tables = sampler.tables(schedule, num_inference_steps, unet.config.prediction_type)
-        self.strength = 1.0
+        self.strength, self.deep_cache = 1.0, 1
         self.window, self.overlap, self.shift, self.tile = window, overlap, shift, tile
         self._compiled: set[tuple] = set()
         self.advance = KeptProgram(self._advance, self._identity, donated=[1])
@@ -146,7 +151,7 @@ class GuidedSampler:
         """
         firsts: dict[tuple, int] = {}
         for start, _, part in guidance_runs(guidance, len(self.tables.timesteps), interval):
-            firsts.setdefault((shape, part.branches, masked, moved), start)
+            firsts.setdefault((shape, part.branches, masked, moved, self.deep_cache > 1), start)
         return [step for program, step in firsts.items() if program not in self._compiled]
 
     def with_steps(self, num_inference_steps: int, strength: float = 1.0) -> "GuidedSampler":
@@ -160,12 +165,18 @@ class GuidedSampler:
         other.strength = strength
         return other
 
+    def with_deep_cache(self, deep_cache: int) -> "GuidedSampler":
+        """The same with the whole denoiser at every so many-th step; other numbers than 1 share what is compiled."""
+        other = copy.copy(self)
+        other.deep_cache = deep_cache
+        return other
+
     def looking_at(self, attended: Attended) -> "GuidedSampler":
         """The same whose frames look at others, see `models.attended`; it compiles its own programs."""
         how = dict(window=self.window, overlap=self.overlap, shift=self.shift, partition=self.partition, tile=self.tile)
         other = GuidedSampler(self.unet, self.schedule, self.sampler, 1, **how, attended=attended)
         other.strength = self.strength
-        return other.with_tables(self.tables)
+        return other.with_tables(self.tables).with_deep_cache(self.deep_cache)
 
     def with_weights(self, unet: Bound) -> "GuidedSampler":
         """The same of other weights of the denoiser, bound to its module; what is compiled is shared."""
@@ -223,22 +234,23 @@ class GuidedSampler:
             motion: along which x_0 is propagated at some steps, see `editing.motion`; None for no such steps.
 
         Raises:
-            ValueError: a strength below 1 without latents.
+            ValueError: a strength below 1 without latents, or a deep cache of a clip that is not evaluated at once.
         """
         if latents is None and self.strength < 1:
             raise UserError(f"a strength of {self.strength} needs latents to begin with")
         total = len(self.tables.timesteps)
         runs = guidance_runs(guidance, total, interval)
-        own = known is not None, motion is not None
+        own = known is not None, motion is not None, self.deep_cache > 1
         self._compiled.update((shape, part.branches, *own) for _, _, part in runs)
         beginning = (None, None) if latents is None else (latents, self.padded_tables)
         order = self.noise_order(shape[1], seed) if shared_noise and shape[1] > self.window else None
         state = self.start(np.uint32(in_32_bits(seed)), shape, *beginning, order)
         state = state if noise is None else state._replace(latents=jnp.array(noise))
+        parts = [(start, start, stop, part) for start, stop, part in runs]
         if progress is not None or watch is not None:
-            runs = [(step, step + 1, part) for start, stop, part in runs for step in range(start, stop)]
-        for start, stop, part in runs:
-            state = self.run(state, conditions, part, known, motion, start=start, stop=stop)
+            parts = [(first, step, step + 1, part) for first, _, stop, part in parts for step in range(first, stop)]
+        for first, start, stop, part in parts:
+            state = self.run(state, conditions, part, known, motion, start=start, stop=stop, first=first)
             if progress is None and watch is None:
                 continue
             state.latents.block_until_ready()
@@ -268,9 +280,9 @@ class GuidedSampler:
         return state.latents
 
     def ascending(self) -> "GuidedSampler":
-        """The same the other way, for a solver of first order; see `ddim_inversion`."""
+        """The same the other way, for a solver of first order, every step whole; see `ddim_inversion`."""
         tables = ddim_inversion(self.schedule, self.tables.timesteps, self.unet.config.prediction_type)
-        return self.with_tables(tables)
+        return self.with_tables(tables).with_deep_cache(1)
 
     @property
     def unguided(self) -> Guidance:
@@ -291,11 +303,18 @@ class GuidedSampler:
         *,
         start: int = 0,
         stop: int | None = None,
+        first: int | None = None,
     ) -> SamplerState:
-        """The state after the steps start <= i < stop (all of them by default); the one given is donated."""
+        """The state after the steps start <= i < stop (all of them by default); the one given is donated.
+
+        With `deep_cache`, steps are counted from `first`, the one with which this guidance began; by default `start`.
+        """
         stop = len(self.tables.timesteps) if stop is None else stop
-        tables = self.padded_tables
-        return self.advance(self.unet.params, state, conditions, guidance, tables, start, stop, known, motion)
+        first, tables, whole = start if first is None else first, self.padded_tables, None
+        if self.deep_cache > 1:
+            state = with_empty_cache(self, state, conditions, guidance) if start == first else state
+            whole = whole_steps(self, first)
+        return self.advance(self.unet.params, state, conditions, guidance, tables, start, stop, known, motion, whole)
 
     def _start(
         self,
@@ -322,17 +341,24 @@ class GuidedSampler:
         stop,
         known: Known | None = None,
         motion: Motion | None = None,
+        whole: Array | None = None,
     ) -> SamplerState:
-        model, predicts = self._model(params), self.unet.config.prediction_type
-        denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
-        if motion is not None:
-            denoise = acting_on_x0(denoise, self.schedule, predicts, propagating(motion))
-        if known is not None:
-            timesteps = self.schedule.timesteps
-            act = changing(known.latents, known.change, len(timesteps), timesteps[0])
-            denoise = acting_on_x0(denoise, self.schedule, predicts, act)
+        predicts, run = self.unet.config.prediction_type, (self.sampler, tables, state)
+
+        def around(model: Model) -> Denoiser:
+            denoise = guided_denoiser(windowed(model, self.window, self.overlap, self.shift), conditions, guidance)
+            if motion is not None:
+                denoise = acting_on_x0(denoise, self.schedule, predicts, propagating(motion))
+            if known is not None:
+                timesteps = self.schedule.timesteps
+                act = changing(known.latents, known.change, len(timesteps), timesteps[0])
+                denoise = acting_on_x0(denoise, self.schedule, predicts, act)
+            return denoise
+
         with partitioned(self.partition) if self.partition is not None else contextlib.nullcontext():
-            return run_steps(denoise, self.sampler, tables, state, start=start, stop=stop)
+            if whole is None:
+                return run_steps(around(self._model(params)), *run, start=start, stop=stop)
+            return run_cached_steps(keeping(around, self._caching(params)), *run, whole, start=start, stop=stop)
 
     def _round(
         self,
@@ -358,10 +384,14 @@ class GuidedSampler:
                 denoise, self.sampler, tables, band, windows, key, window=self.window, first=first, stop=stop
             )
 
-    def _model(self, params: Params) -> Model:
-        def model(latents: Array, timesteps: Array, told: Conditions) -> Array:
+    def _caching(self, params: Params) -> CachingModel:
+        def model(*told: Any) -> tuple[Array, Any]:
             with attending_to(self.attended):
-                prediction, _ = self.unet.apply(params, latents, timesteps, told, method="denoise")
-            return prediction
+                return self.unet.apply(params, *told, method="denoise")
 
+        return model
+
+    def _model(self, params: Params) -> Model:
+        caching = self._caching(params)
+        model = lambda latents, timesteps, told: caching(latents, timesteps, told)[0]
         return model if self.tile is None else tiled(model, self.tile, self.tile // 4)

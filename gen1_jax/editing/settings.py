@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gen1_jax.diffusion import Guidance, get_sampler, steps_within
+from gen1_jax.diffusion.caching import check_in_one
+from gen1_jax.editing.deep_cache import check_deep_cache
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import SOURCE
 from gen1_jax.models.denoiser_config import DenoiserConfig
@@ -133,6 +135,9 @@ class EditSettings:
             left what the prior draws. See `GuidedSampler.inverted`.
         propagate: steps of the sampler, counted from 1, as "15,18", at which frames of the estimate of x_0 are mixed
             with their neighbours along the video's motion, see `editing.motion`. Few, late ones: each blurs a little.
+        deep_cache: every how many-th step evaluates the whole network, 1 to 10; those between evaluate its finest level
+            alone, with what lay deeper at the last whole one (DeepCache, https://arxiv.org/abs/2312.00858). 1 for all
+            of them. For clips that a U-Net of several levels sees at once.
         steady_depth: whether depth that is estimated frame by frame is brought to one scale and shift from frame to
             frame; that of a network with layers between frames always is.
     """
@@ -157,6 +162,7 @@ class EditSettings:
     blend: str = PREDICTIONS
     inverted_noise: bool = False
     propagate: str | None = None
+    deep_cache: int = 1
 
     def __post_init__(self):
         _ = self.propagated_steps
@@ -183,6 +189,7 @@ class EditSettings:
             raise UserError(f"clip_skip must be 1 or more, got {self.clip_skip}")
         if self.keyframe_stride < 1:
             raise UserError(f"keyframe_stride must be 1 or more, got {self.keyframe_stride}")
+        check_deep_cache(self.deep_cache)
         if not 0 <= self.mask_feather <= 1000:
             raise UserError(f"mask_feather must be 0 to 1000 pixels, got {self.mask_feather:g}")
         for name, wrong in (("strength below 1", self.strength < 1), ("shared_noise", self.shared_noise)):
@@ -219,6 +226,19 @@ class EditSettings:
         """The scales, and which branches a U-Net needs for them."""
         scales = self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale
         return Guidance.of(*scales, distilled=unet.guidance_embedded)
+
+    def check_frames(self, frames: int, window: int) -> None:
+        """Refuses, before there is any work, what cannot be done of so many frames.
+
+        Args:
+            frames: of the clip.
+            window: frames that the model sees at once.
+
+        Raises:
+            UserError: `deep_cache` of a clip of several windows.
+        """
+        if self.deep_cache > 1:
+            check_in_one(frames, window)
 
     @property
     def propagated_steps(self) -> tuple[int, ...]:
@@ -262,6 +282,7 @@ class EditSettings:
         if self.keyframe_stride >= config.num_frames:
             most = config.num_frames - 1
             raise UserError(f"keyframe_stride is at most {most}: this model sees {config.num_frames} frames at once")
+        check_deep_cache(self.deep_cache, unet)
         if self.propagate is not None and self.keyframe_stride > 1:
             raise UserError("propagate: neighbours of keyframes lie too far apart for it; leave keyframe_stride 1")
         if self.inverted_noise and get_sampler(self.sampler, config.schedule).draws_noise:

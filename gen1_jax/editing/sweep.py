@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen1_jax.diffusion import Guidance, guidance_runs, noised_start
+from gen1_jax.diffusion.caching import check_in_one
 from gen1_jax.diffusion.sweep import Band, Sweep
 from gen1_jax.editing.sampling import GuidedSampler, in_32_bits
 from gen1_jax.models.conditions import Conditions
@@ -79,6 +80,8 @@ class ClipSweep:
     ):
         self.sampler, self.frames, self.size = sampler, frames, size
         self.conditions = conditions
+        if sampler.deep_cache > 1:
+            check_in_one(frames, sampler.window)
         self.sweep = Sweep(sampler.tables.timesteps, frames, sampler.window, sampler.overlap, sampler.shift)
         self._runs = guidance_runs(guidance, len(sampler.tables.timesteps), interval)
         self._noise_key, step_key = jax.random.split(jax.random.key(jnp.uint32(in_32_bits(seed))))

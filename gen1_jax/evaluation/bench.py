@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from gen1_jax.diffusion import Guidance, SamplerState, default_sampler, get_sampler, guided_denoiser
 from gen1_jax.diffusion.windows import windowed
+from gen1_jax.editing.deep_cache import cache_of, check_deep_cache, whole_steps, with_empty_cache
 from gen1_jax.editing.sampling import GuidedSampler
 from gen1_jax.errors import UserError, counted
 from gen1_jax.evaluation.kernels import traced
@@ -35,6 +36,7 @@ def bench_sample(
     steps: int = 50,
     guidance_scale: float = 7.5,
     temporal_guidance_scale: float = 1.5,
+    deep_cache: int = 1,
     repeats: int = 3,
     profile: bool = False,
 ) -> dict:
@@ -48,6 +50,7 @@ def bench_sample(
         steps: steps of the sampler.
         guidance_scale: w.
         temporal_guidance_scale: w_t.
+        deep_cache: see `EditSettings`.
         repeats: timed runs; the median is reported.
         profile: tell what each operation takes, a list of `kernels.Operation` by the name "operations".
 
@@ -63,11 +66,12 @@ def bench_sample(
         raise UserError("frames, steps and repeats must be at least 1")
     config = dataclasses.replace(config, height=height or config.height, width=width or config.width)
     guidance = Guidance.of(guidance_scale, temporal_guidance_scale)
-    sampler = CompiledSampler(config, frames=frames, steps=steps, guidance=guidance)
+    check_deep_cache(deep_cache, config.unet)
+    sampler = CompiledSampler(config, frames=frames, steps=steps, guidance=guidance, deep_cache=deep_cache)
     finite = bool(np.isfinite(np.asarray(sampler(0))).all())
     times = [_seconds(lambda seed=seed: sampler(seed)) for seed in range(repeats)]
     seconds = statistics.median(times)
-    flops = steps * sampler.step_flops()
+    flops = sampler.flops()
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
@@ -81,6 +85,7 @@ def bench_sample(
         "steps": steps,
         "guidance_scale": guidance_scale,
         "temporal_guidance_scale": temporal_guidance_scale,
+        "deep_cache": deep_cache,
         "compile_seconds": sampler.compile_seconds,
         "seconds": seconds,
         "all_seconds": times,
@@ -103,6 +108,7 @@ class CompiledSampler:
         steps: of the sampler.
         guidance: how strictly it follows what it is told; which branches are evaluated depends on it.
         layout: devices that divide the clip and the weights; None for the first alone.
+        deep_cache: see `EditSettings`.
 
     Attributes:
         unet: the network and its weights.
@@ -111,7 +117,14 @@ class CompiledSampler:
     """
 
     def __init__(
-        self, config: Gen1Config, *, frames: int, steps: int, guidance: Guidance, layout: Layout | None = None
+        self,
+        config: Gen1Config,
+        *,
+        frames: int,
+        steps: int,
+        guidance: Guidance,
+        layout: Layout | None = None,
+        deep_cache: int = 1,
     ):
         dtype = default_dtype()
         module = config.build("unet", dtype)
@@ -127,7 +140,7 @@ class CompiledSampler:
         size = (side // config.vae.downscale for side in (config.height, config.width))
         self._shape = (1, frames, *size, config.unet.latent_channels)
         self._conditions = self._placed(_random_conditions(config, self._shape, dtype))
-        self._sampler = GuidedSampler(
+        sampler = GuidedSampler(
             self.unet,
             config.schedule,
             get_sampler(default_sampler(config.schedule), config.schedule),
@@ -136,6 +149,7 @@ class CompiledSampler:
             overlap=config.window_overlap,
             partition=None if layout is None else layout.activations(),
         )
+        self._sampler = sampler.with_deep_cache(deep_cache)
         arguments, began = self._arguments(0), time.perf_counter()
         self.compiled = self._sampler.advance.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - began
@@ -144,14 +158,24 @@ class CompiledSampler:
         """The latents, when they are there."""
         return self.compiled(*self._arguments(seed)).latents.block_until_ready()
 
-    def step_flops(self) -> int:
-        """Operations of the evaluations that a step runs, on each of the windows of a longer clip."""
+    def step_flops(self, cache: jax.ShapeDtypeStruct | None = None) -> int:
+        """See the function of this name."""
         window, overlap = self._config.num_frames, self._config.window_overlap
-        return step_flops(self.unet, self._shape, self._conditions, self._guidance, window, overlap)
+        return step_flops(self.unet, self._shape, self._conditions, self._guidance, window, overlap, cache)
+
+    def flops(self) -> int:
+        """Operations of the evaluations of all steps."""
+        whole, in_part = self.step_flops(), 0
+        steps = int(whole_steps(self._sampler, 0)[: self._steps].sum())
+        if steps < self._steps:
+            in_part = self.step_flops(cache_of(self._sampler, self._shape, self._conditions, self._guidance))
+        return steps * whole + (self._steps - steps) * in_part
 
     def _arguments(self, seed: int) -> tuple:
-        rest = self._state(seed), self._conditions, self._guidance, self._sampler.padded_tables
-        return (self.unet.params, *rest, 0, self._steps)
+        sampler, state, told, more = self._sampler, self._state(seed), (self._conditions, self._guidance), ()
+        if sampler.deep_cache > 1:
+            state, more = with_empty_cache(sampler, state, *told), (None, None, whole_steps(sampler, 0))
+        return (self.unet.params, state, *told, sampler.padded_tables, 0, self._steps, *more)
 
     def _state(self, seed: int) -> SamplerState:
         return self._placed(self._sampler.start(jnp.uint32(seed), self._shape))
@@ -167,16 +191,17 @@ def _random_conditions(config: Gen1Config, shape: tuple[int, ...], dtype: DTypeL
 
 def render_sample(result: dict) -> str:
     """The result as a person reads it."""
+    cached = "" if result["deep_cache"] == 1 else f", every {result['deep_cache']}. step whole"
     return (
         "{size} denoiser, {parameters:,} parameters, {dtype}, on {device} (jax {jax})\n"
         f"{counted(result['frames'], 'frame')} of {{width}}x{{height}}, {counted(result['steps'], 'step')}, "
-        "w = {guidance_scale}, w_t = {temporal_guidance_scale}\n"
+        "w = {guidance_scale}, w_t = {temporal_guidance_scale}{cached}\n"
         "compile     {compile_seconds:8.1f} s\n"
         "sample      {seconds:8.3f} s\n"
         "step        {step_milliseconds:8.2f} ms\n"
         "operations  {step_tflop:8.3f} TFLOP a step, {tflop_per_second:.1f} TFLOP/s\n"
         "memory      {temporary:8.2f} GiB temporaries, {peak:.2f} GiB peak"
-    ).format(**result, temporary=result["temporary_bytes"] / 2**30, peak=result["peak_bytes"] / 2**30)
+    ).format(**result, cached=cached, temporary=result["temporary_bytes"] / 2**30, peak=result["peak_bytes"] / 2**30)
 
 
 def random_parameters(abstract: Params, dtype: DTypeLike = jnp.float32) -> Params:
@@ -190,16 +215,26 @@ def random_parameters(abstract: Params, dtype: DTypeLike = jnp.float32) -> Param
 
 
 def step_flops(
-    unet: Bound, shape: tuple[int, ...], conditions: Conditions, guidance: Guidance, window: int, overlap: int
+    unet: Bound,
+    shape: tuple[int, ...],
+    conditions: Conditions,
+    guidance: Guidance,
+    window: int,
+    overlap: int,
+    cache: jax.ShapeDtypeStruct | None = None,
 ) -> int:
-    """Operations of the evaluations that a step runs, on each of the windows of a longer clip."""
+    """Operations of the evaluations that a step runs, on each of the windows of a longer clip.
 
-    def step(params: Params, latents: jax.Array, timesteps: jax.Array, conditions: Conditions) -> jax.Array:
-        model = lambda *args: unet.apply(params, *args, method="denoise")[0]
+    With the shape of a cache (`editing.deep_cache.cache_of`), those of a step that takes deep features from it.
+    """
+    kept = () if cache is None else (cache,)
+
+    def step(params: Params, latents: jax.Array, timesteps: jax.Array, conditions: Conditions, *kept) -> jax.Array:
+        model = lambda *args: unet.apply(params, *args, *kept, method="denoise")[0]
         return guided_denoiser(windowed(model, window, overlap), conditions, guidance)(latents, timesteps)
 
     latents, timesteps = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:1], jnp.int32)
-    return count_flops(step, unet.params, latents, timesteps, conditions)
+    return count_flops(step, unet.params, latents, timesteps, conditions, *kept)
 
 
 def _seconds(function) -> float:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,9 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from gen1_jax.diffusion import Guidance
 from gen1_jax.diffusion.guidance import evaluations
+from gen1_jax.editing.deep_cache import cache_of, whole_steps
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import latent_change
@@ -19,6 +22,7 @@ from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
+from gen1_jax.evaluation.bench import step_flops
 from gen1_jax.evaluation.runs import Parts, guided_parts, keys_of_clips, noise_of_clips, steps_from
 from gen1_jax.evaluation.told import EditInputs, Way
 from gen1_jax.evaluation.worlds import EditClips
@@ -32,13 +36,15 @@ class Editor(EditInputs):
     """Edits all of some worlds. See `EditInputs` for its arguments.
 
     Attributes:
-        evaluations: of the denoiser so far, for each frame of the worlds; guidance of n branches is n of them.
+        evaluations: of the denoiser so far, for each frame of the worlds; guidance of n branches is n of them. One of
+            its finest level alone (`EditSettings.deep_cache`) is that part of one which it is by its operations.
     """
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.evaluations = 0.0
         self._looking: dict[tuple, GuidedSampler] = {}
+        self._parts: dict[tuple, float] = {}
 
     def showing(self, worlds: Any) -> "Editor":
         """An editor of other clips that is told the same, one of the other after one of its own; counts for itself.
@@ -203,7 +209,7 @@ class Editor(EditInputs):
         key = (where, settings.sampler, settings.shift_windows)
         if key not in self._looking:
             self._looking[key] = sampler.looking_at(where)
-        return self._looking[key].with_tables(sampler.tables)
+        return self._looking[key].with_tables(sampler.tables).with_deep_cache(sampler.deep_cache)
 
     def run(
         self,
@@ -232,10 +238,29 @@ class Editor(EditInputs):
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
             asked = evaluations(told, guidance.of_images() if latents.shape[1] == 1 else guidance)
-            self.count((stop - start) * asked, latents)
+            self.count(self._whole(sampler, told, guidance, latents.shape, start, stop) * asked, latents)
         return state.latents
 
-    def count(self, evaluations: int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
+    def _whole(
+        self,
+        sampler: GuidedSampler,
+        told: Conditions,
+        guidance: Guidance,
+        shape: tuple[int, ...],
+        start: int,
+        stop: int,
+    ) -> float:
+        """How many whole steps have the operations of some steps of a run."""
+        whole = int(whole_steps(sampler, start)[start:stop].sum())
+        if whole == stop - start:
+            return whole
+        key = (shape, guidance.branches, *sorted(told.structure))
+        if key not in self._parts:
+            count = partial(step_flops, sampler.unet, shape, told, guidance, sampler.window, sampler.overlap)
+            self._parts[key] = count(cache_of(sampler, shape, told, guidance)) / count()
+        return whole + (stop - start - whole) * self._parts[key]
+
+    def count(self, evaluations: float, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
         """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
         frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
         self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames

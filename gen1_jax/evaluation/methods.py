@@ -27,6 +27,7 @@ SWEEPS: dict[str, tuple] = {
     "guidance_interval": ((0.0, 1.0), (0.0, 0.75), (0.0, 0.5), (0.0, 0.25), (0.1, 0.6)),
     "num_inference_steps": (5, 10, 20, 50),
     "sampler": ("ddim", "dpm++"),
+    "deep_cache": (2, 3, 5),
 }
 """Settings of an edit that are varied, one at a time; samplers are others for rectified flow."""
 
@@ -47,6 +48,7 @@ _VARIED = {
     "guidance_interval": "the part of the steps in which there is guidance",
     "num_inference_steps": "the steps of the sampler",
     "sampler": "the sampler",
+    "deep_cache": "how many steps share what lies below the finest level",
 }
 
 
@@ -135,6 +137,8 @@ def _near(pattern: str, known: Sequence[Method]) -> list[str]:
 def _sweeps(settings: EditSettings, config: Gen1Config | None) -> list[Method]:
     swept, ranges = [], {} if config is None else scale_ranges(config)
     for field, values in SWEEPS.items():
+        if field == "deep_cache" and not (config is not None and config.unet.keeps_features):
+            continue
         low, high = ranges.get(field, (-math.inf, math.inf))
         values = tuple(FLOW_SAMPLERS) if field == "sampler" and settings.sampler in FLOW_SAMPLERS else values
         for value in values:

@@ -31,7 +31,11 @@ class Denoiser(Protocol):
         conditions: Conditions,
         cache: Cache = None,
     ) -> tuple[Float[Array, "b t h w c"], Cache]:
-        """The prediction, float32, and what the next evaluation may reuse."""
+        """The prediction, float32, and what the next evaluation may reuse.
+
+        With a cache only what depends on fine detail is evaluated, the rest is what the cache says; of a model that
+        keeps nothing (`config.keeps_features`) the cache is without effect.
+        """
         ...
 
 

@@ -139,6 +139,11 @@ class DenoiserConfig:
         raise NotImplementedError
 
     @property
+    def keeps_features(self) -> bool:
+        """Whether it leaves deep features (a cache) with which it can be evaluated in part, see `models.denoiser`."""
+        return False
+
+    @property
     def timestep_features(self) -> int:
         """Width of the sinusoid of the timestep, to which scales of guidance are added."""
         raise NotImplementedError

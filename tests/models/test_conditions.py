@@ -169,8 +169,8 @@ class Controlled(SpaceTimeUNet):
 
     scale = 0.0
 
-    def inject(self, latents, timesteps, conditions, content):
-        first = super().inject(latents, timesteps, conditions, content)
+    def inject(self, latents, timesteps, conditions, content, **finest):
+        first = super().inject(latents, timesteps, conditions, content, **finest)
         added = self.scale * jnp.ones((*latents.shape[:4], 8))
         return Injection(first=first.first, skips=(added, added), middle=added)
 

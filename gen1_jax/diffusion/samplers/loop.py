@@ -1,7 +1,7 @@
 """Tables and state of a run, and the loop."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -51,12 +51,14 @@ class SamplerState(NamedTuple):
         started: whether a step was taken.
         key: the run's key for fresh noise, or one of each example, never changed (step i folds i into it); None if
             deterministic.
+        cache: what the model left at a step for the next ones, see `diffusion.caching`; None if it leaves nothing.
     """
 
     latents: Float[Array, " b *dims"]
     x0: Float[Array, " b *dims"]
     started: Bool[Array, ""]
     key: RunKey | None
+    cache: Any = None
 
 
 @runtime_checkable

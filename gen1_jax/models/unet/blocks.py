@@ -89,14 +89,20 @@ class DownBlock(Level):
         self.downsample = Conv(channels, channels, stride=2, padding=1) if downsample else None
 
     def __call__(self, x: Video, given: BlockInputs) -> tuple[Float[Array, "b t i j d"], list[Array]]:
-        outputs = []
-        for i in range(len(self.resnets)):
-            x = self.layer(i, x, given)
-            outputs.append(x)
+        outputs = self.layers(x, given)
+        x = outputs[-1]
         if self.downsample is not None:
             x = self.downsample(x)
             outputs.append(x)
         return x, outputs
+
+    def layers(self, x: Video, given: BlockInputs) -> list[Array]:
+        """What each of its layers gives, before the level below."""
+        outputs = []
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, given)
+            outputs.append(x)
+        return outputs
 
 
 class MidBlock(nnx.Module):

@@ -90,6 +90,11 @@ class UNetConfig(DenoiserConfig):
         return self.temporal != "none"
 
     @property
+    def keeps_features(self) -> bool:
+        """See `DenoiserConfig`; of one level nothing lies deeper than the finest."""
+        return len(self.block_out_channels) > 1
+
+    @property
     def timestep_features(self) -> int:
         """See `DenoiserConfig`."""
         return self.block_out_channels[0]

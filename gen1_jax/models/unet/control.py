@@ -19,8 +19,9 @@ class Injection:
         first: (B, T, h, w, k), channels of conv_in after those of the latents; Gen-1's way.
         given: the inputs that `first` has, None for all; of the others, which would be zeros, conv_in sums nothing.
         skips: (B, T, h_i, w_i, c_i), added to the skip connections, the first of conv_in, then in the order of the way
-            down; a ControlNet's way (https://arxiv.org/abs/2302.05543).
-        middle: added to what the middle gives.
+            down; a ControlNet's way (https://arxiv.org/abs/2302.05543). Those of the finest level alone where no others
+            are evaluated.
+        middle: added to what the middle gives; None for nothing, or where it is not evaluated.
     """
 
     first: Float[Array, "b t h w k"] | None = None
@@ -33,7 +34,8 @@ class Injection:
         if not self.skips:
             return dataclasses.replace(other, first=self.first, given=self.given)
         skips = tuple(a + b for a, b in zip(self.skips, other.skips, strict=True))
-        return dataclasses.replace(self, skips=skips, middle=self.middle + other.middle)
+        middle = None if self.middle is None else self.middle + other.middle
+        return dataclasses.replace(self, skips=skips, middle=middle)
 
 
 def concatenated(

@@ -48,6 +48,8 @@ class ControlNet(DownPath):
         timesteps: Int[Array, " b"],
         signal: Signal,
         content: Content,
+        *,
+        finest: bool = False,
     ) -> Injection:
         """What it adds.
 
@@ -56,10 +58,11 @@ class ControlNet(DownPath):
             timesteps: of each clip.
             signal: features of its hint, see `Hint`.
             content: of which it reads the main tokens alone.
+            finest: whether to evaluate no more than it adds to the skip connections of the finest level.
         """
         given = BlockInputs(time=self.time_embedding(timesteps), content=Content(tokens=content.tokens), still=(False,))
         x = self.conv_in(latents.astype(self.dtype)) + signal.maps.astype(self.dtype)
-        x, skips = self.descend(x, given)
+        x, skips = (None, self.finest(x, given)) if finest else self.descend(x, given)
         weight = signal.at(timesteps).weight[:, None, None, None, None]
 
         def term(zero: Conv, y: Array) -> Array:
@@ -67,8 +70,8 @@ class ControlNet(DownPath):
             return y.mean((2, 3), keepdims=True) if self.pooled else y
 
         return Injection(
-            skips=tuple(term(zero, skip) for zero, skip in zip(self.down_zero, skips, strict=True)),
-            middle=term(self.mid_zero, self._run(self.mid_block, x, given)),
+            skips=tuple(term(zero, skip) for zero, skip in zip(list(self.down_zero)[: len(skips)], skips, strict=True)),
+            middle=None if finest else term(self.mid_zero, self._run(self.mid_block, x, given)),
         )
 
 

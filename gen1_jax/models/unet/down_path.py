@@ -51,5 +51,9 @@ class DownPath(nnx.Module):
             skips += outputs
         return x, skips
 
+    def finest(self, x: Float[Array, "b t h w d"], given: BlockInputs) -> Skips:
+        """From what `conv_in` gives to the skip connections of the finest level alone, which are the first ones."""
+        return [x, *self.down_blocks[0].layers(x, given)]
+
     def _run(self, block: nnx.Module, *args: Any) -> Any:
         return (jax.checkpoint(lambda *inputs: block(*inputs)) if self.remat else block)(*args)
