@@ -45,13 +45,13 @@ class LinearSampler:
     ) -> SamplerState:
         """See `Sampler.step`."""
         row = SamplerTables(*(jnp.asarray(column)[i] for column in tables))
-        latents, x0_before, started, key = state
+        latents, x0_before, started, key, _ = state
         x0 = row.x0_from_latents * latents + row.x0_from_output * model_output
         change = jnp.where(started, x0 - x0_before, 0)
         latents = row.from_latents * latents + row.from_x0 * x0 + row.from_x0_change * change
         if key is not None:
             latents = latents + row.from_noise * _noise(key, i, latents)
-        return SamplerState(latents, x0, jnp.array(True), key)
+        return state._replace(latents=latents, x0=x0, started=jnp.array(True))
 
 
 def _noise(key: RunKey, i: int | Int[Array, ""], like: Float[Array, " b *dims"]) -> Float[Array, " b *dims"]:
