@@ -102,7 +102,7 @@ def test_a_run_that_is_followed_is_the_run_in_one(sampler, interval):
         cached, done = sampler.with_deep_cache(every), []
         in_one = cached(SHAPE, 0, TOLD, GUIDANCE, interval=interval)
         compiled = sampler.advance.jitted._cache_size()
-        by_steps = cached(SHAPE, 0, TOLD, GUIDANCE, lambda *told: done.append(told), interval=interval)
+        by_steps = cached(SHAPE, 0, TOLD, GUIDANCE, lambda *told, done=done: done.append(told), interval=interval)
         np.testing.assert_array_equal(in_one, by_steps)
         assert len(done) == STEPS and sampler.advance.jitted._cache_size() == compiled
         outs.append(in_one)
