@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from gen1_jax.diffusion.guidance import Model
@@ -66,7 +67,7 @@ def run_cached_steps(
     sampler: Sampler,
     tables: SamplerTables,
     state: SamplerState,
-    whole: Bool[Array, " n"],
+    whole: Bool[Array, " n"] | Bool[np.ndarray, " n"],
     *,
     start: int | Int[Array, ""],
     stop: int | Int[Array, ""],
@@ -86,11 +87,8 @@ def run_cached_steps(
     def body(i: Int[Array, ""], state: SamplerState) -> SamplerState:
         latents = state.latents
         timesteps = jnp.full(latents.shape[:1], jnp.asarray(tables.timesteps)[i])
-        wholly, in_part = (
-            lambda cache: denoise(latents, timesteps, None),
-            lambda cache: denoise(latents, timesteps, cache),
-        )
-        prediction, cache = jax.lax.cond(jnp.asarray(whole)[i], wholly, in_part, state.cache)
+        evaluate = lambda cache: denoise(latents, timesteps, cache)
+        prediction, cache = jax.lax.cond(jnp.asarray(whole)[i], lambda _: evaluate(None), evaluate, state.cache)
         return sampler.step(tables, i, state, prediction)._replace(cache=cache)
 
     return jax.lax.fori_loop(start, stop, body, state)
