@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,9 +11,8 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from gen1_jax.diffusion import Guidance
 from gen1_jax.diffusion.guidance import evaluations
-from gen1_jax.editing.deep_cache import cache_of, whole_steps
+from gen1_jax.editing.deep_cache import whole_steps
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
 from gen1_jax.editing.masks import latent_change
@@ -22,8 +20,7 @@ from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.sampling import GuidedSampler, Known
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import to_uint8
-from gen1_jax.evaluation.bench import step_flops
-from gen1_jax.evaluation.runs import Parts, guided_parts, keys_of_clips, noise_of_clips, steps_from
+from gen1_jax.evaluation.runs import Parts, guided_parts, keys_of_clips, noise_of_clips, part_of_whole, steps_from
 from gen1_jax.evaluation.told import EditInputs, Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.models.attended import Attended
@@ -238,29 +235,17 @@ class Editor(EditInputs):
         for start, stop, guidance in parts:
             state = sampler.run(state, told, guidance, kept, start=start, stop=stop)
             asked = evaluations(told, guidance.of_images() if latents.shape[1] == 1 else guidance)
-            self.count(self._whole(sampler, told, guidance, latents.shape, start, stop) * asked, latents)
+            whole = int(whole_steps(sampler, start)[start:stop].sum())
+            if in_part := stop - start - whole:
+                key = (latents.shape, guidance.branches, *sorted(told.structure))
+                self._parts[key] = self._parts.get(key) or part_of_whole(sampler, told, guidance, latents.shape)
+                in_part *= self._parts[key]
+            self.count((whole + in_part) * asked, latents)
         return state.latents
 
-    def _whole(
-        self,
-        sampler: GuidedSampler,
-        told: Conditions,
-        guidance: Guidance,
-        shape: tuple[int, ...],
-        start: int,
-        stop: int,
-    ) -> float:
-        """How many whole steps have the operations of some steps of a run."""
-        whole = int(whole_steps(sampler, start)[start:stop].sum())
-        if whole == stop - start:
-            return whole
-        key = (shape, guidance.branches, *sorted(told.structure))
-        if key not in self._parts:
-            count = partial(step_flops, sampler.unet, shape, told, guidance, sampler.window, sampler.overlap)
-            self._parts[key] = count(cache_of(sampler, shape, told, guidance)) / count()
-        return whole + (stop - start - whole) * self._parts[key]
-
-    def count(self, evaluations: float, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]) -> None:
+    def count(
+        self, evaluations: float | int, latents: Float[Array, "b t i j c"] | Float[np.ndarray, "b t i j c"]
+    ) -> None:
         """Adds what was evaluated for latents of some of the worlds to `evaluations`."""
         frames = self.worlds.clips.source.shape[1] * sum(map(len, self.batches()))
         self.evaluations += evaluations * latents.shape[0] * latents.shape[1] / frames

@@ -55,9 +55,8 @@ def spoiled(unet):
     return Bound(unet.module, unflatten({path: x * jnp.nan if path in deep else x for path, x in flat.items()}))
 
 
-@pytest.mark.parametrize("frames", [3, 1])
-def test_features_of_the_same_evaluation_give_its_prediction_by_the_finest_level_alone(unet, frames):
-    latents, conditions = normal(1, 2, frames, 5, 6, 4).repeat(3, axis=0), told(unet.config, frames=frames)
+def test_features_of_the_same_evaluation_give_its_prediction_by_the_finest_level_alone(unet):
+    latents, conditions = normal(1, 2, 3, 5, 6, 4).repeat(3, axis=0), told(unet.config)
     asked = latents, TIMESTEPS.repeat(3), conditions
     whole, features = unet.denoise(*asked)
     abstract = unet.module.deep_features(latents.shape)
@@ -68,7 +67,7 @@ def test_features_of_the_same_evaluation_give_its_prediction_by_the_finest_level
     assert not jnp.isfinite(spoiled(unet).denoise(*asked)[0]).any()
 
 
-def test_features_of_another_step_give_another_prediction_which_still_depends_on_the_latents(unet):
+def test_features_of_another_step_give_another_prediction_which_still_depends_on_latents_and_structure(unet):
     latents, conditions, timesteps = normal(1, 6, 3, 5, 6, 4), told(unet.config), TIMESTEPS.repeat(3)
     whole, _ = unet.denoise(latents, timesteps, conditions)
     _, before = unet.denoise(latents + 0.3 * normal(2, *latents.shape), timesteps + 50, conditions)
@@ -76,16 +75,9 @@ def test_features_of_another_step_give_another_prediction_which_still_depends_on
     assert 1e-4 < relative_error(in_part, whole) < 1
     other, _ = unet.denoise(-latents, timesteps, conditions, before)
     assert relative_error(other, in_part) > 1e-2
-
-
-def test_a_control_counts_where_the_finest_level_alone_is_evaluated():
-    unet = trained(PUBLIC)
-    latents, conditions, timesteps = normal(1, 6, 3, 5, 6, 4), told(PUBLIC), TIMESTEPS.repeat(3)
-    _, features = unet.denoise(latents, timesteps, conditions)
     weightless = {kind: dataclasses.replace(x, weight=0 * x.weight) for kind, x in conditions.structure.items()}
     without = dataclasses.replace(conditions, structure=weightless)
-    with_both, _ = unet.denoise(latents, timesteps, conditions, features)
-    assert relative_error(unet.denoise(latents, timesteps, without, features)[0], with_both) > 1e-3
+    assert relative_error(unet.denoise(latents, timesteps, without, before)[0], in_part) > 1e-3
 
 
 def test_a_network_of_one_level_has_none_that_is_deeper():
