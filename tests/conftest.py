@@ -18,7 +18,7 @@ from checked import check_annotations
 check_annotations("gen1_jax")
 # Imports and tracing make many objects and no garbage: searching all for it takes half of the time of the one, and a
 # tenth of that of the other.
-gc.set_threshold(50_000, 20, 20)
+gc.set_threshold(200_000, 50, 50)
 
 LONGEST = (
     *("test_notebooks", "test_smoke", "test_kill", "test_step", "test_nano", "test_resume", "test_benchmark"),
@@ -36,6 +36,14 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     """What has been imported stays."""
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """What a file leaves (programs, above all) stays, too: searching all of it takes seconds each time."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -419,7 +419,8 @@ def test_list_names_the_methods_without_measuring(capsys):
     assert [line.split("  ")[0] for line in lines[:4]] == ["edit", "input", "answer", "SDEdit whole clip=0.2"]
     assert "20% of the steps" in lines[3]
     assert main(["evaluate", "--model", "tiny", "--list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out).keys() == {m.name for m in methods(EditSettings().of(TINY), TINY)}
+    config = open_model("tiny").config
+    assert json.loads(capsys.readouterr().out).keys() == {m.name for m in methods(EditSettings().of(config), config)}
 
 
 def test_the_card_calls_methods_by_their_names():
