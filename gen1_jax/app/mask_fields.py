@@ -1,4 +1,4 @@
-"""What of the clip may change: by depth, by a click on the first frame, by a brush on it, or in words.
+"""What of the clip may change: by depth, by a click on the first frame, by a brush on it, in words, or by the edit.
 
 The first frame is shown no larger than `_SHOWN`; what is clicked and drawn on it is told in pixels of the source.
 """
@@ -15,11 +15,16 @@ from gradio.components import Component
 from jaxtyping import UInt8
 
 from gen1_jax.app.session import EditSession
+from gen1_jax.editing.masks.sources import CHANGED
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.media import write_image
 
 EVERYTHING, NEAR, FAR, CLICK, BRUSH, WORDS = "everything", "what is near", "what is far", "a click", "a brush", "words"
+BY_EDIT = "what the prompt changes"
+PREDICTED = (WORDS, BY_EDIT)
+"""Those that are found by the model's predictions, when the edit is made."""
+
 _SIDES = {NEAR: "near", FAR: "far"}
 _SHOWN = 480  # pixels of the longer side
 _BRUSH = "#ffffff"
@@ -42,7 +47,7 @@ class MaskFields:
         self.fields: dict[str, Component] = {}
         with gr.Accordion("What may change", open=False, elem_id="mask"):
             kind = gr.Radio(
-                [EVERYTHING, NEAR, FAR, CLICK, BRUSH, WORDS],
+                [EVERYTHING, NEAR, FAR, CLICK, BRUSH, WORDS, BY_EDIT],
                 value=EVERYTHING,
                 label="Mask",
                 info="Outside of it the edit is the clip, unchanged.",
@@ -128,7 +133,7 @@ class MaskFields:
             if not (said["mask_words"] or "").strip():
                 raise UserError("say in words what may change")
             return f"text:{said['mask_words'].strip()}"
-        return None
+        return CHANGED if kind == BY_EDIT else None
 
     def said(self, said: Mapping[str, Any]) -> str | None:
         """The same, or None where it is not said yet."""

@@ -108,7 +108,8 @@ def _add_mask(parser: argparse.ArgumentParser) -> None:
         "--mask",
         metavar="MASK",
         help="what may change, white in FILE (a video, or a picture; FILE@N drawn on frame N and carried along);"
-        " near:D or far:D by depth, 0 the farthest to 1, or auto; click:X,Y[@FRAME] the thing there; text:WORDS",
+        " near:D or far:D by depth, 0 the farthest to 1, or auto; click:X,Y[@FRAME] the thing there; text:WORDS;"
+        " changed what the prompt itself would change",
     )
     group.add_argument("--background", metavar="TEXT", help="what is outside of the mask (far:auto), in words")
     group.add_argument("--save-mask", metavar="FILE", help="write the mask: a video, a folder NAME/, a picture")

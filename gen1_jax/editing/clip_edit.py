@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from gen1_jax.editing.contents import SOUND, Content, ContentUse, contents_given
 from gen1_jax.editing.inputs import Clip, Picture, is_several, prompts_and_seeds, resize_frames, to_frames, to_pictures
 from gen1_jax.editing.known import KnownFrames, read_known
 from gen1_jax.editing.maps import ClipGeometry, ready_maps
-from gen1_jax.editing.masks import GivenMask, read_mask
+from gen1_jax.editing.masks import GivenMask, is_of_edit, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import Watch
@@ -109,7 +110,7 @@ def edit_clip(
 
     Returns:
         The edited frames, of the shape of the input, and the structure that was seen; a list of such for a list of
-        prompts or of seeds. Structure and mask are those of the first.
+        prompts or of seeds. Structure and mask are those of the first, but for a mask that is found by the prompt.
 
     Raises:
         ValueError: neither prompt nor image or too much of it, no frames, or a setting out of range.
@@ -158,13 +159,16 @@ def edit_clip(
     }
     estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
     maps = self.read_structure(small, settings, ready, progress, estimated)
-    masked = read_mask(self, mask, background, small, maps, settings, geometry, progress, estimated)
+    find = partial(read_mask, self, mask, background, small, maps, settings, geometry, progress, estimated)
+    masked = None if is_of_edit(mask) else find()
     given = read_known(self, known, len(small), small.shape[1:3])
-    seen, results = None if masked is None else masked.at(size), []
+    results = []
     for (content, behind), own in zip(encoded, each, strict=True):
+        masked = find(content) if is_of_edit(mask) else masked
         regions = regions_of(content, behind, masked)
         latents = sample_regions(self, regions, maps, own, progress, watch, frames=small, given=given)
         edits = [self.decode(one, progress) for one in latents]
         edited = composited_regions(iter(clip), regions, edits, size, settings.mask_feather)
+        seen = None if masked is None else masked.at(size)
         results.append(EditResult(frames=np.stack(list(edited)), structures=self.pictures_of(maps), mask=seen))
     return results if is_several(prompt) or is_several(seed) else results[0]

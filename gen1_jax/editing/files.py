@@ -209,7 +209,7 @@ class FileEdit:
         estimated = {} if estimated is None else estimated
         estimated |= {kind: x for kind, x in ready.items() if kind == "depth"}
         maps = pipeline.read_structure(frames, settings, ready, progress, estimated)
-        mask = mask_of(pipeline, self.request, self.source, maps, settings, progress, estimated)
+        mask = mask_of(pipeline, self.request, self.source, maps, settings, progress, estimated, content)
         regions = regions_of(content, background, mask)
         latents = sample_regions(pipeline, regions, maps, settings, progress, watch, frames=frames, given=known)
         edits = [self._enlarged(pipeline.decode(each, progress)) for each in latents]

@@ -4,18 +4,28 @@ Its prompts are captions of the right answer; the unmasked edit, told the same, 
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen1_jax.editing.masks import MaskClip
+from gen1_jax.editing.masks.differences import CHANGE_NOISES, CHANGE_STRENGTH, changed, differences
 from gen1_jax.editing.masks.growing import grown
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import SOURCE_SCALES, in_sight, source_methods
 from gen1_jax.evaluation.local_worlds import changed_object
-from gen1_jax.evaluation.methods import CLICKED, MASKED, MASKED_IN_SIGHT, Method, first_methods
+from gen1_jax.evaluation.methods import (
+    CHANGE_IN_SIGHT,
+    CLICKED,
+    MASKED,
+    MASKED_BY_CHANGE,
+    MASKED_IN_SIGHT,
+    Method,
+    first_methods,
+)
 from gen1_jax.evaluation.scores import Measure, Scorer, Scores
 from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
@@ -47,15 +57,19 @@ LOCAL_MEASURES = {
 def local_methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
     """What is compared; of a model that sees the source, edits that are to leave alone what is not named."""
     masked = lambda masks, way=settings: lambda editor: editor.edit(Way(settings=way, masks=masks(editor)))
+    change = partial(changed_masks, settings=settings)
     seeing = [] if config is None else [Method(*fields) for fields in source_methods(settings, config)]
     if seeing:
         way = dataclasses.replace(settings, **in_sight(config, SOURCE_SCALES[0]))
-        what = f"the masked edit with the clip itself in sight, w_src {SOURCE_SCALES[0]:g}"
-        seeing.append(Method(MASKED_IN_SIGHT, None, what, masked(exact_masks, way)))
+        sight = f"with the clip itself in sight, w_src {SOURCE_SCALES[0]:g}"
+        seeing.append(Method(MASKED_IN_SIGHT, None, f"the masked edit {sight}", masked(exact_masks, way)))
+        what = f"the edit by its own change {sight}"
+        seeing.append(Method(CHANGE_IN_SIGHT, None, what, masked(partial(changed_masks, settings=way), way)))
     return [
         *first_methods(settings),
         Method(MASKED, None, "the edit under a mask of the object, exact, and 2 pixels wider", masked(exact_masks)),
         Method(CLICKED, None, "the same by a click on the object, where it is seen best", masked(clicked_masks)),
+        Method(MASKED_BY_CHANGE, None, "the same where its content changes predictions", masked(change)),
         *seeing,
     ]
 
@@ -79,6 +93,20 @@ def clicked_masks(editor: Editor) -> list[MaskClip]:
         found = grown(frames, inverse_depth, (row, column), at)
         masks.append(MaskClip.of(np.where(mask, 255, 0).astype(np.uint8) for mask in found))
     return masks
+
+
+def changed_masks(editor: Editor, settings: EditSettings) -> list[MaskClip]:
+    """Of each clip what `gen1 edit --mask changed` finds: nobody has to say where the object is."""
+    masks, size = [], editor.worlds.clips.source.shape[2:4]
+    how = dict(strength=CHANGE_STRENGTH, noises=CHANGE_NOISES, seed=settings.seed)
+    for indices in editor.batches():
+        told = editor.told(Way(settings=settings), indices)
+        other = editor.told_input(told, indices)
+        found = differences(editor.pipeline, jnp.asarray(editor.latents[indices]), told, other, **how)
+        masks += [*changed(found, size)]
+    editor.evaluations += 2 * CHANGE_NOISES
+    white = lambda clip: (np.where(mask, 255, 0).astype(np.uint8) for mask in clip)
+    return [MaskClip.of(white(clip), sharp=True) for clip in masks[: len(editor.worlds)]]
 
 
 class LocalScorer(Scorer):

@@ -15,12 +15,14 @@ from gen1_jax.evaluation.benchmark import shown_clips
 from gen1_jax.evaluation.local import LOCAL_MEASURES
 from gen1_jax.evaluation.methods import (
     ANSWER,
+    CHANGE_IN_SIGHT,
     CLICKED,
     DEPTH_BY_FRAME,
     EDIT,
     FIRST_FRAME,
     INPUT,
     MASKED,
+    MASKED_BY_CHANGE,
     MASKED_IN_SIGHT,
     SDEDIT_BY_CLIP,
     SDEDIT_BY_FRAME,
@@ -194,6 +196,8 @@ _SHOWN = (
     MASKED,
     MASKED_IN_SIGHT,
     CLICKED,
+    MASKED_BY_CHANGE,
+    CHANGE_IN_SIGHT,
     DEPTH_BY_FRAME,
     SDEDIT_BY_FRAME,
     SDEDIT_BY_CLIP,

@@ -10,9 +10,10 @@ from gen1_jax import Gen1Pipeline
 from gen1_jax.cli import main
 from gen1_jax.editing.masks import MaskClip, latent_change, parse_mask
 from gen1_jax.editing.masks.compositing import composited, feathered
+from gen1_jax.editing.masks.differences import changed
 from gen1_jax.editing.masks.growing import grown, spread
 from gen1_jax.editing.masks.motion import flows_between
-from gen1_jax.editing.masks.sources import AtPoint, ByDepth, OfFile, OfWords
+from gen1_jax.editing.masks.sources import AtPoint, ByDepth, OfEdit, OfFile, OfWords
 from gen1_jax.editing.record import read_record
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
@@ -97,6 +98,30 @@ def test_words_name_a_part(pipeline):
     assert 0 < edit(pipeline, mask="text:the car").mask.mean() < 1
 
 
+def test_the_prompt_says_itself_what_it_changes(pipeline):
+    red, blue = edit(pipeline, prompt=["a red car", "a blue house in the snow"], mask="changed")
+    assert 0 < red.mask.mean() < 1 and (red.mask != blue.mask).any()
+    outside = red.mask == 0
+    np.testing.assert_array_equal(red.frames[outside], FRAMES[outside])
+    several = edit(pipeline, prompt=None, contents=["a red car", "a blue house in the snow"], mask="changed").mask
+    np.testing.assert_array_equal(several, np.maximum(red.mask, blue.mask))
+    with pytest.raises(UserError, match="give a prompt or an image"):
+        edit(pipeline, prompt=None, background="a forest", mask="changed")
+
+
+def test_what_differs_in_common_is_changed():
+    rng = np.random.default_rng(0)
+    place = np.zeros((2, 3, 12, 16), bool)
+    place[0, :, 3:7, 4:9], place[1, :, 8:, :5] = True, True
+    found = [rng.normal(0, 1, (*place.shape, 4)) + 3 * place[..., None] for _ in range(8)]
+    mask = changed(iter(found), (96, 128))
+    assert mask.shape == (2, 3, 96, 128)
+    wanted = place.repeat(8, 2).repeat(8, 3)
+    assert mask[wanted].all()
+    assert mask.mean() < 2.5 * wanted.mean()  # a latent around it, no more
+    assert not changed(iter(np.zeros((4, 1, 3, 12, 16, 4))), (96, 128)).any()
+
+
 def moving_square(count=5, size=48, step=2):
     """A textured square of 16 pixels on a textured ground, its masks, and its depth."""
     rng = np.random.default_rng(1)
@@ -146,6 +171,7 @@ def test_a_latent_may_change_if_any_of_its_pixels_may():
         ("click:12,7.5", AtPoint(12.0, 7.5)),
         ("click:12,7@3", AtPoint(12.0, 7.0, 3)),
         ("text: the car", OfWords("the car")),
+        ("changed", OfEdit()),
     ],
 )
 def test_notation(text, source):

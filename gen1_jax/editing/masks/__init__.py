@@ -2,7 +2,7 @@
 
     near:0.5, far:auto ── depth ────────────────┐
     click:120,80, drawn.png@0 ── depth, flow ───┤
-    text:the car ── difference of predictions ──┼─► MaskClip ─┬─ latent_change ─► the sampler keeps the rest in x_0
+    text:the car, changed ── predictions ───────┼─► MaskClip ─┬─ latent_change ─► the sampler keeps the rest in x_0
     mask.mp4, mask.png, arrays ─────────────────┘             └─ feathered ─────► composited over the source's pixels
 
 White, or 1, may change; outside it the output is the source, number by number.
@@ -10,13 +10,14 @@ White, or 1, may change; outside it the output is the source, number by number.
 
 from gen1_jax.editing.masks.clip import MaskClip, latent_change
 from gen1_jax.editing.masks.reading import GivenMask, read_mask
-from gen1_jax.editing.masks.sources import MaskSource, file_of, parse_mask, without_folder
+from gen1_jax.editing.masks.sources import MaskSource, file_of, is_of_edit, parse_mask, without_folder
 
 __all__ = [
     "GivenMask",
     "MaskClip",
     "MaskSource",
     "file_of",
+    "is_of_edit",
     "latent_change",
     "parse_mask",
     "read_mask",

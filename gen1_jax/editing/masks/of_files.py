@@ -15,6 +15,7 @@ from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.source import Source, geometry_of, source_frames
 from gen1_jax.editing.structures import Maps, Progress
 from gen1_jax.editing.writing import output_size, write_frames
+from gen1_jax.models.conditions import Conditions
 
 if TYPE_CHECKING:
     from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -28,10 +29,11 @@ def mask_of(
     settings: EditSettings,
     progress: Progress | None = None,
     estimated: Maps | None = None,
+    content: Conditions | None = None,
 ) -> MaskClip | None:
     """The mask that a request asks for; see `read_mask`."""
     told = request.mask, request.background, source.frames, maps, settings, geometry_of(request, source)
-    return read_mask(pipeline, *told, progress, estimated)
+    return read_mask(pipeline, *told, progress, estimated, content)
 
 
 def over_source(

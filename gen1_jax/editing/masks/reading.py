@@ -16,11 +16,12 @@ from gen1_jax.editing.inputs import Clip
 from gen1_jax.editing.maps import ClipGeometry, check_shape, read_pictures
 from gen1_jax.editing.masks.clip import MaskClip, grey, pack
 from gen1_jax.editing.masks.growing import grown, spread
-from gen1_jax.editing.masks.sources import AUTO, AtPoint, ByDepth, OfFile, OfWords, parse_mask
-from gen1_jax.editing.masks.words import named
+from gen1_jax.editing.masks.sources import AUTO, CHANGED, AtPoint, ByDepth, OfFile, OfWords, is_of_edit, parse_mask
+from gen1_jax.editing.masks.words import contrasted, named
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames, Maps, Progress
 from gen1_jax.errors import UserError, counted
+from gen1_jax.models.conditions import Conditions
 
 if TYPE_CHECKING:
     from gen1_jax.editing.pipeline import Gen1Pipeline
@@ -42,6 +43,7 @@ def read_mask(
     geometry: ClipGeometry,
     progress: Progress | None = None,
     estimated: Maps | None = None,
+    content: Conditions | None = None,
 ) -> MaskClip | None:
     """The mask of each frame of a clip; None where all of it may change.
 
@@ -55,6 +57,7 @@ def read_mask(
         geometry: of the clip in its file.
         progress: told of what is estimated.
         estimated: maps that are estimated already, by kind; the depth is added to them.
+        content: of the edit, for a mask that is found by it.
 
     Raises:
         UserError: it names nothing, fits no clip like this, or needs a network that the model does not have; for files
@@ -64,7 +67,13 @@ def read_mask(
         return None
     if given is None:
         given = f"near:{AUTO}"
-    mask = _read(pipeline, given, frames, maps, settings, geometry, progress, {} if estimated is None else estimated)
+    if is_of_edit(given):
+        if content is None:
+            raise UserError(f"--mask {CHANGED} is found by the content of an edit: give a prompt or an image")
+        mask = _found(contrasted(pipeline, content, frames, maps, settings, progress))
+    else:
+        estimated = {} if estimated is None else estimated
+        mask = _read(pipeline, given, frames, maps, settings, geometry, progress, estimated)
     pipeline.networks.let_go("depth", "unet")
     if background is None and mask.is_everywhere(0):
         name = os.fspath(given) if isinstance(given, str | os.PathLike) else "it"

@@ -10,7 +10,8 @@ from typing import Literal
 from gen1_jax.errors import UserError
 
 AUTO = "auto"
-_FORMS = "a file, near:D, far:D, click:X,Y[@FRAME] or text:WORDS"
+CHANGED = "changed"
+_FORMS = "a file, near:D, far:D, click:X,Y[@FRAME], text:WORDS or changed"
 _CLICK = re.compile(r"(?P<x>[0-9.]+),(?P<y>[0-9.]+)(@(?P<frame>[0-9]+))?$")
 _DRAWN = re.compile(r"(?P<path>.+)@(?P<frame>[0-9]+)$")
 
@@ -46,6 +47,11 @@ class OfWords:
 
 
 @dataclasses.dataclass(frozen=True)
+class OfEdit:
+    """What the edit itself would change, by the difference that its content makes to predictions."""
+
+
+@dataclasses.dataclass(frozen=True)
 class OfFile:
     """A video, a folder of pictures, or a picture.
 
@@ -59,11 +65,11 @@ class OfFile:
     frame: int | None = None
 
 
-MaskSource = ByDepth | AtPoint | OfWords | OfFile
+MaskSource = ByDepth | AtPoint | OfWords | OfEdit | OfFile
 
 
 def parse_mask(text: str | os.PathLike) -> MaskSource:
-    """A mask from its notation: FILE, FILE@FRAME, near:D, far:D, click:X,Y, click:X,Y@FRAME, text:WORDS.
+    """A mask from its notation: FILE, FILE@FRAME, near:D, far:D, click:X,Y, click:X,Y@FRAME, text:WORDS, changed.
 
     What exists as a file is one, whatever its name looks like.
 
@@ -73,6 +79,8 @@ def parse_mask(text: str | os.PathLike) -> MaskSource:
     text = os.fspath(text)
     if os.path.lexists(text):
         return OfFile(Path(text))
+    if text == CHANGED:
+        return OfEdit()
     form, colon, said = text.partition(":")
     if form in ("near", "far") and colon:
         return ByDepth(form, _depth(text, said))
@@ -85,6 +93,11 @@ def parse_mask(text: str | os.PathLike) -> MaskSource:
     if (drawn := _DRAWN.match(text)) and os.path.lexists(drawn["path"]):
         return OfFile(Path(drawn["path"]), int(drawn["frame"]))
     raise UserError(f"--mask {text}: no such file; give {_FORMS}")
+
+
+def is_of_edit(mask: object) -> bool:
+    """Whether a mask, in notation or not, is found by the content of the edit."""
+    return isinstance(mask, str | os.PathLike) and isinstance(parse_mask(mask), OfEdit)
 
 
 def file_of(mask: str | os.PathLike | None) -> Path | None:

@@ -1,14 +1,13 @@
-"""What words name in a clip, by the difference that they make to predictions of noise."""
+"""What words name in a clip, or what an edit would change, by the difference that they make to predictions of noise."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Bool
 
-from gen1_jax.diffusion.windows import window_starts
+from gen1_jax.editing.masks.differences import CHANGE_NOISES, CHANGE_STRENGTH, changed, differences
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames, Maps, Progress, reporter
 from gen1_jax.models.conditions import Conditions
@@ -42,35 +41,55 @@ def named(
     """
     import cv2
 
-    report = reporter(progress, "mask")
-    told = pipeline.encode_content(words, [], settings)
-    told = dataclasses.replace(told, structure=pipeline.encode_structure(maps, settings))
-    latents, config = pipeline.encode_frames(frames), pipeline.config
-    timesteps = jnp.array([round(_STRENGTH * config.schedule.num_train_timesteps)])
-    total = np.zeros(latents.shape[1:4], np.float32)
-    for number in range(_NOISES):
-        noise = jax.random.normal(jax.random.fold_in(jax.random.key(settings.seed), number), latents.shape)
-        noised = config.schedule.add_noise(latents, noise, timesteps)
-        total += _difference(pipeline, noised, timesteps, told)
-        if report is not None:
-            report(number + 1, _NOISES)
+    told = _seeing(pipeline, pipeline.encode_content(words, [], settings), maps, settings)
+    latents, how = pipeline.encode_frames(frames), dict(strength=_STRENGTH, noises=_NOISES, seed=settings.seed)
+    found = differences(pipeline, latents, told, told.without_content(), **how)
+    total = sum(np.abs(each[0]).mean(-1) for each in _reported(found, _NOISES, progress))
     height, width = frames.shape[1:3]
     shown = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in total])
     most = _RATIO * shown.mean()
     return np.minimum(shown, most) >= _LEAST * most
 
 
-def _difference(
-    pipeline: "Gen1Pipeline", noised: Float[Array, "1 t i j c"], timesteps: Int[Array, " b"], told: Conditions
-) -> Float32[np.ndarray, "t i j"]:
-    """How far predictions with the content and without it are apart, mean over channels."""
-    count = noised.shape[1]
-    window = min(count, pipeline.config.num_frames)
-    difference = np.zeros(noised.shape[1:4], np.float32)
-    for start in map(int, window_starts(count, window, 0)):
-        part = told.window(start, window)
-        both = part.together(part.without_content())
-        rows = noised[:, start : start + window].repeat(2, axis=0)
-        with_words, without = pipeline.unet.denoise(rows, timesteps.repeat(2), both)[0]
-        difference[start : start + window] = np.abs(with_words - without).mean(-1)
-    return difference
+def contrasted(
+    pipeline: "Gen1Pipeline",
+    content: Conditions,
+    frames: Frames,
+    maps: Maps,
+    settings: EditSettings,
+    progress: Progress | None = None,
+) -> Bool[np.ndarray, "t h w"]:
+    """What an edit would change: where the model expects something else of its content than of what the clip shows.
+
+    Models that read text are told nothing in the place of what the clip shows.
+
+    Args:
+        pipeline: the model.
+        content: of the edit.
+        frames, maps, settings, progress: see `named`.
+    """
+    told, latents = _seeing(pipeline, content, maps, settings), pipeline.encode_frames(frames)
+    is_shown = pipeline.config.unet.content.is_shown
+    contents, masks = told.each_content(), []
+    shown = pipeline.content_of(frames).content if is_shown else told.without_content().content
+    how = dict(strength=CHANGE_STRENGTH, noises=CHANGE_NOISES, seed=settings.seed)
+    for number, each in enumerate(contents):
+        other = dataclasses.replace(each, content=each.content | shown)
+        found = differences(pipeline, latents, each, other, **how)
+        told_of = _reported(found, CHANGE_NOISES * len(contents), progress, CHANGE_NOISES * number)
+        masks.append(changed(told_of, frames.shape[1:3])[0])
+    return np.logical_or.reduce(masks)
+
+
+def _seeing(pipeline: "Gen1Pipeline", content: Conditions, maps: Maps, settings: EditSettings) -> Conditions:
+    return dataclasses.replace(content, structure=pipeline.encode_structure(maps, settings))
+
+
+def _reported(
+    found: Iterator[np.ndarray], count: int, progress: Progress | None, before: int = 0
+) -> Iterator[np.ndarray]:
+    report = reporter(progress, "mask")
+    for number, each in enumerate(found, before + 1):
+        if report is not None:
+            report(number, count)
+        yield each
