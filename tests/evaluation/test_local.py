@@ -69,6 +69,10 @@ def test_masked_edits_are_exact_outside(measured):
     figures = {bar["figure"]: bar for bar in results["bars"]}
     assert figures["masked edit: outside"]["reached"]
     assert {f"{name}: inside, over the unmasked edit" for name in (MASKED, CLICKED)} < figures.keys()
+    name = "masked edit by its change"
+    assert results["methods"][name]["evaluations"] > results["methods"][MASKED]["evaluations"]
+    assert results["methods"][name]["scores"]["outside_psnr"]["mean"] < 100
+    assert f"{name}: outside, no mask given" in figures
     page = write_report(results, out, verdicts(results)).read_text()
     assert all(measure.replace("_", " ") in page for measure in LOCAL_MEASURES)
     assert json.loads((out / "benchmark.json").read_text())["config"]["benchmark"] == "local"
