@@ -109,7 +109,7 @@ def _add_mask(parser: argparse.ArgumentParser) -> None:
         metavar="MASK",
         help="what may change, white in FILE (a video, or a picture; FILE@N drawn on frame N and carried along);"
         " near:D or far:D by depth, 0 the farthest to 1, or auto; click:X,Y[@FRAME] the thing there; text:WORDS;"
-        " changed what the prompt itself would change",
+        " changed[:WORDS] what the prompt changes of what the clip shows",
     )
     group.add_argument("--background", metavar="TEXT", help="what is outside of the mask (far:auto), in words")
     group.add_argument("--save-mask", metavar="FILE", help="write the mask: a video, a folder NAME/, a picture")

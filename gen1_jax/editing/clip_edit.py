@@ -11,7 +11,7 @@ from gen1_jax.editing.contents import SOUND, Content, ContentUse, contents_given
 from gen1_jax.editing.inputs import Clip, Picture, is_several, prompts_and_seeds, resize_frames, to_frames, to_pictures
 from gen1_jax.editing.known import KnownFrames, read_known
 from gen1_jax.editing.maps import ClipGeometry, ready_maps
-from gen1_jax.editing.masks import GivenMask, is_of_edit, read_mask
+from gen1_jax.editing.masks import GivenMask, of_edit, read_mask
 from gen1_jax.editing.masks.regions import composited_regions, contents_of, regions_of, sample_regions
 from gen1_jax.editing.result import EditResult
 from gen1_jax.editing.sampling import Watch
@@ -160,11 +160,11 @@ def edit_clip(
     estimated = {kind: x for kind, x in ready.items() if kind == "depth"}
     maps = self.read_structure(small, settings, ready, progress, estimated)
     find = partial(read_mask, self, mask, background, small, maps, settings, geometry, progress, estimated)
-    masked = None if is_of_edit(mask) else find()
+    masked = None if of_edit(mask) else find()
     given = read_known(self, known, len(small), small.shape[1:3])
     results = []
     for (content, behind), own in zip(encoded, each, strict=True):
-        masked = find(content) if is_of_edit(mask) else masked
+        masked = find(content) if of_edit(mask) else masked
         regions = regions_of(content, behind, masked)
         latents = sample_regions(self, regions, maps, own, progress, watch, frames=small, given=given)
         edits = [self.decode(one, progress) for one in latents]

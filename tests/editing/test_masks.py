@@ -101,6 +101,8 @@ def test_words_name_a_part(pipeline):
 def test_the_prompt_says_itself_what_it_changes(pipeline):
     red, blue = edit(pipeline, prompt=["a red car", "a blue house in the snow"], mask="changed")
     assert 0 < red.mask.mean() < 1 and (red.mask != blue.mask).any()
+    with pytest.warns(UserWarning, match="nothing changes"):  # what is there and what is asked for are the same
+        assert not edit(pipeline, prompt="a red car", mask="changed:a red car").mask.any()
     outside = red.mask == 0
     np.testing.assert_array_equal(red.frames[outside], FRAMES[outside])
     several = edit(pipeline, prompt=None, contents=["a red car", "a blue house in the snow"], mask="changed").mask
@@ -172,6 +174,7 @@ def test_a_latent_may_change_if_any_of_its_pixels_may():
         ("click:12,7@3", AtPoint(12.0, 7.0, 3)),
         ("text: the car", OfWords("the car")),
         ("changed", OfEdit()),
+        ("changed: a car", OfEdit("a car")),
     ],
 )
 def test_notation(text, source):
@@ -196,6 +199,7 @@ def test_files_come_before_notation(tmp_path, monkeypatch):
         ("click:3", "click:X,Y"),
         ("click:1.2.3,4", "click:X,Y"),
         ("text: ", "name what may change"),
+        ("changed:", "say what the clip shows"),
         ("click:50,3", "outside of the picture"),
         ("click:5,3@9", "has 3 frames"),
         (np.zeros((2, 24, 32)), "2 pictures for 3 frames"),

@@ -16,7 +16,7 @@ from gen1_jax.editing.inputs import Clip
 from gen1_jax.editing.maps import ClipGeometry, check_shape, read_pictures
 from gen1_jax.editing.masks.clip import MaskClip, grey, pack
 from gen1_jax.editing.masks.growing import grown, spread
-from gen1_jax.editing.masks.sources import AUTO, CHANGED, AtPoint, ByDepth, OfFile, OfWords, is_of_edit, parse_mask
+from gen1_jax.editing.masks.sources import AUTO, AtPoint, ByDepth, OfFile, OfWords, of_edit, parse_mask
 from gen1_jax.editing.masks.words import contrasted, named
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames, Maps, Progress
@@ -67,10 +67,10 @@ def read_mask(
         return None
     if given is None:
         given = f"near:{AUTO}"
-    if is_of_edit(given):
+    if (edit := of_edit(given)) is not None:
         if content is None:
-            raise UserError(f"--mask {CHANGED} is found by the content of an edit: give a prompt or an image")
-        mask = _found(contrasted(pipeline, content, frames, maps, settings, progress))
+            raise UserError(f"--mask {given} is found by the content of an edit: give a prompt or an image")
+        mask = _found(contrasted(pipeline, content, edit.words, frames, maps, settings, progress))
     else:
         estimated = {} if estimated is None else estimated
         mask = _read(pipeline, given, frames, maps, settings, geometry, progress, estimated)

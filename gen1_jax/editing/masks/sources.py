@@ -11,7 +11,7 @@ from gen1_jax.errors import UserError
 
 AUTO = "auto"
 CHANGED = "changed"
-_FORMS = "a file, near:D, far:D, click:X,Y[@FRAME], text:WORDS or changed"
+_FORMS = "a file, near:D, far:D, click:X,Y[@FRAME], text:WORDS or changed[:WORDS]"
 _CLICK = re.compile(r"(?P<x>[0-9.]+),(?P<y>[0-9.]+)(@(?P<frame>[0-9]+))?$")
 _DRAWN = re.compile(r"(?P<path>.+)@(?P<frame>[0-9]+)$")
 
@@ -48,7 +48,13 @@ class OfWords:
 
 @dataclasses.dataclass(frozen=True)
 class OfEdit:
-    """What the edit itself would change, by the difference that its content makes to predictions."""
+    """What the edit itself would change, by the difference that its content makes to predictions.
+
+    Attributes:
+        words: for what the clip shows; None lets it show that itself.
+    """
+
+    words: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +75,8 @@ MaskSource = ByDepth | AtPoint | OfWords | OfEdit | OfFile
 
 
 def parse_mask(text: str | os.PathLike) -> MaskSource:
-    """A mask from its notation: FILE, FILE@FRAME, near:D, far:D, click:X,Y, click:X,Y@FRAME, text:WORDS, changed.
+    """A mask from its notation: FILE, FILE@FRAME, near:D, far:D, click:X,Y, click:X,Y@FRAME, text:WORDS, changed,
+    changed:WORDS.
 
     What exists as a file is one, whatever its name looks like.
 
@@ -87,17 +94,18 @@ def parse_mask(text: str | os.PathLike) -> MaskSource:
     if form == "click" and colon:
         return _point(text, said)
     if form == "text" and colon:
-        if not said.strip():
-            raise UserError(f"--mask {text}: name what may change, as text:the car")
-        return OfWords(said.strip())
+        return OfWords(_words(text, said, "name what may change, as text:the car"))
+    if form == CHANGED and colon:
+        return OfEdit(_words(text, said, "say what the clip shows, as changed:a dog in the snow"))
     if (drawn := _DRAWN.match(text)) and os.path.lexists(drawn["path"]):
         return OfFile(Path(drawn["path"]), int(drawn["frame"]))
     raise UserError(f"--mask {text}: no such file; give {_FORMS}")
 
 
-def is_of_edit(mask: object) -> bool:
-    """Whether a mask, in notation or not, is found by the content of the edit."""
-    return isinstance(mask, str | os.PathLike) and isinstance(parse_mask(mask), OfEdit)
+def of_edit(mask: object) -> OfEdit | None:
+    """A mask that is found by the content of the edit; None where it is another, or not in notation."""
+    source = parse_mask(mask) if isinstance(mask, str | os.PathLike) else None
+    return source if isinstance(source, OfEdit) else None
 
 
 def file_of(mask: str | os.PathLike | None) -> Path | None:
@@ -122,6 +130,12 @@ def _depth(text: str, said: str) -> float | None:
     if not 0 <= depth <= 1:
         raise UserError(f"--mask {text}: the depth is 0 (the farthest) to 1 (the nearest), or auto")
     return depth
+
+
+def _words(text: str, said: str, mend: str) -> str:
+    if not said.strip():
+        raise UserError(f"--mask {text}: {mend}")
+    return said.strip()
 
 
 def _point(text: str, said: str) -> AtPoint:

@@ -54,6 +54,7 @@ def named(
 def contrasted(
     pipeline: "Gen1Pipeline",
     content: Conditions,
+    words: str | None,
     frames: Frames,
     maps: Maps,
     settings: EditSettings,
@@ -61,17 +62,19 @@ def contrasted(
 ) -> Bool[np.ndarray, "t h w"]:
     """What an edit would change: where the model expects something else of its content than of what the clip shows.
 
-    Models that read text are told nothing in the place of what the clip shows.
-
     Args:
         pipeline: the model.
         content: of the edit.
+        words: for what the clip shows; None lets it show that itself, or nothing to models that read text.
         frames, maps, settings, progress: see `named`.
     """
     told, latents = _seeing(pipeline, content, maps, settings), pipeline.encode_frames(frames)
-    is_shown = pipeline.config.unet.content.is_shown
+    if words is not None:
+        shown = pipeline.encode_content(words, [], settings).content
+    else:
+        is_shown = pipeline.config.unet.content.is_shown
+        shown = pipeline.content_of(frames).content if is_shown else told.without_content().content
     contents, masks = told.each_content(), []
-    shown = pipeline.content_of(frames).content if is_shown else told.without_content().content
     how = dict(strength=CHANGE_STRENGTH, noises=CHANGE_NOISES, seed=settings.seed)
     for number, each in enumerate(contents):
         other = dataclasses.replace(each, content=each.content | shown)
