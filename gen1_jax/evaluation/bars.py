@@ -15,6 +15,7 @@ from gen1_jax.evaluation.inputs import ANSWER_CARRIED, ANSWER_KNOWN, FIRST_KNOWN
 from gen1_jax.evaluation.methods import (
     ANSWER,
     AUTOENCODED,
+    CHANGE_DESCRIBED,
     CHANGE_IN_SIGHT,
     CLICKED,
     EDIT,
@@ -157,7 +158,7 @@ def _unmasked(results: Results) -> Iterator[Bar]:
     """Edits of one object for which nobody says where it is: by what they change, and of those with the source in
     sight the one that leaves most of the rest alone."""
     measured = {n: e for n, e in results["methods"].items() if "outside_psnr" in e["scores"]}
-    names = [name for name in (MASKED_BY_CHANGE, CHANGE_IN_SIGHT) if name in measured]
+    names = [name for name in (MASKED_BY_CHANGE, CHANGE_DESCRIBED, CHANGE_IN_SIGHT) if name in measured]
     seeing = [name for name, entry in measured.items() if entry["group"] == WITH_SOURCE]
     outside = partial(mean_score, results, measure="outside_psnr")
     for name in names + sorted(seeing, key=outside)[-1:]:

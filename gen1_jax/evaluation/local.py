@@ -18,6 +18,7 @@ from gen1_jax.evaluation.editor import Editor
 from gen1_jax.evaluation.inputs import SOURCE_SCALES, in_sight, source_methods
 from gen1_jax.evaluation.local_worlds import changed_object
 from gen1_jax.evaluation.methods import (
+    CHANGE_DESCRIBED,
     CHANGE_IN_SIGHT,
     CLICKED,
     MASKED,
@@ -57,19 +58,20 @@ LOCAL_MEASURES = {
 def local_methods(settings: EditSettings, config: Gen1Config | None = None) -> list[Method]:
     """What is compared; of a model that sees the source, edits that are to leave alone what is not named."""
     masked = lambda masks, way=settings: lambda editor: editor.edit(Way(settings=way, masks=masks(editor)))
-    change = partial(changed_masks, settings=settings)
+    change = lambda described=False: partial(changed_masks, settings=settings, described=described)
     seeing = [] if config is None else [Method(*fields) for fields in source_methods(settings, config)]
     if seeing:
         way = dataclasses.replace(settings, **in_sight(config, SOURCE_SCALES[0]))
         sight = f"with the clip itself in sight, w_src {SOURCE_SCALES[0]:g}"
         seeing.append(Method(MASKED_IN_SIGHT, None, f"the masked edit {sight}", masked(exact_masks, way)))
-        what = f"the edit by its own change {sight}"
-        seeing.append(Method(CHANGE_IN_SIGHT, None, what, masked(partial(changed_masks, settings=way), way)))
+        what = f"the edit by its described change {sight}"
+        seeing.append(Method(CHANGE_IN_SIGHT, None, what, masked(change(described=True), way)))
     return [
         *first_methods(settings),
         Method(MASKED, None, "the edit under a mask of the object, exact, and 2 pixels wider", masked(exact_masks)),
         Method(CLICKED, None, "the same by a click on the object, where it is seen best", masked(clicked_masks)),
-        Method(MASKED_BY_CHANGE, None, "the same where its content changes predictions", masked(change)),
+        Method(MASKED_BY_CHANGE, None, "the same where its content changes predictions", masked(change())),
+        Method(CHANGE_DESCRIBED, None, "the same, told in words what was there", masked(change(described=True))),
         *seeing,
     ]
 
@@ -95,14 +97,18 @@ def clicked_masks(editor: Editor) -> list[MaskClip]:
     return masks
 
 
-def changed_masks(editor: Editor, settings: EditSettings) -> list[MaskClip]:
-    """Of each clip what `gen1 edit --mask changed` finds: nobody has to say where the object is."""
+def changed_masks(editor: Editor, settings: EditSettings, described: bool = False) -> list[MaskClip]:
+    """Of each clip what `gen1 edit --mask changed` finds, or `changed:WORDS`: nobody has to say where the object is."""
     masks, size = [], editor.worlds.clips.source.shape[2:4]
     how = dict(strength=CHANGE_STRENGTH, noises=CHANGE_NOISES, seed=settings.seed)
+    pipeline, seen = editor.pipeline, editor.worlds
+    before = pipeline.content.of_prompts(seen.source_prompts, editor.seed, editor.batch_size)[0] if described else None
     for indices in editor.batches():
         told = editor.told(Way(settings=settings), indices)
         other = editor.told_input(told, indices)
-        found = differences(editor.pipeline, jnp.asarray(editor.latents[indices]), told, other, **how)
+        if before is not None:
+            other = dataclasses.replace(told, content=dict.fromkeys(told.content, jnp.asarray(before[indices])))
+        found = differences(pipeline, jnp.asarray(editor.latents[indices]), told, other, **how)
         masks += [*changed(found, size)]
     editor.evaluations += 2 * CHANGE_NOISES
     white = lambda clip: (np.where(mask, 255, 0).astype(np.uint8) for mask in clip)

@@ -15,6 +15,7 @@ from gen1_jax.evaluation.benchmark import shown_clips
 from gen1_jax.evaluation.local import LOCAL_MEASURES
 from gen1_jax.evaluation.methods import (
     ANSWER,
+    CHANGE_DESCRIBED,
     CHANGE_IN_SIGHT,
     CLICKED,
     DEPTH_BY_FRAME,
@@ -197,6 +198,7 @@ _SHOWN = (
     MASKED_IN_SIGHT,
     CLICKED,
     MASKED_BY_CHANGE,
+    CHANGE_DESCRIBED,
     CHANGE_IN_SIGHT,
     DEPTH_BY_FRAME,
     SDEDIT_BY_FRAME,

@@ -1,7 +1,10 @@
 """Masked edits: what is outside stays, what is inside is the edit; and where masks come from."""
 
+import dataclasses
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +13,7 @@ from gen1_jax import Gen1Pipeline
 from gen1_jax.cli import main
 from gen1_jax.editing.masks import MaskClip, latent_change, parse_mask
 from gen1_jax.editing.masks.compositing import composited, feathered
-from gen1_jax.editing.masks.differences import changed
+from gen1_jax.editing.masks.differences import changed, differences
 from gen1_jax.editing.masks.growing import grown, spread
 from gen1_jax.editing.masks.motion import flows_between
 from gen1_jax.editing.masks.sources import AtPoint, ByDepth, OfEdit, OfFile, OfWords
@@ -109,6 +112,23 @@ def test_the_prompt_says_itself_what_it_changes(pipeline):
     np.testing.assert_array_equal(several, np.maximum(red.mask, blue.mask))
     with pytest.raises(UserError, match="give a prompt or an image"):
         edit(pipeline, prompt=None, background="a forest", mask="changed")
+
+
+def test_differences_of_clips_together_are_those_of_each(pipeline):
+    settings = EditSettings().of(pipeline.config)
+    maps, how = pipeline.read_structure(FRAMES, settings), dict(strength=0.8, noises=1, seed=0)
+    latents = jnp.concatenate([pipeline.encode_frames(FRAMES), pipeline.encode_frames(FRAMES[::-1])])
+    told = [
+        dataclasses.replace(content, structure=pipeline.encode_structure(maps, settings))
+        for content in (pipeline.encode_content(text, [], settings) for text in ("a red car", "a blue house"))
+    ]
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), *told)
+    (found,) = differences(pipeline, latents, both, both.without_content(), **how)
+    noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), latents.shape)
+    timesteps = jnp.full(2, round(0.8 * pipeline.config.schedule.num_train_timesteps))
+    noised = pipeline.config.schedule.add_noise(latents, noise, timesteps)
+    one, other = (pipeline.unet.denoise(noised, timesteps, c)[0] for c in (both, both.without_content()))
+    np.testing.assert_allclose(found, one - other, atol=1e-5)
 
 
 def test_what_differs_in_common_is_changed():

@@ -54,9 +54,9 @@ def differences(
         difference = np.zeros(latents.shape, np.float32)
         for start in map(int, window_starts(count, window, 0)):
             both = told.window(start, window).together(other.window(start, window))
-            rows = jnp.concatenate([noised[:, start : start + window]] * 2)
-            one, two = np.split(np.asarray(pipeline.unet.denoise(rows, timesteps, both)[0]), 2)
-            difference[:, start : start + window] = one - two
+            rows = noised[:, start : start + window].repeat(2, axis=0)  # of a clip, beside each other
+            predicted = np.asarray(pipeline.unet.denoise(rows, timesteps, both)[0])
+            difference[:, start : start + window] = predicted[::2] - predicted[1::2]
         yield difference
 
 
