@@ -62,6 +62,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="of the optimizer (300)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures in a step, half of them the subject (16)")
     parser.add_argument("--learning-rate", type=float, metavar="LR", help="its peak (1e-3; with --full 1e-4)")
+    parser.add_argument(
+        "--mirror", action="store_true", help="mirror every other crop of the subject, if it has no left and right"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="(0)")
 
 
@@ -75,6 +78,7 @@ def options_of(args: argparse.Namespace, **more) -> "CustomiseOptions":
         given |= {"rank": 0, "learning_rate": args.learning_rate or 1e-4}
     elif args.rank == 0:
         raise UserError("--rank must be at least 1; --full trains the network itself")
+    given["mirror"] = args.mirror
     return CustomiseOptions(model=args.model, **more, **{k: value for k, value in given.items() if value is not None})
 
 
