@@ -1,5 +1,6 @@
 """A subject learned from a few pictures: adapters as what is learned, their files, and the command."""
 
+import argparse
 import dataclasses
 import json
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from tiny import TINY, TINY_PUBLIC, save_tiny_model
 
 from gen1_jax.checkpoints.trained import TrainedModel
 from gen1_jax.cli import main
+from gen1_jax.commands.customise import add_options, options_of
 from gen1_jax.data.sources import open_source
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
@@ -174,6 +176,8 @@ def test_crops_show_the_subject_as_its_pictures_do():
     whole = Image.fromarray(wide).resize((19, 16), Image.Resampling.BICUBIC)
     assert (crops(wide)[0] == np.asarray(whole)[:, 1:17]).all()
     np.testing.assert_allclose(rise(crops(wide, mirror=True)), plain * np.tile([1, -1], 4), atol=0.3)
+    add_options(parser := argparse.ArgumentParser())
+    assert options_of(parser.parse_args(["--mirror"])).mirror and not options_of(parser.parse_args([])).mirror
 
 
 def test_of_several_inputs_a_subject_is_learned_with_the_first():
