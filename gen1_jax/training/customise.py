@@ -76,6 +76,8 @@ class CustomiseOptions:
         steps: of the optimizer.
         batch_size: pictures in a step, half of them the subject's.
         learning_rate: at its peak.
+        content_dropout: probability that an example is told no content. Guidance leads away from what such examples
+            teach, the subject among them: 0 teaches none.
         mirror: whether every other crop of the subject is mirrored: for what has no left and right, light and writing
             included.
         caption: of the subject's pictures; a model whose content is text knows it by this.
@@ -90,6 +92,7 @@ class CustomiseOptions:
     steps: int = 300
     batch_size: int = 16
     learning_rate: float = 1e-3
+    content_dropout: float = 0.1
     mirror: bool = False
     caption: str = ""
     preview_every: int = 0
@@ -99,6 +102,8 @@ class CustomiseOptions:
     def __post_init__(self):
         if self.steps < 1 or self.rank < 0 or not self.learning_rate > 0:
             raise UserError(f"--steps {self.steps}, --rank {self.rank}: out of range")
+        if not 0 <= self.content_dropout <= 1:
+            raise UserError(f"--content-dropout is {self.content_dropout:g}, not in [0, 1]")
         if self.batch_size < 2 or self.batch_size % 2:
             raise UserError(f"--batch-size is {self.batch_size}: half of it is the subject, so it must be even")
 
@@ -169,6 +174,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
         SourceConfig(path=str(workdir / _DATA / _ORDINARY), weight=0.5),
     )
     lora = LowRankConfig(rank=options.rank, targets=options.targets)
+    learned = {"lora": lora} if options.rank else {"trained": ("spatial",)}
     told = {"image": options.preview_image} if options.preview_image else {"prompt": options.caption or "a picture"}
     return TrainConfig(
         model=options.model,
@@ -194,7 +200,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
             schedule="cosine",
             ema_decay=0.98,
         ),
-        unet=DenoisingConfig(lora=lora) if options.rank else DenoisingConfig(trained=("spatial",)),
+        unet=DenoisingConfig(content_dropout=options.content_dropout, **learned),
         dtype="bfloat16" if default_dtype() == jnp.bfloat16 else "float32",
         seed=options.seed,
         log_every=10,

@@ -38,7 +38,7 @@ from gen1_jax.pretrained.lora_write import deltas_of, write_lora
 from gen1_jax.pretrained.subject import Subject, caption_of, embedding_of, mean_embedding
 from gen1_jax.synthetic import make_content
 from gen1_jax.training.adapters import LowRank
-from gen1_jax.training.customise import Captioned, CustomiseOptions, _crops, _seen
+from gen1_jax.training.customise import Captioned, CustomiseOptions, _crops, _seen, make_recipe
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.learned import WholeNetwork
@@ -176,8 +176,6 @@ def test_crops_show_the_subject_as_its_pictures_do():
     whole = Image.fromarray(wide).resize((19, 16), Image.Resampling.BICUBIC)
     assert (crops(wide)[0] == np.asarray(whole)[:, 1:17]).all()
     np.testing.assert_allclose(rise(crops(wide, mirror=True)), plain * np.tile([1, -1], 4), atol=0.3)
-    add_options(parser := argparse.ArgumentParser())
-    assert options_of(parser.parse_args(["--mirror"])).mirror and not options_of(parser.parse_args([])).mirror
 
 
 def test_of_several_inputs_a_subject_is_learned_with_the_first():
@@ -221,6 +219,16 @@ def folder(tmp_path_factory):
         for i in range(count):
             Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(folder / name / f"{i}.png")
     return folder
+
+
+def test_what_options_make_of_the_recipe(folder):
+    add_options(parser := argparse.ArgumentParser())
+    plain, other = (options_of(parser.parse_args(given)) for given in ([], ["--mirror", "--content-dropout=0"]))
+    assert other.mirror and not plain.mirror
+    recipes = [make_recipe(folder / "run", ModelFolder(folder / "model"), options) for options in (plain, other)]
+    assert [recipe.unet.content_dropout for recipe in recipes] == [0.1, 0] and recipes[1].unet.lora.rank == 8
+    with pytest.raises(UserError, match=r"^--content-dropout is 2, not in \[0, 1\]$"):
+        CustomiseOptions(content_dropout=2.0)
 
 
 ARGUMENTS = ("--model=model", "--ordinary=ordinary", "--batch-size=2", "--steps=2", "--json")
