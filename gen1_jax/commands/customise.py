@@ -62,6 +62,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="of the optimizer (300)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures in a step, half of them the subject (16)")
     parser.add_argument("--learning-rate", type=float, metavar="LR", help="its peak (1e-3; with --full 1e-4)")
+    parser.add_argument(
+        "--content-dropout", type=float, metavar="P", help="how often an example is told no content, for guidance (0.1)"
+    )
+    parser.add_argument(
+        "--mirror", action="store_true", help="mirror every other crop of the subject, if it has no left and right"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="(0)")
 
 
@@ -69,12 +75,14 @@ def options_of(args: argparse.Namespace, **more) -> "CustomiseOptions":
     """What `add_options` declared; what was not given keeps its default."""
     from gen1_jax.training.customise import CustomiseOptions
 
-    given = {name: getattr(args, name) for name in ("rank", "steps", "batch_size", "learning_rate", "seed")}
+    names = ("rank", "steps", "batch_size", "learning_rate", "content_dropout", "seed")
+    given = {name: getattr(args, name) for name in names}
     given["targets"] = None if args.targets is None else tuple(name.strip() for name in args.targets.split(","))
     if args.full:
         given |= {"rank": 0, "learning_rate": args.learning_rate or 1e-4}
     elif args.rank == 0:
         raise UserError("--rank must be at least 1; --full trains the network itself")
+    given["mirror"] = args.mirror
     return CustomiseOptions(model=args.model, **more, **{k: value for k, value in given.items() if value is not None})
 
 

@@ -39,7 +39,7 @@ _CASES = {
     "picture": "the same, told its first picture",
     "other shapes": "structures of other shapes, told its mean embedding",
 }
-_SETTINGS = ("rank", "targets", "steps", "batch_size", "learning_rate", "seed")
+_SETTINGS = ("rank", "targets", "steps", "batch_size", "learning_rate", "content_dropout", "mirror", "seed")
 _VIEWS_FROM = 1 << 24  # seeds of views, far behind those of structures that are edited
 
 

@@ -1,7 +1,7 @@
 """Customisation on a few pictures of a subject (arXiv 2302.03011): half of each batch the subject, half ordinary.
 
-pictures ──crops, mirrored──► set of clips of one frame ──► latents ─┐
-worlds, a folder, or the model's own pictures ─────────► latents ────┴─► the objective of `gen1 train` ─► adapter
+pictures, and crops of them ──► set of clips of one frame ──► latents ──┐
+worlds, a folder, or the model's own pictures ────────────► latents ────┴─► the objective of `gen1 train` ─► adapter
 
 The ordinary half keeps what the model knew (DreamBooth's prior preservation, arXiv 2208.12242, is the same thing).
 Layers between frames are not trained: pictures do not reach them.
@@ -46,7 +46,7 @@ FEWEST, USUAL = 3, (15, 30)
 ORDINARY = 128
 """Ordinary pictures at most."""
 
-_VARIANTS = 8  # crops of each picture of the subject, every other one mirrored
+_VARIANTS = 8  # of each picture of the subject: its middle, and crops
 _ZOOM = 1.2  # that crops are made at, at most
 _DATA, _SUBJECT, _ORDINARY = "data", "subject", "ordinary"
 
@@ -76,6 +76,10 @@ class CustomiseOptions:
         steps: of the optimizer.
         batch_size: pictures in a step, half of them the subject's.
         learning_rate: at its peak.
+        content_dropout: probability that an example is told no content. Guidance leads away from what such examples
+            teach, the subject among them: 0 teaches none.
+        mirror: whether every other crop of the subject is mirrored: for what has no left and right, light and writing
+            included.
         caption: of the subject's pictures; a model whose content is text knows it by this.
         preview_every: steps between sample edits; 0 for none.
         preview_image: what these are told of, for a model whose content is a picture.
@@ -88,6 +92,8 @@ class CustomiseOptions:
     steps: int = 300
     batch_size: int = 16
     learning_rate: float = 1e-3
+    content_dropout: float = 0.1
+    mirror: bool = False
     caption: str = ""
     preview_every: int = 0
     preview_image: str | None = None
@@ -96,6 +102,8 @@ class CustomiseOptions:
     def __post_init__(self):
         if self.steps < 1 or self.rank < 0 or not self.learning_rate > 0:
             raise UserError(f"--steps {self.steps}, --rank {self.rank}: out of range")
+        if not 0 <= self.content_dropout <= 1:
+            raise UserError(f"--content-dropout is {self.content_dropout:g}, not in [0, 1]")
         if self.batch_size < 2 or self.batch_size % 2:
             raise UserError(f"--batch-size is {self.batch_size}: half of it is the subject, so it must be even")
 
@@ -126,8 +134,9 @@ def make_data(
     workdir.mkdir(parents=True, exist_ok=True)
     data, size = workdir / _DATA, (source.config.height, source.config.width)
     digest = hashlib.sha256(b"".join(x.picture.tobytes() + x.caption.encode() for x in subject)).hexdigest()[:16]
-    crops = lambda: itertools.chain.from_iterable(_crops(x, i, size, options.seed) for i, x in enumerate(subject))
-    _write(data / "subject_pictures", crops, {"pictures": digest, "size": size, "seed": options.seed})
+    crops = lambda: itertools.chain.from_iterable(_crops(x, i, size, options) for i, x in enumerate(subject))
+    made = {"crops": "sharp", "mirror": options.mirror, "seed": options.seed}  # those of before were enlarged
+    _write(data / "subject_pictures", crops, {"pictures": digest, "size": size, **made})
     if ordinary is None:
         recipe = RenderRecipe(clips=ORDINARY, frames=1, height=size[0], width=size[1], seed=0)
         render_dataset(data / "ordinary_pictures", recipe, progress=lambda *n: report("rendering ordinary worlds", *n))
@@ -165,6 +174,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
         SourceConfig(path=str(workdir / _DATA / _ORDINARY), weight=0.5),
     )
     lora = LowRankConfig(rank=options.rank, targets=options.targets)
+    learned = {"lora": lora} if options.rank else {"trained": ("spatial",)}
     told = {"image": options.preview_image} if options.preview_image else {"prompt": options.caption or "a picture"}
     return TrainConfig(
         model=options.model,
@@ -190,7 +200,7 @@ def make_recipe(workdir: Path, source: ModelSource, options: CustomiseOptions) -
             schedule="cosine",
             ema_decay=0.98,
         ),
-        unet=DenoisingConfig(lora=lora) if options.rank else DenoisingConfig(trained=("spatial",)),
+        unet=DenoisingConfig(content_dropout=options.content_dropout, **learned),
         dtype="bfloat16" if default_dtype() == jnp.bfloat16 else "float32",
         seed=options.seed,
         log_every=10,
@@ -233,15 +243,21 @@ def _picture(example: Example, place: str) -> UInt8[np.ndarray, "h w 3"]:
         return file.window(file.frames // 2, 1, 1, (file.height, file.width))[0]
 
 
-def _crops(subject: Captioned, number: int, size: tuple[int, int], seed: int) -> Iterator[Captioned]:
-    """Parts of a picture of the size, some larger than others, every other one mirrored."""
-    rng = np.random.default_rng([seed, number])
-    for variant in range(_VARIANTS):
-        zoom = 1 if variant < 2 else rng.uniform(1, _ZOOM)
+def _crops(subject: Captioned, number: int, size: tuple[int, int], options: CustomiseOptions) -> Iterator[Captioned]:
+    """The middle of a picture, then parts of it, some of them closer; none is enlarged for being closer.
+
+    Blurred or mirrored, a picture can be of another look: to nano's CLIP a pencil drawing and its mirror image, whose
+    strokes lean the other way, have a cosine of 0.5.
+    """
+    yield Captioned(_fitted(subject.picture, size), subject.caption)
+    rng = np.random.default_rng([options.seed, number])
+    rest = min(side / inner for side, inner in zip(subject.picture.shape, size, strict=False))  # what is to spare
+    for variant in range(1, _VARIANTS):
+        zoom = rng.uniform(1, max(1, min(_ZOOM, rest)))
         cover = cover_size(*subject.picture.shape[:2], tuple(round(side * zoom) for side in size))
         at = [rng.integers(outer - inner + 1) for outer, inner in zip(cover, size, strict=True)]
         part = _scaled(subject.picture, cover)[at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
-        yield Captioned(part[:, ::-1] if variant % 2 else part, subject.caption)
+        yield Captioned(part[:, ::-1] if options.mirror and variant % 2 else part, subject.caption)
 
 
 def _fitted(picture: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "i j 3"]:
@@ -282,9 +298,9 @@ def _write(directory: Path, pictures: Callable[[], Iterator[Captioned]], info: d
 
 
 def _subject(latents: Path, source: ModelSource, options: CustomiseOptions) -> Subject:
-    """What an edit is told of it: the mean embedding of its pictures, or their caption."""
+    """What an edit is told of it: the mean embedding of its pictures as they are, not of crops, or their caption."""
     if source.config.unet.content.reads_text:
         return Subject(caption=options.caption or None)
     records = open_source(str(latents))
-    embeddings = np.stack([np.asarray(records[i]["content"][0], np.float32) for i in range(len(records))])
-    return Subject(mean_embedding(embeddings), options.caption or None)
+    embeddings = [np.asarray(records[i]["content"][0], np.float32) for i in range(0, len(records), _VARIANTS)]
+    return Subject(mean_embedding(np.stack(embeddings)), options.caption or None)
