@@ -109,6 +109,11 @@ class KnownLatents(NamedTuple):
         """What a run leaves as it is, where nothing of it may change."""
         return cls(kept.latents, (jnp.asarray(kept.change) == 0).astype(jnp.float32))
 
+    @property
+    def whole(self) -> list[int]:
+        """The numbers of the frames all of which is given, in every clip."""
+        return np.flatnonzero(np.asarray(self.mask).min((0, 2, 3, 4)) > 0).tolist()
+
     def at(self, indices: Int[np.ndarray, " k"]) -> "KnownLatents":
         """Of some of the frames, by their numbers."""
         return jax.tree.map(lambda x: x[:, indices], self)

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, UInt8
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.diffusion import NoiseSchedule, Sampler, get_sampler
 from gen1_jax.editing.calling import call_pipeline
+from gen1_jax.editing.carrying import carried, carries, carrying
 from gen1_jax.editing.clip_edit import edit_clip
 from gen1_jax.editing.content import ENCODERS, ContentEncoder, Pictures
 from gen1_jax.editing.contents import ANY_SOUND, ContentUse, joined, shares_of
@@ -250,6 +251,7 @@ class Gen1Pipeline:
         mask: MaskClip | None = None,
         known: Float[Array, "1 t i j c"] | None = None,
         given: KnownLatents | None = None,
+        carry: bool = True,
     ) -> Float[Array, "1 t i j c"]:
         """Latents of the edit.
 
@@ -263,6 +265,7 @@ class Gen1Pipeline:
             mask: what may change; None is all of it.
             known: latents of what may not; None for those of the input.
             given: what is known of the result, see `editing.known`.
+            carry: whether the sampling may begin with frames that are known, see `editing.carrying`.
         """
         settings, content = settings.of(self.config), content.over(len(frames))
         scale, size = self.config.vae.downscale, frames.shape[1:3]
@@ -275,6 +278,11 @@ class Gen1Pipeline:
         told = None if kept is None else KnownLatents.of(kept)
         if settings.keyframe_stride > 1:
             return sample_keyframes_first(self, content, maps, settings, progress, frames=frames, given=told)
+        whole = given.whole if carry and given is not None else []
+        if carries(whole, len(frames), self.config.num_frames, settings):
+            settings = carrying(settings)
+            pictures = dict(zip(whole, [*self.decode(given.latents[:, whole])], strict=True))
+            start = self.encode_frames(carried(pictures, frames))
         signals = self.encode_structure(maps, settings, progress)
         if told is not None and self.config.unet.known:
             signals[KNOWN] = known_signal(*told)

@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from gen1_jax.diffusion.guidance import evaluations
+from gen1_jax.editing.carrying import carried, carries, carrying
 from gen1_jax.editing.deep_cache import whole_steps
 from gen1_jax.editing.keyframes import between, keyframes_first
 from gen1_jax.editing.known import KnownLatents
@@ -135,6 +136,10 @@ class Editor(EditInputs):
             out = self._run(way, settings, _frame_by_frame(told, count), inputs, noise, keys, kept)
             return rearrange(out, "(b n) t ... -> b (n t) ...", b=clips)
 
+        whole, begin = [] if given is None else given.whole, None
+        if carries(whole, count, self.pipeline.config.num_frames, settings):
+            settings, begin = carrying(settings), self._carried(given, whole, indices)
+
         def sample(frames: np.ndarray, known: KnownLatents | None, gap: int | None) -> Array:
             this = settings if gap is None else between(settings)
             part, here = inputs[:, frames], kept
@@ -142,11 +147,24 @@ class Editor(EditInputs):
                 here = None if known is None else known.kept()
             seed = settings.seed + (0 if gap is None else 1 + gap)
             noise = self._noise(this, told.at(frames), indices, part, seed)
+            if begin is not None:
+                noise = self._noised(this, begin, noise)
             return self._run(way, this, told.at(frames), part, noise, keys_of_clips(seed, indices), here)
 
         known = None if kept is None else KnownLatents.of(kept)
         out = keyframes_first(sample, count, settings.keyframe_stride, known)
         return out if given is None else given.on(out)
+
+    def _carried(self, given: KnownLatents, whole: list[int], indices: np.ndarray) -> Float[Array, "b t i j c"]:
+        """What edits begin with that know some frames, see `editing.carrying`."""
+        known, clips = to_uint8(self._decode(given.latents[:, whole])), self.worlds.clips.source
+        moved = [carried(dict(zip(whole, one, strict=True)), clips[i]) for one, i in zip(known, indices, strict=True)]
+        return jnp.stack([self._encode(frames) for frames in moved])
+
+    def _noised(self, settings: EditSettings, latents: Array, noise: Array) -> Float[Array, "b t i j c"]:
+        """Clean latents as the first step of a run finds them."""
+        first = self.pipeline.sampler(settings).tables.timesteps[0]
+        return self.pipeline.config.schedule.add_noise(latents, noise, jnp.full(len(latents), first))
 
     def inverted(
         self,

@@ -37,9 +37,9 @@ def input_methods(settings: EditSettings, config: Gen1Config) -> Iterator[Fields
     unet, way = config.unet, Way(settings=settings)
     if unet.known:
         yield from _given(settings)
-        guided, branches = settings.num_inference_steps, len(settings.guidance(unet).branches)
+        guided = settings.num_inference_steps, settings.guidance(unet), settings.guidance_interval or (0.0, 1.0)
         for stride in (k for k in _STRIDES if k < config.num_frames):
-            cost = [evaluations(config.num_frames, k, guided, branches) for k in (1, stride)]
+            cost = [evaluations(config.num_frames, k, *guided) for k in (1, stride)]
             what = f"every {stride}th frame, then those between: {cost[1]:.1f} evaluations a frame, not {cost[0]:g}"
             yield KEYFRAMES, stride, what, _editing(way, keyframe_stride=stride)
     if not unet.structure_optional:

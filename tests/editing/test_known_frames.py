@@ -11,6 +11,7 @@ from tiny import TINY, save_tiny_model
 
 from gen1_jax import Gen1Pipeline
 from gen1_jax.commands.values import keyframe
+from gen1_jax.diffusion import Guidance
 from gen1_jax.editing.files import edit_file
 from gen1_jax.editing.keyframes import between, evaluations, gaps, keyframes_first, keyframes_of
 from gen1_jax.editing.known import KnownClip, KnownLatents
@@ -62,6 +63,20 @@ def test_a_known_frame_stays_and_is_carried(pipeline, plain):
     np.testing.assert_array_equal(edit(pipeline, known=(same, mask)), out)
 
 
+def test_an_edit_that_knows_a_frame_begins_half_way_with_it_carried(pipeline, monkeypatch):
+    seen, steps = [], []
+
+    def watched(known, frames):
+        seen.append((sorted(known), frames.shape))
+        return np.stack([known[0]] * len(frames))
+
+    told = dict(known={0: PAINTED}, num_inference_steps=4)
+    own = edit(pipeline, **told, progress=lambda *done: steps.append(done))
+    assert [done for done in steps if done[0] == "sampling"][-1] == ("sampling", 2, 2)
+    monkeypatch.setattr("gen1_jax.editing.pipeline.carried", watched)
+    assert (edit(pipeline, **told)[1:] != own[1:]).any() and seen == [([0], (4, 16, 16, 3))]
+
+
 def test_keyframes_come_first_and_a_stride_of_one_is_the_plain_edit(pipeline, plain, monkeypatch):
     np.testing.assert_array_equal(edit(pipeline, keyframe_stride=1), plain)
     seen, sample = [], pipeline.sample
@@ -76,11 +91,14 @@ def test_keyframes_come_first_and_a_stride_of_one_is_the_plain_edit(pipeline, pl
     steps: list[tuple] = []
     out = edit(pipeline, keyframe_stride=3, progress=lambda *told: steps.append(told))
     assert out.shape == plain.shape
-    (keys, *first), (inner, *then), (whole, *_, latents) = seen
-    assert (keys, first[:3], inner, then[:3], whole) == (2, [2, 2.0, None], 4, [4, 1.0, [1, 0, 0, 1]], 4)
-    np.testing.assert_allclose(then[3][:, [0, 3]], first[3], atol=1e-5)
-    np.testing.assert_array_equal(latents[:, [0, 3]], first[3])
-    assert [told for told in steps if told[0] == "sampling"][-1] == ("sampling", 6, 6)
+    (one, *first), (other, *last), (inner, *then), (whole, *_, latents) = seen
+    assert (one, other, inner, whole) == (1, 1, 4, 4)  # keyframes each by itself
+    assert first[:3] == last[:3] == [2, 2.0, None] and then[:3] == [4, 1.0, [1, 0, 0, 1]]
+    ends = np.concatenate([first[3], last[3]], axis=1)
+    np.testing.assert_allclose(then[3][:, [0, 3]], ends, atol=1e-5)
+    np.testing.assert_array_equal(latents[:, [0, 3]], ends)
+    done = [told[1:] for told in steps if told[0] == "sampling"]
+    assert done == [(n, 8) for n in range(9)] or done == [(n, 8) for n in range(1, 9)]
 
 
 def test_a_mask_is_known_to_a_model_with_an_input_for_it(pipeline, plain):
@@ -163,7 +181,10 @@ def test_windows_between_keyframes_have_one_length():
     assert keyframes_of(1, 4) == [0] and gaps(6, 4, [0, 4, 5]) == [(0, 0, 4)]
     given = KnownLatents(jnp.zeros((1, 6, 1, 2, 4)), jnp.zeros((1, 6, 1, 2, 1)).at[:, 2].set(1).at[:, 3, :, 0].set(1))
     assert keyframes_of(6, 4, given) == [0, 2, 4, 5]  # that which is given whole
-    assert evaluations(8, 7, 20, 2) == (2 * 40 + 8 * 4) / 8 and evaluations(8, 1, 20, 2) == 40
+    guided = Guidance.of(2.0, 1.0)
+    assert evaluations(8, 7, 20, guided) == (2 * 40 + 8 * 4) / 8 and evaluations(8, 1, 20, guided) == 40
+    assert evaluations(8, 7, 20, guided, (0.1, 0.6)) == (2 * 30 + 8 * 4) / 8
+    assert evaluations(8, 7, 20, Guidance.of(2.0, 1.5)) == (2 * 40 + 8 * 4) / 8  # pictures have no guidance in time
     assert between(EditSettings(num_inference_steps=50, guidance_scale=7.5)).num_inference_steps == 10
 
 
@@ -176,8 +197,13 @@ def test_every_frame_is_sampled_once_and_what_is_known_is_not():
         return jnp.broadcast_to(made, (1, len(frames), 1, 1, 4))
 
     latents = keyframes_first(sample, 10, 4)
-    assert calls[0] == ([0, 4, 8, 9], None, None) and calls[1] == ([0, 1, 2, 3, 4], [1, 0, 0, 0, 1], 0)
+    assert calls[:4] == [([key], None, None) for key in (0, 4, 8, 9)]
+    assert calls[4:] == [([0, 1, 2, 3, 4], [1, 0, 0, 0, 1], 0), ([4, 5, 6, 7, 8], [1, 0, 0, 0, 1], 1)]
     assert latents[0, :, 0, 0, 0].tolist() == [0, 1.5, 2.5, 3.5, 4, 5.5, 6.5, 7.5, 8, 9]
+    given = KnownLatents(jnp.zeros((1, 10, 1, 1, 4)), jnp.zeros((1, 10, 1, 1, 1)).at[:, 0].set(1))
+    calls.clear()
+    keyframes_first(sample, 10, 4, given)
+    assert calls[0] == ([0, 4, 8, 9], [1, 0, 0, 0], None)  # in sight of what is given, together
 
 
 def test_a_chunk_goes_on_from_the_latents_before():

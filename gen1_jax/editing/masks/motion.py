@@ -18,8 +18,15 @@ def flows_between(frames: Frames) -> list[tuple[Float32[np.ndarray, "H W 2"], Fl
 
 def carried(mask: Float32[np.ndarray, "H W"], flow: Float32[np.ndarray, "H W 2"]) -> Float32[np.ndarray, "H W"]:
     """A mask looked up along a flow, from the frame where it is wanted to the one where it is known."""
+    return looked_up(mask, flow)
+
+
+def looked_up(
+    picture: Float32[np.ndarray, "H W *c"], flow: Float32[np.ndarray, "H W 2"]
+) -> Float32[np.ndarray, "H W *c"]:
+    """A picture or a mask where a flow leads to, bilinearly; beyond the border, the border."""
     import cv2
 
-    height, width = mask.shape
+    height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return cv2.remap(mask, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(picture, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
