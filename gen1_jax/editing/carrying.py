@@ -38,9 +38,8 @@ def carries(known: Sequence[int], count: int, window: int, settings: EditSetting
         settings: of the edit; what it begins with may be said there, or keyframes be sampled first.
     """
     begins_otherwise = settings.strength < 1 or settings.inverted_noise or settings.keyframe_stride > 1
-    if (
-        begins_otherwise or settings.propagate or len(known) in (0, count)
-    ):  # steps of propagate are those of a whole run
+    of_whole_runs = bool(settings.propagate)  # it names their steps
+    if begins_otherwise or of_whole_runs or len(known) in (0, count):
         return False
     return all(min(abs(frame - one) for one in known) < window for frame in range(count))
 
