@@ -61,6 +61,7 @@ class Suite(NamedTuple):
         components: measures of the networks by themselves, by name.
         worlds: that are edited.
         editor: of them.
+        of_kinds: whether each kind of structure that a model takes has an error of its own: they cost more than edits.
     """
 
     methods: Callable[[EditSettings, Gen1Config], list[Method]]
@@ -70,10 +71,11 @@ class Suite(NamedTuple):
     components: Mapping[str, Measure] = COMPONENT_MEASURES
     worlds: type[Worlds] = Worlds
     editor: type[Editor] = Editor
+    of_kinds: bool = False
 
 
 SUITES = {
-    "worlds": Suite(methods, scene, Scorer, MEASURES),
+    "worlds": Suite(methods, scene, Scorer, MEASURES, of_kinds=True),
     "local": Suite(local_methods, local_scene, LocalScorer, MEASURES | LOCAL_MEASURES),
     "swap": Suite(
         swap_methods, scene, SwapScorer, MEASURES, COMPONENT_MEASURES | PROBE_MEASURES, SwapWorlds, SwapEditor
@@ -223,6 +225,8 @@ def _scorer(source: ModelSource, worlds: Worlds, config: BenchmarkConfig, suite:
 def _kinds(source: ModelSource, config: BenchmarkConfig) -> tuple[str, ...]:
     """The structures whose error is measured: those that the edit follows; of a model that takes any subset, all."""
     unet = source.config.unet
+    if not SUITES[config.benchmark].of_kinds:
+        return ()
     return unet.structures if unet.structure_optional else tuple(use.kind for use in config.settings.structures)
 
 
