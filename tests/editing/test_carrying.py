@@ -56,5 +56,6 @@ def test_when_an_edit_begins_with_what_is_carried(known, frames, changed, expect
 
 
 def test_half_of_the_steps_are_left():
-    assert carrying(EditSettings(num_inference_steps=20)).strength == 0.5
+    run = carrying(EditSettings(num_inference_steps=20, guidance_scale=2.0, temporal_guidance_scale=1.5))
+    assert (run.strength, run.num_inference_steps, run.guidance_scale, run.temporal_guidance_scale) == (0.5, 20, 1, 1)
     assert carrying(EditSettings(num_inference_steps=1)).num_inference_steps == 2
