@@ -17,6 +17,7 @@ from gen1_jax.editing.masks.differences import changed, differences
 from gen1_jax.editing.masks.growing import grown, spread
 from gen1_jax.editing.masks.motion import flows_between
 from gen1_jax.editing.masks.sources import AtPoint, ByDepth, OfEdit, OfFile, OfWords
+from gen1_jax.editing.masks.words import contrasted
 from gen1_jax.editing.record import read_record
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
@@ -112,6 +113,14 @@ def test_the_prompt_says_itself_what_it_changes(pipeline):
     np.testing.assert_array_equal(several, np.maximum(red.mask, blue.mask))
     with pytest.raises(UserError, match="give a prompt or an image"):
         edit(pipeline, prompt=None, background="a forest", mask="changed")
+
+
+def test_words_for_what_is_there_are_as_long_as_the_prompt(pipeline):
+    settings = EditSettings().of(pipeline.config)
+    maps, told = pipeline.read_structure(FRAMES, settings), pipeline.encode_content("a car", [], settings)
+    longer = dataclasses.replace(told, content={kind: x.repeat(2, axis=1) for kind, x in told.content.items()})
+    with pytest.raises(UserError, match="make one as long as the other"):
+        contrasted(pipeline, longer, "a car", FRAMES, maps, settings)
 
 
 def test_differences_of_clips_together_are_those_of_each(pipeline):

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from gen1_jax.editing.masks.differences import CHANGE_NOISES, CHANGE_STRENGTH, changed, differences
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.structures import Frames, Maps, Progress, reporter
+from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -67,10 +68,17 @@ def contrasted(
         content: of the edit.
         words: for what the clip shows; None lets it show that itself, or nothing to models that read text.
         frames, maps, settings, progress: see `named`.
+
+    Raises:
+        UserError: a text encoder's states of the words are more or fewer than those of the prompt.
     """
     told, latents = _seeing(pipeline, content, maps, settings), pipeline.encode_frames(frames)
     if words is not None:
         shown = pipeline.encode_content(words, [], settings).content
+        if any(shown[kind].shape != x.shape for kind, x in told.content.items() if kind in shown):
+            raise UserError(
+                f"--mask changed:{words}: more tokens than the prompt has, or fewer; make one as long as the other"
+            )
     else:
         is_shown = pipeline.config.unet.content.is_shown
         shown = pipeline.content_of(frames).content if is_shown else told.without_content().content
