@@ -105,11 +105,12 @@ def test_models_of_several_inputs_have_methods_of_their_own(editor):
     words_and_pictures = [method.name for method in methods(settings, TINY)[len(methods(settings)) :]]
     assert words_and_pictures == ["picture", "prompt and picture=predictions", "prompt and picture=embeddings"]
     sees_source = dataclasses.replace(TINY, unet=with_inputs(TINY.unet, ("depth", "source")))
-    assert [m.name for m in local_methods(settings, sees_source)][-2:] == [
+    assert [m.name for m in local_methods(settings, sees_source)][-3:] == [
         "source guidance scale=2.0",
         "masked edit with the clip in sight",
+        "masked edit by its described change with the clip in sight",
     ]
-    assert len(local_methods(settings, TINY)) == len(local_methods(settings, sees_source)) - 4
+    assert len(local_methods(settings, TINY)) == len(local_methods(settings, sees_source)) - 5
 
 
 def test_several_contents_are_told_and_their_evaluations_counted(editor):

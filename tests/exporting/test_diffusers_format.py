@@ -208,7 +208,8 @@ def test_a_model_of_several_inputs(several):
     with pytest.warns(UserWarning, match="does nothing to ready maps of edges"):
         maps = ours.read_structure(small, settings, ready)
     known = KnownClip.of({1: CLIP[4]}, count, size).encoded(ours.encode_frames, ours.config.vae.downscale)
-    latents = ours.sample(ours.encode_content(None, [CLIP[1]], settings), maps, settings, frames=small, given=known)
+    told = dict(frames=small, given=known, carry=False)  # a pipeline of diffusers looks for no motion
+    latents = ours.sample(ours.encode_content(None, [CLIP[1]], settings), maps, settings, **told)
     noise = np.asarray(ours.sampler(settings).start(jnp.uint32(3), latents.shape, None, None, None).latents)
     given |= dict(image=Image.fromarray(CLIP[1]), latents=torch.tensor(np.moveaxis(noise, -1, 2).copy()))
     given |= dict(output_type="latent")
