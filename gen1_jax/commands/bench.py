@@ -266,6 +266,7 @@ def _bench_growth(args) -> None:
     else:
         from gen1_jax.evaluation.bench_growth import DeviceBench
 
+        use_compilation_cache()  # a row that is timed again is the same program
         bench = DeviceBench(size, batch=args.batch, steps=args.steps, remat=args.remat)
     devices = bench.counts if args.devices is None else args.devices
     for count in devices:
