@@ -78,7 +78,7 @@ def local_methods(settings: EditSettings, config: Gen1Config | None = None) -> l
 
 def exact_masks(editor: Editor) -> list[MaskClip]:
     """Of each clip the object that changes, with the pixels around it that change, too."""
-    return [MaskClip.of(255 * frame for frame in clip.astype(np.uint8)) for clip in _wider(_objects(editor))]
+    return [MaskClip.where(clip) for clip in _wider(_objects(editor))]
 
 
 def clicked_masks(editor: Editor) -> list[MaskClip]:
@@ -93,7 +93,7 @@ def clicked_masks(editor: Editor) -> list[MaskClip]:
         middle = cv2.distanceTransform(clip[at].astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).argmax()
         row, column = map(int, np.unravel_index(middle, clip[at].shape))
         found = grown(frames, inverse_depth, (row, column), at)
-        masks.append(MaskClip.of(np.where(mask, 255, 0).astype(np.uint8) for mask in found))
+        masks.append(MaskClip.where(found))
     return masks
 
 
@@ -111,8 +111,7 @@ def changed_masks(editor: Editor, settings: EditSettings, described: bool = Fals
         found = differences(pipeline, jnp.asarray(editor.latents[indices]), told, other, **how)
         masks += [*changed(found, size)]
     editor.evaluations += 2 * CHANGE_NOISES
-    white = lambda clip: (np.where(mask, 255, 0).astype(np.uint8) for mask in clip)
-    return [MaskClip.of(white(clip), sharp=True) for clip in masks[: len(editor.worlds)]]
+    return [MaskClip.where(clip, sharp=True) for clip in masks[: len(editor.worlds)]]
 
 
 class LocalScorer(Scorer):

@@ -63,7 +63,7 @@ def test_known_latents_come_out_of_the_run_as_they_went_in(pipeline):
     """With the run's own noise, up to that of the last timestep: 1e-5 where the sampler ends at none."""
     settings = EditSettings(num_inference_steps=3, sampler="dpm++").of(pipeline.config)
     content, maps = pipeline.encode_content("a car", [], settings), pipeline.read_structure(FRAMES, settings)
-    mask = MaskClip.of([np.where(np.broadcast_to(HALF, (24, 32)), 255, 0).astype(np.uint8)] * 3)
+    mask = MaskClip.where([np.broadcast_to(HALF, (24, 32))] * 3)
     out, free = (np.asarray(pipeline.sample(content, maps, settings, frames=FRAMES, mask=m)) for m in (mask, None))
     known = np.asarray(pipeline.encode_frames(FRAMES))
     stays = latent_change(mask.at((24, 32)), pipeline.config.vae.downscale)[0, 0, 0, :, 0] == 0

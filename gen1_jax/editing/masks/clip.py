@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
 
 _SPREAD = 2  # a latent says something of pixels half a cell around its own
@@ -35,6 +35,11 @@ class MaskClip:
             size = mask.shape
             packed.append(pack(mask))
         return cls(size, packed, sharp)
+
+    @classmethod
+    def where(cls, masks: Iterable[Bool[np.ndarray, "h w"]], *, sharp: bool = False) -> "MaskClip":
+        """Of boolean masks (h, w), one a frame, at least one, of one size: True may change."""
+        return cls.of((np.where(mask, 255, 0).astype(np.uint8) for mask in masks), sharp=sharp)
 
     def __len__(self) -> int:
         return len(self.packed)

@@ -143,7 +143,7 @@ def _place(point: AtPoint, size: tuple[int, int], geometry: ClipGeometry, given:
 
 
 def _found(masks: Sequence[Bool[np.ndarray, "h w"]] | Bool[np.ndarray, "t h w"]) -> MaskClip:
-    return MaskClip.of((np.where(mask, 255, 0).astype(np.uint8) for mask in masks), sharp=True)
+    return MaskClip.where(masks, sharp=True)
 
 
 def _of_file(source: OfFile, count: int, geometry: ClipGeometry) -> MaskClip:
