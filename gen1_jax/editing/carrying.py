@@ -48,9 +48,8 @@ def carrying(settings: EditSettings) -> EditSettings:
     """The settings of an edit that begins with what is carried: half of the steps, of at least two, and no guidance,
     for what is carried has the content already.
     """
-    plain = dict(guidance_scale=1.0, temporal_guidance_scale=1.0, source_guidance_scale=None)
     steps = max(2, settings.num_inference_steps)
-    return dataclasses.replace(settings, strength=_STRENGTH, num_inference_steps=steps, **plain)
+    return dataclasses.replace(settings.unguided, strength=_STRENGTH, num_inference_steps=steps)
 
 
 def carried(known: Mapping[int, UInt8[np.ndarray, "h w 3"]], frames: Frames) -> Frames:

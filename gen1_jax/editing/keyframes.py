@@ -52,10 +52,8 @@ def together(keys: list[int], given: KnownLatents | None = None) -> list[list[in
 def between(settings: EditSettings) -> EditSettings:
     """The settings of the frames between: fewer steps, all of them whole, no guidance."""
     steps = max(_FEWEST, settings.num_inference_steps // _SHARE)
-    plain = dict(
-        deep_cache=1, guidance_scale=1.0, temporal_guidance_scale=1.0, strength=1.0, source_guidance_scale=None
-    )
-    return dataclasses.replace(settings, num_inference_steps=steps, keyframe_stride=1, **plain)
+    plain = dict(deep_cache=1, strength=1.0, keyframe_stride=1)
+    return dataclasses.replace(settings.unguided, num_inference_steps=steps, **plain)
 
 
 def gaps(count: int, stride: int, keys: list[int]) -> list[tuple[int, int, int]]:

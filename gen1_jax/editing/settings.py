@@ -227,6 +227,11 @@ class EditSettings:
         scales = self.guidance_scale, self.temporal_guidance_scale, self.source_guidance_scale
         return Guidance.of(*scales, distilled=unet.guidance_embedded)
 
+    @property
+    def unguided(self) -> "EditSettings":
+        """The same without guidance, w = w_t = 1 and no w_src: one evaluation a step. See `Guidance.off`."""
+        return dataclasses.replace(self, guidance_scale=1.0, temporal_guidance_scale=1.0, source_guidance_scale=None)
+
     def check_frames(self, frames: int, window: int) -> None:
         """Refuses, before there is any work, what cannot be done of so many frames.
 

@@ -12,6 +12,7 @@ from tiny import TINY, save_tiny_model
 from gen1_jax import Gen1Pipeline
 from gen1_jax.commands.values import keyframe
 from gen1_jax.diffusion import Guidance
+from gen1_jax.editing.carrying import carrying
 from gen1_jax.editing.files import edit_file
 from gen1_jax.editing.keyframes import between, evaluations, gaps, keyframes_first, keyframes_of
 from gen1_jax.editing.known import KnownClip, KnownLatents
@@ -186,6 +187,14 @@ def test_windows_between_keyframes_have_one_length():
     assert evaluations(8, 7, 20, guided, (0.1, 0.6)) == (2 * 30 + 8 * 4) / 8
     assert evaluations(8, 7, 20, Guidance.of(2.0, 1.5)) == (2 * 40 + 8 * 4) / 8  # pictures have no guidance in time
     assert between(EditSettings(num_inference_steps=50, guidance_scale=7.5)).num_inference_steps == 10
+
+
+def test_what_goes_on_from_known_frames_has_no_guidance():
+    scales = dict(guidance_scale=2.0, temporal_guidance_scale=1.5, source_guidance_scale=1.2)
+    guided = EditSettings(num_inference_steps=8, **scales)
+    assert len(guided.guidance(CONFIG.unet).branches) == 4
+    for without in (between, carrying):
+        assert without(guided).guidance(CONFIG.unet) == Guidance.of(1.0, 1.0)
 
 
 def test_every_frame_is_sampled_once_and_what_is_known_is_not():
