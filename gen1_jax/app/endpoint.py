@@ -11,8 +11,8 @@ from gradio.components import Component
 from gen1_jax.app.fields import FRAMES, keyframes_of
 from gen1_jax.app.session import EditSession
 from gen1_jax.editing.contents import ContentUse
-from gen1_jax.editing.masks import file_of
-from gen1_jax.editing.masks.sources import CHANGED
+from gen1_jax.editing.masks import file_of, takes_model
+from gen1_jax.editing.masks.sources import OF_CLIP
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.upscale_clip import NOISE_LEVEL
 from gen1_jax.errors import UserError, counted
@@ -146,7 +146,7 @@ def _offer_structure(session: EditSession) -> None:
 
         def work() -> str:
             where = _mask(mask, None, None)
-            if where is not None and where.partition(":")[0] in _PREDICTED:
+            if where is not None and takes_model(where):
                 raise UserError(f"mask {where}: words are for /edit, which looks for them with the whole model")
             part = dict(start=int(start), frames=int(frames), stride=int(stride))
             return str(session.structure_video(video, EditSettings(**settings), mask=where, **part))
@@ -249,9 +249,6 @@ def _file_of(session: EditSession, request) -> str:
     return str(state.files.edit)
 
 
-_PREDICTED = ("text", CHANGED)  # masks that take the whole model
-
-
 def _mask(text: str | None, file: str | None, frame: int | None) -> str | None:
     """The mask in the notation of `gen1 edit --mask`. The text names no file, for that would be one of this machine.
 
@@ -262,7 +259,7 @@ def _mask(text: str | None, file: str | None, frame: int | None) -> str | None:
         raise UserError("give either mask or mask_file")
     if frame is not None and not file:
         raise UserError("mask_frame is for mask_file: say click:X,Y@FRAME of a place")
-    if text and (text.partition(":")[0] not in ("near", "far", "click", *_PREDICTED) or file_of(text) is not None):
+    if text and (text.partition(":")[0] not in OF_CLIP or file_of(text) is not None):
         raise UserError(f"mask {text}: say near:D, far:D, click:X,Y, text:WORDS or changed; a file goes to mask_file")
     if file is None:
         return text or None

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from gen1_jax.app.advanced_fields import AdvancedFields
 from gen1_jax.app.content_fields import ContentFields
-from gen1_jax.app.mask_fields import PREDICTED, MaskFields
+from gen1_jax.app.mask_fields import MaskFields
 from gen1_jax.app.session import DEMO_CLIP, EditSession
 from gen1_jax.app.upscale_fields import UpscaleFields
 from gen1_jax.diffusion import samplers_of
@@ -93,8 +93,7 @@ class EditForm:
         structure, part = self._structure(said), _part_of(said)
         if (enlarging := self.upscaling.of_clip(said)) is not None:
             return self._session.small(said["video"], enlarging["noise_level"], **part)
-        mask = None if said["mask"] in PREDICTED else self.masks.said(said)  # it would take the model to see these
-        level = int(said["structure_blur"])
+        mask, level = self.masks.shown(said), int(said["structure_blur"])
         return self._session.structure(said["video"], level, structure=structure, mask=mask, **part)
 
     def request(self, *values: Any) -> EditRequest:

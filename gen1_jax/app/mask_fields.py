@@ -15,6 +15,7 @@ from gradio.components import Component
 from jaxtyping import UInt8
 
 from gen1_jax.app.session import EditSession
+from gen1_jax.editing.masks import takes_model
 from gen1_jax.editing.masks.sources import CHANGED
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
@@ -22,8 +23,6 @@ from gen1_jax.media import write_image
 
 EVERYTHING, NEAR, FAR, CLICK, BRUSH, WORDS = "everything", "what is near", "what is far", "a click", "a brush", "words"
 BY_EDIT = "what the prompt changes"
-PREDICTED = (WORDS, BY_EDIT)
-"""Those that are found by the model's predictions, when the edit is made."""
 
 _SIDES = {NEAR: "near", FAR: "far"}
 _SHOWN = 480  # pixels of the longer side
@@ -135,10 +134,16 @@ class MaskFields:
             return f"text:{said['mask_words'].strip()}"
         return CHANGED if kind == BY_EDIT else None
 
-    def said(self, said: Mapping[str, Any]) -> str | None:
-        """The same, or None where it is not said yet."""
+    def shown(self, said: Mapping[str, Any]) -> str | None:
+        """The same before there is an edit, or None: where it is not said yet, or takes the whole model to be found.
+
+        Raises:
+            UserError: it is said wrongly.
+        """
+        mask = None
         with contextlib.suppress(UserError):
-            return self.mask(said)
+            mask = self.mask(said)
+        return None if mask is None or takes_model(mask) else mask
 
     def _file_of(self, drawn: Mapping[str, Any] | None) -> Path:
         """A picture of what was painted, in the session's folder."""

@@ -95,8 +95,9 @@ def test_a_program_masks_and_looks_at_structure(client, session, tmp_path):
     )
     assert np.abs(frames_of(seen)[0].astype(int) - first).mean() < 4
     assert not frames_of(ask(mask="far:0", frames=4, api_name="/structure"))[:, 8:-8, 8:-8].max() > 255
-    with pytest.raises(Exception, match="words are for /edit"):
-        ask(mask="text:car", api_name="/structure")
+    for words in ("text:car", "changed", "changed:car"):
+        with pytest.raises(Exception, match=f"mask {words}: words are for /edit"):
+            ask(mask=words, api_name="/structure")
 
 
 def test_the_edits_so_far_are_gone_back_to(page, clip):
@@ -152,6 +153,14 @@ def test_a_part_of_a_clip_is_looked_at_and_edited(page, tmp_path):
     assert "--start" not in page._command(*values(page, clip, start=None, stride=None))
     *_, (_, wrong) = look(page, clip, start=12)
     assert "gen1-error" in wrong and "has only 12 frames" in wrong
+
+
+def test_masks_that_take_the_whole_model_are_not_looked_at(page, clip):
+    seen = lambda **said: look(page, clip, **said)[-1][0]
+    whole = seen()
+    for said in ({"mask": "words", "mask_words": "gold"}, {"mask": "what the prompt changes"}, {"mask": "a click"}):
+        np.testing.assert_array_equal(seen(**said), whole)
+    assert (seen(mask="what is near") != whole).any()
 
 
 def test_the_slider_shows_a_frame_before_and_after(page, clip):

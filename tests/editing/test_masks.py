@@ -16,7 +16,7 @@ from gen1_jax.editing.masks.compositing import composited, feathered
 from gen1_jax.editing.masks.differences import changed, differences
 from gen1_jax.editing.masks.growing import grown, spread
 from gen1_jax.editing.masks.motion import flows_between
-from gen1_jax.editing.masks.sources import AtPoint, ByDepth, OfEdit, OfFile, OfWords
+from gen1_jax.editing.masks.sources import OF_CLIP, AtPoint, ByDepth, OfEdit, OfFile, OfWords, takes_model
 from gen1_jax.editing.masks.words import contrasted
 from gen1_jax.editing.record import read_record
 from gen1_jax.editing.settings import EditSettings
@@ -208,6 +208,15 @@ def test_a_latent_may_change_if_any_of_its_pixels_may():
 )
 def test_notation(text, source):
     assert parse_mask(text) == source
+    assert text.partition(":")[0] in OF_CLIP
+
+
+def test_words_and_edits_take_the_whole_model(tmp_path):
+    write_image(tmp_path / "text.png", FRAMES[0])
+    others = ["near:0.4", "far:auto", "click:12,7@3", str(tmp_path / "text.png")]
+    assert [text for text in [*others, "text:a car", "changed", "changed:a car"] if takes_model(text)] == [
+        *("text:a car", "changed", "changed:a car")
+    ]
 
 
 def test_files_come_before_notation(tmp_path, monkeypatch):

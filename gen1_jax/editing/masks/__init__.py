@@ -10,7 +10,7 @@ White, or 1, may change; outside it the output is the source, number by number.
 
 from gen1_jax.editing.masks.clip import MaskClip, latent_change
 from gen1_jax.editing.masks.reading import GivenMask, read_mask
-from gen1_jax.editing.masks.sources import MaskSource, file_of, of_edit, parse_mask, without_folder
+from gen1_jax.editing.masks.sources import MaskSource, file_of, of_edit, parse_mask, takes_model, without_folder
 
 __all__ = [
     "GivenMask",
@@ -21,5 +21,6 @@ __all__ = [
     "of_edit",
     "parse_mask",
     "read_mask",
+    "takes_model",
     "without_folder",
 ]

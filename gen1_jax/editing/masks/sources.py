@@ -11,6 +11,9 @@ from gen1_jax.errors import UserError
 
 AUTO = "auto"
 CHANGED = "changed"
+OF_CLIP = ("near", "far", "click", "text", CHANGED)
+"""What the notation begins with, up to a colon, of masks that come from the clip itself; all others are files."""
+
 _FORMS = "a file, near:D, far:D, click:X,Y[@FRAME], text:WORDS or changed[:WORDS]"
 _CLICK = re.compile(r"(?P<x>[0-9.]+),(?P<y>[0-9.]+)(@(?P<frame>[0-9]+))?$")
 _DRAWN = re.compile(r"(?P<path>.+)@(?P<frame>[0-9]+)$")
@@ -106,6 +109,11 @@ def of_edit(mask: object) -> OfEdit | None:
     """A mask that is found by the content of the edit; None where it is another, or not in notation."""
     source = parse_mask(mask) if isinstance(mask, str | os.PathLike) else None
     return source if isinstance(source, OfEdit) else None
+
+
+def takes_model(mask: str | os.PathLike) -> bool:
+    """Whether a mask is found by predictions of the whole model: by words, or by what the edit changes."""
+    return isinstance(parse_mask(mask), OfWords | OfEdit)
 
 
 def file_of(mask: str | os.PathLike | None) -> Path | None:
