@@ -97,7 +97,8 @@ class Gen1VideoPipeline(DiffusionPipeline):
                 for the frames, or one for all, as `gen1 edit --save-structure` writes them; None for "depth" that is
                 estimated and for "source", which is the video itself. By default those that the model needs, or else
                 the first that it takes.
-            known: by the numbers of frames, pictures of the result that are kept, for a model that goes on from them.
+            known: by the numbers of frames, pictures of the result that are kept, for a model that goes on from them;
+                they are not carried along the video's motion, as `gen1 edit --keyframe` does first.
             source_guidance_scale: how strongly the source is followed, which then is by default; None: like others.
 
         Raises:
