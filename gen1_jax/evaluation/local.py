@@ -105,8 +105,9 @@ def changed_masks(editor: Editor, settings: EditSettings, described: bool = Fals
     before = pipeline.content.of_prompts(seen.source_prompts, editor.seed, editor.batch_size)[0] if described else None
     for indices in editor.batches():
         told = editor.told(Way(settings=settings), indices)
-        other = editor.told_input(told, indices)
-        if before is not None:
+        if before is None:
+            other = editor.told_input(told, indices)
+        else:
             other = dataclasses.replace(told, content=dict.fromkeys(told.content, jnp.asarray(before[indices])))
         found = differences(pipeline, jnp.asarray(editor.latents[indices]), told, other, **how)
         masks += [*changed(found, size)]

@@ -8,9 +8,11 @@ import pytest
 import scipy.ndimage
 
 from gen1_jax import synthetic
+from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
-from gen1_jax.evaluation.local import LOCAL_MEASURES, MARGIN
+from gen1_jax.evaluation.editor import Editor
+from gen1_jax.evaluation.local import LOCAL_MEASURES, MARGIN, changed_masks
 from gen1_jax.evaluation.local_worlds import changed_object, local_scene
 from gen1_jax.evaluation.methods import CLICKED, EDIT, MASKED
 from gen1_jax.evaluation.report import write_report
@@ -76,3 +78,20 @@ def test_masked_edits_are_exact_outside(measured):
     page = write_report(results, out, verdicts(results)).read_text()
     assert all(measure.replace("_", " ") in page for measure in LOCAL_MEASURES)
     assert json.loads((out / "benchmark.json").read_text())["config"]["benchmark"] == "local"
+
+
+@pytest.mark.usefixtures("measured")  # whose programs are compiled
+def test_words_for_what_is_there_stand_in_the_place_of_the_clip(tiny_model, monkeypatch):
+    """The same content finds the same change, and where there are words the clip itself is not embedded."""
+    pipeline = Gen1Pipeline(open_model(tiny_model))
+    config = pipeline.config
+    worlds = Worlds(2, frames=config.num_frames, height=config.height, width=config.width, make=local_scene)
+    editor = Editor(pipeline, worlds, batch_size=2)
+    seen, content = changed_masks(editor, EditSettings()), editor.__dict__.pop("source_content")
+    assert not any(mask.is_everywhere(value) for mask in seen for value in (0, 1))
+    says = {worlds.source_prompts: content, worlds.prompts: editor.content}
+    monkeypatch.setattr(editor.pipeline.content, "of_prompts", lambda prompts, *_: (says[prompts], None))
+    assert changed_masks(editor, EditSettings(), described=True) == seen
+    assert "source_content" not in editor.__dict__
+    monkeypatch.setitem(says, worlds.source_prompts, editor.content)
+    assert all(mask.is_everywhere(0) for mask in changed_masks(editor, EditSettings(), described=True))
