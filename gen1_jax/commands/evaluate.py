@@ -36,7 +36,10 @@ def add_evaluate(commands) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="of the report; run again to go on with it")
     parser.add_argument(
-        "--figure", metavar="FILE", help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif"
+        "--figure",
+        metavar="FILE",
+        help="edits over their right answers: a .jpg or .png, or moving, a .webp or .gif; with --videos edits beside "
+        "their sources, a .jpg or .png",
     )
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="held-out edits (256)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="clips edited at once at most (16)")
@@ -129,12 +132,12 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _footage(args: argparse.Namespace) -> int:
-    """Scores edits of real footage; exit code 3 if some could not be."""
-    from gen1_jax.data.processes import ProgressLine
+    """Scores edits of real footage, or draws them, or both; exit code 3 if some could not be read."""
     from gen1_jax.evaluation.footage.listing import editors_of
     from gen1_jax.evaluation.footage.pairs import PairOptions
-    from gen1_jax.evaluation.footage.report import lines, write_footage_report
-    from gen1_jax.evaluation.footage.results import FootageConfig, evaluate_footage
+    from gen1_jax.evaluation.footage.results import FootageConfig
+    from gen1_jax.evaluation.footage.sheet import draw_sheet
+    from gen1_jax.media import check_writable, write_image
 
     if missing := next((name for name in ("sources", "prompts") if getattr(args, name) is None), None):
         raise UserError(f"name --{missing}, too: of each edit its source and its prompt are needed")
@@ -152,13 +155,34 @@ def _footage(args: argparse.Namespace) -> int:
         fvd=args.fvd,
         pairs=pairs,
     )
+    if args.figure:
+        check_writable(args.figure, (".jpg", ".jpeg", ".png"))
+    summary, lines = _scores(args, config) if args.out or not args.figure else ({}, [])
+    failed = [f"{each['editor']}: {each['name']}: {each['error']}" for each in summary.get("failed", ())]
+    if args.figure:
+        told = set(failed)
+        sheet, prompts = draw_sheet(config, failed.append)
+        write_image(args.figure, sheet)
+        for line in (line for line in failed if line not in told):
+            print(f"gen1: {line}", file=sys.stderr)
+        summary |= {"figure": args.figure, "prompts": prompts}
+        lines += [*(f"{name}: {prompt}" for name, prompt in prompts.items()), args.figure]
+    report(summary, args.json, "\n".join(lines))
+    return SOME_FAILED if failed else 0
+
+
+def _scores(args: argparse.Namespace, config) -> tuple[dict, list[str]]:
+    """Scores edits, and writes the report; what it says, and its lines."""
+    from gen1_jax.data.processes import ProgressLine
+    from gen1_jax.evaluation.footage.report import lines, write_footage_report
+    from gen1_jax.evaluation.footage.results import evaluate_footage
+
     use_compilation_cache()
     out = Path(args.out or "evaluation")
     with ProgressLine("evaluate", "edits", enabled=not args.json) as progress:
         results = evaluate_footage(config, out, progress, progress.say)
     page = str(write_footage_report(results, config, out))
-    report({"report": page, **results}, args.json, "\n".join([*lines(results, config), page]))
-    return SOME_FAILED if results["failed"] else 0
+    return {"report": page, **results}, [*lines(results, config), page]
 
 
 def _figure(args: argparse.Namespace) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """`gen1 data`: the pipeline alone, how fast it is and where its time goes; and a picture of a batch."""
 
-import textwrap
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +7,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, ImageDraw
 
 from gen1_jax.data.batch import Batch
 from gen1_jax.data.loading import STEPS
 from gen1_jax.data.mixture import LoadStats, Mixture
 from gen1_jax.errors import UserError
+from gen1_jax.media import text_strip
 from gen1_jax.models.structure import structure_kind
 
-_GAP, _LINE_HEIGHT, _LETTER_WIDTH = 4, 12, 6
+_GAP = 4
 
 
 def walk(
@@ -99,7 +98,7 @@ def batch_picture(batch: Batch, *, rows: int = 8) -> UInt8[np.ndarray, "h w 3"]:
         strips.append(_strip(frames))
         for kind, maps in batch.maps.items():
             strips.append(_strip(list(_shown(kind, maps[row]))))
-        strips.append(_text(batch.captions[row] or "(no caption)", strips[-1].shape[1]))
+        strips.append(text_strip(batch.captions[row] or "(no caption)", strips[-1].shape[1]))
     return np.concatenate(strips)
 
 
@@ -118,10 +117,3 @@ def _shown(kind: str, maps: Float32[np.ndarray, "t h w k"]) -> UInt8[np.ndarray,
 
 def _strip(frames: list[np.ndarray]) -> UInt8[np.ndarray, "h w 3"]:
     return np.concatenate([np.pad(f, ((_GAP, 0), (_GAP, 0), (0, 0)), constant_values=255) for f in frames], 1)
-
-
-def _text(text: str, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    lines = textwrap.wrap(text.encode("latin-1", "replace").decode("latin-1"), max(8, width // _LETTER_WIDTH))
-    image = Image.new("RGB", (width, _LINE_HEIGHT * len(lines) + _GAP), "white")
-    ImageDraw.Draw(image).multiline_text((_GAP, 0), "\n".join(lines), fill="black", spacing=1)
-    return np.asarray(image)

@@ -4,7 +4,15 @@ from gen1_jax.media.animation import ANIMATION_SUFFIXES, write_animation
 from gen1_jax.media.clips import load_video, save_video
 from gen1_jax.media.errors import Limits, MediaError
 from gen1_jax.media.files import check_output, check_suffix, check_writable
-from gen1_jax.media.images import IMAGE_SUFFIXES, picture_of, pixels_of, read_image, side_by_side, write_image
+from gen1_jax.media.images import (
+    IMAGE_SUFFIXES,
+    picture_of,
+    pixels_of,
+    read_image,
+    side_by_side,
+    text_strip,
+    write_image,
+)
 from gen1_jax.media.info import Frame, VideoInfo
 from gen1_jax.media.loudness import loudness
 from gen1_jax.media.note_reader import read_note
@@ -41,6 +49,7 @@ __all__ = [
     "read_note",
     "save_video",
     "side_by_side",
+    "text_strip",
     "write_animation",
     "write_image",
 ]

@@ -1,6 +1,7 @@
 """Pictures: read with every hostile case refused, written whole or not at all."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 
 from gen1_jax.media.colour import to_srgb
 from gen1_jax.media.errors import DEFAULT_LIMITS, HEIF, NO_HEIF, AnyPath, Limits, MediaError, blaming, check_size, shown
@@ -34,6 +35,7 @@ def folder_pictures(folder: Path) -> list[Path]:
 # Not Pillow's whole list: some of its plugins start programs (EPS) or read other files.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
+_LINE_HEIGHT, _LETTER_WIDTH, _INDENT = 12, 6, 4  # pixels of the text of `text_strip`
 
 
 def read_image(path: AnyPath, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "h w 3"]:
@@ -200,3 +202,11 @@ def _to_height(rgb: np.ndarray, height: int) -> np.ndarray:
         return rgb
     width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
     return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def text_strip(text: str, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A line or more of small text on white, `width` pixels wide; letters outside of Latin-1 are question marks."""
+    lines = textwrap.wrap(text.encode("latin-1", "replace").decode("latin-1"), max(8, width // _LETTER_WIDTH))
+    image = Image.new("RGB", (width, _LINE_HEIGHT * len(lines) + _INDENT), "white")
+    ImageDraw.Draw(image).multiline_text((_INDENT, 0), "\n".join(lines), fill="black", spacing=1)
+    return np.asarray(image)

@@ -16,7 +16,7 @@ from gen1_jax.evaluation.footage.listing import editors_of, find_rows, read_want
 from gen1_jax.evaluation.footage.pairs import PairOptions, read_pair
 from gen1_jax.evaluation.footage.scores import FootageScorer
 from gen1_jax.evaluation.judge import open_judge
-from gen1_jax.media import VideoWriter, write_image
+from gen1_jax.media import VideoWriter, read_image, write_image
 
 FRAMES = 5
 NAMES = ("car", "dog", "tree")
@@ -102,8 +102,10 @@ def test_scores_of_known_editors(footage, model, tmp_path, capsys, monkeypatch):
         raise Failure("scored again")
 
     monkeypatch.setattr(footage_results, "read_pair", again_scored)
-    assert run(footage, model, "same", "still", out=out, masks=footage / "masks") == 0
+    figure = ("--figure", str(tmp_path / "sheet.jpg"))
+    assert run(footage, model, "same", "still", out=out, masks=footage / "masks", flags=figure) == 0
     again = json.loads(capsys.readouterr().out)
+    assert again["figure"] == figure[1] and read_image(figure[1]).shape[1] == 3 * 32 + 2 * 4
     assert again["editors"] == {n: found["editors"][n] for n in ("source", "same", "still")}
     (footage / "same" / "car.mp4").touch()
     assert run(footage, model, "same", out=out, masks=footage / "masks") == 1
@@ -248,3 +250,28 @@ def test_a_judge_is_a_model_folder_or_a_clip_of_transformers(model, tmp_path):
     with pytest.raises(UserError, match="neither a model folder"):
         open_judge(tmp_path / "none")
     assert own.name == "tiny" and own.fingerprint == open_judge(model).fingerprint
+
+
+def test_a_contact_sheet_has_sources_and_edits_side_by_side(footage, tmp_path, capsys):
+    """A row an edit, its middle frames whole in squares, white where there is none; letters between the rows."""
+    figure = ("--figure", str(tmp_path / "sheet.png"))
+    parts = [f"--{name}={footage}/{file}" for name, file in (("sources", "JPEGImages"), ("prompts", "prompts.csv"))]
+    editors = [f"{footage}/same", f"{footage}/few"]
+    assert main(["evaluate", "--videos", *editors, *parts, *figure, "--compare-at=48", "--json"]) == 3
+    told = capsys.readouterr()
+    assert json.loads(told.out)["prompts"] == {"videos/car": "a golden car", "dog": "a dog, red", "tree": ""}
+    (line,) = [line for line in told.err.splitlines() if "few" in line]
+    assert line.startswith("gen1: few: dog: ") and "dog.mp4" in line
+
+    picture = read_image(figure[1]).astype(int)
+    assert picture.shape[1] == 3 * 48 + 2 * 4
+    frame = scene(0)[FRAMES // 2]
+    top = 16 + (48 - 32) // 2  # below the names of columns; a frame of 48x32 lies in the middle of its square
+    for left, wanted in ((0, frame), (52, frame), (104, 255 - frame)):
+        assert np.abs(picture[top : top + 32, left : left + 48] - wanted).mean() < 20  # the next is 40 away
+    assert (picture[:16] != 255).any() and (picture[16:top] == 255).all()
+    below = picture[16 + 48 :]
+    assert (below[: 12 + 4] != 255).any() and (below[16 : 16 + 48, 104:] == 255).all()  # "car: ...", then no dog
+
+    assert main(["evaluate", "--videos", *editors, *parts, "--figure", str(tmp_path / "sheet.webp")]) == 2
+    assert ".png" in capsys.readouterr().err and [*tmp_path.iterdir()] == [tmp_path / "sheet.png"]
