@@ -290,7 +290,7 @@ class EditForm:
                 0, minimum=0, label="Start", info="First frame, from 0.", elem_id="start", **whole
             )
             self.fields["frames"] = gr.Slider(
-                1, most, min(FRAMES, most), step=1, label="Frames", info="How many at most.", elem_id="frames"
+                1, most, min(FRAMES, most), step=1, label="Frames", info="How many at most.", scale=2, elem_id="frames"
             )
             self.fields["stride"] = gr.Number(
                 1, minimum=1, label="Stride", info="Every how many-th frame.", elem_id="stride", **whole

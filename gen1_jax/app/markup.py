@@ -6,7 +6,7 @@ from gen1_jax.app.jobs import EditState
 
 _STAGES = {
     "depth": "estimating depth",
-    "mask": "finding what the words name",
+    "mask": "finding what may change",
     "content": "reading the content",
     "structure": "encoding the structure",
     "inverting": "finding the noise that leads to the clip",
@@ -22,12 +22,15 @@ _POLICY = (
 )
 STYLE = """
 .gradio-container { max-width: 1280px !important; margin: auto; }
+.gradio-container { overflow: clip !important; } /* hidden, as it is, nothing could stick */
 .gen1-line { min-height: 2.2em; padding: 0.2em 0.1em; }
 .gen1-line progress { width: 100%; height: 0.5em; display: block; margin-top: 0.3em; accent-color: #d97706; }
 .gen1-error { color: #b91c1c; font-weight: 600; }
 .dark .gen1-error { color: #f87171; }
 .gen1-warning { background: #fef3c7; color: #78350f; border-radius: 6px; padding: 0.5em 0.8em; }
 .gen1-picture img { width: 100%; height: 100%; object-fit: contain; }
+.gen1-outputs { position: sticky; top: 0; align-self: flex-start; }
+.gen1-buttons { position: sticky; bottom: 0; z-index: 50; padding: 0.4em 0; background: var(--body-background-fill); }
 .gen1-command { flex-grow: 0 !important; }
 .gen1-panels { display: flex; text-align: center; font-size: 0.9em; opacity: 0.8; }
 .gen1-panels span { flex: 1; }

@@ -110,7 +110,7 @@ class MaskFields:
         import cv2
 
         size = (round(frame.shape[1] / shrunk), round(frame.shape[0] / shrunk))
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        small = str(self._written("first", cv2.resize(frame, size, interpolation=cv2.INTER_AREA)))
         return small, {"background": small, "layers": [], "composite": None}, shrunk
 
     def mask(self, said: Mapping[str, Any]) -> str | None:
@@ -150,9 +150,17 @@ class MaskFields:
         mask = painted(drawn)
         if mask is None:
             raise UserError("paint over what may change")
-        path = self._session.folder / f"mask_{hashlib.sha256(mask.tobytes()).hexdigest()[:8]}.png"
+        return self._written("mask", np.repeat(mask[..., None], 3, axis=-1))
+
+    def _written(self, name: str, picture: UInt8[np.ndarray, "h w 3"]) -> Path:
+        """A file of a picture in the session's folder, written once.
+
+        Gradio would write an array again for every visitor, and the brush's editor sends its picture back with every
+        event, where it may be read while it is half-written.
+        """
+        path = self._session.folder / f"{name}_{hashlib.sha256(picture.tobytes()).hexdigest()[:8]}.png"
         if not path.exists():
-            write_image(path, np.repeat(mask[..., None], 3, axis=-1))
+            write_image(path, picture)
         return path
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 
 from gen1_jax.checkpoints.trained import open_trained
+from gen1_jax.editing.content import line_of_unknown
 from gen1_jax.editing.enlarging import scale_of
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.request import EditRequest
@@ -69,6 +70,11 @@ class ServedModels:
     def of(self, request: EditRequest) -> Gen1Pipeline:
         """The one that makes what is asked for."""
         return self.upscaler if request.enlarges else self.editor
+
+    def unknown(self, request: EditRequest) -> str | None:
+        """One line about words of a request that its model has never seen, or None."""
+        prompts = (request.prompt, request.background, *(use.prompt for use in request.contents))
+        return line_of_unknown(self.of(request).source, *filter(None, prompts))
 
     def unsaid(self, request: EditRequest) -> EditSettings:
         """What a command would do that says no more than the sampler; where that is not the model's own, it says so."""

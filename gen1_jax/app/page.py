@@ -73,13 +73,13 @@ class Page:
         with gr.Row():
             with gr.Column(scale=2, min_width=360):
                 self._draw_inputs()
-            with gr.Column(scale=3, min_width=420):
+            with gr.Column(scale=3, min_width=420, elem_classes="gen1-outputs"):
                 self._draw_outputs()
         self._connect()
 
     def _draw_inputs(self) -> None:
         self.form = EditForm(self._session)
-        with gr.Row():
+        with gr.Row(elem_classes="gen1-buttons"):
             self.edit = gr.Button("Edit", variant="primary", elem_id="edit")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
 
@@ -93,6 +93,7 @@ class Page:
             elem_id="structure",
             elem_classes="gen1-picture",
         )
+        self.unknown = gr.HTML(visible=False, padding=False, elem_id="unknown")
         self.status = gr.HTML(padding=False, elem_classes="gen1-line", elem_id="status")
         self.running = gr.Image(
             label="Running latents, middle frame",
@@ -144,6 +145,7 @@ class Page:
         gr.on([self.blocks.load, *changes], lambda *values: (yield from self._look(*values)), **look)
         changes = [change_of(setting) for setting in settings]
         gr.on([self.blocks.load, *changes], self._command, settings, self.command, trigger_mode="always_last", **QUICK)
+        gr.on([self.blocks.load, *changes], self._unknown, settings, self.unknown, trigger_mode="always_last", **QUICK)
         first = [form.fields["video"], form.fields["start"]]
         changes = [self.blocks.load, *(field.change for field in first)]
         gr.on(changes, form.masks.first_frame, first, form.masks.views, trigger_mode="always_last", **QUICK)
@@ -194,6 +196,14 @@ class Page:
             return self._session.command(self.form.request(*settings))
         except ValueError as fault:
             return f"# {fault}"
+
+    def _unknown(self, *settings) -> dict:
+        """What there is to tell of words that the model has never seen."""
+        try:
+            line = self._session.models.unknown(self.form.request(*settings))
+        except ValueError:  # which the command says
+            line = None
+        return gr.update(value=warning(line) if line else "", visible=line is not None)
 
     def _edit(self, visitor: str | None, *settings) -> Iterator[tuple]:
         """Shows the states of an edit, to its end; if the visitor leaves, it is cancelled."""

@@ -192,12 +192,8 @@ class ImageContent(ContentEncoder):
         return subject
 
     def _warn_of_unknown(self, prompt: str) -> None:
-        if unknown := unknown_words(prompt, getattr(self.source, "words", None)):
-            warnings.warn(
-                f"{self.source.name} has never seen {_quoted(unknown)}, so the edit may show anything; gen1 info "
-                f"--model {self.source.name} --words lists what it knows",
-                stacklevel=5,
-            )
+        if line := line_of_unknown(self.source, prompt):
+            warnings.warn(line, stacklevel=5)
 
 
 class TextContent(ContentEncoder):
@@ -296,6 +292,17 @@ def _near(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "
     """A picture brought near the size that an encoder sees, so that one compilation serves most."""
     scale = size / min(picture.shape[:2])
     return resize(picture, tuple(max(size, round(side * scale)) for side in picture.shape[:2]))
+
+
+def line_of_unknown(source: ModelSource, *prompts: str) -> str | None:
+    """What there is to tell of words in prompts that a model has never seen, or None."""
+    unknown = unknown_words(" ".join(prompts), getattr(source, "words", None))
+    if not unknown:
+        return None
+    return (
+        f"{source.name} has never seen {_quoted(unknown)}, so the edit may show anything; gen1 info "
+        f"--model {source.name} --words lists what it knows"
+    )
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from gen1_jax.cli import main
 from gen1_jax.editing import files
 from gen1_jax.editing.record import read_record
 from gen1_jax.errors import UserError
-from gen1_jax.media import open_video, write_image
+from gen1_jax.media import open_video, read_image, write_image
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[app]'")
 STEPS = 3  # as in the tests of the session, so that programs are shared
@@ -92,6 +93,26 @@ def test_what_is_wrong_is_one_line(page, clip, picture):
     ):
         *_, failed = page._edit("visitor", *values(page, clip, **said))
         assert line in failed[0]
+
+
+def test_words_that_the_model_has_never_seen_are_named(page, clip, monkeypatch):
+    monkeypatch.setattr(page._session.pipeline.source, "words", frozenset({"a", "golden", "car"}))
+    told = page._unknown(*values(page, clip, prompt="A golden car"))
+    assert told["value"] == "" and not told["visible"]
+    told = page._unknown(*values(page, clip, prompt="a <b> car", second_prompt="Godzilla", background="a blue car"))
+    assert told["visible"] and "has never seen &quot;blue&quot;, &quot;b&quot;, &quot;Godzilla&quot;" in told["value"]
+    assert not page._unknown(*values(page, clip, prompt="Godzilla", kind="a picture"))["visible"]  # and none chosen
+
+
+def test_the_frame_to_paint_on_is_written_once(page, clip):
+    """Every event brings it back to be read, also while another visitor chooses the same clip."""
+    editor, files = page.form.masks.fields["mask_drawn"], []
+    for _ in range(2):
+        _, drawn, _ = page.form.masks.first_frame(str(clip), 0)
+        path = Path(editor.postprocess(drawn).background.path)
+        files.append((path, path.stat().st_ino, path.stat().st_mtime_ns))
+    assert files[0] == files[1] and path.is_relative_to(page._session.folder)
+    np.testing.assert_allclose(read_image(path), frames_of(clip)[0], atol=1)
 
 
 def test_contents_of_programs_name_pictures_by_number(page):

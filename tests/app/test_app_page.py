@@ -94,6 +94,14 @@ def test_upload_look_edit_play_download(visitor, tmp_path):
     assert "identifies nobody" in visitor.inner_text("#signed") and verify(tmp_path / "out.mp4").state == "Valid"
 
 
+def test_the_button_and_what_it_does_are_in_sight_wherever_the_form_is(visitor):
+    in_sight = "id => (r => r.top >= 0 && r.bottom <= innerHeight)(document.getElementById(id).getBoundingClientRect())"
+    assert visitor.evaluate("document.body.scrollHeight > 2 * innerHeight")
+    for top in (0, 500, 100_000):
+        visitor.evaluate("top => scrollTo(0, top)", top)
+        assert visitor.evaluate(in_sight, "edit") and visitor.evaluate(in_sight, "status")
+
+
 def test_two_visitors_queue_and_who_cancels_or_leaves_makes_room(visitor, browser, address, session):
     second = browser.new_context()
     other = second.new_page()
