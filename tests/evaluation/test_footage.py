@@ -266,12 +266,13 @@ def test_a_contact_sheet_has_sources_and_edits_side_by_side(footage, tmp_path, c
     picture = read_image(figure[1]).astype(int)
     assert picture.shape[1] == 3 * 48 + 2 * 4
     frame = scene(0)[FRAMES // 2]
-    top = 16 + (48 - 32) // 2  # below the names of columns; a frame of 48x32 lies in the middle of its square
+    head, line = 2 * 12 + 4, 12 + 4  # of letters: JPEGImages, which heads the sources, takes two lines
+    top = head + (48 - 32) // 2  # a frame of 48x32 lies in the middle of its square
     for left, wanted in ((0, frame), (52, frame), (104, 255 - frame)):
         assert np.abs(picture[top : top + 32, left : left + 48] - wanted).mean() < 20  # the next is 40 away
-    assert (picture[:16] != 255).any() and (picture[16:top] == 255).all()
-    below = picture[16 + 48 :]
-    assert (below[: 12 + 4] != 255).any() and (below[16 : 16 + 48, 104:] == 255).all()  # "car: ...", then no dog
+    assert (picture[:head] != 255).any() and (picture[head:top] == 255).all()
+    below = picture[head + 48 :]
+    assert (below[:line] != 255).any() and (below[line : line + 48, 104:] == 255).all()  # "car: ...", then no dog
 
     assert main(["evaluate", "--videos", *editors, *parts, "--figure", str(tmp_path / "sheet.webp")]) == 2
     assert ".png" in capsys.readouterr().err and [*tmp_path.iterdir()] == [tmp_path / "sheet.png"]

@@ -1,6 +1,6 @@
 """`gen1 evaluate --videos --figure`: a contact sheet, an edit that was asked for a row.
 
-source │ editor 1 │ editor 2
+sources │ editor 1 │ editor 2
 name: prompt
 """
 
@@ -27,7 +27,8 @@ def draw_sheet(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], dict[str, str]]:
     """The middle frame of every edit beside that of its source, whole, in squares of `config.pairs.size` pixels.
 
-    An edit that is not there or cannot be read is a white square; a row of such alone is left out.
+    Columns are headed by the folder of the sources and by the editors. An edit that is not there or cannot be read is a
+    white square; a row of such alone is left out.
 
     Args:
         config: which edits.
@@ -42,7 +43,8 @@ def draw_sheet(
     """
     size, faults = config.pairs.size, []
     blank = np.full((size, size, 3), 255, np.uint8)
-    lines, prompts = [_heads((SOURCE, *config.editors), size)], {}
+    heads = (Path(config.sources).resolve().name, *config.editors)
+    lines, prompts = [_heads(heads, size)], {}
     for row in find_rows(read_wanted(config.prompts), config.sources, config.editors):
         squares: dict[str, Picture] = {}
         for editor, path in row.edits.items():
