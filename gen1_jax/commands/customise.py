@@ -44,7 +44,7 @@ def add_customise(commands) -> None:
     parser.add_argument("--spelling", choices=("peft", "kohya"), default="peft", help="of the adapter's names (peft)")
     parser.add_argument("--workdir", metavar="DIR", help="of the run: data, checkpoints, previews (beside the output)")
     parser.add_argument(
-        "--preview-every", type=int, default=100, metavar="N", help="steps between samples, 0: none (100)"
+        "--preview-every", type=int, default=50, metavar="N", help="steps between samples, 0: none (50)"
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, and no progress")
     parser.set_defaults(start_again=True)
@@ -59,11 +59,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--targets", metavar="NAME,...", help="kernels that the adapter changes, as attention,convolutions"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="of the optimizer (300)")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the optimizer (150)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures in a step, half of them the subject (16)")
     parser.add_argument("--learning-rate", type=float, metavar="LR", help="its peak (1e-3; with --full 1e-4)")
     parser.add_argument(
-        "--content-dropout", type=float, metavar="P", help="how often an example is told no content, for guidance (0.1)"
+        "--content-dropout", type=float, metavar="P", help="how often an example is told no content, for guidance (0)"
     )
     parser.add_argument(
         "--mirror", action="store_true", help="mirror every other crop of the subject, if it has no left and right"
@@ -185,7 +185,7 @@ def add_bench_customise(subjects) -> None:
         "customize",
         _bench,
         "teach a model a subject that it has not seen, and compare edits before and after with the exact answers",
-        "gen1 bench customize --clips 64 --steps 300",
+        "gen1 bench customize --clips 64 --steps 300 --learning-rate 3e-4",
     )
     add_options(parser)
     parser.add_argument("--clips", type=int, default=16, metavar="N", help="structures that are edited (16)")

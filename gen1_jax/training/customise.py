@@ -77,7 +77,7 @@ class CustomiseOptions:
         batch_size: pictures in a step, half of them the subject's.
         learning_rate: at its peak.
         content_dropout: probability that an example is told no content. Guidance leads away from what such examples
-            teach, the subject among them: 0 teaches none.
+            teach, the subject among them; a short training forgets nothing without them.
         mirror: whether every other crop of the subject is mirrored: for what has no left and right, light and writing
             included.
         caption: of the subject's pictures; a model whose content is text knows it by this.
@@ -89,10 +89,10 @@ class CustomiseOptions:
     model: str = "nano"
     rank: int = 8
     targets: tuple[str, ...] = ("attention", "feed_forward", "projections", "convolutions")
-    steps: int = 300
+    steps: int = 150
     batch_size: int = 16
     learning_rate: float = 1e-3
-    content_dropout: float = 0.1
+    content_dropout: float = 0.0
     mirror: bool = False
     caption: str = ""
     preview_every: int = 0

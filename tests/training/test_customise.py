@@ -223,10 +223,10 @@ def folder(tmp_path_factory):
 
 def test_what_options_make_of_the_recipe(folder):
     add_options(parser := argparse.ArgumentParser())
-    plain, other = (options_of(parser.parse_args(given)) for given in ([], ["--mirror", "--content-dropout=0"]))
+    plain, other = (options_of(parser.parse_args(given)) for given in ([], ["--mirror", "--content-dropout=0.1"]))
     assert other.mirror and not plain.mirror
     recipes = [make_recipe(folder / "run", ModelFolder(folder / "model"), options) for options in (plain, other)]
-    assert [recipe.unet.content_dropout for recipe in recipes] == [0.1, 0] and recipes[1].unet.lora.rank == 8
+    assert [recipe.unet.content_dropout for recipe in recipes] == [0, 0.1] and recipes[1].unet.lora.rank == 8
     with pytest.raises(UserError, match=r"^--content-dropout is 2, not in \[0, 1\]$"):
         CustomiseOptions(content_dropout=2.0)
 
