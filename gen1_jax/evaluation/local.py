@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from gen1_jax.editing.masks import MaskClip
 from gen1_jax.editing.masks.differences import CHANGE_NOISES, CHANGE_STRENGTH, changed, differences
@@ -31,6 +32,7 @@ from gen1_jax.evaluation.scores import Measure, Scorer, Scores
 from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
 from gen1_jax.measures import masked_psnr, seam_error
+from gen1_jax.measures.embeddings import unit_vectors
 from gen1_jax.models.structure import normalise_depth
 from gen1_jax.pretrained.family import Gen1Config
 
@@ -44,6 +46,11 @@ LOCAL_MEASURES = {
     ),
     "changed": Measure(
         "higher", "0 or 1", "whether the object is nearer to what it is to become than to what it was, by PSNR"
+    ),
+    "named": Measure(
+        "higher",
+        "0 or 1",
+        "whether the edit is nearer to its prompt than to what would be said of the input, in CLIP's space",
     ),
     "seam_error": Measure(
         "lower",
@@ -123,6 +130,12 @@ class LocalScorer(Scorer):
         objects = _objects(self.editor)
         arrays = (clips, self.editor.worlds.clips.answer, self.editor.worlds.clips.source, objects, _wider(objects))
         return super().score(clips) | self._batched(_local, *arrays)
+
+    def told(self, embedded: Float[np.ndarray, "n t d"]) -> Scores:
+        """See `Scorer.told`."""
+        either = np.stack([self._prompts, self._embed_texts(self.editor.worlds.source_prompts)])
+        asked, before = (unit_vectors(either) * unit_vectors(embedded).mean(1)).sum(-1)
+        return super().told(embedded) | {"named": (asked > before).astype(float)}
 
 
 def _objects(editor: Editor) -> np.ndarray:

@@ -120,7 +120,8 @@ class Scorer:
         self._judge = judge
         self._embed = editor.embed if judge is None else judge.embed_clips
         self._answers = self._embed(self._worlds.answer)
-        self._prompts = (editor if judge is None else judge).embed_texts(editor.worlds.prompts)
+        self._embed_texts = (editor if judge is None else judge).embed_texts
+        self._prompts = self._embed_texts(editor.worlds.prompts)
         self._measure = jax.jit(_measure)
 
     def score(self, clips: EditClips) -> Scores:
@@ -134,14 +135,18 @@ class Scorer:
             self.editor.estimate_depth(clips),
             worlds.inverse_depth,
         )
-        return self._batched(self._measure, *arrays) | {
+        kinds = {error_name(kind): self._error(kind, clips) for kind in self._kinds}
+        return self._batched(self._measure, *arrays) | self.told(embedded) | kinds
+
+    def told(self, embedded: Float[np.ndarray, "n t d"]) -> Scores:
+        """What is told of edits by the judge's embeddings of their frames alone."""
+        return {
             "perceptual": embedding_distance(embedded, self._answers),
             "frame_consistency": np.array([frame_consistency(clip) for clip in embedded]),
             "prompt_consistency": np.array(
                 [prompt_consistency(*pair) for pair in zip(embedded, self._prompts, strict=True)]
             ),
             "retrieved": retrieval(unit_vectors(embedded).mean(1), self._prompts),
-            **{error_name(kind): self._error(kind, clips) for kind in self._kinds},
         }
 
     def _error(self, kind: str, clips: EditClips) -> Float[np.ndarray, " n"]:

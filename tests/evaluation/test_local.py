@@ -12,7 +12,7 @@ from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.settings import EditSettings
 from gen1_jax.evaluation.benchmark import BenchmarkConfig, run_benchmark
 from gen1_jax.evaluation.editor import Editor
-from gen1_jax.evaluation.local import LOCAL_MEASURES, MARGIN, changed_masks
+from gen1_jax.evaluation.local import LOCAL_MEASURES, MARGIN, LocalScorer, changed_masks
 from gen1_jax.evaluation.local_worlds import changed_object, local_scene
 from gen1_jax.evaluation.methods import CLICKED, EDIT, MASKED
 from gen1_jax.evaluation.report import write_report
@@ -87,6 +87,10 @@ def test_words_for_what_is_there_stand_in_the_place_of_the_clip(tiny_model, monk
     config = pipeline.config
     worlds = Worlds(2, frames=config.num_frames, height=config.height, width=config.width, make=local_scene)
     editor = Editor(pipeline, worlds, batch_size=2)
+    texts = map(editor.embed_texts, (worlds.prompts, worlds.source_prompts))
+    asked, before = (text[:, None].repeat(config.num_frames, axis=1) for text in texts)
+    told = [LocalScorer(editor).told(embedded)["named"].tolist() for embedded in (asked, before)]
+    assert told == [[1, 1], [0, 0]]
     seen, content = changed_masks(editor, EditSettings()), editor.__dict__.pop("source_content")
     assert not any(mask.is_everywhere(value) for mask in seen for value in (0, 1))
     says = {worlds.source_prompts: content, worlds.prompts: editor.content}
