@@ -7,19 +7,22 @@ gen1 edit       car.mp4 -o gold.mp4 --prompt "a golden car" --model runs/nano_fa
 One evaluation a step instead of three: both scales of guidance are told to the network, in the ranges below. The way
 is in four parts, whose ends it learns; --config.unet.consistency.parts=1 and .teacher_steps=50 are LCM, in one.
 launch/nano.sh DIR worlds fast runs all of this, and makes the model folder.
+
+With configs/nano_fast.py:data there is no teacher (consistency training): the examples themselves lead, and edits are
+guided as nano's, by equation 10.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(led_by: str = "teacher") -> ConfigDict:
     """The teacher is guided where nano's edits are, in a part of its steps alone, so that w = 4 is best for the student
     (of 1, 2 and 4, on 32 worlds of seed 7); half of the contents come by way of the prior, as in edits.
 
     A step costs about twice what one of configs/nano.py does. EMA is the target, too, and must not lag behind.
     """
     sources = ("worlds_latents",)  # another folder: --config.data.video.sources="('mine',)", and image.sources
-    return ConfigDict(
+    config = ConfigDict(
         dict(
             component="unet",
             objective="consistency",
@@ -53,3 +56,10 @@ def get_config() -> ConfigDict:
             preview=dict(every=1000, prompts=("a clay world", "a jade statue on Mars"), num_inference_steps=4),
         )
     )
+    if led_by == "data":
+        consistency = dict(teacher=False, parts=4, teacher_steps=40, first_steps=40)
+        config.unet.update(content_dropout=0.1, consistency=consistency)
+        config.optimizer.ema_decay = 0.999  # which is not the target
+    elif led_by != "teacher":
+        raise ValueError(f"after the colon can only be data, not {led_by}")
+    return config

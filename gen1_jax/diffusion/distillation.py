@@ -8,6 +8,10 @@ end, gives the end of every trajectory: f(x, 0) = x by its coefficients, and the
 
 Cut into parts (multistep consistency models, https://arxiv.org/abs/2403.06807), the function need only give the end of
 the part that it is in, x_s: an easier one to learn, and N steps of DDIM from end to end are the teacher's trajectory.
+
+Without a teacher x_t' is the same clean data with the same noise (consistency training, https://arxiv.org/abs/2310.14189):
+where x_t leads is then the mean over all data that may lie behind it, exactly so as t' comes near to t, which it does
+in the course of training (https://arxiv.org/abs/2406.14548).
 """
 
 import dataclasses
@@ -31,6 +35,8 @@ class ConsistencyConfig:
     """What is distilled.
 
     Attributes:
+        teacher: whether the model that the run begins from leads; else there is none, what concerns it and the scales
+            of guidance does not count, and edits are guided as those of any model.
         guidance_scales: w is drawn uniformly from the first to the second, for each example.
         temporal_guidance_scales: w_t likewise.
         plain_temporal: how often w_t is 1 instead.
@@ -40,8 +46,11 @@ class ConsistencyConfig:
         teacher_steps: of DDIM, by which the teacher follows a trajectory; 50 in one part, as LCM's tables expect.
         parts: of a trajectory. One for samplers that jump to clean data from anywhere (LCM); N for N steps of DDIM.
         guidance_scale: w of the student's edits that do not say otherwise; None for the teacher's, or what is nearest.
+        first_steps: without a teacher, how many steps from t to t' a trajectory has at first.
+        doubled_every: steps of training after which it has twice as many, until t' is the timestep below t.
     """
 
+    teacher: bool = True
     guidance_scales: tuple[float, float] = (1.0, 4.0)
     temporal_guidance_scales: tuple[float, float] = (0.5, 1.5)
     plain_temporal: float = 0.5
@@ -50,8 +59,14 @@ class ConsistencyConfig:
     teacher_steps: int = _SOLVER.original_steps
     parts: int = 1
     guidance_scale: float | None = None
+    first_steps: int = 10
+    doubled_every: int = 1000
 
     def __post_init__(self):
+        if min(self.first_steps, self.doubled_every) < 1:
+            raise UserError(
+                f"consistency.first_steps is {self.first_steps}, .doubled_every {self.doubled_every}: both from 1 on"
+            )
         if self.parts < 1 or self.teacher_steps % self.parts or self.teacher_steps == self.parts > 1:
             raise UserError(
                 f"consistency.parts is {self.parts}, which does not divide consistency.teacher_steps, "
@@ -127,6 +142,24 @@ def draw_timesteps(
     return now, jnp.maximum(now - (grid[0] - grid[1]), 0)
 
 
+def timesteps_below(
+    now: Int[Array, " b"], step: Int[Array, ""] | int, schedule: NoiseSchedule, config: ConsistencyConfig
+) -> Int[Array, " b"]:
+    """t' of t without a teacher: nearer to it the further training is, but not beyond where the part of t ends.
+
+    Args:
+        now: t, at least 1.
+        step: of training.
+        schedule: of the noise.
+        config: says how soon t' comes nearer.
+    """
+    count = schedule.num_train_timesteps
+    doublings = jnp.minimum(step // config.doubled_every, count.bit_length())
+    apart = jnp.maximum(count // (config.first_steps * 2**doublings), 1)
+    end = 0 if config.parts == 1 else config.ends(now, schedule)
+    return jnp.maximum(now - apart, end)
+
+
 def teacher_scales(
     w: Float[Array, " b"],
     w_t: Float[Array, " b"],
@@ -195,8 +228,8 @@ def leading_from(
 def consistency_loss(
     student: Denoiser,
     target: Denoiser,
-    teacher: Denoiser,
     noisy: Float[Array, " b *dims"],
+    below: Float[Array, " b *dims"],
     now: Int[Array, " b"],
     then: Int[Array, " b"],
     *,
@@ -205,19 +238,19 @@ def consistency_loss(
     huber: float,
     end: Int[Array, " b"] | None = None,
 ) -> Float[Array, " b"]:
-    """How far the student is from the target one step of the teacher further down; no gradient reaches these two.
+    """How far the student is from the target one step further down the trajectory; no gradient reaches the target.
 
     Differences are small ones of large numbers: all is float32 but what happens inside the models.
 
     Args:
         student: that learns.
-        target: its running mean.
-        teacher: guided.
+        target: the same, or its running mean.
         noisy: x_t.
-        now: t, on the grid.
-        then: t', see `draw_timesteps`.
+        below: x_t' of the same trajectory: by `solver_step` of a teacher, or the same data with the same noise.
+        now: t.
+        then: t', see `draw_timesteps` and `timesteps_below`.
         schedule: of the noise.
-        prediction_type: of all three.
+        prediction_type: of both.
         huber: c of the distance, see `ConsistencyConfig`.
         end: of several parts that in which t lies, see `ConsistencyConfig.ends`; None for one part.
 
@@ -225,7 +258,6 @@ def consistency_loss(
         (B,) the mean of sqrt(d² + c²) - c over every axis but the first, d of estimates of x_0.
     """
     given = schedule, prediction_type
-    below = solver_step(teacher, noisy, now, then, *given)
     if end is None:
         wanted = consistency_function(target, below, then, *given)
         answer = consistency_function(student, noisy, now, *given)

@@ -208,7 +208,7 @@ class EditSettings:
         sampler = self.sampler or config.sampler
         get_sampler(sampler, config.schedule)  # refuses it
         steps, guidance = config.num_inference_steps, config.guidance_scale
-        if sampler in FEW_STEPS and not config.unet.guidance_embedded:
+        if sampler in FEW_STEPS and not (config.unet.guidance_embedded or config.sampler in FEW_STEPS):
             steps, guidance = FEW_STEPS[sampler]
         own = {"sampler": sampler, "num_inference_steps": steps, "guidance_scale": guidance}
         own["guidance_interval"] = config.guidance_interval

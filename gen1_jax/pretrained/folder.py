@@ -43,7 +43,8 @@ from gen1_jax.pretrained.words import READS_WORDS, read_words
 FORMAT = "gen1_jax"
 VERSION = 1
 _TOKENIZER = "tokenizer.json"
-_OF_DISTILLED = ("sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "distilled_scales")
+_OF_UNET = ("learned_content", "schedule", "sampler", "num_inference_steps", "guidance_scale", "guidance_interval")
+_OF_UNET = (*_OF_UNET, "distilled_scales")
 _BASE = "base"  # in config.json
 _NANO = Path(__file__).parent / "nano"
 BASES = {"nano": _NANO}
@@ -211,10 +212,7 @@ class AssembledModel:
         self.base, self.parts, self.name = base, dict(parts), base.name
         networks = {component: getattr(source.config, component) for component, source in parts.items()}
         theirs, ours = parts.get("unet", base).config, base.config
-        distilled = theirs.unet.guidance_embedded or ours.unet.guidance_embedded
-        along = ["learned_content", "schedule", *(_OF_DISTILLED if distilled else ())]
-        along += ["sampler"] if theirs.schedule.use_flow_sigmas != ours.schedule.use_flow_sigmas else []
-        networks |= {name: getattr(theirs, name) for name in along}
+        networks |= {name: getattr(theirs, name) for name in _OF_UNET}
         self.config = dataclasses.replace(ours, **networks)
         self.warning = base.warning if set(base.config.components) - parts.keys() else None
         readers = [parts.get(name, base) for name in READS_WORDS if name in self.config.components]

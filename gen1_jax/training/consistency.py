@@ -5,14 +5,22 @@
 
 The teacher is the model that the run began from, the target the run's own EMA. The student has its weights at first,
 and zeros for what it is told of the scales: see `models.unet.guidance`; the mathematics is `diffusion.distillation`.
+
+    z_0, noise ──added at t'──► student, out of reach of gradients ─┐
+             └─added at t ────► student ────────────────────────────┴─► loss      (`consistency.teacher=False`)
+
+Without a teacher the student is told content and structure alone, and equation 10 is of its own branches, as in any
+model. The target is the network itself, so that a mean as slow as one likes may ship.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float, Key
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
 
 from gen1_jax.diffusion import Denoiser, Guidance, guided_denoiser
 from gen1_jax.diffusion.distillation import (
@@ -20,7 +28,9 @@ from gen1_jax.diffusion.distillation import (
     consistency_loss,
     draw_scales,
     draw_timesteps,
+    solver_step,
     teacher_scales,
+    timesteps_below,
 )
 from gen1_jax.errors import UserError
 from gen1_jax.models.conditions import Conditions
@@ -40,8 +50,8 @@ _TIMESTEPS, _SCALES = 6, 7  # draws of an example, apart from those of noise, co
 
 
 def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
-    """The family of a student: it is told w and w_t, and edits in a few steps of LCM, or in as many of DDIM as its
-    trajectories have parts.
+    """The family of a student: it edits in a few steps of LCM, or in as many of DDIM as its trajectories have parts;
+    it is told w and w_t, if it has a teacher.
 
     Args:
         base: the teacher's.
@@ -55,38 +65,58 @@ def distilled(base: Gen1Config, settings: ConsistencyConfig) -> Gen1Config:
         raise UserError(f"objective {CONSISTENCY}: LCM is for variance-preserving schedules, not for rectified flow")
     if settings.parts > 1 and not base.schedule.rescale_zero_terminal_snr:
         raise UserError("consistency.parts: of several, DDIM has to begin at the last timestep, with zero terminal SNR")
+    few = dict(sampler="lcm", num_inference_steps=STEPS)
+    if settings.parts > 1:
+        few = dict(sampler="ddim", num_inference_steps=settings.parts)
+    if not settings.teacher:
+        return dataclasses.replace(base, **few)
     low, high = settings.guidance_scales
     own = min(max(base.guidance_scale, low), high)
     return dataclasses.replace(
         base,
+        **few,
         unet=dataclasses.replace(base.unet, guidance_embedded=True),
-        sampler="lcm" if settings.parts == 1 else "ddim",
-        num_inference_steps=STEPS if settings.parts == 1 else settings.parts,
         guidance_interval=(0.0, 1.0),
         guidance_scale=own if settings.guidance_scale is None else settings.guidance_scale,
         distilled_scales=settings.scales,
     )
 
 
-class ConsistencyObjective(DenoisingObjective):
-    """Latent consistency distillation. See `Objective`; arguments as for `DenoisingObjective`.
+class _Neighbours(NamedTuple):
+    """What is to give the same, of a batch; see `consistency_loss`."""
 
-    What examples are told is what they are told there; w, w_t and a timestep of the solver's grid are drawn beside it.
+    student: Denoiser
+    target: Denoiser
+    noisy: Float[Array, "b t h w c"]
+    below: Float[Array, "b t h w c"]
+    now: Int[Array, " b"]
+    then: Int[Array, " b"]
+
+
+class ConsistencyObjective(DenoisingObjective):
+    """Latent consistency distillation, or consistency training. See `Objective`; arguments as for `DenoisingObjective`.
+
+    What examples are told is what they are told there; for a teacher w, w_t and a timestep of the solver's grid are
+    drawn beside it.
 
     Raises:
-        UserError: as there, or a weighting or a density of noise levels, which this loss has not.
+        UserError: as there, or a weighting, which this loss has not, or with a teacher a density of noise levels.
     """
 
     def __init__(self, config: Gen1Config, settings: DenoisingConfig, **options):
         super().__init__(config, settings, **options)
         if settings.weighting != "uniform":
             raise UserError(f"unet.weighting is {settings.weighting!r}: the objective {CONSISTENCY} has none")
-        if not settings.timesteps.is_uniform:
-            raise UserError(f"unet.timesteps is a density: the objective {CONSISTENCY} has timesteps of its own")
-        self.learned = BesideTeacher(self.learned)
+        if settings.consistency.teacher:
+            if not settings.timesteps.is_uniform:
+                raise UserError(
+                    f"unet.timesteps is a density: the objective {CONSISTENCY} has timesteps of its own, a teacher's"
+                )
+            self.learned = BesideTeacher(self.learned)
 
     def _frozen_parts(self) -> tuple[str, ...]:
-        return *super()._frozen_parts(), self.component
+        teacher = (self.component,) if self.settings.consistency.teacher else ()
+        return *super()._frozen_parts(), *teacher
 
     def loss(
         self,
@@ -96,7 +126,34 @@ class ConsistencyObjective(DenoisingObjective):
         keys: Key[Array, " b"],
         context: Context = ALONE,
     ) -> tuple[Float[Array, " b"], dict[str, Float[Array, " b"]]]:
-        """The distance of each example, and the same by range of timesteps; `context.ema` is the target."""
+        """The distance of each example, and the same by range of timesteps; `context.ema` is a teacher's target."""
+        settings, schedule = self.settings.consistency, self.config.schedule
+        neighbours = self._of_teacher if settings.teacher else self._of_data
+        pair = neighbours(weights, frozen, inputs, keys, context)
+        losses = consistency_loss(
+            **pair._asdict(),
+            schedule=schedule,
+            prediction_type=self.config.unet.prediction_type,
+            huber=settings.huber,
+            end=None if settings.parts == 1 else settings.ends(pair.now, schedule),
+        )
+        return losses, self.by_noise(losses, pair.now)
+
+    def _of_data(
+        self, weights: Params, frozen: Mapping[str, Params], inputs: BatchArrays, keys: Array, context: Context
+    ) -> _Neighbours:
+        """The same data with the same noise."""
+        given, schedule = self.prepare(weights, frozen, inputs, keys, context), self.config.schedule
+        now = jnp.maximum(given.timestep, 1)
+        then = timesteps_below(now, context.step, schedule, self.settings.consistency)
+        noisy, below = (schedule.add_noise(given.latents, given.noise, timestep) for timestep in (now, then))
+        student = self._denoiser(weights, given.conditions)
+        return _Neighbours(student, student, noisy, below, now, then)
+
+    def _of_teacher(
+        self, weights: Params, frozen: Mapping[str, Params], inputs: BatchArrays, keys: Array, context: Context
+    ) -> _Neighbours:
+        """From where examples are to where a step of the teacher leads."""
         config, settings = self.config, self.settings.consistency
         teacher = frozen[self.component]
         encoders = {name: params for name, params in frozen.items() if name != self.component}
@@ -108,19 +165,11 @@ class ConsistencyObjective(DenoisingObjective):
         conditions = dataclasses.replace(given.conditions, null=self.content.null(encoders))
         told = given.conditions.with_guidance(w, w_t)
         guidance = Guidance.whole(*teacher_scales(w, w_t, now, config.schedule, settings))
-        losses = consistency_loss(
-            student=self._denoiser(weights, told),
-            target=self._denoiser(self._target(teacher, context), told),
-            teacher=guided_denoiser(partial(self._predict, teacher), conditions, guidance),
-            noisy=config.schedule.add_noise(given.latents, given.noise, now),
-            now=now,
-            then=then,
-            schedule=config.schedule,
-            prediction_type=config.unet.prediction_type,
-            huber=settings.huber,
-            end=None if settings.parts == 1 else settings.ends(now, config.schedule),
-        )
-        return losses, self.by_noise(losses, now)
+        guided = guided_denoiser(partial(self._predict, teacher), conditions, guidance)
+        noisy = config.schedule.add_noise(given.latents, given.noise, now)
+        below = solver_step(guided, noisy, now, then, config.schedule, config.unet.prediction_type)
+        target = self._denoiser(self._target(teacher, context), told)
+        return _Neighbours(self._denoiser(weights, told), target, noisy, below, now, then)
 
     def _target(self, teacher: Params, context: Context) -> Params:
         """The running mean as weights of the network, in the dtype of the computation."""

@@ -17,6 +17,7 @@ from gen1_jax.diffusion.distillation import (
     leading_from,
     solver_step,
     teacher_scales,
+    timesteps_below,
 )
 from gen1_jax.errors import UserError
 
@@ -74,7 +75,13 @@ def batch():
 
 def loss(slopes, target, batch):
     given = dict(schedule=SCHEDULE, prediction_type=KIND, huber=1e-3)
-    return consistency_loss(answering(*slopes), answering(*target), teacher, *batch, **given)
+    noisy, now, then = batch
+    return consistency_loss(answering(*slopes), answering(*target), noisy, led(*batch), now, then, **given)
+
+
+def led(noisy, now, then):
+    """By a step of the teacher."""
+    return solver_step(teacher, noisy, now, then, SCHEDULE, KIND)
 
 
 def test_what_solves_the_teachers_trajectories_is_the_fixed_point(exact, batch):
@@ -84,10 +91,9 @@ def test_what_solves_the_teachers_trajectories_is_the_fixed_point(exact, batch):
     for changed in ((exact[0] * 1.1, exact[1]), (exact[0], exact[1] + 0.1)):
         distance, gradients = slope_of(changed, exact)
         assert distance / len(batch[0]) > 10 * none and max(jnp.abs(g).max() for g in gradients) > 1
-    plain = jnp.mean(
-        consistency_loss(teacher, teacher, teacher, *batch, schedule=SCHEDULE, prediction_type=KIND, huber=1e-3)
-    )
-    assert plain > 1e-3  # what the denoiser itself says of x_0 differs along the way
+    (noisy, now, then), given = batch, dict(schedule=SCHEDULE, prediction_type=KIND, huber=1e-3)
+    plain = consistency_loss(teacher, teacher, noisy, led(*batch), now, then, **given)
+    assert plain.mean() > 1e-3  # what the denoiser itself says of x_0 differs along the way
 
 
 def test_the_solution_is_learned_from_the_target_alone(exact, batch):
@@ -163,9 +169,10 @@ def test_in_parts_the_teachers_trajectories_are_the_fixed_point_too(in_parts):
     now = jnp.asarray(np.repeat(grid, 8))
     x0, noise = (jax.random.normal(key, (len(now), 4)) for key in jax.random.split(jax.random.key(0)))
     noisy = SCHEDULE.add_noise(MEAN + DEVIATION * x0, noise, now)
-    at = noisy, now, jnp.maximum(now - 25, 0)
+    then = jnp.maximum(now - 25, 0)
+    at = noisy, led(noisy, now, then), now, then
     given = dict(schedule=SCHEDULE, prediction_type=KIND, huber=1e-3, end=FOUR.ends(now, SCHEDULE))
-    distance = lambda own, target: consistency_loss(own, target, teacher, *at, **given).mean()
+    distance = lambda own, target: consistency_loss(own, target, *at, **given).mean()
     exact = jumping(*in_parts)
     assert distance(exact, exact) < 1e-5 < 1e-3 < distance(teacher, teacher)
     for changed in (jumping(in_parts[0] * 1.1, in_parts[1]), jumping(in_parts[0], in_parts[1] + 0.1)):
@@ -216,3 +223,44 @@ def test_a_teacher_is_guided_in_its_interval_alone():
 def test_refuses(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         ConsistencyConfig(**wrong)
+
+
+TRAINED = ConsistencyConfig(teacher=False, first_steps=10, doubled_every=100)
+
+
+def test_without_a_teacher_the_next_timestep_comes_nearer():
+    now = jnp.array([999, 500, 40, 1])
+    below = lambda step, config=TRAINED: np.asarray(timesteps_below(now, step, SCHEDULE, config)).tolist()
+    assert below(0) == below(99) == [899, 400, 0, 0] and below(100) == [949, 450, 0, 0]
+    assert below(650) == [998, 499, 39, 0] == below(10**6)
+    in_parts = ConsistencyConfig(teacher=False, parts=4, teacher_steps=40)
+    assert below(0, in_parts) == [899, 499, 0, 0]
+    assert np.asarray(timesteps_below(jnp.array([760, 749]), 0, SCHEDULE, in_parts)).tolist() == [749, 649]
+    with pytest.raises(UserError, match=r"first_steps is 0, \.doubled_every 1000: both from 1 on"):
+        ConsistencyConfig(first_steps=0)
+
+
+def test_the_nearer_it_is_the_more_the_data_themselves_lead_as_their_trajectories_do():
+    """Of Gaussian data the slope of the loss at what solves their trajectories, a timestep of way: it is to vanish."""
+    slope, offset = of_trajectories()
+    keys = jax.random.split(jax.random.key(0))
+    now = jnp.repeat(jnp.arange(110, 991, 220), 5000)
+    x0, noise = (jax.random.normal(key, (len(now), 4)) for key in keys)
+    given = dict(schedule=SCHEDULE, prediction_type=KIND, huber=10.0)
+
+    @jax.jit
+    def slopes(then):
+        noisy, below = (SCHEDULE.add_noise(MEAN + DEVIATION * x0, noise, at) for at in (now, then))
+        exact = answering(slope, offset)
+        total = lambda own: consistency_loss(answering(*own), exact, noisy, below, now, then, **given).sum()
+        return jax.grad(total)((slope, offset))[0]
+
+    far, near = (np.abs(slopes(timesteps_below(now, step, SCHEDULE, TRAINED))).sum() for step in (0, 500))
+    assert near / 3 < 0.1 * far / 100
+
+
+def of_trajectories():
+    """(slope, offset) at every timestep of the map to the end of the trajectory, of infinitely many steps."""
+    alpha, sigma = SCHEDULE.alpha_sigma(jnp.arange(1000))
+    slope = jnp.sqrt((alpha[0] ** 2 * DEVIATION**2 + sigma[0] ** 2) / (alpha**2 * DEVIATION**2 + sigma**2))
+    return slope, alpha[0] * MEAN - slope * alpha * MEAN

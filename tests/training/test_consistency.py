@@ -17,7 +17,9 @@ from gen1_jax import Gen1Pipeline
 from gen1_jax.checkpoints.trained import open_trained
 from gen1_jax.cli import main
 from gen1_jax.diffusion import Guidance, guided_denoiser
+from gen1_jax.diffusion.density import TimestepDensity
 from gen1_jax.diffusion.distillation import ConsistencyConfig
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.errors import UserError
 from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.evaluation.info import describe, render
@@ -37,6 +39,7 @@ from gen1_jax.training.recipe import read_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SETTINGS = DenoisingConfig(content_dropout=0.0)
+BY_DATA = ConsistencyConfig(teacher=False, parts=4, teacher_steps=40)
 FAMILY, FAMILY_DIT = (distilled(base, SETTINGS.consistency) for base in (TINY, TINY_DIT))
 
 
@@ -133,6 +136,28 @@ def test_of_several_parts_the_loss_is_told_where_each_ends(monkeypatch, parts):
     unet = abstract_parameters(objective.module)
     jax.eval_shape(lambda unet: objective.loss(unet, {"unet": unet}, inputs, keys, Context(unet)), unet)
     assert told[0] is None if parts == 1 else told[0].shape == (4,)
+
+
+def test_without_a_teacher_the_network_is_its_own_target_ever_nearer(teacher):
+    settings = dataclasses.replace(SETTINGS, consistency=BY_DATA, timesteps=TimestepDensity(density="logit_normal"))
+    family = distilled(TINY_DIT, BY_DATA)
+    objective = ConsistencyObjective(family, settings)
+    assert objective.frozen == () and isinstance(objective.learned, WholeNetwork)
+    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(TINY_DIT, "video", 4)))
+    weights = {name: x for name, x in teacher.items() if name != "guidance_embedding"}
+    keys = jax.random.split(jax.random.key(0), 4)
+    loss = jax.jit(lambda ema, step: objective.loss(weights, {}, inputs, keys, Context(ema, step))[0].sum())
+    first, later = loss(weights, 0), loss(weights, 5000)
+    assert first > 2 * later > 0 and loss(jax.tree.map(jnp.zeros_like, weights), 0) == first
+
+
+def test_a_family_without_a_teacher_is_guided_as_before():
+    one, four = distilled(TINY, ConsistencyConfig(teacher=False)), distilled(TINY, BY_DATA)
+    assert one.unet == TINY.unet and one.guidance_scale == TINY.guidance_scale
+    assert [(each.sampler, each.num_inference_steps) for each in (one, four)] == [("lcm", 4), ("ddim", 4)]
+    own = EditSettings().of(one)
+    assert (own.num_inference_steps, own.guidance_scale) == (4, TINY.guidance_scale)
+    assert EditSettings(sampler="lcm").of(four).num_inference_steps == 6  # as of any model that has another
 
 
 def test_an_adapter_is_a_student_too():
