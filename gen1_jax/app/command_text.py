@@ -65,6 +65,7 @@ def command_text(request: EditRequest, defaults: EditSettings) -> str:
         value = getattr(request.settings, name)
         words += _option(option, value if value != getattr(defaults, name) else None)
     words += [option for name, option in _SWITCHES.items() if getattr(request.settings, name)]
+    words += [] if request.settings.shift_windows else ["--no-shift-windows"]
     interval = request.settings.guidance_interval
     if interval is not None and interval != defaults.guidance_interval:
         words += ["--guidance-interval", "{:g}:{:g}".format(*interval)]

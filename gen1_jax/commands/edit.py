@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from gen1_jax.commands.common import command, keeping_programs, naming_options, report
-from gen1_jax.commands.options import add_deep_cache, add_enlarging, add_limits, add_part, add_propagate, limits_of
+from gen1_jax.commands.options import (
+    add_deep_cache,
+    add_enlarging,
+    add_limits,
+    add_part,
+    add_propagate,
+    add_shift_windows,
+    limits_of,
+)
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.commands.recorded import compare_with
 from gen1_jax.commands.values import file_and_number, frame_rate, interval, keyframe, moment, size
@@ -306,11 +314,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--clip-skip", type=int, metavar="N", help="layer of the text encoder, from the end, 2 as Civitai counts (1)"
     )
-    group.add_argument(
-        "--shift-windows",
-        action=argparse.BooleanOptionalAction,
-        help="move the seams between windows of a long video at every step (no)",
-    )
+    add_shift_windows(group)
     group.add_argument(
         "--shared-noise",
         action=argparse.BooleanOptionalAction,

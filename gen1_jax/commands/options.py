@@ -39,6 +39,15 @@ def limits_of(args: argparse.Namespace):
     return Limits(**{name: value for name, value in limits.items() if value is not None})
 
 
+def add_shift_windows(group) -> None:
+    """Declare `EditSettings.shift_windows`; what is not given is None."""
+    group.add_argument(
+        "--shift-windows",
+        action=argparse.BooleanOptionalAction,
+        help="move the seams between windows of a long video at every step, for at most one window more a step (yes)",
+    )
+
+
 def add_propagate(group) -> None:
     """Declare `EditSettings.propagate`."""
     group.add_argument(

@@ -4,7 +4,14 @@ import argparse
 
 from gen1_jax.commands.common import command, keeping_programs, naming_options
 from gen1_jax.commands.edit import part_of, run_edit
-from gen1_jax.commands.options import add_enlarging, add_limits, add_part, add_propagate, limits_of
+from gen1_jax.commands.options import (
+    add_enlarging,
+    add_limits,
+    add_part,
+    add_propagate,
+    add_shift_windows,
+    limits_of,
+)
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 
 
@@ -39,6 +46,8 @@ def add_upscale(commands) -> None:
     group.add_argument("--steps", type=int, metavar="N", help="steps of the sampler (the model's own)")
     group.add_argument("--sampler", metavar="NAME", help="see gen1 edit (the model's own)")
     add_propagate(group)
+    add_shift_windows(group)
+    parser.set_defaults(shift_windows=True)
     group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (0)")
     add_part(parser)
     add_provenance(parser)
@@ -57,7 +66,7 @@ def _upscale(args: argparse.Namespace) -> None:
 
     if args.scale < 2:
         raise UserError(f"--scale must be at least 2, got {args.scale}")
-    of_settings = ("guidance_scale", "temporal_guidance_scale", "seed", "sampler", "propagate")
+    of_settings = ("guidance_scale", "temporal_guidance_scale", "seed", "sampler", "propagate", "shift_windows")
     part = part_of(args)
     with naming_options(*of_settings, *part, "noise_level", num_inference_steps="steps"):
         numbers = {name: getattr(args, name) for name in of_settings}

@@ -43,7 +43,7 @@ def edit_clip(
     strength: float = 1.0,
     clip_skip: int = 1,
     image_scale: float = 1.0,
-    shift_windows: bool = False,
+    shift_windows: bool = EditSettings.shift_windows,
     mask: GivenMask | None = None,
     mask_feather: float | int = EditSettings.mask_feather,
     background: str | None = None,
@@ -84,7 +84,7 @@ def edit_clip(
         strength: how much of the way from noise is sampled, in (0, 1]; below 1 colours of the input are kept.
         clip_skip: layer of the text encoder that is read, counted from the end.
         image_scale: how much a picture counts beside the prompt.
-        shift_windows: whether the seams of a long clip's windows move from step to step.
+        shift_windows: whether the seams of a long clip's windows move from step to step, for at most one window more.
         mask: what may change, see `editing.masks`: the notation of `--mask`, a picture, or an array (H, W) or
             (T, H, W) of bool, uint8 or 0 to 1. Outside of it the frames stay as they are.
         mask_feather: pixels over which the edit fades in, from the mask's border inwards.

@@ -225,8 +225,9 @@ class FileEdit:
         request, source = self.request, self.source
         if self.upscaler is not None:
             how = dict(scale=request.upscale, noise_level=request.noise_level, match_colour=request.match_colour)
+            how |= dict(seed=self.settings.seed, shift_windows=self.settings.shift_windows)
             edited = np.stack([*edited])
-            yield from self.upscaler.upscale(edited, **how, seed=self.settings.seed, progress=self.progress).frames
+            yield from self.upscaler.upscale(edited, **how, progress=self.progress).frames
         elif (enlargement := source.fit.enlargement) is not None:
             config, level = self.pipeline.config, self.settings.structure_blur
             spoiled = spoiled_by(config, level, match_colour=request.match_colour)

@@ -127,7 +127,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: its settings are damaged ({in_one_line(error, 80)})") from None
     if not isinstance(values, dict) or values.get("record") != _VERSION:
         raise UserError(f"{path}: its settings are not those of gen1 edit, or of a newer version")
-    values.setdefault("guidance_interval", [0.0, 1.0])  # what all edits had before there was a choice
+    before = {"guidance_interval": [0.0, 1.0], "shift_windows": False}  # of all edits, when there was no choice
+    values = before | values
     for name, fits in _FIELDS.items():
         if not fits(values.get(name)):
             raise UserError(f"{path}: its settings are damaged ({name} is {str(values.get(name))[:40]!r})")

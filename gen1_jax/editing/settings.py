@@ -121,7 +121,8 @@ class EditSettings:
             (SDEdit, https://arxiv.org/abs/2108.01073) and keeps of its colours.
         clip_skip: layer of the text encoder that is read, counted from the end, 1 is the last.
         image_scale: how much a picture beside the prompt counts, for models with an adapter for pictures.
-        shift_windows: whether seams between windows of a long clip lie elsewhere at each step.
+        shift_windows: whether seams between windows of a long clip lie elsewhere at each step, for at most one window
+            more a step. See `diffusion.windows.windowed`.
         keyframe_stride: every how many-th frame is sampled first; 1 for all at once. See `editing.keyframes`.
         source_guidance_scale: w_src, how closely a model that sees the video ("source") follows it; None for as closely
             as other structures, which are in all branches of guidance.
@@ -153,7 +154,7 @@ class EditSettings:
     strength: float = 1.0
     clip_skip: int = 1
     image_scale: float = 1.0
-    shift_windows: bool = False
+    shift_windows: bool = True
     keyframe_stride: int = 1
     source_guidance_scale: float | None = None
     mask_feather: float | int = 2.0

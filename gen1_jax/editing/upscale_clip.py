@@ -54,6 +54,7 @@ def upscale_clip(
     seed: int = 0,
     sampler: str | None = None,
     propagate: Sequence[int] | str | None = None,
+    shift_windows: bool = EditSettings.shift_windows,
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> EditResult:
@@ -68,8 +69,9 @@ def upscale_clip(
         match_colour: whether the result, made small again, is the clip as far as t_s trusts it, see
             `enlarging.with_colours_of`.
         guidance_scale: w; by default 1, one evaluation a step.
-        temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, propagate, progress, watch: see
+        temporal_guidance_scale, num_inference_steps, negative_prompt, seed, sampler, propagate, shift_windows: see
             `edit`.
+        progress, watch: see `edit`.
 
     Returns:
         The large frames, and as structure the small ones as the model was told of them.
@@ -86,6 +88,7 @@ def upscale_clip(
         seed=seed,
         sampler=sampler,
         propagate=steps_as_text(propagate),
+        shift_windows=shift_windows,
     ).of(self.config)
     small, enlargement = to_frames(frames), Enlargement(scale, self.config.size_multiple)
     seen = enlargement.of(small)

@@ -117,6 +117,7 @@ def test_cancelling_frees_the_device(session, clip):
     [
         (EditSettings(), {"prompt": "it's a “car” $HOME"}, "a b.mp4"),
         (EditSettings(seed=2**40, guidance_scale=-0.00001), {"prompt": "-x --model y"}, "-o.mp4"),
+        (EditSettings(shift_windows=False), {"prompt": "a car"}, "a.mp4"),
         (
             EditSettings(sampler="dpm++", temporal_guidance_scale=1 / 3, num_inference_steps=7, structure_blur=7),
             {"image": "-p.png"},
@@ -128,7 +129,7 @@ def test_the_command_parses_to_the_same_edit(settings, content, video):
     part = dict(frames=3, start=5, stride=2)
     request = EditRequest(video=video, output="o.mp4", settings=settings, model="some model", **part, **content)
     program, *arguments = shlex.split(command_text(request, EditSettings()))
-    assert program == "gen1"
+    assert program == "gen1" and ("--no-shift-windows" in arguments) != settings.shift_windows
     args = _parse(arguments)
     assert list(map(Path, args.videos)) == [Path(video)] and args.output == "o.mp4"
     images = [str(path) for path, _ in args.image or []]

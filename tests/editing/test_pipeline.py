@@ -140,6 +140,14 @@ def test_longer_clips_than_the_window_run(pipeline):
     assert out.frames.shape[0] == TINY.num_frames + 3
 
 
+def test_windows_of_longer_clips_move_unless_it_is_said_otherwise(pipeline, monkeypatch):
+    sampler_of, moved = pipeline.sampler, []
+    monkeypatch.setattr(pipeline, "sampler", lambda settings: moved.append(sampler_of(settings)) or moved[-1])
+    for said, expected in (({}, True), ({"shift_windows": False}, False)):
+        edit(pipeline, clip(frames=TINY.num_frames + 3), **said)
+        assert moved.pop().shift is expected
+
+
 def test_progress_reaches_the_end_of_every_stage(pipeline):
     seen = {}
     edit(pipeline, clip(), progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)))
@@ -285,4 +293,5 @@ def test_settings_defaults_are_the_contract():
         num_inference_steps=50,
         seed=0,
         sampler="ddim",
+        shift_windows=True,
     )

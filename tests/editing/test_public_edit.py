@@ -202,7 +202,7 @@ def files(tmp_path, monkeypatch):
 OPTIONS = shlex.split(
     "--negative-prompt snowy --image a.jpg:0.6 --image b.jpg:0.6 --structure depth=0.9,canny=0.4@0:0.5"
     " --structure-from canny=hints.mkv --structure-blur 2 --strength 0.8 --sampler lcm --steps 3 --guidance-scale 1.5"
-    " --lora lora.safetensors:0.8 --clip-skip 2 --shift-windows --seed 3"
+    " --lora lora.safetensors:0.8 --clip-skip 2 --no-shift-windows --seed 3"
 )
 
 
@@ -224,7 +224,7 @@ def test_every_option_of_the_command(model, files, capsys, monkeypatch):
         guidance_scale=1.5,
         loras=["lora.safetensors:0.8"],
         clip_skip=2,
-        shift_windows=True,
+        shift_windows=False,
         seed=3,
     )
     assert {name: record[name] for name in expected} == expected

@@ -42,7 +42,7 @@ def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     record = read_record("one.mkv")
     assert record == read_record("one.mkv.json")
     assert (record["prompt"], record["seed"], record["start"], record["size"]) == ("a naïve car", 7, "1/8s", "24x16")
-    assert record["guidance_interval"] == (0.0, 0.5)
+    assert record["guidance_interval"] == (0.0, 0.5) and record["shift_windows"]
     assert record["guidance_scale"] == open_model(tiny_model).config.guidance_scale  # the model's own, in numbers
     assert record["model_hash"] == model_hash(open_model(tiny_model)) and "/" not in json.dumps(record["video"])
     for source in ("one.mkv", "one.mkv.json"):
@@ -56,6 +56,9 @@ def test_an_edit_repeats_from_its_own_file(edit, tiny_model, tmp_path, capsys):
     assert "{car} 100%" in capsys.readouterr().out
     assert edit("other.mkv", "--settings-from", "one.mkv", "--seed", "8") == 0  # what is given comes first
     assert read_record("other.mkv") == record | {"seed": 8}
+    before = {name: x for name, x in record.items() if name not in ("guidance_interval", "shift_windows")}
+    (tmp_path / "before.json").write_text(json.dumps(before))  # of an edit from before there was a choice
+    assert read_record("before.json") == record | {"guidance_interval": (0.0, 1.0), "shift_windows": False}
 
 
 def test_an_edit_is_signed(edit, tmp_path, capsys):

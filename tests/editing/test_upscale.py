@@ -18,6 +18,7 @@ from gen1_jax.editing.files import edit_file
 from gen1_jax.editing.pipeline import Gen1Pipeline
 from gen1_jax.editing.record import read_record
 from gen1_jax.editing.request import EditRequest
+from gen1_jax.editing.settings import EditSettings
 from gen1_jax.editing.source import read_source
 from gen1_jax.editing.upscale_clip import upscale_settings
 from gen1_jax.editing.writing import output_size
@@ -123,12 +124,13 @@ def test_the_size_of_what_is_written(tiny_model, upscaler, tmp_path):
 def test_a_folder_of_pictures_is_enlarged_and_says_how(upscaler, tmp_path, capsys):
     clip, out = small_clip(tmp_path / "in", width=15, height=12), f"{tmp_path}/out/"
     arguments = ["upscale", clip, "-o", out, "--model", str(upscaler), "--steps", "1", "--noise-level", "2"]
-    assert main([*arguments, "--json", "--sidecar"]) == 0
+    assert main([*arguments, "--no-shift-windows", "--json", "--sidecar"]) == 0
     said, frames = json.loads(capsys.readouterr().out), load_video(out)
     assert frames.shape == (2, 24, 30, 3) and (said["width"], said["height"], said["upscale"]) == (30, 24, 2)
     record = read_record(tmp_path / "out.json")
     assert (record["structure"], record["structure_blur"], record["guidance_scale"]) == ("low_resolution", 2, 1.0)
     assert record["upscale"] == 2 and record["upscaler"] is None and record["match_colour"]
+    assert upscale_settings().shift_windows and not record["shift_windows"]
     pipeline = Gen1Pipeline.from_pretrained(upscaler)
     result = pipeline.upscale(load_video(clip), num_inference_steps=1, noise_level=2)
     np.testing.assert_array_equal(result.frames, frames)
@@ -161,10 +163,12 @@ def test_an_edit_is_enlarged_by_another_model(tiny_model, upscaler, tmp_path, mo
     request = EditRequest(
         **dict(video=clip, output=tmp_path / "out.mkv", image=f"{clip}/0.png", model=tiny_model),
         **dict(upscale=2, upscaler=upscaler, noise_level=3, match_colour=False),
+        settings=EditSettings(shift_windows=False),
     )
     assert edit_file(request)["upscaler"] == upscaler.name
     assert given["frames"].shape == (2, 16, 16, 3) and (given["frames"] == 7).all()
     assert (given["model"], given["scale"], given["noise_level"], given["match_colour"]) == (upscaler.name, 2, 3, False)
+    assert not given["shift_windows"]
     assert load_video(request.output).shape == (2, 32, 32, 3)
     record = read_record(request.output)
     assert (record["upscale"], record["upscaler"], record["noise_level"]) == (2, upscaler.name, 3)
