@@ -16,7 +16,7 @@ rounding, and there is nothing between parts of the clip that could be seen.
 import dataclasses
 import itertools
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -102,8 +102,7 @@ class Sweep:
         size, steps = (self.frames, self.window, self.overlap), len(self.timesteps)
         if self.shift:
             shifts = [int(window_shift(int(t), self.window - self.overlap)) for t in self.timesteps]
-            windows = [shifted_windows(*size, shift) for shift in shifts]
-            starts, weights = (np.stack([np.asarray(x) for x in each]) for each in zip(*windows, strict=True))
+            starts, weights = jax.device_get(jax.jit(jax.vmap(partial(shifted_windows, *size)))(np.array(shifts)))
         else:
             one = window_starts(*size), blend_weights(*size)
             starts, weights = (np.broadcast_to(x, (steps, *x.shape)) for x in one)
