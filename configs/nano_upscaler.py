@@ -7,7 +7,7 @@ gen1 upscale    small.mp4 -o large.mp4 --model runs/nano_upscaler
 gen1 edit       car.mp4 -o gold.mp4 --prompt "a golden car" --upscale 2 --upscaler runs/nano_upscaler
 
 launch/nano.sh DIR upscaler runs all of this and makes the model folder; gen1 evaluate
---benchmark upscaling measures it.
+--benchmark upscaling measures it. nano-upscaler, which ships, is 7,191 of its steps.
 """
 
 from ml_collections import ConfigDict

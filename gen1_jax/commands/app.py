@@ -8,7 +8,7 @@ import socket
 import threading
 
 from gen1_jax.commands.common import command, use_compilation_cache
-from gen1_jax.commands.options import add_fast, model_of
+from gen1_jax.commands.options import UPSCALER, add_fast, model_of
 from gen1_jax.commands.provenance import add_provenance, provenance_options
 from gen1_jax.errors import UserError
 
@@ -25,7 +25,10 @@ def add_app(commands) -> None:
     parser.add_argument("--model", metavar="NAME|DIR", help="one that ships, a model folder or a workdir (nano)")
     add_fast(parser)
     parser.add_argument(
-        "--upscaler", metavar="DIR", help="a model that enlarges edits and clips, see gen1 upscale (none)"
+        "--upscaler",
+        default=UPSCALER,
+        metavar="NAME|DIR",
+        help=f"a model that enlarges edits and clips, see gen1 upscale ({UPSCALER})",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, metavar="N", help="(the first free one from 7860)")

@@ -10,6 +10,7 @@ from typing import Any
 
 from gen1_jax.commands.common import command, keeping_programs, naming_options, report
 from gen1_jax.commands.options import (
+    UPSCALER,
     add_deep_cache,
     add_enlarging,
     add_limits,
@@ -92,7 +93,7 @@ def add_edit(commands) -> None:
         "--size", type=size, metavar="WxH", help="size of the edit, cut to that shape at the sides (the video's own)"
     )
     out.add_argument("--upscale", type=int, metavar="N", help="enlarge what the model makes N times, by --upscaler (1)")
-    out.add_argument("--upscaler", metavar="DIR", help="the model that does: see gen1 upscale")
+    out.add_argument("--upscaler", metavar="NAME|DIR", help=f"the model that does: see gen1 upscale ({UPSCALER})")
     add_enlarging(out)
     out.add_argument("--save-structure", metavar="FILE", help="write what the model saw: the blurred depth")
     out.add_argument("--compare", action="store_true", help="write input, structure and edit side by side")
@@ -220,20 +221,17 @@ def _enlarging(args, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """How much larger, and by which model; of a record, all of it.
 
     Raises:
-        UserError: there is no model that enlarges.
+        UserError: something is said of an edit that is not enlarged.
     """
     from gen1_jax.errors import UserError
 
-    if args.upscale is not None and args.upscale > 1 and not (args.upscaler or recorded.get("upscaler")):
-        raise UserError(
-            "--upscale: name the model that enlarges with --upscaler DIR; gen1 train --config configs/nano_upscaler.py "
-            "makes one"
-        )
     given = {name: getattr(args, name) for name in ("upscale", "upscaler", "noise_level", "match_colour")}
     chosen = {name: recorded.get(name) if value is None else value for name, value in given.items()}
     for option in ("noise_level", "match_colour"):
         if given[option] is not None and (chosen["upscale"] or 1) == 1:
             raise UserError(f"--{option.replace('_', '-')} is for an edit that is enlarged: say --upscale 2")
+    if (args.upscale or 1) > 1:
+        chosen["upscaler"] = chosen["upscaler"] or UPSCALER
     return {name: value for name, value in chosen.items() if value is not None}
 
 

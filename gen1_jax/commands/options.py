@@ -6,6 +6,8 @@ from gen1_jax.commands.values import frame_rate, moment
 from gen1_jax.errors import UserError
 
 _FAST = "nano-fast"
+UPSCALER = "nano-upscaler"
+"""What enlarges where no model is named."""
 
 
 def add_part(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ import argparse
 from gen1_jax.commands.common import command, keeping_programs, naming_options
 from gen1_jax.commands.edit import part_of, run_edit
 from gen1_jax.commands.options import (
+    UPSCALER,
     add_enlarging,
     add_limits,
     add_part,
@@ -22,14 +23,17 @@ def add_upscale(commands) -> None:
         "upscale",
         _upscale,
         "enlarge a video by a model that was trained to",
-        "gen1 upscale small.mp4 -o large.mp4 --model runs/nano_upscaler",
+        "gen1 upscale small.mp4 -o large.mp4",
     )
     parser.add_argument("video", metavar="IN", help="a video, a folder of pictures, or a picture")
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="mp4, mov, mkv, webm, gif, or a folder NAME/ of PNG files"
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR", help="a model folder or a workdir of configs/nano_upscaler.py"
+        "--model",
+        default=UPSCALER,
+        metavar="NAME|DIR",
+        help=f"a model folder or a workdir of configs/nano_upscaler.py ({UPSCALER})",
     )
     parser.add_argument("--scale", type=int, default=2, metavar="N", help="how many times as high and wide (2)")
     add_enlarging(parser)

@@ -109,8 +109,7 @@ def check_upscales(config: Gen1Config, name: str, scale: int) -> None:
     """
     if (has := scale_of(config)) is None:
         raise UserError(
-            f"{name} does not enlarge videos: name a model that does, as gen1 train --config configs/nano_upscaler.py "
-            "makes one"
+            f"{name} does not enlarge videos: name a model that does, such as nano-upscaler (see gen1 upscale)"
         )
     if scale != has:
         raise UserError(f"scale {scale}: {name} enlarges {has} times; its result can be enlarged again")

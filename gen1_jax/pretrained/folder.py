@@ -43,14 +43,15 @@ from gen1_jax.pretrained.words import READS_WORDS, read_words
 FORMAT = "gen1_jax"
 VERSION = 1
 _TOKENIZER = "tokenizer.json"
-_OF_UNET = ("learned_content", "schedule", "sampler", "num_inference_steps", "guidance_scale", "guidance_interval")
-_OF_UNET = (*_OF_UNET, "distilled_scales")
+_OF_EDITS = ("sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "distilled_scales")
+_OF_UNET = ("learned_content", "schedule", *_OF_EDITS)
 _BASE = "base"  # in config.json
 _NANO = Path(__file__).parent / "nano"
 BASES = {"nano": _NANO}
 """Models that ship, by the names that config.json of other folders may give."""
 
-SHIPPED = BASES | {"nano-fast": _NANO.parent / "nano_fast", "nano2": _NANO.parent / "nano2"}
+_BESIDE_NANO = {"nano-fast": "nano_fast", "nano2": "nano2", "nano-upscaler": "nano_upscaler"}
+SHIPPED = BASES | {name: _NANO.parent / folder for name, folder in _BESIDE_NANO.items()}
 """All models that ship, by their names."""
 
 

@@ -258,7 +258,7 @@ def test_fast_is_a_model_of_its_own(monkeypatch, capsys):
     monkeypatch.setattr("gen1_jax.app.session.ServedModels.opened", opened)
     for options in ([], ["--fast"], ["--model", "tiny", "--upscaler", "larger"]):
         assert main(["app", *options]) == 2
-    assert served == [("nano", None), ("nano-fast", None), ("tiny", "larger")]
+    assert served == [("nano", "nano-upscaler"), ("nano-fast", "nano-upscaler"), ("tiny", "larger")]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])

@@ -56,6 +56,20 @@ def test_pixels_are_repeated_and_what_was_added_is_cut_off():
     np.testing.assert_array_equal(back, frames.repeat(2, 1).repeat(2, 2))
 
 
+def test_nano_upscaler_enlarges_where_no_model_is_named(monkeypatch):
+    asked = []
+    for command in ("edit", "upscale"):
+        monkeypatch.setattr(f"gen1_jax.commands.{command}.run_edit", lambda request, **_: asked.append(request))
+    main(["edit", "a.mp4", "-o", "b.mp4", "--prompt", "a golden car", "--upscale", "2"])
+    main(["edit", "a.mp4", "-o", "b.mp4", "--prompt", "a golden car"])
+    main(["upscale", "a.mp4", "-o", "b.mp4"])
+    assert [(request.model, request.upscaler) for request in asked] == [
+        ("nano", "nano-upscaler"),
+        ("nano", None),
+        ("nano-upscaler", None),
+    ]
+
+
 def test_coarse_colours_are_the_inputs_and_detail_the_results():
     small = np.full((40, 48, 3), 100, np.uint8)
     detail = RNG.integers(-20, 21, (80, 96, 3))
@@ -189,7 +203,6 @@ def test_wrong_input_is_one_line(tiny_model, upscaler, tmp_path, capsys):
     assert "--scale must be at least 2" in refused(*enlarge, str(upscaler), "--scale", "1")
     assert "--noise-level must be 0 to 7, got 8" in refused(*enlarge, str(upscaler), "--noise-level", "8")
     edit = ("edit", clip, "--model", str(tiny_model), "--image", f"{clip}/0.png", "--upscale", "2")
-    assert "name the model that enlarges with --upscaler" in refused(*edit)
     assert "tiny does not enlarge videos" in refused(*edit, "--upscaler", str(tiny_model))
     assert "say --upscale 2" in refused(*edit[:-2], "--upscaler", str(upscaler))
     assert not (tmp_path / "out.mp4").exists()

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from einops import rearrange
+from einops import rearrange, reduce
 from PIL import Image
 
 from gen1_jax import Gen1Pipeline
+from gen1_jax.editing.enlarging import scale_of
 from gen1_jax.evaluation.worlds import Worlds
 from gen1_jax.measures import frame_consistency, psnr
 from gen1_jax.models.module import flatten, unflatten
@@ -88,7 +89,7 @@ def fast():
     return Gen1Pipeline(source)
 
 
-@pytest.mark.parametrize("name", ["nano-fast", "nano2"])
+@pytest.mark.parametrize("name", ["nano-fast", "nano2", "nano-upscaler"])
 def test_a_unet_beside_nano(name):
     source, nano = open_model(name), open_model("nano")
     manifest = json.loads((source.path / "manifest.json").read_text())
@@ -105,6 +106,7 @@ def test_a_unet_beside_nano(name):
 def test_what_they_are_made_for(fast):
     assert (fast.config.sampler, fast.config.num_inference_steps) == ("ddim", 4) and fast.config.distilled_scales
     assert {"depth", "edges", "source", "pose"} <= {*open_model("nano2").config.unet.kinds}
+    assert scale_of(open_model("nano-upscaler").config) == 2
 
 
 def test_four_evaluations_of_nano_fast_are_an_edit(fast, worlds):
@@ -114,6 +116,17 @@ def test_four_evaluations_of_nano_fast_are_an_edit(fast, worlds):
     to_images = lambda pictures: jnp.asarray(pictures, jnp.float32) / 255
     nearness = lambda pictures: psnr(to_images(pictures), to_images(worlds.answer[:, :1])).mean()
     assert nearness(one) > nearness(np.roll(one, 1, 0)) + 4  # each that of its own prompt and clip
+
+
+def test_nano_upscaler_is_nearer_than_bicubic(worlds):
+    """Of one picture."""
+    large = worlds.answer[0, :1]
+    small = np.rint(reduce(large.astype(np.float32), "t (h i) (w j) c -> t h w c", "mean", i=2, j=2)).astype(np.uint8)
+    upscaled = Gen1Pipeline.from_pretrained("nano-upscaler").upscale(small, num_inference_steps=2).frames
+    bicubic = np.asarray(Image.fromarray(small[0]).resize(large.shape[2:0:-1], Image.Resampling.BICUBIC))[None]
+    to_images = lambda pictures: jnp.asarray(pictures[None], jnp.float32) / 255
+    ours, theirs = (psnr(to_images(pictures), to_images(large)).item() for pictures in (upscaled, bicubic))
+    assert ours > theirs + 0.5
 
 
 def test_nano2_goes_on_from_what_is_known(worlds):
