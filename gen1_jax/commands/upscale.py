@@ -51,7 +51,6 @@ def add_upscale(commands) -> None:
     group.add_argument("--sampler", metavar="NAME", help="see gen1 edit (the model's own)")
     add_propagate(group)
     add_shift_windows(group)
-    parser.set_defaults(shift_windows=True)
     group.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (0)")
     add_part(parser)
     add_provenance(parser)
@@ -73,7 +72,7 @@ def _upscale(args: argparse.Namespace) -> None:
     of_settings = ("guidance_scale", "temporal_guidance_scale", "seed", "sampler", "propagate", "shift_windows")
     part = part_of(args)
     with naming_options(*of_settings, *part, "noise_level", num_inference_steps="steps"):
-        numbers = {name: getattr(args, name) for name in of_settings}
+        numbers = {name: value for name in of_settings if (value := getattr(args, name)) is not None}
         request = EditRequest(
             video=args.video,
             output=args.output,

@@ -16,7 +16,7 @@ rounding, and there is nothing between parts of the clip that could be seen.
 import dataclasses
 import itertools
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -101,8 +101,8 @@ class Sweep:
         """First frames and weights of the windows of each step."""
         size, steps = (self.frames, self.window, self.overlap), len(self.timesteps)
         if self.shift:
-            shifts = [int(window_shift(int(t), self.window - self.overlap)) for t in self.timesteps]
-            starts, weights = jax.device_get(jax.jit(jax.vmap(partial(shifted_windows, *size)))(np.array(shifts)))
+            at = lambda t: shifted_windows(*size, window_shift(t, self.window - self.overlap))
+            starts, weights = jax.device_get(jax.jit(jax.vmap(at))(np.asarray(self.timesteps, np.int32)))
         else:
             one = window_starts(*size), blend_weights(*size)
             starts, weights = (np.broadcast_to(x, (steps, *x.shape)) for x in one)

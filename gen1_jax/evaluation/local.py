@@ -4,7 +4,7 @@ Its prompts are captions of the right answer; the unmasked edit, told the same, 
 """
 
 import dataclasses
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,7 @@ from gen1_jax.evaluation.methods import (
 from gen1_jax.evaluation.scores import Measure, Scorer, Scores
 from gen1_jax.evaluation.told import Way
 from gen1_jax.evaluation.worlds import EditClips
-from gen1_jax.measures import masked_psnr, seam_error
-from gen1_jax.measures.embeddings import unit_vectors
+from gen1_jax.measures import masked_psnr, seam_error, unit_vectors
 from gen1_jax.models.structure import normalise_depth
 from gen1_jax.pretrained.family import Gen1Config
 
@@ -131,10 +130,14 @@ class LocalScorer(Scorer):
         arrays = (clips, self.editor.worlds.clips.answer, self.editor.worlds.clips.source, objects, _wider(objects))
         return super().score(clips) | self._batched(_local, *arrays)
 
+    @cached_property
+    def _source_prompts(self) -> Float[np.ndarray, "n d"]:
+        return self._embed_texts(self.editor.worlds.source_prompts)
+
     def told(self, embedded: Float[np.ndarray, "n t d"]) -> Scores:
         """See `Scorer.told`."""
-        either = np.stack([self._prompts, self._embed_texts(self.editor.worlds.source_prompts)])
-        asked, before = (unit_vectors(either) * unit_vectors(embedded).mean(1)).sum(-1)
+        either = unit_vectors(np.stack([self._prompts, self._source_prompts]))
+        asked, before = (either * unit_vectors(embedded).mean(1)).sum(-1)
         return super().told(embedded) | {"named": (asked > before).astype(float)}
 
 
