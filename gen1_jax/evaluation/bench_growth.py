@@ -95,7 +95,9 @@ class DeviceBench:
         guidance = Guidance.of(*_GUIDANCE)
         bench = CompiledSampler(config, frames=frames, steps=self._steps, guidance=guidance, layout=layout)
         yield {"tflop": bench.step_flops() / 1e12}
-        yield from _figures(bench.compiled, bench.compile_seconds, devices, lambda: _median(bench) / self._steps)
+        memory = bench.compiled.memory_analysis()
+        held = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        yield from _figures(*held, bench.compile_seconds, devices, lambda: _median(bench) / self._steps)
 
     def _train(self, frames: int, config: Gen1Config, devices: list[Any]):
         """Likewise."""
@@ -106,14 +108,14 @@ class DeviceBench:
         batch = random_latents(config, "video", self._batch * len(devices))
         yield {"tflop": bench.flops(batch) / 1e12}
         step = bench.compile(batch)
-        yield from _figures(step.compiled, step.compile_seconds, devices, lambda: step.seconds(self._steps))
+        held = step.compiled.state_bytes, step.compiled.temporary_bytes
+        yield from _figures(*held, step.compile_seconds, devices, lambda: step.seconds(self._steps))
 
 
-def _figures(compiled: Any, compile_seconds: float, devices: list[Any], seconds: Callable[[], float]):
+def _figures(arguments: int, temporary: int, compile_seconds: float, devices: list[Any], seconds: Callable[[], float]):
     """Memory of one device as the compiler tells it, and the time of a step, where there is as much memory."""
-    memory = compiled.memory_analysis()
-    peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    yield {"temporary_bytes": memory.temp_size_in_bytes, "peak_bytes": peak, "compile_seconds": compile_seconds}
+    peak = arguments + temporary
+    yield {"temporary_bytes": temporary, "peak_bytes": peak, "compile_seconds": compile_seconds}
     most = _memory(devices)
     if peak > most:  # a CPU's memory, overdrawn, ends the process rather than the step
         yield {"error": f"out of memory, there is {most / 2**30:.1f} GiB"}

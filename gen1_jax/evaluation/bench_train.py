@@ -13,7 +13,7 @@ from gen1_jax.data.batch import Batch
 from gen1_jax.data.config import Kind
 from gen1_jax.errors import UserError, counted
 from gen1_jax.evaluation.bench import random_parameters
-from gen1_jax.evaluation.kernels import traced
+from gen1_jax.evaluation.kernels import Operation, traced
 from gen1_jax.models.module import abstract_parameters, parameter_count
 from gen1_jax.models.structure import MAX_STRUCTURE_LEVEL, structure_kind
 from gen1_jax.parallel.hardware import peak_flops
@@ -162,27 +162,41 @@ class CompiledStep:
         place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
         abstract = jax.tree.map(place, bench.step.abstract_state, bench.step.state_shardings)
         began = time.perf_counter()
-        self.compiled = bench.step.jitted(bench.microbatches).lower(abstract, {}, self._inputs).compile()
+        self.compiled = bench.step.compile(abstract, {}, self._inputs, bench.microbatches)
         self.compile_seconds = time.perf_counter() - began
 
     def timing(self, steps: int, profile: bool = False) -> dict[str, Any]:
         """Runs it, twice before `steps` that are timed: plain values, times in seconds, memory in bytes."""
-        memory = self.compiled.memory_analysis()
-        run = self._running()
-        spent = {"seconds": seconds_of(run, steps)}
+        state, temporary = self.compiled.state_bytes, self.compiled.temporary_bytes
+        spent = {"seconds": self.seconds(steps)}
         if profile:
-            spent["operations"] = traced(run, self.compiled)
+            spent["operations"] = self._operations()
         return {
             "compile_seconds": self.compile_seconds,
             **spent,
-            "state_bytes": memory.argument_size_in_bytes,
-            "temporary_bytes": memory.temp_size_in_bytes,
-            "peak_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+            "state_bytes": state,
+            "temporary_bytes": temporary,
+            "peak_bytes": state + temporary,
         }
 
     def seconds(self, steps: int) -> float:
         """Of a step."""
         return seconds_of(self._running(), steps)
+
+    def _operations(self) -> list[Operation]:
+        """Of both programs, each run by itself, dearest first."""
+        state = self._bench.state()
+        gradients = lambda: self.compiled.gradients(state.params, state.ema, state.step, {}, self._inputs)
+        given = gradients()
+
+        def update():
+            nonlocal state
+            state, metrics = self.compiled.update(state, *given)
+            return metrics
+
+        jax.block_until_ready(update())
+        found = [*traced(gradients, self.compiled.gradients), *traced(update, self.compiled.update)]
+        return sorted(found, key=lambda operation: -operation.milliseconds)
 
     def _running(self) -> Callable[[], Any]:
         """Does a step from where the last one ended, and gives its metrics; it has done two."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -14,11 +14,24 @@ from gen1_jax.data.config import Bucket, Kind
 from gen1_jax.data.mixture import Mixture
 from gen1_jax.errors import counted
 from gen1_jax.models.module import Params
-from gen1_jax.training.step import CompiledStep, TrainState, TrainStep
+from gen1_jax.training.programs import StepProgram
+from gen1_jax.training.step import TrainState, TrainStep
 from gen1_jax.training.throughput import model_flops
 
 Shape = tuple[Kind, Bucket]
 Key = TypeVar("Key", bound=Hashable)
+
+
+class CompiledStep(NamedTuple):
+    """A step for batches of one shape.
+
+    Attributes:
+        run: (state, frozen, inputs) -> (state, metrics); `state` is donated.
+        flops: of the forward and backward pass, without recomputation.
+    """
+
+    run: StepProgram
+    flops: int
 
 
 class StagePrograms:
@@ -72,8 +85,7 @@ class StagePrograms:
     def _make(
         self, parts: int, state: TrainState, frozen: Mapping[str, Params], inputs: Mapping[str, Any]
     ) -> CompiledStep:
-        run = self._step.jitted(parts).lower(state, frozen, inputs).compile()
-        return CompiledStep(run, model_flops(self._plain, frozen, inputs))
+        return CompiledStep(self._step.compile(state, frozen, inputs, parts), model_flops(self._plain, frozen, inputs))
 
     def _called(self, shape: Shape) -> str:
         kind, (height, width) = shape

@@ -1,4 +1,4 @@
-"""The step: gradients of an objective, AdamW, EMA. One function, jitted and donated, compiled once a batch shape.
+"""The step: gradients of an objective, AdamW, EMA. Compiled as two programs, see `programs`.
 
 state at rest, float32, over all devices ──cast──► bfloat16 ──gather over fsdp──► weights
 batch ──► microbatches, one after the other ──► gradients, summed, scattered over fsdp ──► sum over data, once
@@ -24,6 +24,7 @@ from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.objective import ALONE, BatchArrays, Context, Objective
 from gen1_jax.training.optimizer import OptimizerConfig, make_optimizer, only_where, update_ema
+from gen1_jax.training.programs import Once, StepProgram
 
 Metrics = dict[str, tuple[Any, Any]]
 """Of each metric the sum over the examples of the global batch that bear on it, and their number."""
@@ -49,29 +50,19 @@ class TrainState(NamedTuple):
     skipped_in_a_row: Int[Array, ""]
 
 
-class CompiledStep(NamedTuple):
-    """A step for batches of one shape.
-
-    Attributes:
-        run: (state, frozen, inputs) -> (state, metrics); `state` is donated.
-        flops: of the forward and backward pass, without recomputation.
-    """
-
-    run: Callable
-    flops: int
-
-
 class Programs:
     """What is compiled of a step; for steps, too, whose objectives differ in `inputs` alone.
 
     Attributes:
         jitted: the function of a number of microbatches.
         compiled: what was compiled of it ahead, by all that tells its arguments apart.
+        updates: second halves of these, by which parameters a batch can teach.
     """
 
     def __init__(self) -> None:
         self.jitted: dict[int, Callable] = {}
-        self.compiled: dict[Hashable, CompiledStep] = {}
+        self.compiled: dict[Hashable, Any] = {}
+        self.updates = Once()
 
 
 def initial_state(params: Params, config: OptimizerConfig) -> TrainState:
@@ -123,8 +114,44 @@ class TrainStep:
         """Runs a step; `state` is donated."""
         return self.jitted(microbatches)(state, frozen, inputs)
 
+    def compile(
+        self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int = 1
+    ) -> StepProgram:
+        """The step for batches of one shape, its two programs compiled side by side, the second once for all shapes.
+
+        Args:
+            state: arrays or abstract ones where they lie, as all of these.
+            frozen: see `gradients`.
+            inputs: a batch.
+            microbatches: parts of it.
+        """
+        learns = None
+
+        def gradients(params, ema, step, frozen, inputs):
+            nonlocal learns
+            grads, metrics, learns = self._gradients_of_batch(params, ema, step, frozen, inputs, microbatches)
+            return grads, metrics
+
+        shardings = (self.state_shardings.params, self.layout.replicated())
+        traced = jax.jit(gradients, out_shardings=shardings).trace(state.params, state.ema, state.step, frozen, inputs)
+        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        grads = jax.tree.map(place, traced.out_info[0], self.state_shardings.params)
+        metrics = jax.tree.map(lambda leaf: place(leaf, self.layout.replicated()), traced.out_info[1])
+        update = self.programs.updates(
+            (tuple(jax.tree.leaves(learns)), tuple(metrics)),
+            lambda: self._jitted_update(learns).lower(state, grads, metrics).compile(),
+        )
+        return StepProgram(traced.lower().compile(), update())
+
+    def _jitted_update(self, learns: Any) -> Callable:
+        return jax.jit(
+            lambda state, grads, metrics: self._update(state, grads, metrics, learns),
+            donate_argnums=0,
+            out_shardings=(self.state_shardings, self.layout.replicated()),
+        )
+
     def jitted(self, microbatches: int = 1) -> Callable:
-        """The jitted function, for lowering; compiled anew for each batch shape."""
+        """All of a step as one function, for lowering; compiled anew for each batch shape."""
         jitted = self.programs.jitted
         if microbatches not in jitted:
             jitted[microbatches] = jax.jit(
@@ -204,8 +231,11 @@ class TrainStep:
         return jax.tree.map(lambda g: g.astype(jnp.float32), grads), counted
 
     def _step(self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int):
-        with partitioned(self.layout.activations()):
-            grads, metrics, learns = self._gradients_of_batch(state, frozen, inputs, microbatches)
+        seen = (state.params, state.ema, state.step)
+        return self._update(state, *self._gradients_of_batch(*seen, frozen, inputs, microbatches))
+
+    def _update(self, state: TrainState, grads: Params, metrics: Metrics, learns: Any) -> tuple[TrainState, Metrics]:
+        """AdamW where something was learned, and EMA; nothing at all where a gradient is not finite."""
         rate = self._learning_rate(state.step)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(norm)
@@ -231,13 +261,23 @@ class TrainStep:
         }
 
     def _gradients_of_batch(
-        self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int
+        self,
+        params: Params,
+        ema: Params,
+        step: Int[Array, ""],
+        frozen: Mapping[str, Params],
+        inputs: BatchArrays,
+        microbatches: int,
     ) -> tuple[Params, Metrics, Any]:
         """Mean gradients over the batch, sums of metrics, and for each parameter whether the batch can teach it."""
+        with partitioned(self.layout.activations()):
+            return self._gradients_in_parts(params, ema, step, frozen, inputs, microbatches)
+
+    def _gradients_in_parts(self, params, ema, step, frozen, inputs, microbatches: int) -> tuple[Params, Metrics, Any]:
         size = len(jax.tree.leaves(inputs)[0])
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(self._seed), state.step), size)
-        learned, frozen = self._compute_with(state.params), self._gather_frozen(frozen)
-        context = Context(jax.lax.stop_gradient(state.ema), state.step)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(self._seed), step), size)
+        learned, frozen = self._compute_with(params), self._gather_frozen(frozen)
+        context = Context(jax.lax.stop_gradient(ema), step)
         given = (learned, frozen, *jax.tree.map(lambda x: x[: size // microbatches], (inputs, keys)), context)
         gradients = jax.jit(self.gradients, inline=True)  # traced once, for both
         learns, (_, metrics) = learning(gradients, *given)

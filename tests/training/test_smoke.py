@@ -43,13 +43,13 @@ def train(name, workdir, *overrides):
 @pytest.fixture
 def traced(monkeypatch):
     """With or without structure, and the shapes of the inputs, of every step that was traced."""
-    traced, step = [], TrainStep._step
+    traced, gradients = [], TrainStep._gradients_of_batch
 
-    def counted(self, state, frozen, inputs, microbatches):
+    def counted(self, params, ema, step, frozen, inputs, microbatches):
         traced.append((tuple(self.objective.structures), *sorted((name, x.shape) for name, x in inputs.items())))
-        return step(self, state, frozen, inputs, microbatches)
+        return gradients(self, params, ema, step, frozen, inputs, microbatches)
 
-    monkeypatch.setattr(TrainStep, "_step", counted)
+    monkeypatch.setattr(TrainStep, "_gradients_of_batch", counted)
     return traced
 
 

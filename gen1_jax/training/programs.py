@@ -1,0 +1,79 @@
+"""A step as it is compiled: gradients, for each shape of batches, and what they do to the state, for all of them.
+
+    state ─┬─► gradients of a batch ──► gradients, float32, at rest ─┬─► update ──► state
+           └─────────────────────────────────────────────────────────┘   (donated)
+
+The update is half of the operations that XLA has to look at and the same for all shapes, so that it is compiled once.
+"""
+
+import contextvars
+import dataclasses
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import jax
+
+Made = TypeVar("Made")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgram:
+    """A step for batches of one shape: (state, frozen, inputs) -> (state, metrics); `state` is donated.
+
+    Attributes:
+        gradients: (parameters, EMA, number of the step, frozen, inputs) -> (gradients, metrics).
+        update: (state, gradients, metrics) -> (state, metrics).
+    """
+
+    gradients: jax.stages.Compiled
+    update: jax.stages.Compiled
+
+    def __call__(self, state: Any, frozen: Any, inputs: Any) -> tuple[Any, Any]:
+        return self.update(state, *self.gradients(state.params, state.ema, state.step, frozen, inputs))
+
+    @property
+    def state_bytes(self) -> int:
+        """What a device holds of the state, and of a batch's metrics."""
+        return self.update.memory_analysis().argument_size_in_bytes - self._gradient_bytes
+
+    @property
+    def temporary_bytes(self) -> int:
+        """The most that a device needs beside it: gradients, and what either program needs meanwhile."""
+        programs = (self.gradients, self.update)
+        return self._gradient_bytes + max(program.memory_analysis().temp_size_in_bytes for program in programs)
+
+    @property
+    def _gradient_bytes(self) -> int:
+        return self.gradients.memory_analysis().output_size_in_bytes
+
+
+class Once:
+    """Makes things that several threads ask for, each of them once; who comes later waits."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Future] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, key: Hashable, make: Callable[[], Made]) -> Callable[[], Made]:
+        """Begins to make it in a thread of its own, if nobody has; what is given back waits for it.
+
+        Args:
+            key: what it is.
+            make: called once for all that ask for it.
+        """
+        with self._lock:
+            begins = key not in self._made
+            made = self._made.setdefault(key, Future())
+        if begins:
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(_fulfil, made, make)).start()
+        return made.result
+
+
+def _fulfil(made: Future, make: Callable[[], Any]) -> None:
+    try:
+        made.set_result(make())
+    except BaseException as error:  # raised where it is waited for
+        made.set_exception(error)
