@@ -35,8 +35,8 @@ class StepProgram:
 
     @property
     def state_bytes(self) -> int:
-        """What a device holds of the state, and of a batch's metrics."""
-        return self.update.memory_analysis().argument_size_in_bytes - self._gradient_bytes
+        """What a device holds of the state, all of which is donated."""
+        return self.update.memory_analysis().alias_size_in_bytes
 
     @property
     def temporary_bytes(self) -> int:

@@ -115,7 +115,7 @@ class TrainStep:
         return self.jitted(microbatches)(state, frozen, inputs)
 
     def compile(
-        self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int = 1
+        self, state: TrainState, frozen: Mapping[str, Any], inputs: Mapping[str, Any], microbatches: int = 1
     ) -> StepProgram:
         """The step for batches of one shape, its two programs compiled side by side, the second once for all shapes.
 

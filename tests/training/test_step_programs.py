@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import TINY_DIT
 
 from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.models.module import initialise
 from gen1_jax.parallel.mesh import MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
+from gen1_jax.pretrained.sizes import TINY_DIT
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
 from gen1_jax.training.programs import Once
