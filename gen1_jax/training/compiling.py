@@ -3,7 +3,7 @@
 import contextvars
 import os
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -41,9 +41,9 @@ class StagePrograms:
         name: of the stage.
         step: what is compiled; stages that share its `programs` share what is made here.
         plain: the same step without recomputation, whose operations are counted.
+        frozen: see `TrainStep.gradients`.
         mixture: whose batches they are for.
         parts: into how many parts the batches of a kind are divided.
-        say: called with lines for people.
     """
 
     def __init__(
@@ -51,49 +51,68 @@ class StagePrograms:
         name: str,
         step: TrainStep,
         plain: TrainStep,
+        frozen: Mapping[str, Params],
         mixture: Mixture,
         parts: Callable[[Kind], int],
-        say: Callable[[str], None],
     ) -> None:
-        self._name, self._step, self._plain, self._mixture = name, step, plain, mixture
-        self._parts, self._say = parts, say
-        self._known: dict[Shape, CompiledStep] = {}
+        self._name, self._step, self._plain, self._frozen = name, step, plain, frozen
+        self._mixture, self._parts = mixture, parts
+        self._made, self._keys = step.programs.compiled, {}
 
     def __getitem__(self, shape: Shape) -> CompiledStep:
-        return self._known[shape]
+        return self._made[self._keys[shape]]
 
-    def compile(self, shapes: Sequence[Shape], state: TrainState, frozen: Mapping[str, Params]) -> None:
-        """Makes those that are not there yet, each in a thread of its own."""
-        inputs = {shape: self._inputs(shape) for shape in shapes if shape not in self._known}
-        keys = {shape: _signature(arrays, self._parts(shape[0])) for shape, arrays in inputs.items()}
-        made = self._step.programs.compiled
-        jobs = {
-            shape: partial(self._make, self._parts(shape[0]), state, frozen, arrays)
-            for shape, arrays in inputs.items()
-            if keys[shape] not in made
-        }
-        for shape in jobs:
-            self._say(f"compiling   {self._name}: {self._called(shape)} ...")
-        for shape, step in side_by_side(jobs, self._told).items():
-            made[keys[shape]] = step
-        self._known |= {shape: made[key] for shape, key in keys.items()}
+    def missing(self, shapes: Sequence[Shape], state: TrainState) -> "dict[Hashable, _Job]":
+        """What there is to do before there are programs of these shapes, by what tells jobs of all stages apart."""
+        jobs = {}
+        for shape in shapes:
+            if shape not in self._keys:
+                inputs, parts = self._inputs(shape), self._parts(shape[0])
+                key = self._keys[shape] = _signature(inputs, parts)
+                if key not in self._made:
+                    what = f"{self._name}: {self._called(shape)}"
+                    jobs[id(self._made), key] = _Job(what, self._made, key, partial(self._make, parts, state, inputs))
+        return jobs
 
     def _inputs(self, shape: Shape) -> dict[str, Any]:
         batch = self._mixture.alike(*shape)
         return self._step.layout.abstract_batch(self._step.objective.inputs(batch))
 
-    def _make(
-        self, parts: int, state: TrainState, frozen: Mapping[str, Params], inputs: Mapping[str, Any]
-    ) -> CompiledStep:
-        return CompiledStep(self._step.compile(state, frozen, inputs, parts), model_flops(self._plain, frozen, inputs))
+    def _make(self, parts: int, state: TrainState, inputs: Mapping[str, Any]) -> CompiledStep:
+        step = self._step.compile(state, self._frozen, inputs, parts)
+        return CompiledStep(step, model_flops(self._plain, self._frozen, inputs))
 
     def _called(self, shape: Shape) -> str:
         kind, (height, width) = shape
         size = getattr(self._mixture.config, kind).batch_size
         return f"{counted(size, kind)} of {width}x{height} in {counted(self._parts(kind), 'part')}"
 
-    def _told(self, shape: Shape, seconds: float) -> None:
-        self._say(f"            ... {self._called(shape)}: {seconds:.1f} s")
+
+class _Job(NamedTuple):
+    what: str
+    made: dict[Hashable, CompiledStep]
+    key: Hashable
+    make: Callable[[], CompiledStep]
+
+
+def compile_stages(
+    stages: Iterable[tuple[StagePrograms, Sequence[Shape]]], state: TrainState, say: Callable[[str], None]
+) -> None:
+    """Makes what is not there yet, each program in a thread of its own; what several stages need is made once.
+
+    Args:
+        stages: of each the shapes that it will meet.
+        state: arrays, which are not touched.
+        say: called with lines for people.
+    """
+    jobs: dict[Hashable, _Job] = {}
+    for programs, shapes in stages:
+        jobs = programs.missing(shapes, state) | jobs
+    for job in jobs.values():
+        say(f"compiling   {job.what} ...")
+    told = lambda name, seconds: say(f"            ... {jobs[name].what}: {seconds:.1f} s")
+    for name, step in side_by_side({name: job.make for name, job in jobs.items()}, told).items():
+        jobs[name].made[jobs[name].key] = step
 
 
 def side_by_side(jobs: Mapping[Key, Callable[[], Any]], told: Callable[[Key, float], None]) -> dict[Key, Any]:

@@ -32,7 +32,7 @@ from gen1_jax.pretrained.folder import ModelSource
 from gen1_jax.pretrained.growing import grown
 from gen1_jax.training.boards import WANDB_ID, OpenBoard
 from gen1_jax.training.checks import check_batches, check_model, check_sources, check_weights
-from gen1_jax.training.compiling import Shape, StagePrograms
+from gen1_jax.training.compiling import Shape, StagePrograms, compile_stages
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.interruption import Interruption
 from gen1_jax.training.learned import beginning, stored_of
@@ -218,15 +218,14 @@ class _Run:
         with log, self.profiler, Interruption(self.checkpoints.reached_preemption) as interruption:
             if self.changed:
                 log.write(self.step, {"changed": self.changed})
-            began = self.step
             code = interruption.exit_code(self.step)  # so that processes agree on what comes while they compile, too
-            for number in range(last_stage + 1):
-                if self.step < self.config.first_step(number + 1) and not code:
-                    self.progress(self.step, self.config.total_steps, "loading")
-                    stage = _Stage(self, number, log)
-                    if self.step == began:
-                        self._introduce(stage.frozen)
-                    code = stage.go(interruption)
+            left = [n for n in range(last_stage + 1) if self.step < self.config.first_step(n + 1)]
+            if left and not code:
+                self.progress(self.step, self.config.total_steps, "loading")
+                stages = [_Stage(self, number, log) for number in left]
+                self._introduce(stages[0].frozen)
+                while stages and not code:  # one that has ended is let go, with the data that it holds
+                    code = stages.pop(0).go(interruption, stages)
         return Outcome(step=self.step, exit_code=code or 0, metrics=self.metrics)
 
     def _introduce(self, frozen: Mapping[str, Params]) -> None:
@@ -307,18 +306,19 @@ class _Stage:
         self.train_step, plain = run.train_step(number), run.train_step(number, counted=True)
         self.frozen = run.frozen_weights(self.train_step)
         self.mixture = run.mixture(number)
-        self.batches = run.batches(self.mixture, self.first)
         self.means, self.clock = MeanMetrics(), Throughput()
-        self.programs = StagePrograms(self.name, self.train_step, plain, self.mixture, run.parts, run.say)
+        self.programs = StagePrograms(self.name, self.train_step, plain, self.frozen, self.mixture, run.parts)
         self.begun: set[Shape] = set()
         self.in_flight: collections.deque = collections.deque()
 
-    def go(self, interruption: Interruption) -> int | None:
+    def go(self, interruption: Interruption, following: Sequence["_Stage"]) -> int | None:
         """Steps to the end of the stage; the exit code if told to end before."""
         config, run = self.config, self.run
+        self.batches = run.batches(self.mixture, self.first)
         try:
             self.batches.start_prefetch()  # while they compile
-            self.clock.without(self.compile)
+            self.compile(following)
+            self.clock.reset()
             while run.step < self.end:
                 self.advance()
                 last = run.step == self.end
@@ -362,16 +362,19 @@ class _Stage:
 
     def begin(self, shape: Shape, inputs: BatchArrays) -> tuple[TrainState, Any]:
         """The first step of a shape."""
-        self.programs.compile([shape], self.run.state, self.frozen)  # if it was not foreseen
+        compile_stages([(self.programs, [shape])], self.run.state, self.run.say)  # if it was not foreseen
         self.begun.add(shape)
         return jax.block_until_ready(self.programs[shape].run(self.run.state, self.frozen, inputs))
 
-    def compile(self) -> None:
-        """The steps of all shapes that the stage will meet; of a long one, soon."""
-        run, first = self.run, self.run.step - self.first
-        run.progress(run.step, self.config.total_steps, "compiling")
-        shapes = self.mixture.shapes(first, min(first + _FORESEEN, self.end - self.first))
-        self.programs.compile(shapes, run.state, self.frozen)
+    def compile(self, following: Sequence["_Stage"]) -> None:
+        """The steps of all shapes that this stage and those after it will meet; of long ones, soon."""
+        self.run.progress(self.run.step, self.config.total_steps, "compiling")
+        compile_stages([(s.programs, s.shapes()) for s in (self, *following)], self.run.state, self.run.say)
+
+    def shapes(self) -> Sequence[Shape]:
+        """Those that it will meet from where the run is, or from its own first step."""
+        done = max(self.run.step - self.first, 0)
+        return self.mixture.shapes(done, min(done + _FORESEEN, self.end - self.first))
 
     def write_log(self) -> None:
         """An entry of the log; ends a run whose gradients are not finite any more."""

@@ -1,9 +1,10 @@
 """A step as it is compiled: gradients, for each shape of batches, and what they do to the state, for all of them.
 
-    state ─┬─► gradients of a batch ──► gradients, float32, at rest ─┬─► update ──► state
-           └─────────────────────────────────────────────────────────┘   (donated)
+    state ─┬─► gradients of a batch ──► gradients, at rest ─┬─► update ──► state
+           └────────────────────────────────────────────────┘   (donated)
 
-The update is half of the operations that XLA has to look at and the same for all shapes, so that it is compiled once.
+The update is half of what XLA has to look at and the same for all shapes, so that it is compiled once. Between the two,
+gradients are in the dtype of what they are of: kernels' in that of the computation, where they are not sums of parts.
 """
 
 import contextvars

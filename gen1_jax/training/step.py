@@ -201,7 +201,7 @@ class TrainStep:
         context: Context = ALONE,
         layout: Layout | None = None,
     ) -> tuple[Params, Metrics]:
-        """Gradients of the mean loss, float32 and at rest, and the sums of metrics.
+        """Gradients of the mean loss at rest, in the dtype of what they are of, and the sums of metrics.
 
         Args:
             learned: the parameters that are trained, in the dtype of the computation and gathered.
@@ -228,7 +228,7 @@ class TrainStep:
             if name != "loss"
         }
         counted["loss"] = (metrics["loss"].sum(), jnp.float32(len(keys)))  # a loss that is not a number must show
-        return jax.tree.map(lambda g: g.astype(jnp.float32), grads), counted
+        return grads, counted
 
     def _step(self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int):
         seen = (state.params, state.ema, state.step)
@@ -237,6 +237,7 @@ class TrainStep:
     def _update(self, state: TrainState, grads: Params, metrics: Metrics, learns: Any) -> tuple[TrainState, Metrics]:
         """AdamW where something was learned, and EMA; nothing at all where a gradient is not finite."""
         rate = self._learning_rate(state.step)
+        grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(norm)
         updates, optimizer = self._optimizer.update(grads, state.optimizer, state.params)

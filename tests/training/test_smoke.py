@@ -53,8 +53,10 @@ def traced(monkeypatch):
     return traced
 
 
-def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, capsys, traced):
-    """Four programs: of images and videos, with and without structure."""
+def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, capsys, traced, monkeypatch):
+    """Four programs: of images and videos, with and without structure; all of them before the first step."""
+    ready, advance = [], loop._Stage.advance
+    monkeypatch.setattr(loop._Stage, "advance", lambda self: ready.append(len(traced)) or advance(self))
     workdir = tmp_path / "run"
     both = f"('{data['worlds']}', '{data['clips']}')"
     fields = [f"data.{kind}.{field}" for kind in ("image", "video") for field in (f"sources={both}", "batch_size=2")]
@@ -65,6 +67,7 @@ def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, cap
     assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
 
     assert len(traced) == len(set(traced)) == 4  # the last stage found what the one before had compiled
+    assert set(ready) == {4}
     log = read_log(workdir)
     steps = [entry for entry in log if "stage" in entry]
     assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
