@@ -1,10 +1,11 @@
-"""Steps compiled before they are needed: those of all shapes that a stage will meet, side by side."""
+"""Steps compiled before they are needed: those of all shapes that the stages will meet, side by side."""
 
 import contextvars
 import os
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +15,7 @@ from gen1_jax.data.config import Bucket, Kind
 from gen1_jax.data.mixture import Mixture
 from gen1_jax.errors import counted
 from gen1_jax.models.module import Params
-from gen1_jax.training.programs import StepProgram
+from gen1_jax.training.programs import StepProgram, fulfil
 from gen1_jax.training.step import TrainState, TrainStep
 from gen1_jax.training.throughput import model_flops
 
@@ -27,11 +28,11 @@ class CompiledStep(NamedTuple):
 
     Attributes:
         run: (state, frozen, inputs) -> (state, metrics); `state` is donated.
-        flops: of the forward and backward pass, without recomputation.
+        flops: gives the operations of the forward and backward pass, without recomputation, once they are counted.
     """
 
     run: StepProgram
-    flops: int
+    flops: Callable[[], int]
 
 
 class StagePrograms:
@@ -70,17 +71,18 @@ class StagePrograms:
                 inputs, parts = self._inputs(shape), self._parts(shape[0])
                 key = self._keys[shape] = _signature(inputs, parts)
                 if key not in self._made:
-                    what = f"{self._name}: {self._called(shape)}"
-                    jobs[id(self._made), key] = _Job(what, self._made, key, partial(self._make, parts, state, inputs))
+                    jobs[id(self._made), key] = _Job(
+                        what=f"{self._name}: {self._called(shape)}",
+                        made=self._made,
+                        key=key,
+                        compile=partial(self._step.compile, state, self._frozen, inputs, parts),
+                        count=partial(model_flops, self._plain, self._frozen, inputs),
+                    )
         return jobs
 
     def _inputs(self, shape: Shape) -> dict[str, Any]:
         batch = self._mixture.alike(*shape)
         return self._step.layout.abstract_batch(self._step.objective.inputs(batch))
-
-    def _make(self, parts: int, state: TrainState, inputs: Mapping[str, Any]) -> CompiledStep:
-        step = self._step.compile(state, self._frozen, inputs, parts)
-        return CompiledStep(step, model_flops(self._plain, self._frozen, inputs))
 
     def _called(self, shape: Shape) -> str:
         kind, (height, width) = shape
@@ -89,16 +91,21 @@ class StagePrograms:
 
 
 class _Job(NamedTuple):
+    """A program that is not there yet, and where it belongs."""
+
     what: str
     made: dict[Hashable, CompiledStep]
     key: Hashable
-    make: Callable[[], CompiledStep]
+    compile: Callable[[], StepProgram]
+    count: Callable[[], int]
 
 
 def compile_stages(
     stages: Iterable[tuple[StagePrograms, Sequence[Shape]]], state: TrainState, say: Callable[[str], None]
 ) -> None:
     """Makes what is not there yet, each program in a thread of its own; what several stages need is made once.
+
+    Operations are counted afterwards, while training has begun: nobody asks for them before there is something to log.
 
     Args:
         stages: of each the shapes that it will meet.
@@ -107,12 +114,17 @@ def compile_stages(
     """
     jobs: dict[Hashable, _Job] = {}
     for programs, shapes in stages:
-        jobs = programs.missing(shapes, state) | jobs
+        jobs |= {name: job for name, job in programs.missing(shapes, state).items() if name not in jobs}
     for job in jobs.values():
         say(f"compiling   {job.what} ...")
     told = lambda name, seconds: say(f"            ... {jobs[name].what}: {seconds:.1f} s")
-    for name, step in side_by_side({name: job.make for name, job in jobs.items()}, told).items():
-        jobs[name].made[jobs[name].key] = step
+    counts = []
+    for name, program in side_by_side({name: job.compile for name, job in jobs.items()}, told).items():
+        flops = Future()
+        jobs[name].made[jobs[name].key] = CompiledStep(program, flops.result)
+        counts.append((flops, jobs[name].count))
+    count = lambda: [fulfil(flops, job) for flops, job in counts]
+    threading.Thread(target=contextvars.copy_context().run, args=(count,), daemon=True).start()
 
 
 def side_by_side(jobs: Mapping[Key, Callable[[], Any]], told: Callable[[Key, float], None]) -> dict[Key, Any]:

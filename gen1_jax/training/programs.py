@@ -69,12 +69,13 @@ class Once:
             made = self._made.setdefault(key, Future())
         if begins:
             context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(_fulfil, made, make)).start()
+            threading.Thread(target=context.run, args=(fulfil, made, make)).start()
         return made.result
 
 
-def _fulfil(made: Future, make: Callable[[], Any]) -> None:
+def fulfil(made: Future, make: Callable[[], Any]) -> None:
+    """Gives a future what `make` returns, or raises where it is waited for."""
     try:
         made.set_result(make())
-    except BaseException as error:  # raised where it is waited for
+    except BaseException as error:
         made.set_exception(error)

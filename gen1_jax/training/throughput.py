@@ -1,6 +1,7 @@
 """How fast a run goes: seconds of steps without compilation, operations counted from shapes, utilisation, a trace."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ class Throughput:
     def reset(self) -> None:
         """Begins anew: what passed until now was not training."""
         self._began = time.perf_counter()
-        self._steps = self._examples = self._flops = 0
-        self._waited = 0.0
+        self._steps = self._examples = 0
+        self._waited, self._flops = 0.0, Counter()
 
-    def add(self, examples: int, flops: int, waited: float) -> None:
-        """A step: examples of the global batch, operations, seconds that it waited for data."""
+    def add(self, examples: int, flops: Callable[[], int], waited: float) -> None:
+        """A step: examples of the global batch, what gives its operations, seconds that it waited for data."""
         self._steps += 1
         self._examples += examples
-        self._flops += flops
+        self._flops[flops] += 1
         self._waited += waited
 
     def leave_out(self, seconds: float) -> None:
@@ -57,7 +58,7 @@ class Throughput:
         seconds = time.perf_counter() - self._began
         if not self._steps:
             return {}
-        rate = self._flops / seconds
+        rate = sum(steps * flops() for flops, steps in self._flops.items()) / seconds
         entry = {
             "step_seconds": seconds / self._steps,
             "examples_per_second": self._examples / seconds,

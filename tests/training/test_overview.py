@@ -130,7 +130,7 @@ def test_a_step_that_compiles_counts_neither_as_time_nor_as_work(monkeypatch):
     assert clock.take() == {}
     for _ in range(2):
         passes(3)
-        clock.add(8, 6 * 10**12, waited=1.0)
+        clock.add(8, lambda: 6 * 10**12, waited=1.0)
     taken = clock.take()
     assert (taken["step_seconds"], taken["examples_per_second"]) == (3, 8 / 3)
     assert (taken["tflop_per_second"], taken["data_wait_seconds"]) == (2, 1)
