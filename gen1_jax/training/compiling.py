@@ -67,17 +67,16 @@ class StagePrograms:
         """What there is to do before there are programs of these shapes, by what tells jobs of all stages apart."""
         jobs = {}
         for shape in shapes:
-            if shape not in self._keys:
-                inputs, parts = self._inputs(shape), self._parts(shape[0])
-                key = self._keys[shape] = _signature(inputs, parts)
-                if key not in self._made:
-                    jobs[id(self._made), key] = _Job(
-                        what=f"{self._name}: {self._called(shape)}",
-                        made=self._made,
-                        key=key,
-                        compile=partial(self._step.compile, state, self._frozen, inputs, parts),
-                        count=partial(model_flops, self._plain, self._frozen, inputs),
-                    )
+            inputs, parts = self._inputs(shape), self._parts(shape[0])
+            key = self._keys[shape] = _signature(inputs, parts)
+            if key not in self._made:
+                jobs[id(self._made), key] = _Job(
+                    what=f"{self._name}: {self._called(shape)}",
+                    made=self._made,
+                    key=key,
+                    compile=partial(self._step.compile, state, self._frozen, inputs, parts),
+                    count=partial(model_flops, self._plain, self._frozen, inputs),
+                )
         return jobs
 
     def _inputs(self, shape: Shape) -> dict[str, Any]:
@@ -105,16 +104,20 @@ def compile_stages(
 ) -> None:
     """Makes what is not there yet, each program in a thread of its own; what several stages need is made once.
 
+    Stages after the first are left for later where there are fewer processors than programs: its steps would wait.
     Operations are counted afterwards, while training has begun: nobody asks for them before there is something to log.
 
     Args:
-        stages: of each the shapes that it will meet.
+        stages: of each the shapes that it will meet, in their order.
         state: arrays, which are not touched.
         say: called with lines for people.
     """
     jobs: dict[Hashable, _Job] = {}
-    for programs, shapes in stages:
-        jobs |= {name: job for name, job in programs.missing(shapes, state).items() if name not in jobs}
+    for number, (programs, shapes) in enumerate(stages):
+        more = {name: job for name, job in programs.missing(shapes, state).items() if name not in jobs}
+        if number and len(jobs | more) > (os.cpu_count() or 1):
+            break
+        jobs |= more
     for job in jobs.values():
         say(f"compiling   {job.what} ...")
     told = lambda name, seconds: say(f"            ... {jobs[name].what}: {seconds:.1f} s")
@@ -123,8 +126,12 @@ def compile_stages(
         flops = Future()
         jobs[name].made[jobs[name].key] = CompiledStep(program, flops.result)
         counts.append((flops, jobs[name].count))
-    count = lambda: [fulfil(flops, job) for flops, job in counts]
-    threading.Thread(target=contextvars.copy_context().run, args=(count,), daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(_count, counts), daemon=True).start()
+
+
+def _count(counts: Iterable[tuple[Future, Callable[[], int]]]) -> None:
+    for flops, count in counts:
+        fulfil(flops, count)
 
 
 def side_by_side(jobs: Mapping[Key, Callable[[], Any]], told: Callable[[Key, float], None]) -> dict[Key, Any]:

@@ -367,7 +367,7 @@ class _Stage:
         return jax.block_until_ready(self.programs[shape].run(self.run.state, self.frozen, inputs))
 
     def compile(self, following: Sequence["_Stage"]) -> None:
-        """The steps of all shapes that this stage and those after it will meet; of long ones, soon."""
+        """The steps of all shapes that this stage will meet, and those after it where they can; of long ones, soon."""
         self.run.progress(self.run.step, self.config.total_steps, "compiling")
         compile_stages([(s.programs, s.shapes()) for s in (self, *following)], self.run.state, self.run.say)
 

@@ -28,19 +28,39 @@ def test_the_first_failure_is_raised_when_all_have_ended():
     assert ended == ["b"]
 
 
-def test_what_stages_share_is_compiled_once_and_counted_when_training_has_begun():
-    begun, made, said, compiled = threading.Event(), {}, [], []
-    state = TrainState({}, {}, (), *[jnp.int32(0)] * 3)
+class Stage(StagePrograms):
+    """Of a few programs, without any networks."""
 
-    class Stage(StagePrograms):
-        def __init__(self, name):
-            self.name = name
+    def __init__(self, name, keys, made, compile=lambda name: f"of {name}", count=lambda: 7):
+        self.name, self.keys, self.made, self.compile, self.count = name, keys, made, compile, count
 
-        def missing(self, shapes, state):
-            compile = lambda: compiled.append(self.name) or "program"
-            return {"key": _Job(self.name, made, "key", compile, lambda: begun.wait(10) and 7)}
+    def missing(self, shapes, state):
+        return {
+            key: _Job(f"{self.name} {key}", self.made, key, lambda: self.compile(self.name), self.count)
+            for key in self.keys
+            if key not in self.made
+        }
 
-    compile_stages([(Stage("first"), []), (Stage("second"), [])], state, said.append)
+
+STATE = TrainState({}, {}, (), *[jnp.int32(0)] * 3)
+
+
+def test_what_stages_share_is_compiled_once_and_counted_when_training_has_begun(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    begun, made, said = threading.Event(), {}, []
+    stages = [Stage(name, ["a"], made, count=lambda: begun.wait(10) and 7) for name in ("first", "second")]
+    compile_stages([(stage, []) for stage in stages], STATE, said.append)
     begun.set()
-    assert compiled == ["first"] and said[0] == "compiling   first ..." and len(said) == 2
-    assert made["key"].run == "program" and made["key"].flops() == 7
+    assert said[0] == "compiling   first a ..." and len(said) == 2
+    assert made["a"].run == "of first" and made["a"].flops() == 7
+
+
+@pytest.mark.parametrize(("processors", "ready"), [(1, "ab"), (3, "ab"), (4, "abcd"), (8, "abcde")])
+def test_stages_to_come_are_compiled_with_the_first_where_there_are_processors_for_all(monkeypatch, processors, ready):
+    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    made = {}
+    stages = [Stage(name, keys, made) for name, keys in (("first", "ab"), ("second", "bcd"), ("third", "ade"))]
+    compile_stages([(stage, []) for stage in stages], STATE, lambda line: None)
+    assert "".join(sorted(made)) == ready
+    compile_stages([(stage, []) for stage in stages[1:]], STATE, lambda line: None)
+    assert {"b", "c", "d"} <= made.keys()

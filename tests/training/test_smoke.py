@@ -56,6 +56,7 @@ def traced(monkeypatch):
 def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, capsys, traced, monkeypatch):
     """Four programs: of images and videos, with and without structure; all of them before the first step."""
     ready, advance = [], loop._Stage.advance
+    monkeypatch.setattr("gen1_jax.training.compiling.os.cpu_count", lambda: 4)
     monkeypatch.setattr(loop._Stage, "advance", lambda self: ready.append(len(traced)) or advance(self))
     workdir = tmp_path / "run"
     both = f"('{data['worlds']}', '{data['clips']}')"
