@@ -104,18 +104,20 @@ def compile_stages(
 ) -> None:
     """Makes what is not there yet, each program in a thread of its own; what several stages need is made once.
 
-    Stages after the first are left for later where there are fewer processors than programs: its steps would wait.
-    Operations are counted afterwards, while training has begun: nobody asks for them before there is something to log.
+    Stages after the first are left for later where there are fewer processors than programs, for its steps would wait,
+    and where there are several processes. Operations are counted afterwards, while training has begun: nobody asks for
+    them before there is something to log.
 
     Args:
         stages: of each the shapes that it will meet, in their order.
         state: arrays, which are not touched.
         say: called with lines for people.
     """
+    processors = (os.cpu_count() or 1) if jax.process_count() == 1 else 0  # several processes would have to agree
     jobs: dict[Hashable, _Job] = {}
     for number, (programs, shapes) in enumerate(stages):
         more = {name: job for name, job in programs.missing(shapes, state).items() if name not in jobs}
-        if number and len(jobs | more) > (os.cpu_count() or 1):
+        if number and len(jobs | more) > processors:
             break
         jobs |= more
     for job in jobs.values():

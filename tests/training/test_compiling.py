@@ -64,3 +64,12 @@ def test_stages_to_come_are_compiled_with_the_first_where_there_are_processors_f
     assert "".join(sorted(made)) == ready
     compile_stages([(stage, []) for stage in stages[1:]], STATE, lambda line: None)
     assert {"b", "c", "d"} <= made.keys()
+
+
+def test_several_processes_compile_a_stage_at_a_time_for_they_would_have_to_agree(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    made = {}
+    stages = [Stage(name, key, made) for name, key in (("first", "a"), ("second", "b"))]
+    compile_stages([(stage, []) for stage in stages], STATE, lambda line: None)
+    assert made.keys() == {"a"}
