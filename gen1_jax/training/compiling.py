@@ -63,10 +63,13 @@ class StagePrograms:
     def __getitem__(self, shape: Shape) -> CompiledStep:
         return self._made[self._keys[shape]]
 
+    def __contains__(self, shape: Shape) -> bool:
+        return self._keys.get(shape) in self._made
+
     def missing(self, shapes: Sequence[Shape], state: TrainState) -> "dict[Hashable, _Job]":
         """What there is to do before there are programs of these shapes, by what tells jobs of all stages apart."""
         jobs = {}
-        for shape in shapes:
+        for shape in (shape for shape in shapes if shape not in self):
             inputs, parts = self._inputs(shape), self._parts(shape[0])
             key = self._keys[shape] = _signature(inputs, parts)
             if key not in self._made:
@@ -120,6 +123,8 @@ def compile_stages(
         if number and len(jobs | more) > processors:
             break
         jobs |= more
+    if not jobs:
+        return
     for job in jobs.values():
         say(f"compiling   {job.what} ...")
     told = lambda name, seconds: say(f"            ... {jobs[name].what}: {seconds:.1f} s")

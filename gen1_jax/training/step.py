@@ -137,8 +137,9 @@ class TrainStep:
         place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         grads = jax.tree.map(place, traced.out_info[0], self.state_shardings.params)
         metrics = jax.tree.map(lambda leaf: place(leaf, self.layout.replicated()), traced.out_info[1])
+        dtypes = tuple(leaf.dtype for leaf in jax.tree.leaves(grads))  # sums of parts are float32, others may not be
         update = self.programs.updates(
-            (tuple(jax.tree.leaves(learns)), tuple(metrics)),
+            (tuple(jax.tree.leaves(learns)), dtypes, tuple(metrics)),
             lambda: self._jitted_update(learns).lower(state, grads, metrics).compile(),
         )
         return StepProgram(traced.lower().compile(), update())

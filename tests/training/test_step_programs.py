@@ -41,6 +41,19 @@ def test_two_programs_are_the_step_and_the_second_is_that_of_all_shapes(monkeypa
     assert programs[0].temporary_bytes > parameters and programs[0].state_bytes >= 4 * parameters
 
 
+def test_a_batch_whole_and_one_in_parts_teach_the_same():
+    """Of these gradients the first are bfloat16 between the two programs, the second, sums, float32."""
+    layout = Layout(make_mesh(MeshConfig(), jax.devices()[:1]))
+    objective = DenoisingObjective(TINY_DIT, DenoisingConfig(content_dropout=0.0), dtype=jnp.dtype(jnp.bfloat16))
+    rates = learning_rates(OPTIMIZER, [(10, None)])
+    step = TrainStep(objective, OPTIMIZER, rates, layout, dtype=jnp.dtype(jnp.bfloat16))
+    begin = lambda: jax.jit(initial_state, static_argnums=1)(initialise(objective.module, 0), OPTIMIZER)
+    inputs = jax.tree.map(jnp.asarray, objective.inputs(random_latents(TINY_DIT, "video", 2)))
+    whole, parts = (step.compile(begin(), {}, inputs, number)(begin(), {}, inputs)[1] for number in (1, 2))
+    for name in ("loss", "gradient_norm"):
+        np.testing.assert_allclose(whole[name][0], parts[name][0], rtol=0.02)
+
+
 def test_what_several_ask_for_is_made_once():
     once, made, begun = Once(), [], threading.Event()
 
