@@ -159,10 +159,9 @@ class CompiledStep:
     def __init__(self, bench: StepBench, batch: Batch):
         self._bench = bench
         self._inputs = bench.step.layout.put_batch(bench.step.objective.inputs(batch))
-        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-        abstract = jax.tree.map(place, bench.step.abstract_state, bench.step.state_shardings)
+        state = bench.step.placed_state
         began = time.perf_counter()
-        self.compiled = bench.step.compile(abstract, {}, self._inputs, bench.microbatches)
+        self.compiled = bench.step.compile(state, {}, self._inputs, bench.microbatches)
         self.compile_seconds = time.perf_counter() - began
 
     def timing(self, steps: int, profile: bool = False) -> dict[str, Any]:

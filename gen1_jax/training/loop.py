@@ -42,6 +42,7 @@ from gen1_jax.training.objectives import make_objective, objective_kind
 from gen1_jax.training.optimizer import ema_decays, learning_rates
 from gen1_jax.training.overview import overview
 from gen1_jax.training.preview import Preview, take_preview
+from gen1_jax.training.programs import Once
 from gen1_jax.training.recipe import changes, refused
 from gen1_jax.training.step import Programs, TrainState, TrainStep, initial_state
 from gen1_jax.training.throughput import Profiler, Throughput
@@ -149,7 +150,10 @@ class _Run:
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
         self.frozen: dict[str, Params] = {}
-        self.programs: dict[bool | tuple[str, ...], Programs] = collections.defaultdict(Programs)  # by what steps see
+        updates = (
+            Once()
+        )  # of all stages: weights are updated alike, whatever a step sees, by which programs are told apart
+        self.programs: dict[bool | tuple[str, ...], Programs] = collections.defaultdict(lambda: Programs(updates))
         self.metrics: dict[str, Any] = {}
         self.state: TrainState
         self.step = 0  # of the run, that `state` has come to
@@ -168,7 +172,7 @@ class _Run:
                     raise UserError(f"{self.checkpoints.folder.parent} was made by another recipe: {different}")
                 # A size that is named may have other defaults by now. What was allowed to change is in the recipe.
                 self.family = self.config.family(Gen1Config.from_dict(record["model"]))
-                self.state = self.checkpoints.restore(step, self._abstract_state())
+                self.state = self.checkpoints.restore(step, self.train_step(0).placed_state)
             except CheckpointError as error:
                 older = [s for s in self.checkpoints.steps if s < step]
                 if not (allow_older and older):
@@ -254,14 +258,6 @@ class _Run:
             ema_decay=self.ema_decays,
             seed=config.seed,
             programs=None if counted else self.programs[config.stages[stage].structure],  # levels are an input
-        )
-
-    def _abstract_state(self) -> TrainState:
-        step = self.train_step(0)
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            step.abstract_state,
-            step.state_shardings,
         )
 
     def frozen_weights(self, step: TrainStep) -> dict[str, Params]:

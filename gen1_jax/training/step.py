@@ -53,16 +53,19 @@ class TrainState(NamedTuple):
 class Programs:
     """What is compiled of a step; for steps, too, whose objectives differ in `inputs` alone.
 
+    Args:
+        updates: second halves, of other steps of the same parameters, optimizer and rates, too; None for its own.
+
     Attributes:
         jitted: the function of a number of microbatches.
         compiled: what was compiled of it ahead, by all that tells its arguments apart.
-        updates: second halves of these, by which parameters a batch can teach.
+        updates: second halves of these, by which parameters a batch can teach, and in which dtypes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, updates: Once | None = None) -> None:
         self.jitted: dict[int, Callable] = {}
         self.compiled: dict[Hashable, Any] = {}
-        self.updates = Once()
+        self.updates = updates or Once()
 
 
 def initial_state(params: Params, config: OptimizerConfig) -> TrainState:
@@ -110,6 +113,11 @@ class TrainStep:
         self._gathered = layout.gathered(abstract, self.rules)
         self.programs = programs or Programs()
 
+    @property
+    def placed_state(self) -> TrainState:
+        """The abstract state, where it lies."""
+        return jax.tree.map(_placed, self.abstract_state, self.state_shardings)
+
     def __call__(self, state: TrainState, frozen: Mapping[str, Params], inputs: BatchArrays, microbatches: int = 1):
         """Runs a step; `state` is donated."""
         return self.jitted(microbatches)(state, frozen, inputs)
@@ -134,9 +142,8 @@ class TrainStep:
 
         shardings = (self.state_shardings.params, self.layout.replicated())
         traced = jax.jit(gradients, out_shardings=shardings).trace(state.params, state.ema, state.step, frozen, inputs)
-        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-        grads = jax.tree.map(place, traced.out_info[0], self.state_shardings.params)
-        metrics = jax.tree.map(lambda leaf: place(leaf, self.layout.replicated()), traced.out_info[1])
+        grads = jax.tree.map(_placed, traced.out_info[0], self.state_shardings.params)
+        metrics = jax.tree.map(lambda leaf: _placed(leaf, self.layout.replicated()), traced.out_info[1])
         dtypes = tuple(leaf.dtype for leaf in jax.tree.leaves(grads))  # sums of parts are float32, others may not be
         update = self.programs.updates(
             (tuple(jax.tree.leaves(learns)), dtypes, tuple(metrics)),
@@ -345,3 +352,7 @@ def _row_major(grads: Params, layout: Layout) -> Params:
     if layout.platform != "gpu":
         return grads
     return jax.tree.map(lambda g: with_layout_constraint(g, RowMajor(tuple(range(g.ndim)))), grads)
+
+
+def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

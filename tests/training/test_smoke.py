@@ -54,8 +54,10 @@ def traced(monkeypatch):
 
 
 def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, capsys, traced, monkeypatch):
-    """Four programs: of images and videos, with and without structure; all of them before the first step."""
-    ready, advance = [], loop._Stage.advance
+    """Four programs: of images and videos, with and without structure; all of them before the first step, and of images
+    and videos one update each."""
+    ready, advance, updates, update = [], loop._Stage.advance, [], TrainStep._jitted_update
+    monkeypatch.setattr(TrainStep, "_jitted_update", lambda self, learns: updates.append(1) or update(self, learns))
     monkeypatch.setattr("gen1_jax.training.compiling.os.cpu_count", lambda: 4)
     monkeypatch.setattr(loop._Stage, "advance", lambda self: ready.append(len(traced)) or advance(self))
     workdir = tmp_path / "run"
@@ -68,7 +70,7 @@ def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, cap
     assert (summary["step"], summary["total"], summary["finished"]) == (16, 16, True)
 
     assert len(traced) == len(set(traced)) == 4  # the last stage found what the one before had compiled
-    assert set(ready) == {4}
+    assert set(ready) == {4} and len(updates) == 2
     log = read_log(workdir)
     steps = [entry for entry in log if "stage" in entry]
     assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
