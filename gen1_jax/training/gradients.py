@@ -1,9 +1,13 @@
 """Which parameters a batch can teach, read from the computation itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.extend import core
+from jax.extend.core import primitives
+
+_CALL = primitives.jit_p
 
 
 def learning(gradients: jax.stages.Wrapped, *args) -> tuple[Any, Any]:
@@ -21,11 +25,20 @@ def learning(gradients: jax.stages.Wrapped, *args) -> tuple[Any, Any]:
     """
     traced = gradients.trace(*args)
     jaxpr, shapes = traced.jaxpr.jaxpr, traced.out_info
-    reached = set(jaxpr.invars)
-    for equation in jaxpr.eqns:
-        if any(isinstance(variable, core.Var) and variable in reached for variable in equation.invars):
-            reached |= set(equation.outvars)
     leaves, tree = jax.tree.flatten(shapes[0])
-    outputs = jaxpr.outvars[: len(leaves)]
-    learns = [isinstance(variable, core.Var) and variable in reached for variable in outputs]
-    return jax.tree.unflatten(tree, learns), shapes
+    reached = _reached(jaxpr, [True] * len(jaxpr.invars))
+    return jax.tree.unflatten(tree, reached[: len(leaves)]), shapes
+
+
+def _reached(jaxpr: core.Jaxpr, inputs: Sequence[bool]) -> list[bool]:
+    """Which outputs depend on the inputs that are marked; calls of jitted functions are looked into."""
+    known = {variable for variable, yes in zip(jaxpr.invars, inputs, strict=True) if yes}
+    depends = lambda variables: [isinstance(variable, core.Var) and variable in known for variable in variables]
+    for equation in jaxpr.eqns:
+        reads = depends(equation.invars)
+        if equation.primitive is _CALL:
+            writes = _reached(equation.params["jaxpr"].jaxpr, reads)
+        else:
+            writes = [any(reads)] * len(equation.outvars)
+        known |= {variable for variable, yes in zip(equation.outvars, writes, strict=True) if yes}
+    return depends(jaxpr.outvars)

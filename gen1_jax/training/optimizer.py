@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gen1_jax.errors import UserError
 from gen1_jax.models.module import Params
@@ -55,25 +56,77 @@ class OptimizerConfig:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Gradients to the direction of descent; the step multiplies it by minus the learning rate."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
-        optax.add_decayed_weights(config.weight_decay, mask=_is_kernel),
-    )
+    return optax.chain(_clipping(config), *_of_each(config))
 
 
-def only_where(learns: Any, new: Any, old: Any) -> Any:
-    """The state of `make_optimizer`, with the moments of parameters that could learn nothing left as they were.
+def _clipping(config: OptimizerConfig) -> optax.GradientTransformation:
+    return optax.clip_by_global_norm(config.max_gradient_norm)
+
+
+def _of_each(config: OptimizerConfig) -> tuple[optax.GradientTransformation, ...]:
+    """What treats each parameter by itself."""
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
+    return adam, optax.add_decayed_weights(config.weight_decay, mask=_is_kernel)
+
+
+class Trained(NamedTuple):
+    """What an update changes: nested dicts of float32 arrays.
+
+    Attributes:
+        params: what is learned.
+        ema: the running mean of it.
+        optimizer: the state of `make_optimizer`.
+    """
+
+    params: Params
+    ema: Params
+    optimizer: Any
+
+
+class Rates(NamedTuple):
+    """How far an update goes.
+
+    Attributes:
+        learning: the learning rate.
+        ema: how far the running mean moves, see `ema_rate`.
+        applies: whether it is made at all.
+    """
+
+    learning: Float[Array, ""]
+    ema: Float[Array, ""]
+    applies: Bool[Array, ""]
+
+
+def descend(config: OptimizerConfig, trained: Trained, gradients: Params, learns: Any, rates: Rates) -> Trained:
+    """AdamW and the running mean, a parameter at a time; what is traced for one serves all that are alike.
 
     Args:
-        learns: a bool for each parameter.
-        new: the state after an update.
-        old: the state before.
+        config: of the optimizer.
+        trained: before.
+        gradients: float32.
+        learns: a bool for each parameter; one that could learn nothing keeps its moments.
+        rates: how far it goes.
     """
-    keep = lambda after, before: jax.tree.map(lambda yes, a, b: a if yes else b, learns, after, before)
-    clip, adam, decay = new
-    before = old[1]
-    return clip, adam._replace(mu=keep(adam.mu, before.mu), nu=keep(adam.nu, before.nu)), decay
+    clip, adam, decay = trained.optimizer
+    gradients, clip = _clipping(config).update(gradients, clip)
+    of_each = optax.chain(*_of_each(config))
+
+    def one(name: str, yes: bool, gradient: Array, param: Array, mean: Array, mu: Array, nu: Array, count, rates):
+        alone = lambda x: {name: x}
+        before = optax.ScaleByAdamState(count, alone(mu), alone(nu)), decay
+        direction, (after, _) = of_each.update(alone(gradient), before, alone(param))
+        new = (param - rates.learning * direction[name], after.mu[name], after.nu[name]) if yes else (param, mu, nu)
+        new = (*new, mean + rates.ema * (new[0] - mean), after.count)
+        return jax.tree.map(partial(jnp.where, rates.applies), new, (param, mu, nu, mean, count))
+
+    one = jax.jit(one, static_argnums=(0, 1))
+    new = jax.tree.map_with_path(
+        lambda path, yes, *leaves: one(path[-1].key, yes, *leaves, adam.count, rates),
+        learns, gradients, trained.params, trained.ema, adam.mu, adam.nu,
+    )  # fmt: skip
+    params, mu, nu, ema, counts = jax.tree.transpose(jax.tree.structure(learns), None, new)
+    adam = optax.ScaleByAdamState(jax.tree.leaves(counts)[0], mu, nu)
+    return Trained(params, ema, (clip, adam, decay))
 
 
 def _is_kernel(params: Params) -> Any:
@@ -130,8 +183,8 @@ def ema_decays(
     return decay
 
 
-def update_ema(ema: Params, params: Params, step: Int[Array, ""], decay: Float[Array, ""] | float) -> Params:
-    """The running mean after `step` updates; early on it forgets faster, so that it soon leaves the initial weights."""
+def ema_rate(step: Int[Array, ""], decay: Float[Array, ""] | float) -> Float[Array, ""]:
+    """How far the running mean moves to the weights of update `step`; early on further, so that it soon leaves the
+    initial weights."""
     step = step.astype(jnp.float32)
-    rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda mean, new: mean + rate * (new - mean), ema, params)
+    return 1 - jnp.minimum(decay, (1 + step) / (10 + step))

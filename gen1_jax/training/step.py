@@ -23,7 +23,7 @@ from gen1_jax.models.partition import Undivided, partitioned
 from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.objective import ALONE, BatchArrays, Context, Objective
-from gen1_jax.training.optimizer import OptimizerConfig, make_optimizer, only_where, update_ema
+from gen1_jax.training.optimizer import OptimizerConfig, Rates, Trained, descend, ema_rate, make_optimizer
 from gen1_jax.training.programs import Once, StepProgram
 
 Metrics = dict[str, tuple[Any, Any]]
@@ -102,7 +102,7 @@ class TrainStep:
         programs: Programs | None = None,
     ):
         self.objective, self.layout = objective, layout
-        self._optimizer = make_optimizer(optimizer)
+        self._optimizer = optimizer
         self._learning_rate, self._dtype, self._seed = learning_rate, dtype, seed
         self._ema_decay = ema_decay or (lambda step: optimizer.ema_decay)
         self.rules = rules_of(objective.component)
@@ -248,19 +248,13 @@ class TrainStep:
         grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(norm)
-        updates, optimizer = self._optimizer.update(grads, state.optimizer, state.params)
-        optimizer = only_where(learns, optimizer, state.optimizer)
-        params = jax.tree.map(lambda yes, p, u: p - rate * u if yes else p, learns, state.params, updates)
         applied = state.step + 1 - state.skipped
-        ema = update_ema(state.ema, params, applied, self._ema_decay(state.step))
-        params, ema, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, ema, optimizer),
-            (state.params, state.ema, state.optimizer),
-        )
+        rates = Rates(rate, ema_rate(applied, self._ema_decay(state.step)), finite)
+        trained = Trained(state.params, state.ema, state.optimizer)
+        trained = descend(self._optimizer, trained, grads, learns, rates)
         skipped = (~finite).astype(jnp.int32)
         in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
-        new = TrainState(params, ema, optimizer, state.step + 1, state.skipped + skipped, in_a_row)
+        new = TrainState(*trained, state.step + 1, state.skipped + skipped, in_a_row)
         one = jnp.float32(1)
         return new, metrics | {
             "gradient_norm": (norm, one),

@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gen1_jax.errors import UserError
+from gen1_jax.models.alike import Alike
 from gen1_jax.models.attended import attending
 from gen1_jax.models.conditions import Conditions
 from gen1_jax.models.denoiser_inputs import CalledWithOneStructure, check_told, input_channels
@@ -91,7 +92,7 @@ class SpaceTimeDiT(CalledWithOneStructure, nnx.Module):
         self, x: Video, time: Float[Array, "b e"], tokens: Float[Array, "b n d"], still: tuple[bool, ...]
     ) -> Video:
         """Those within frames and those between them in turn, or all of one sort."""
-        head = self.config.head_size
+        head, alike = self.config.head_size, Alike()
         if self.temporal is None:
             pairs = pairs_of_all_axes(head)
             attend = partial(_everywhere_in_videos, pairs=pairs, still=still)
@@ -100,15 +101,15 @@ class SpaceTimeDiT(CalledWithOneStructure, nnx.Module):
         told = (time, tokens, self.layers.shared(time))
         between = () if self.temporal is None else self.temporal.blocks
         told_between = None if self.temporal is None else (time, tokens, self.temporal.shared(time))
+        attend_between = partial(between_frames, pairs=(head // 2, 0, 0))
         for index, block in enumerate(self.layers.blocks):
-            x = self._run(block, attend)(x, *told)
+            x = self._run(alike, block, attend)(x, *told)
             if between:
-                layer = self._run(between[index], partial(between_frames, pairs=(head // 2, 0, 0)))
-                x = over_time(layer, x, still, *told_between)
+                x = over_time(self._run(alike, between[index], attend_between), x, still, *told_between)
         return x
 
-    def _run(self, block: Block, attend: Attend):
-        run = partial(block, attend=attend)
+    def _run(self, alike: Alike, block: Block, attend: Attend):
+        run = partial(alike, block, attend=attend)
         return jax.checkpoint(run) if self.remat else run
 
     def _check(self, latents: Array, conditions: Conditions) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from gen1_jax.models.alike import Alike
 from gen1_jax.models.layers import Conv, Linear
 from gen1_jax.models.norms import GroupNorm
 from gen1_jax.models.over_time import Video, over_time
@@ -25,11 +26,13 @@ class BlockInputs:
         time: (B, E), embedding of the timestep, float32.
         content: what cross-attention reads.
         still: which clips are seen frame by frame, see `Conditions.still`.
+        alike: runs the layers of this evaluation.
     """
 
     time: Float[Array, "b e"]
     content: Content
     still: tuple[bool, ...] = dataclasses.field(metadata={"static": True})
+    alike: Alike = dataclasses.field(default_factory=Alike, metadata={"static": True})
 
 
 class ResnetBlock(nnx.Module):
@@ -76,8 +79,8 @@ class Level(nnx.Module):
 
     def layer(self, i: int, x: Video, given: BlockInputs) -> Float[Array, "b t h w d"]:
         """The i-th of them."""
-        x = self.resnets[i](x, given)
-        x = self.attentions[i](x, given) if self.attentions else x
+        x = given.alike(self.resnets[i], x, given)
+        x = given.alike(self.attentions[i], x, given) if self.attentions else x
         return over_time(self.motions[i], x, given.still)
 
 
@@ -113,9 +116,9 @@ class MidBlock(nnx.Module):
         self.attentions = nnx.List([SpaceTimeTransformer(config, channels, "mid")])
 
     def __call__(self, x: Video, given: BlockInputs) -> Video:
-        x = self.resnets[0](x, given)
-        x = self.attentions[0](x, given)
-        return self.resnets[1](x, given)
+        x = given.alike(self.resnets[0], x, given)
+        x = given.alike(self.attentions[0], x, given)
+        return given.alike(self.resnets[1], x, given)
 
 
 class UpBlock(Level):
