@@ -133,9 +133,9 @@ class StepBench:
         """Operations of forward and backward pass over a batch, those of recomputation left out."""
         return model_flops(self._counter, {}, self.step.objective.inputs(batch))
 
-    def compile(self, batch: Batch) -> "CompiledStep":
+    def compile(self, batch: Batch) -> "TimedStep":
         """The step for batches like this one."""
-        return CompiledStep(self, batch)
+        return TimedStep(self, batch)
 
     def state(self) -> TrainState:
         """With random weights."""
@@ -144,7 +144,7 @@ class StepBench:
         )
 
 
-class CompiledStep:
+class TimedStep:
     """The program for a batch; of the devices' memory it takes that of the batch, until it is timed.
 
     Args:
