@@ -150,9 +150,7 @@ class _Run:
         self.rates = learning_rates(config.optimizer, [(s.steps, s.learning_rate) for s in config.stages])
         self.ema_decays = ema_decays(config.optimizer, [(s.steps, s.ema_decay) for s in config.stages])
         self.frozen: dict[str, Params] = {}
-        updates = (
-            Once()
-        )  # of all stages: weights are updated alike, whatever a step sees, by which programs are told apart
+        updates = Once()  # of all stages: weights are updated alike, whatever a step sees
         self.programs: dict[bool | tuple[str, ...], Programs] = collections.defaultdict(lambda: Programs(updates))
         self.metrics: dict[str, Any] = {}
         self.state: TrainState

@@ -1,6 +1,7 @@
 """Levels of the space-time U-Net: residual blocks and transformers, each with its temporal part."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,8 @@ class Level(nnx.Module):
         """The i-th of them."""
         x = given.alike(self.resnets[i], x, given)
         x = given.alike(self.attentions[i], x, given) if self.attentions else x
-        return over_time(self.motions[i], x, given.still)
+        motion = self.motions[i]
+        return over_time(None if motion is None else partial(given.alike, motion), x, given.still)
 
 
 class DownBlock(Level):
