@@ -33,6 +33,7 @@ from gen1_jax.commands import (
 )
 from gen1_jax.commands.common import USAGE, OneLineParser
 from gen1_jax.errors import START_AGAIN, Failure, UserError, in_one_line, is_about_a_path, is_passing, of_devices
+from gen1_jax.parallel.cudnn import skip_slow_engines
 
 _OPEN_FILES = 65_536
 _NEW_OBJECTS = 10_000
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.debug:  # Orbax's threads print what it also raises, in the middle of our one line
         sys.unraisablehook = lambda _: None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    skip_slow_engines()
     for library in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # how they go about things; errors are raised
     try:
