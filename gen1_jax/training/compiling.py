@@ -93,17 +93,49 @@ class StagePrograms:
 
 
 class _Job(NamedTuple):
-    """A program that is not there yet, and where it belongs."""
+    """A program that is not there yet, and where it belongs; `compile` is told what waits for an idle device."""
 
     what: str
     made: dict[Hashable, CompiledStep]
     key: Hashable
-    compile: Callable[[], StepProgram]
+    compile: Callable[[Callable[[], Any]], StepProgram]
     count: Callable[[], int]
 
 
+Ahead = Iterable[tuple[StagePrograms, Sequence[Shape]]]
+"""The stages that are left, and of each the shapes that it will meet, in their order."""
+
+
+class Compilation:
+    """`compile_stages`, begun before there are any arrays: programs are traced while weights are drawn or read.
+
+    Args:
+        stages: see there.
+        state: where it will lie, without arrays.
+        say: see there; called by another thread.
+    """
+
+    def __init__(self, stages: Ahead, state: TrainState, say: Callable[[str], None]) -> None:
+        self._idle, self._done = Future(), Future()
+        work = partial(compile_stages, stages, state, say, self._idle.result)
+        threading.Thread(target=contextvars.copy_context().run, args=(fulfil, self._done, work)).start()
+
+    def finish(self) -> None:
+        """To be called once the arrays are there and the device is idle; waits for the programs.
+
+        Raises:
+            Exception: see `side_by_side`.
+        """
+        self._idle.set_result(None)
+        self._done.result()
+
+    def give_up(self) -> None:
+        """Nothing is compiled."""
+        self._idle.cancel()
+
+
 def compile_stages(
-    stages: Iterable[tuple[StagePrograms, Sequence[Shape]]], state: TrainState, say: Callable[[str], None]
+    stages: Ahead, state: TrainState, say: Callable[[str], None], idle: Callable[[], Any] = lambda: None
 ) -> None:
     """Makes what is not there yet, each program in a thread of its own; what several stages need is made once.
 
@@ -112,9 +144,10 @@ def compile_stages(
     them before there is something to log.
 
     Args:
-        stages: of each the shapes that it will meet, in their order.
-        state: arrays, which are not touched.
+        stages: those that are left.
+        state: arrays, which are not touched, or abstract ones where they lie.
         say: called with lines for people.
+        idle: see `TrainStep.compile`.
     """
     processors = (os.cpu_count() or 1) if jax.process_count() == 1 else 0  # several processes would have to agree
     jobs: dict[Hashable, _Job] = {}
@@ -129,7 +162,7 @@ def compile_stages(
         say(f"compiling   {job.what} ...")
     told = lambda name, seconds: say(f"            ... {jobs[name].what}: {seconds:.1f} s")
     counts = []
-    for name, program in side_by_side({name: job.compile for name, job in jobs.items()}, told).items():
+    for name, program in side_by_side({name: partial(job.compile, idle) for name, job in jobs.items()}, told).items():
         flops = Future()
         jobs[name].made[jobs[name].key] = CompiledStep(program, flops.result)
         counts.append((flops, jobs[name].count))

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from gen1_jax.models.module import Params, abstract_parameters, cast_kernels
 from gen1_jax.models.partition import Undivided, partitioned
+from gen1_jax.parallel.cudnn import skip_slow_engines
 from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.objective import ALONE, BatchArrays, Context, Objective
@@ -101,6 +102,7 @@ class TrainStep:
         seed: int = 0,
         programs: Programs | None = None,
     ):
+        skip_slow_engines()
         self.objective, self.layout = objective, layout
         self._optimizer = optimizer
         self._learning_rate, self._dtype, self._seed = learning_rate, dtype, seed
@@ -123,7 +125,12 @@ class TrainStep:
         return self.jitted(microbatches)(state, frozen, inputs)
 
     def compile(
-        self, state: TrainState, frozen: Mapping[str, Any], inputs: Mapping[str, Any], microbatches: int = 1
+        self,
+        state: TrainState,
+        frozen: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        microbatches: int = 1,
+        idle: Callable[[], Any] = lambda: None,
     ) -> StepProgram:
         """The step for batches of one shape, its two programs compiled side by side, the second once for all shapes.
 
@@ -132,6 +139,7 @@ class TrainStep:
             frozen: see `gradients`.
             inputs: a batch.
             microbatches: parts of it.
+            idle: returns when the device has nothing else to do, for XLA times kernels there; called once it is traced.
         """
         learns = None
 
@@ -147,9 +155,9 @@ class TrainStep:
         dtypes = tuple(leaf.dtype for leaf in jax.tree.leaves(grads))  # sums of parts are float32, others may not be
         update = self.programs.updates(
             (tuple(jax.tree.leaves(learns)), dtypes, tuple(metrics)),
-            lambda: self._jitted_update(learns).lower(state, grads, metrics).compile(),
+            lambda: _compiled(self._jitted_update(learns).lower(state, grads, metrics), idle),
         )
-        return StepProgram(traced.lower().compile(), update())
+        return StepProgram(_compiled(traced.lower(), idle), update())
 
     def _jitted_update(self, learns: Any) -> Callable:
         return jax.jit(
@@ -346,6 +354,11 @@ def _row_major(grads: Params, layout: Layout) -> Params:
     if layout.platform != "gpu":
         return grads
     return jax.tree.map(lambda g: with_layout_constraint(g, RowMajor(tuple(range(g.ndim)))), grads)
+
+
+def _compiled(lowered: jax.stages.Lowered, idle: Callable[[], Any]) -> jax.stages.Compiled:
+    idle()
+    return lowered.compile()
 
 
 def _placed(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:

@@ -1,11 +1,12 @@
 """Steps are compiled side by side, before the first batch."""
 
 import threading
+import time
 
 import jax.numpy as jnp
 import pytest
 
-from gen1_jax.training.compiling import StagePrograms, _Job, compile_stages, side_by_side
+from gen1_jax.training.compiling import Compilation, StagePrograms, _Job, compile_stages, side_by_side
 from gen1_jax.training.step import TrainState
 
 
@@ -34,9 +35,13 @@ class Stage(StagePrograms):
     def __init__(self, name, keys, made, compile=lambda name: f"of {name}", count=lambda: 7):
         self.name, self.keys, self.made, self.compile, self.count = name, keys, made, compile, count
 
+    def compile_when(self, idle):
+        idle()
+        return self.compile(self.name)
+
     def missing(self, shapes, state):
         return {
-            key: _Job(f"{self.name} {key}", self.made, key, lambda: self.compile(self.name), self.count)
+            key: _Job(f"{self.name} {key}", self.made, key, self.compile_when, self.count)
             for key in self.keys
             if key not in self.made
         }
@@ -73,3 +78,28 @@ def test_several_processes_compile_a_stage_at_a_time_for_they_would_have_to_agre
     stages = [Stage(name, key, made) for name, key in (("first", "a"), ("second", "b"))]
     compile_stages([(stage, []) for stage in stages], STATE, lambda line: None)
     assert made.keys() == {"a"}
+
+
+def test_what_is_begun_early_waits_for_the_device_and_can_be_given_up():
+    made, said = {}, []
+    compilation = Compilation([(Stage("first", "ab", made), [])], STATE, said.append)
+    while len(said) < 2:  # it has begun
+        time.sleep(0.01)
+    assert not made
+    compilation.finish()
+    assert made.keys() == {"a", "b"}
+    given_up, threads = {}, threading.active_count()
+    compilation = Compilation([(Stage("first", "ab", given_up), [])], STATE, said.append)
+    compilation.give_up()
+    while threading.active_count() > threads:
+        time.sleep(0.01)
+    assert not given_up
+
+
+def test_what_goes_wrong_early_is_raised_where_the_programs_are_waited_for():
+    def fails(name):
+        raise ValueError("no room")
+
+    compilation = Compilation([(Stage("first", "a", {}, compile=fails), [])], STATE, lambda line: None)
+    with pytest.raises(ValueError, match="no room"):
+        compilation.finish()

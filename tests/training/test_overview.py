@@ -16,13 +16,13 @@ from gen1_jax.evaluation.bench_train import random_latents
 from gen1_jax.models.unet import UNetConfig
 from gen1_jax.parallel.mesh import AXES, MeshConfig, make_mesh
 from gen1_jax.parallel.sharding import Layout
-from gen1_jax.training import loop
 from gen1_jax.training.checks import check_weights
 from gen1_jax.training.config import TrainConfig
 from gen1_jax.training.fields import REQUIRED, recipe_fields
 from gen1_jax.training.optimizer import OptimizerConfig, ema_decays
 from gen1_jax.training.overview import overview
 from gen1_jax.training.recipe import read_recipe
+from gen1_jax.training.run import Run
 from gen1_jax.training.throughput import Throughput, model_flops
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.py"
@@ -101,9 +101,8 @@ def run(tmp_path):
             "stages": [{"name": "all", "steps": 2}],
         }
     )
-    silent, source = lambda *words: None, open_trained("tiny")
     with WorkFiles(tmp_path) as files, Checkpoints(tmp_path) as checkpoints:
-        yield loop._Run(config, alone(), source, files, checkpoints, None, (), silent, silent, False)
+        yield Run(config, alone(), open_trained("tiny"), files, checkpoints)
 
 
 def test_recomputation_is_no_work(run):
