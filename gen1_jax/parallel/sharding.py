@@ -9,6 +9,7 @@ batches    leading axis                   ─► data and fsdp
 import math
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -22,6 +23,8 @@ from gen1_jax.parallel.activations import Activations
 Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
 """Pairs of a regular expression, searched in a dotted path, and the mesh axis of each axis. The first that matches
 counts; one made for another number of axes, or none, means no axis."""
+
+_AT_A_TIME = 8  # arrays that are made on the host, in threads
 
 _INPUT, _OUTPUT = ("tensor", None), (None, "tensor")
 
@@ -165,14 +168,16 @@ class Layout:
         return jax.tree.map(abstract, tree)
 
     def put(self, tree: Any, shardings: Any) -> Any:
-        """Host arrays straight into their shards, one after the other, no device ever holding a whole one.
+        """Host arrays straight into their shards, a few at a time, no device ever holding a whole one.
 
         Args:
             tree: of arrays, of anything that has `shape` and can be sliced or given to `np.asarray`, or of functions
-                without arguments that return such: called one at a time, so that one at a time is in memory.
+                without arguments that return such: called a few at a time, so that a few at a time are in memory.
             shardings: the same tree of `NamedSharding`.
         """
-        return jax.tree.map(_put, tree, shardings)
+        leaves, structure = jax.tree.flatten(tree)
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:  # one thread would wait for Python's lock where others trace
+            return structure.unflatten(list(pool.map(_put, leaves, structure.flatten_up_to(shardings))))
 
     def _splits(self, axis: str, size: int) -> bool:
         return self.mesh.shape[axis] > 1 and size % self.mesh.shape[axis] == 0

@@ -130,8 +130,9 @@ class Compilation:
         self._done.result()
 
     def give_up(self) -> None:
-        """Nothing is compiled."""
+        """Nothing is compiled; waits for what is being traced."""
         self._idle.cancel()
+        self._done.exception()
 
 
 def compile_stages(

@@ -18,6 +18,10 @@ import jax
 
 Made = TypeVar("Made")
 
+TRACING = threading.Lock()
+"""Held while a program is traced and lowered, which is Python's work: threads that took turns at it, each a few
+milliseconds, would need half as long again, and XLA would have nothing to do before all of them are done."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StepProgram:
@@ -51,7 +55,7 @@ class StepProgram:
 
 
 class Once:
-    """Makes things that several threads ask for, each of them once; who comes later waits."""
+    """Makes things that several threads ask for, each of them once; who comes later waits. What fails is made anew."""
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Future] = {}
@@ -69,8 +73,19 @@ class Once:
             made = self._made.setdefault(key, Future())
         if begins:
             context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(fulfil, made, make)).start()
+            threading.Thread(target=context.run, args=(self._fulfil, key, made, make)).start()
         return made.result
+
+    def _fulfil(self, key: Hashable, made: Future, make: Callable[[], Any]) -> None:
+        def make_or_forget() -> Any:
+            try:
+                return make()
+            except BaseException:
+                with self._lock:
+                    del self._made[key]
+                raise
+
+        fulfil(made, make_or_forget)
 
 
 def fulfil(made: Future, make: Callable[[], Any]) -> None:

@@ -25,7 +25,7 @@ from gen1_jax.parallel.sharding import Layout, rules_of
 from gen1_jax.training.gradients import learning
 from gen1_jax.training.objective import ALONE, BatchArrays, Context, Objective
 from gen1_jax.training.optimizer import OptimizerConfig, Rates, Trained, descend, ema_rate, make_optimizer
-from gen1_jax.training.programs import Once, StepProgram
+from gen1_jax.training.programs import TRACING, Once, StepProgram
 
 Metrics = dict[str, tuple[Any, Any]]
 """Of each metric the sum over the examples of the global batch that bear on it, and their number."""
@@ -149,15 +149,23 @@ class TrainStep:
             return grads, metrics
 
         shardings = (self.state_shardings.params, self.layout.replicated())
-        traced = jax.jit(gradients, out_shardings=shardings).trace(state.params, state.ema, state.step, frozen, inputs)
+        with TRACING:
+            traced = jax.jit(gradients, out_shardings=shardings).trace(
+                state.params, state.ema, state.step, frozen, inputs
+            )
+            lowered = traced.lower()
         grads = jax.tree.map(_placed, traced.out_info[0], self.state_shardings.params)
         metrics = jax.tree.map(lambda leaf: _placed(leaf, self.layout.replicated()), traced.out_info[1])
         dtypes = tuple(leaf.dtype for leaf in jax.tree.leaves(grads))  # sums of parts are float32, others may not be
         update = self.programs.updates(
             (tuple(jax.tree.leaves(learns)), dtypes, tuple(metrics)),
-            lambda: _compiled(self._jitted_update(learns).lower(state, grads, metrics), idle),
+            lambda: _compiled(self._lowered_update(learns, state, grads, metrics), idle),
         )
-        return StepProgram(_compiled(traced.lower(), idle), update())
+        return StepProgram(_compiled(lowered, idle), update())
+
+    def _lowered_update(self, learns: Any, state: TrainState, grads: Params, metrics: Metrics) -> jax.stages.Lowered:
+        with TRACING:
+            return self._jitted_update(learns).lower(state, grads, metrics)
 
     def _jitted_update(self, learns: Any) -> Callable:
         return jax.jit(

@@ -1,6 +1,7 @@
 """What can happen to a run: kill -9 at any moment, damaged checkpoints, a full disk, gradients that are not finite."""
 
 import itertools
+import json
 import random
 import shutil
 import signal
@@ -162,10 +163,12 @@ def test_a_full_disk(prior, unbroken, tmp_path):
     assert run.wait() == 2 and "File too large" in run.errors[0] and len(run.errors) == 1
     last = f"cannot be written to {tmp_path}/checkpoints (the last good one is of step {STEPS})"
     assert last in run.errors[0] and checkpoint_steps(tmp_path)[-1] == STEPS
-    before = (tmp_path / "log.jsonl").read_bytes()
-    run = prior.run(tmp_path, largest_file=1000)  # its own words are a file, too
+    written, entry = (tmp_path / "log.jsonl").read_bytes(), json.dumps({"step": 1, "long": "-" * 5000}).encode()
+    (tmp_path / "log.jsonl").write_bytes(entry + b"\n" + written)
+    run = prior.run(tmp_path, largest_file=4000)  # its own words are a file, too
     assert run.wait() == 2 and run.errors == [f"gen1: [Errno 27] File too large: '{tmp_path}/log.jsonl'"]
-    assert (tmp_path / "log.jsonl").read_bytes() == before
+    assert (tmp_path / "log.jsonl").read_bytes() == entry + b"\n" + written
+    (tmp_path / "log.jsonl").write_bytes(written)
     prior.finish(tmp_path)
     assert_same_run(tmp_path, unbroken, END)
 

@@ -14,7 +14,7 @@ from gen1_jax.parallel.sharding import Layout
 from gen1_jax.pretrained.sizes import TINY_DIT
 from gen1_jax.training.denoising import DenoisingConfig, DenoisingObjective
 from gen1_jax.training.optimizer import OptimizerConfig, learning_rates
-from gen1_jax.training.programs import Once
+from gen1_jax.training.programs import TRACING, Once
 from gen1_jax.training.step import TrainStep, initial_state
 
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=0)
@@ -54,6 +54,29 @@ def test_a_batch_whole_and_one_in_parts_teach_the_same():
         np.testing.assert_allclose(whole[name][0], parts[name][0], rtol=0.02)
 
 
+def test_a_program_is_traced_while_no_other_is_and_compiled_when_the_device_is_idle(monkeypatch):
+    layout = Layout(make_mesh(MeshConfig(), jax.devices()[:1]))
+    objective = DenoisingObjective(TINY_DIT, DenoisingConfig(content_dropout=0.0))
+    step = TrainStep(objective, OPTIMIZER, learning_rates(OPTIMIZER, [(10, None)]), layout)
+    inputs = layout.abstract_batch(objective.inputs(random_latents(TINY_DIT, "video", 2)))
+    events, gradients, update = [], TrainStep._gradients_of_batch, TrainStep._update
+
+    def noting(name, function):
+        return lambda *args: events.append((name, TRACING.locked())) or function(*args)
+
+    monkeypatch.setattr(TrainStep, "_gradients_of_batch", noting("gradients", gradients))
+    monkeypatch.setattr(TrainStep, "_update", noting("update", update))
+    both = threading.Barrier(2, timeout=60)
+
+    def never_idle():
+        both.wait()  # either program has come so far
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        step.compile(step.placed_state, {}, inputs, 1, never_idle)
+    assert sorted(events) == [("gradients", True), ("update", True)]
+
+
 def test_what_several_ask_for_is_made_once():
     once, made, begun = Once(), [], threading.Event()
 
@@ -77,3 +100,4 @@ def test_what_fails_fails_for_all_that_wait():
     for _ in range(2):
         with pytest.raises(ValueError, match="no room"):
             once("key", fails)()
+    assert once("key", lambda: "room")() == "room"
