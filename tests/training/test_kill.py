@@ -112,6 +112,18 @@ def test_a_damaged_newest_checkpoint(prior, unbroken, tmp_path, damage):
     assert_same_run(workdir, unbroken, END)
 
 
+def test_a_damaged_checkpoint_with_steps_ahead(prior, unbroken, tmp_path):
+    """Their programs are traced while it is read: once more, from where the one before it is."""
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / str(END))
+    newest = tmp_path / "checkpoints" / str(END - 1)
+    _damage(max((newest / "params").rglob("d/*"), key=lambda path: path.stat().st_size), "truncated")
+    run = prior.run(tmp_path)
+    assert run.wait() == 2 and run.errors[0].startswith(f"gen1: {newest} is damaged") and len(run.errors) == 1
+    prior.finish(tmp_path, "--allow-older")
+    assert_same_run(tmp_path, unbroken, END)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of orbax, when it cannot read
 def test_damage_anywhere_is_noticed_or_does_no_harm(tmp_path):
     params = {"a": jnp.arange(5000.0), "b": jnp.ones((3, 4))}
