@@ -1,10 +1,12 @@
 """Where people watch a run: TensorBoard always, Weights & Biases if they ask for it."""
 
+import functools
 import io
 import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,7 +45,7 @@ class TensorBoard:
     """Event files in the workdir. Those of steps that will be done again are forgotten."""
 
     def __init__(self, workdir: Path, step: int):
-        self._library = _tensorboardx()
+        self._library = tensorboard_library()
         self._writer = self._library.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def numbers(self, step: int, values: Mapping[str, float | int]) -> None:
@@ -69,8 +71,12 @@ class TensorBoard:
         self._writer.close()
 
 
-def _tensorboardx():
-    """The package, which imports torch where that is installed, for an annotation: half of the start of a training."""
+@functools.cache
+def tensorboard_library() -> ModuleType:
+    """tensorboardX, which imports torch where that is installed, for an annotation: half of the start of a training.
+
+    To be called first while no other thread is at work: for a moment nobody can import torch.
+    """
     absent = "torch" not in sys.modules
     if absent:
         sys.modules["torch"] = None  # as Python says that a package is not there

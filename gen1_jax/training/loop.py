@@ -19,7 +19,7 @@ from gen1_jax.data.storage import folder
 from gen1_jax.errors import Failure
 from gen1_jax.parallel.mesh import make_mesh
 from gen1_jax.parallel.sharding import Layout
-from gen1_jax.training.boards import WANDB_ID, OpenBoard
+from gen1_jax.training.boards import WANDB_ID, OpenBoard, tensorboard_library
 from gen1_jax.training.checks import check_batches, check_model, check_sources, check_weights
 from gen1_jax.training.compiling import Ahead, Compilation, Shape, StagePrograms, compile_stages
 from gen1_jax.training.config import TrainConfig
@@ -99,6 +99,8 @@ def train(
     check_sources(config)
     check_model(config, source.config)
     first = jax.process_index() == 0
+    if first:
+        tensorboard_library()  # before threads trace
     files = WorkFiles(workdir, continued=(LOG, WANDB_ID) if first else (), lock=first)
     with files, Checkpoints(folder(workdir), config.checkpoint) as checkpoints:
         run = Run(config, layout, source, files, checkpoints)

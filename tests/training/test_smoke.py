@@ -17,6 +17,7 @@ from gen1_jax.models.module import flatten
 from gen1_jax.pretrained.family import TINY
 from gen1_jax.pretrained.folder import ModelFolder
 from gen1_jax.training import loop
+from gen1_jax.training.boards import tensorboard_library
 from gen1_jax.training.metrics import read_log
 from gen1_jax.training.recipe import read_recipe
 from gen1_jax.training.step import TrainStep
@@ -60,6 +61,11 @@ def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, cap
     monkeypatch.setattr(TrainStep, "_jitted_update", lambda self, learns: updates.append(1) or update(self, learns))
     monkeypatch.setattr("gen1_jax.training.compiling.os.cpu_count", lambda: 4)
     monkeypatch.setattr(loop._Stage, "advance", lambda self: ready.append(len(traced)) or advance(self))
+    tensorboard_library.cache_clear()
+    known, begin = [], loop.Compilation
+    monkeypatch.setattr(
+        loop, "Compilation", lambda *args: known.append(tensorboard_library.cache_info().currsize) or begin(*args)
+    )
     workdir = tmp_path / "run"
     both = f"('{data['worlds']}', '{data['clips']}')"
     fields = [f"data.{kind}.{field}" for kind in ("image", "video") for field in (f"sources={both}", "batch_size=2")]
@@ -71,6 +77,7 @@ def test_four_stages_on_synthetic_and_real_clips(data, tiny_model, tmp_path, cap
 
     assert len(traced) == len(set(traced)) == 4  # the last stage found what the one before had compiled
     assert set(ready) == {4} and len(updates) == 2
+    assert known == [1]  # a library for which torch is hidden was there before anything was traced
     log = read_log(workdir)
     steps = [entry for entry in log if "stage" in entry]
     assert [entry["step"] for entry in steps] == list(range(2, 17, 2))
