@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.debug:  # Orbax's threads print what it also raises, in the middle of our one line
         sys.unraisablehook = lambda _: None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    skip_slow_engines()
+    skip_slow_engines()  # some commands compile convolutions before there is a training step, which sees to it, too
     for library in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # how they go about things; errors are raised
     try:
